@@ -1,0 +1,97 @@
+"""The one type that all of SZeek works on: several frequency maps of the same sky."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Band:
+    """One frequency band of a map set: name, nominal frequency, beam and brightness unit."""
+
+    name: str
+    freq_ghz: float
+    fwhm_arcmin: float
+    unit: str  #: 'K_CMB' or 'MJy/sr'
+
+
+@dataclass(frozen=True)
+class SkyMaps:
+    """Maps of one sky in several bands, interleaved so that the bands of a pixel share a cache line.
+
+    Always HEALPix RING, Galactic coordinates: bilinear sampling needs the ring neighbours of a
+    direction, and a field of constant latitude then reads runs of consecutive pixels.
+
+    Parameters
+    ----------
+    values : (n_pix, n_band) float32
+        Brightness, each band in its own ``unit``; 0 outside the footprint (never NaN), so that a
+        small cut-out costs no memory: untouched pages of a zero array do not exist.
+    footprint : (n_pix,) bool
+        True where every band was observed.
+    bands : tuple of Band
+        One record per column of ``values``.
+    """
+
+    values: NDArray[np.float32]
+    footprint: NDArray[np.bool_]
+    bands: tuple[Band, ...]
+
+    def __post_init__(self) -> None:
+        n_pix = self.values.shape[0]
+        nside = int(round((n_pix / 12) ** 0.5))
+        if self.values.ndim != 2 or 12 * nside * nside != n_pix:
+            raise ValueError(f"values has shape {self.values.shape}, expected (12 nside^2, n_band)")
+        if self.values.dtype != np.float32:
+            raise TypeError(f"values is {self.values.dtype}, expected float32")
+        if self.footprint.shape != (n_pix,) or self.footprint.dtype != np.bool_:
+            raise ValueError(
+                f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)"
+            )
+        if self.values.shape[1] != len(self.bands):
+            raise ValueError(f"values has {self.values.shape[1]} columns but {len(self.bands)} bands are named")
+
+    @property
+    def nside(self) -> int:
+        """HEALPix resolution parameter."""
+        return int(round((self.values.shape[0] / 12) ** 0.5))
+
+    @property
+    def n_band(self) -> int:
+        """Number of bands."""
+        return len(self.bands)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the maps to a folder (values.npy, footprint.npy, bands.json), whole or not at all."""
+        target = Path(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        try:
+            np.save(staging / "values.npy", self.values)
+            np.save(staging / "footprint.npy", self.footprint)
+            (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
+            if target.exists():
+                shutil.rmtree(target)
+            staging.rename(target)
+        except BaseException:
+            shutil.rmtree(staging, ignore_errors=True)
+            raise
+        return target
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> SkyMaps:
+        """Memory-map the maps that :meth:`save` wrote; nothing is read before it is used."""
+        source = Path(folder)
+        missing = [n for n in ("values.npy", "footprint.npy", "bands.json") if not (source / n).is_file()]
+        if missing:
+            raise FileNotFoundError(f"'{source}' is no saved SkyMaps: {', '.join(missing)} not found")
+        bands = tuple(Band(**record) for record in json.loads((source / "bands.json").read_text()))
+        return cls(np.load(source / "values.npy", mmap_mode="r"), np.load(source / "footprint.npy"), bands)
