@@ -47,7 +47,7 @@ class SkyMaps:
 
     def __post_init__(self) -> None:
         n_pix = self.values.shape[0]
-        nside = int(round((n_pix / 12) ** 0.5))
+        nside = round((n_pix / 12) ** 0.5)
         if self.values.ndim != 2 or 12 * nside * nside != n_pix:
             raise ValueError(f"values has shape {self.values.shape}, expected (12 nside^2, n_band)")
         if self.values.dtype != np.float32:
@@ -57,12 +57,12 @@ class SkyMaps:
                 f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)"
             )
         if self.values.shape[1] != len(self.bands):
-            raise ValueError(f"values has {self.values.shape[1]} columns but {len(self.bands)} bands are named")
+            raise ValueError(f"values has {self.values.shape[1]} columns for {len(self.bands)} bands")
 
     @property
     def nside(self) -> int:
         """HEALPix resolution parameter."""
-        return int(round((self.values.shape[0] / 12) ** 0.5))
+        return round((self.values.shape[0] / 12) ** 0.5)
 
     @property
     def n_band(self) -> int:
