@@ -1,0 +1,367 @@
+"""Sources in a p map: connected areas above a threshold, on the sphere itself.
+
+Two pixels are connected if they share a side or a corner, which on the HEALPix grid are integer steps:
+
+* in the belt (rings nside to 3 nside) a pixel at ring i and longitude h pi / (4 nside) has its neighbours at
+  (i +- 1, h +- 1), (i, h +- 2) and (i +- 2, h);
+* in a polar cap each of the four base pixels has coordinates a, b = 0, 1, ... counted from the pole along its
+  two sides, ring i = a + b + 1, and a step over a side folds onto the neighbour: (-1, b) of base pixel q is
+  (b, 0) of q + 1, (a, -1) is (0, a) of q - 1, (-1, -1) is (0, 0) of q + 2;
+* the south is the mirror image of the north.
+
+So no tile, cut-out or projection can split an area. Source of the grid: Gorski et al. (2005), ApJ 622, 759,
+Sect. 5.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numba
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+_UNSEEN_BELOW = -1.0e30  # HEALPix UNSEEN is -1.6375e30; no p, y or S/N map comes near
+
+
+def detect_sources(
+    p_map: NDArray[np.float32],
+    p_max: float = 0.1,
+    *,
+    weighted: bool = False,
+    deblend: bool = False,
+    min_prominence: float = 0.1,
+) -> Table:
+    """Connected areas of a map above a threshold.
+
+    Source: Bonjean (2020), detection of sources: areas above ``p_max``, position the barycentre of their
+    pixels.
+
+    Deviation: areas are connected on the sphere, not in projected patches, so that none is cut or counted
+    twice.
+
+    Parameters
+    ----------
+    p_map : (12 nside^2,) float32
+        The map, HEALPix RING, Galactic; NaN outside the footprint. Any other map with a threshold will do as
+        well, for example a signal-to-noise map. May be memory-mapped.
+    p_max : float
+        Threshold: pixels with p > ``p_max`` count.
+    weighted : bool
+        Weight the barycentre by p. The paper does not.
+    deblend : bool
+        Cut an area at the valleys between its maxima (watershed), where the lower of two maxima stands at
+        least ``min_prominence`` above the saddle. Off in the paper, whose method merges neighbours.
+    min_prominence : float
+        Height over the saddle, in the map's unit, that makes a maximum a source of its own; read with
+        ``deblend``.
+
+    Returns
+    -------
+    Table
+        One row per source, highest p first (ties: larger area, then smaller pixel number): ``lon_deg``,
+        ``lat_deg`` (barycentre, Galactic), ``p``, ``area_arcmin2``, ``n_pix``, ``peak_lon_deg``,
+        ``peak_lat_deg`` (highest pixel), ``edge`` (True where the area touches the border of the footprint).
+        No rows where nothing is above the threshold. An area whose barycentre is no direction (the whole
+        sphere) is put at its peak.
+
+    Raises
+    ------
+    ValueError
+        If the map is no full-sky HEALPix map of nside >= 2, holds UNSEEN instead of NaN, or
+        ``min_prominence`` is not positive.
+
+    Examples
+    --------
+    >>> p_map = np.zeros(12 * 64**2, np.float32)
+    >>> p_map[[1000, 1001, 30000]] = 0.6, 0.8, 0.3
+    >>> sources = detect_sources(p_map)
+    >>> [round(float(p), 2) for p in sources["p"]], sources["n_pix"].tolist()
+    ([0.8, 0.3], [2, 1])
+    """
+    nside = _check(p_map)
+    if deblend and not min_prominence > 0:
+        raise ValueError(f"min_prominence is {min_prominence}, expected a positive height over the saddle")
+    index_type = np.int32 if p_map.size < 2**31 else np.int64
+    n_above, n_unseen = _count(p_map, p_max)
+    if n_unseen:
+        raise ValueError(
+            f"p_map holds {n_unseen} UNSEEN values (below {_UNSEEN_BELOW:g}); "
+            "mark pixels outside the footprint with NaN: p_map[p_map < -1e30] = np.nan"
+        )
+    ipix = np.empty(n_above, index_type)
+    _list_above(p_map, p_max, ipix)
+    label = _label_peaks(p_map, nside, ipix, min_prominence) if deblend else _label_areas(nside, ipix)
+    n_source = _renumber(label)
+    vector, n_pix, peak, edge = _measure(p_map, nside, ipix, label, n_source, weighted)
+    p = p_map[peak].astype(np.float32)
+    order = np.lexsort((peak, -n_pix, -p))
+    vector, n_pix, peak, edge, p = vector[order], n_pix[order], peak[order], edge[order], p[order]
+    peak_vector = _directions(nside, peak)
+    nowhere = (
+        np.linalg.norm(vector, axis=1) < 1e-9
+    )  # vector is the mean over pixels: 1 for a point, 0 for the sphere
+    vector[nowhere] = peak_vector[nowhere]
+    lon_deg, lat_deg = _lonlat(vector)
+    peak_lon_deg, peak_lat_deg = _lonlat(peak_vector)
+    pixel_arcmin2 = 4 * math.pi * (180 * 60 / math.pi) ** 2 / p_map.size
+    return Table(
+        {
+            "lon_deg": lon_deg,
+            "lat_deg": lat_deg,
+            "p": p,
+            "area_arcmin2": n_pix * pixel_arcmin2,
+            "n_pix": n_pix,
+            "peak_lon_deg": peak_lon_deg,
+            "peak_lat_deg": peak_lat_deg,
+            "edge": edge,
+        },
+        meta={"p_max": float(p_max), "nside": nside, "deblend": deblend},
+    )
+
+
+def _check(p_map: NDArray[Any]) -> int:
+    if not isinstance(p_map, np.ndarray) or p_map.ndim != 1 or p_map.dtype.kind != "f":
+        found = f"{p_map.dtype} {p_map.shape}" if isinstance(p_map, np.ndarray) else type(p_map).__name__
+        raise ValueError(f"p_map is {found}, expected a float32 array of shape (12 nside^2,)")
+    nside = round(math.sqrt(p_map.size / 12))
+    if nside < 2 or 12 * nside * nside != p_map.size:
+        raise ValueError(
+            f"p_map has {p_map.size} pixels, expected 12 nside^2 with nside >= 2, HEALPix RING, full sky"
+        )
+    return nside
+
+
+def _lonlat(vector: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y, z = vector.T
+    lon_deg = np.degrees(np.arctan2(y, x)) % 360.0
+    lon_deg[lon_deg == 360.0] = 0.0  # -1e-17 % 360 rounds up
+    return lon_deg, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+@numba.njit(cache=True)
+def _locate(nside, ipix):  # type: ignore[no-untyped-def]
+    """Ring (1 to 2 nside), number within it, and whether it was mirrored from the south."""
+    n_pix = 12 * nside * nside
+    south = ipix >= n_pix // 2 + 2 * nside  # rings beyond 2 nside
+    r = n_pix - 1 - ipix if south else ipix
+    n_cap = 2 * nside * (nside - 1)
+    if r < n_cap:
+        ring = int(0.5 * (1.0 + math.sqrt(1.0 + 2.0 * r)))
+        while 2 * ring * (ring - 1) > r:
+            ring -= 1
+        while 2 * ring * (ring + 1) <= r:
+            ring += 1
+        j, length = r - 2 * ring * (ring - 1), 4 * ring
+    else:
+        length = 4 * nside
+        ring = nside + (r - n_cap) // length
+        j = (r - n_cap) % length
+    return ring, length - 1 - j if south else j, south
+
+
+@numba.njit(cache=True)
+def _belt_pixel(nside, ring, h, south):  # type: ignore[no-untyped-def]
+    j = ((h - 1 + ((ring - nside) & 1)) // 2) % (4 * nside)
+    if south:
+        ring = 4 * nside - ring
+    return 2 * nside * (nside - 1) + (ring - nside) * 4 * nside + j
+
+
+@numba.njit(cache=True)
+def _cap_pixel(nside, q, a, b, south):  # type: ignore[no-untyped-def]
+    ring = a + b + 1
+    if ring > nside:
+        return _belt_pixel(nside, ring, (2 * q + 1) * nside + b - a, south)
+    j = (q % 4) * ring + b
+    if south:
+        return 12 * nside * nside - 2 * ring * (ring + 1) + j
+    return 2 * ring * (ring - 1) + j
+
+
+@numba.njit(cache=True)
+def _neighbours(nside, ipix, out):  # type: ignore[no-untyped-def]
+    """The eight RING neighbours; at the eight corners of three base pixels the missing one is -1 or a
+    repeat."""
+    ring, j, south = _locate(nside, ipix)
+    if ring <= nside:
+        q = j // ring
+        b = j - q * ring
+        a = ring - 1 - b
+        n = 0
+        for da in (-1, 0, 1):
+            for db in (-1, 0, 1):
+                if da == 0 and db == 0:
+                    continue
+                if a + da < 0 and b + db < 0:
+                    out[n] = _cap_pixel(nside, q + 2, 0, 0, south)
+                elif a + da < 0:
+                    out[n] = _cap_pixel(nside, q + 1, b + db, 0, south)
+                elif b + db < 0:
+                    out[n] = _cap_pixel(nside, q + 3, 0, a + da, south)
+                else:
+                    out[n] = _cap_pixel(nside, q, a + da, b + db, south)
+                n += 1
+        return
+    h = 2 * j + 1 - ((ring - nside) & 1)
+    out[0] = _belt_pixel(nside, ring, h - 2, south)
+    out[1] = _belt_pixel(nside, ring, h + 2, south)
+    out[2] = _belt_pixel(nside, ring - 1, h - 1, south)
+    out[3] = _belt_pixel(nside, ring - 1, h + 1, south)
+    out[4] = _belt_pixel(nside, ring + 1, h - 1, south)
+    out[5] = _belt_pixel(nside, ring + 1, h + 1, south)
+    out[6] = _belt_pixel(nside, ring + 2, h, south)
+    if ring - 2 >= nside:
+        out[7] = _belt_pixel(nside, ring - 2, h, south)
+        return
+    q = (h % (8 * nside)) // (2 * nside)  # ring nside - 1 is in the cap:
+    d = (
+        h % (8 * nside) - (2 * q + 1) * nside
+    )  # b - a, with a + b = nside - 2; none on the border of two base pixels
+    out[7] = _cap_pixel(nside, q, (nside - 2 - d) // 2, (nside - 2 + d) // 2, south) if d > -nside else -1
+
+
+@numba.njit(cache=True)
+def _count(p_map, p_max):  # type: ignore[no-untyped-def]
+    n_above = n_unseen = 0
+    for value in p_map:
+        n_above += value > p_max
+        n_unseen += value < _UNSEEN_BELOW
+    return n_above, n_unseen
+
+
+@numba.njit(cache=True)
+def _list_above(p_map, p_max, ipix):  # type: ignore[no-untyped-def]
+    n = 0
+    for k in range(p_map.size):
+        if p_map[k] > p_max:
+            ipix[n] = k
+            n += 1
+
+
+@numba.njit(cache=True)
+def _root(parent, k):  # type: ignore[no-untyped-def]
+    while parent[k] != k:
+        parent[k] = parent[parent[k]]
+        k = parent[k]
+    return k
+
+
+@numba.njit(cache=True)
+def _label_areas(nside, ipix):  # type: ignore[no-untyped-def]
+    """Union-find over pixels in RING order. Neighbours lie within three rings, so a window of the last 12
+    nside pixels finds those already seen: memory goes with the number of pixels above the threshold, not with
+    the map."""
+    parent = np.arange(ipix.size).astype(ipix.dtype)
+    window = np.full(12 * nside + 1, -1, ipix.dtype)  # pixel k of the list was last to write its slot
+    near = np.empty(8, np.int64)
+    for k in range(ipix.size):
+        _neighbours(nside, ipix[k], near)
+        window[ipix[k] % window.size] = k
+        for other in near:
+            if other < 0 or other > ipix[k]:
+                continue
+            m = window[other % window.size]
+            if m >= 0 and ipix[m] == other:
+                r1, r2 = _root(parent, k), _root(parent, m)
+                parent[max(r1, r2)] = min(r1, r2)
+    for k in range(ipix.size):
+        parent[k] = _root(parent, k)
+    return parent
+
+
+@numba.njit(cache=True)
+def _label_peaks(p_map, nside, ipix, min_prominence):  # type: ignore[no-untyped-def]
+    """Watershed from the highest pixel down: a pixel joins its highest neighbour's peak; where it touches a
+    second peak less than ``min_prominence`` above it, that one is no source of its own and joins the
+    higher."""
+    parent = np.full(ipix.size, -1, ipix.dtype)  # -1: still under water; roots are the peaks
+    near = np.empty(8, np.int64)
+    touched = np.empty(8, np.int64)
+    for k in np.argsort(-p_map[ipix], kind="mergesort"):
+        level = p_map[ipix[k]]
+        _neighbours(nside, ipix[k], near)
+        n, best, highest = 0, -1, -np.inf
+        for other in near:
+            m = np.searchsorted(ipix, other)
+            if other < 0 or m == ipix.size or ipix[m] != other or parent[m] < 0:
+                continue
+            touched[n] = _root(parent, m)
+            if p_map[other] > highest:
+                highest, best = p_map[other], touched[n]
+            n += 1
+        parent[k] = k if n == 0 else best
+        for t in touched[:n]:
+            r1, r2 = _root(parent, t), _root(parent, k)
+            low, high = (r1, r2) if p_map[ipix[r1]] < p_map[ipix[r2]] else (r2, r1)
+            if low != high and p_map[ipix[low]] - level < min_prominence:
+                parent[low] = high
+    for k in range(ipix.size):
+        parent[k] = _root(parent, k)
+    return parent
+
+
+@numba.njit(cache=True)
+def _renumber(label):  # type: ignore[no-untyped-def]
+    """Replace the roots by 0, 1, 2, ... in place; returns their number."""
+    number = np.full(label.size, -1, label.dtype)
+    n = 0
+    for k in range(label.size):
+        if number[label[k]] < 0:
+            number[label[k]] = n
+            n += 1
+        label[k] = number[label[k]]
+    return n
+
+
+@numba.njit(cache=True)
+def _direction(nside, ipix):  # type: ignore[no-untyped-def]
+    ring, j, south = _locate(nside, ipix)
+    if ring <= nside:
+        depth = ring * ring / (3.0 * nside * nside)  # 1 - |z|
+        phi = 0.5 * math.pi / ring * (j + 0.5)
+    else:
+        depth = 2.0 * ring / (3.0 * nside) - 1.0 / 3.0
+        phi = 0.25 * math.pi / nside * (2 * j + 1 - ((ring - nside) & 1))
+    sin_theta = math.sqrt(depth * (2.0 - depth))
+    z = 1.0 - depth
+    return sin_theta * math.cos(phi), sin_theta * math.sin(phi), -z if south else z
+
+
+@numba.njit(cache=True)
+def _directions(nside, ipix):  # type: ignore[no-untyped-def]
+    out = np.empty((ipix.size, 3))
+    for k in range(ipix.size):
+        out[k, 0], out[k, 1], out[k, 2] = _direction(nside, ipix[k])
+    return out
+
+
+@numba.njit(cache=True)
+def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-untyped-def]
+    vector = np.zeros((n_source, 3))
+    weight = np.zeros(n_source)
+    n_pix = np.zeros(n_source, np.int64)
+    peak = np.full(n_source, -1, np.int64)
+    edge = np.zeros(n_source, np.bool_)
+    near = np.empty(8, np.int64)
+    for k in range(ipix.size):
+        pixel, s = ipix[k], label[k]
+        w = np.float64(p_map[pixel]) if weighted else 1.0
+        x, y, z = _direction(nside, pixel)
+        vector[s, 0] += w * x
+        vector[s, 1] += w * y
+        vector[s, 2] += w * z
+        weight[s] += w
+        n_pix[s] += 1
+        if peak[s] < 0 or p_map[pixel] > p_map[peak[s]]:
+            peak[s] = pixel
+        if not edge[s]:
+            _neighbours(nside, pixel, near)
+            for other in near:
+                if other >= 0 and np.isnan(p_map[other]):
+                    edge[s] = True
+    for s in range(n_source):
+        vector[s] /= weight[s]
+    return vector, n_pix, peak, edge
