@@ -1,0 +1,314 @@
+"""Are the bands what they are called? The sky itself tells: one CMB, dust that rises, beams that shrink.
+
+Three statements about covariances between *different* bands, so that noise drops out:
+
+* the CMB has the same amplitude, in K_CMB, in every band up to 217 GHz, and about 90 uK on degree scales;
+* dust (and the infrared background) rises from 217 GHz to the highest band like a modified blackbody;
+* the CMB's fine structure is the more washed out the wider the beam.
+
+Where one fails, every wrong unit of a band and every exchange of two files is undone in turn, and the one that
+puts all three right is named.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+import healpy
+import numpy as np
+from numpy.typing import NDArray
+
+from szeek.inputs.instrument import Instrument
+from szeek.sky.skymaps import SkyMaps
+
+log = logging.getLogger(__name__)
+
+#: rms of the CMB in nside-128 cells about their nside-8 mean; 90 uK in the real Planck maps around Coma.
+CMB_RMS_KCMB = 90e-6
+#: Interstellar dust: Planck 2013 results XI (A&A 571, A11), all-sky mean T and beta.
+DUST_K, DUST_BETA = 19.7, 1.62
+#: Multipole that differences of cells of nside n weigh most, over n: 0.63 at n = 1024 in the real Coma maps.
+MULTIPOLE_PER_NSIDE = 0.63
+
+_CMB_BELOW_GHZ, _DUST_ABOVE_GHZ = 300.0, 200.0
+_N_TILES = 64  # of nside 8: 3400 deg^2, enough for 1 % on every number here
+
+
+class BandError(ValueError):
+    """A band is mis-scaled, or two are exchanged."""
+
+
+@dataclass(frozen=True)
+class BandStatistics:
+    """Covariances between bands in K_CMB^2 on two scales, shape (n_band, n_band).
+
+    ``degree``: cells of nside 128 about their nside-8 mean. ``fine``: cells of nside 1024, or the maps' own, about
+    the mean of their 16 siblings. ``n_degree`` and ``n_fine`` cells went in.
+    """
+
+    degree: NDArray[np.float64]
+    fine: NDArray[np.float64]
+    n_degree: int
+    n_fine: int
+    nside_degree: int
+    nside_fine: int
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """A hypothesis: `matrix` turns the maps as given into the maps as they ought to be."""
+
+    sentence: str
+    matrix: NDArray[np.float64]
+
+
+def measure_bands(skymaps: SkyMaps, instrument: Instrument) -> BandStatistics:
+    """Band covariances on degree and fine scales over up to 64 nside-8 tiles at high latitude.
+
+    Cells that stand out by more than five robust sigmas in any band (sources, clusters) are left out.
+    """
+    nside = skymaps.nside
+    nside_fine, nside_degree = min(nside, 1024), min(nside, 128)
+    sums = {"degree": np.zeros((skymaps.n_band,) * 2), "fine": np.zeros((skymaps.n_band,) * 2)}
+    counts = {"degree": 0, "fine": 0}
+    for cells in _tiles(skymaps, nside_fine):
+        cells = cells / instrument.unit_per_kcmb
+        parents = _mean_of(cells, 16)
+        _accumulate(sums, counts, "fine", (cells.reshape(-1, 16, skymaps.n_band) - parents[:, None]))
+        coarse = _mean_of(cells, (nside_fine // nside_degree) ** 2)
+        _accumulate(sums, counts, "degree", (coarse - np.nanmean(coarse, axis=0))[None])
+    degree, fine = (sums[k] / max(counts[k], 1) for k in ("degree", "fine"))
+    return BandStatistics(degree, fine, counts["degree"], counts["fine"], nside_degree, nside_fine)
+
+
+def check_bands(
+    skymaps: SkyMaps,
+    instrument: Instrument,
+    units_in: tuple[str, ...] | None = None,
+    names: tuple[str, ...] | None = None,
+) -> None:
+    """Refuse maps whose bands are mis-scaled or exchanged, and say which.
+
+    Source: Planck 2018 results III (A&A 641, A3), Sect. 5: HFI bands agree on the CMB to better than 0.2 % up to
+    217 GHz.
+
+    Parameters
+    ----------
+    skymaps : SkyMaps
+        Maps in the instrument's units.
+    instrument : Instrument
+        The same bands: units, factors, beams.
+    units_in : tuple of str, optional
+        The unit of each file as labelled (an exchange of files carries the label with it).
+    names : tuple of str, optional
+        What to call each band in a message; by default the band's name.
+
+    Raises
+    ------
+    BandError
+        With a sentence that names the mistake where one explains everything, else the numbers.
+
+    Notes
+    -----
+    Maps with fewer than three CMB bands, of nside below 32, of less than about 20 deg^2 or without a CMB common
+    to the bands cannot be checked; that is logged as a warning. An exchange among 100, 143 and 217 GHz maps that are
+    all in K_CMB shows in the beams only, hence needs nside 512 or more.
+    """
+    cmb = [b for b, band in enumerate(instrument.bands) if band.freq_ghz < _CMB_BELOW_GHZ]
+    if len(cmb) < 3 or skymaps.nside < 32:
+        log.warning("bands not checked against each other: needs three CMB bands and nside 32 or more")
+        return
+    measured = measure_bands(skymaps, instrument)
+    if measured.n_degree < 30:
+        log.warning("bands not checked against each other: the footprint is too small")
+        return
+    correlation = _correlation(measured.degree)
+    if max(correlation[i, j] for i, j in combinations(range(skymaps.n_band), 2)) < 0.3:
+        log.warning("bands not checked against each other: they share no CMB signal")
+        return
+    deviations = _deviations(measured, np.eye(skymaps.n_band), instrument, cmb)
+    if _fits(deviations):
+        log.info("bands agree: %s", _describe(deviations))
+        return
+    units = units_in or tuple(band.unit for band in instrument.bands)
+    labels = tuple(f"'{n}'" for n in (names or instrument.band_names))
+    scored = []
+    for mistake in _mistakes(instrument, units, labels):
+        tried = _deviations(measured, mistake.matrix, instrument, cmb)
+        if _fits(tried):
+            scored.append((sum(min(abs(d), 5.0) ** 2 for d in tried.values()), mistake.sentence))
+    if scored:
+        raise BandError(f"{min(scored)[1]} ({_describe(deviations)})")
+    raise BandError(
+        f"the bands do not belong together ({_describe(deviations)}), and no single wrong unit or exchange of two "
+        "files explains it; check each file's band and unit, or pass check=False"
+    )
+
+
+def _deviations(
+    measured: BandStatistics, matrix: NDArray[np.float64], instrument: Instrument, cmb: list[int]
+) -> dict[str, float]:
+    """Each statement's deviation from what it should be, in units of what is tolerated: all below 1 is good."""
+    names = instrument.band_names
+    degree, fine = (matrix @ c @ matrix.T for c in (measured.degree, measured.fine))
+    found: dict[str, float] = {}
+    amplitudes = {}
+    for b in cmb:
+        i, j = [k for k in cmb if k != b][:2]
+        squared = degree[b, i] * degree[b, j] / degree[i, j]
+        amplitudes[b] = np.sqrt(squared) if squared > 0 and degree[i, j] > 0 else np.nan
+    usable = [a for a in amplitudes.values() if np.isfinite(a)]
+    typical = float(np.median(usable)) if usable else np.nan
+    for b, amplitude in amplitudes.items():
+        found[f"CMB at {names[b]} is {amplitude / typical:.3g} of the others"] = _log_ratio(amplitude, typical, 1.2)
+    if measured.nside_degree == 128:
+        found[f"CMB rms on degree scales is {typical * 1e6:.3g} uK"] = _log_ratio(typical, CMB_RMS_KCMB, 3.0)
+
+    dusty = [b for b, band in enumerate(instrument.bands) if band.freq_ghz > _DUST_ABOVE_GHZ]
+    top = dusty[-1]
+    if len(dusty) >= 3 and np.max(_correlation(fine)[top, :top]) > 0.4:
+        slope = fine[:, top] / fine[top, top] * instrument.mjysr_per_kcmb
+        expected = _dust_mjysr(np.array([band.freq_ghz for band in instrument.bands]))
+        for low, high in pairwise(dusty):
+            ratio = slope[low] / slope[high]
+            found[f"dust at {names[low]} is {ratio:.2g} of that at {names[high]}"] = _log_ratio(
+                ratio, expected[low] / expected[high], 3.0
+            )
+
+    if measured.nside_fine >= 512 and measured.n_fine > 3000:
+        multipole = MULTIPOLE_PER_NSIDE * measured.nside_fine
+        for i, j in combinations(cmb, 2):
+            k = next(k for k in cmb if k not in (i, j))
+            sigma_i, sigma_j = (
+                np.radians(instrument.bands[b].fwhm_arcmin / 60) / np.sqrt(8 * np.log(2)) for b in (i, j)
+            )
+            expected_log = -0.5 * multipole**2 * (sigma_i**2 - sigma_j**2)
+            ratio = fine[i, k] / fine[j, k]
+            ratio *= amplitudes[j] / amplitudes[i]
+            if abs(expected_log) < 0.03 or min(_correlation(fine)[i, k], _correlation(fine)[j, k]) < 0.1:
+                continue
+            # 1 with the right beams, 0 with equal ones (smoothed or noise-only maps pass), -1 when exchanged
+            agreement = float(np.log(ratio)) / expected_log
+            found[f"fine structure at {names[i]} is {ratio:.2g} of that at {names[j]}"] = (1.0 - agreement) / 1.5
+    return found
+
+
+def _fits(deviations: dict[str, float]) -> bool:
+    return all(abs(d) < 1.0 or (text.startswith("fine") and d < 1.0) for text, d in deviations.items())
+
+
+def _describe(deviations: dict[str, float]) -> str:
+    bad = [text for text, d in deviations.items() if not _fits({text: d})]
+    return "; ".join(bad or deviations)
+
+
+def _mistakes(instrument: Instrument, units: tuple[str, ...], labels: tuple[str, ...]) -> Iterator[_Mistake]:
+    """Every wrong unit of one band or of all, and every exchange of two files, with what undoes it."""
+    factors = instrument.mjysr_per_kcmb
+    n = len(labels)
+    for b, label in enumerate(labels):
+        for word, factor in (
+            ("is 1e6 times too bright: it holds uK_CMB, not K_CMB", 1e6),
+            ("is 1e6 times too faint: it holds K_CMB, not uK_CMB", 1e-6),
+            ("is 1e3 times too bright: it holds mK_CMB, not K_CMB", 1e3),
+            ("is 1e3 times too faint: it holds K_CMB, not mK_CMB", 1e-3),
+            (f"is {factors[b]:.5g} times too bright: it holds MJy/sr, not K_CMB", factors[b]),
+            (f"is {factors[b]:.5g} times too faint: it holds K_CMB but is labelled MJy/sr", 1 / factors[b]),
+        ):
+            matrix = np.eye(n)
+            matrix[b, b] = 1 / factor
+            yield _Mistake(f"{label} {word}; pass unit={{'{instrument.band_names[b]}': ...}}", matrix)
+    for word, scale in (
+        ("all bands are 1e6 times too bright: they hold uK_CMB, not K_CMB; pass unit='uK_CMB'", np.full(n, 1e-6)),
+        ("all bands are 1e6 times too faint: they hold K_CMB, not uK_CMB; pass unit='K_CMB'", np.full(n, 1e6)),
+        ("all bands hold MJy/sr, not K_CMB; pass unit='MJy/sr'", 1 / factors),
+        ("all bands hold K_CMB but are labelled MJy/sr; pass unit='K_CMB'", factors),
+    ):
+        yield _Mistake(word, np.diag(scale))
+    in_kcmb = np.array([b.unit == "K_CMB" for b in instrument.bands])
+    if not in_kcmb.all() and in_kcmb.any():
+        yield _Mistake(
+            "the K_CMB bands are 1e6 times too bright: they hold uK_CMB; pass unit='uK_CMB' for them",
+            np.diag(np.where(in_kcmb, 1e-6, 1.0)),
+        )
+    for i, j in combinations(range(n), 2):
+        matrix = np.eye(n)
+        matrix[[i, j]] = matrix[[j, i]]
+        if "JY" in units[j].upper():
+            matrix[i, j] *= factors[j] / factors[i]
+        if "JY" in units[i].upper():
+            matrix[j, i] *= factors[i] / factors[j]
+        yield _Mistake(
+            f"{labels[i]} and {labels[j]} are exchanged: each holds the sky of the other's band; "
+            "give them the other way",
+            matrix,
+        )
+
+
+def _tiles(skymaps: SkyMaps, nside_cell: int) -> Iterator[NDArray[np.float64]]:
+    """Cell means of nside-8 tiles in NESTED order, NaN where less than all of a cell is seen: (n_cell, n_band)."""
+    per_tile, per_cell = (skymaps.nside // 8) ** 2, (skymaps.nside // nside_cell) ** 2
+    centres = np.abs(healpy.pix2ang(8, np.arange(768), nest=True, lonlat=True)[1])
+    given = 0
+    for tile in _spread_out(np.flatnonzero(centres > 30.0)) + _spread_out(np.flatnonzero(centres <= 30.0)):
+        if given == _N_TILES or (given and centres[tile] <= 30.0):
+            return
+        # the tile's centre and a few more points first: most tiles of a cut-out need no more than this
+        probe = tile * per_tile + np.linspace(0, per_tile - 1, 65).astype(np.int64)
+        if not skymaps.footprint[healpy.nest2ring(skymaps.nside, probe)].any():
+            continue
+        ipix = healpy.nest2ring(skymaps.nside, np.arange(tile * per_tile, (tile + 1) * per_tile))
+        seen = skymaps.footprint[ipix]
+        if seen.mean() < 0.2:
+            continue
+        values = skymaps.values[ipix].astype(np.float64)
+        values[~seen] = np.nan
+        given += 1
+        yield values.reshape(-1, per_cell, skymaps.n_band).mean(axis=1)
+
+
+def _spread_out(tiles: NDArray[np.int64]) -> list[int]:
+    """The same tiles in an order whose every beginning covers the sky evenly (golden-ratio steps)."""
+    return [int(t) for t in tiles[np.argsort((np.arange(len(tiles)) * 0.6180339887) % 1.0)]]
+
+
+def _mean_of(cells: NDArray[np.float64], n_child: int) -> NDArray[np.float64]:
+    """Mean over groups of `n_child` cells of which more than half are seen, else NaN."""
+    groups = cells.reshape(-1, n_child, cells.shape[1])
+    seen = np.isfinite(groups)
+    n_seen = seen.sum(axis=1)
+    total = np.where(seen, groups, 0.0).sum(axis=1)
+    return np.where(2 * n_seen > n_child, total / np.maximum(n_seen, 1), np.nan)
+
+
+def _accumulate(
+    sums: dict[str, NDArray[np.float64]], counts: dict[str, int], key: str, differences: NDArray[np.float64]
+) -> None:
+    rows = differences.reshape(-1, differences.shape[-1])
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return
+    spread = 1.4826 * np.median(np.abs(rows), axis=0)
+    rows = rows[(np.abs(rows) <= 5.0 * spread).all(axis=1)]
+    sums[key] += rows.T @ rows
+    counts[key] += len(rows)
+
+
+def _correlation(covariance: NDArray[np.float64]) -> NDArray[np.float64]:
+    spread = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+    return np.asarray(covariance / np.outer(spread, spread))
+
+
+def _log_ratio(found: float, expected: float, tolerated: float) -> float:
+    """log(found / expected) in units of log(tolerated); infinite for a ratio that is no positive number."""
+    ratio = found / expected
+    return float(np.log(ratio) / np.log(tolerated)) if np.isfinite(ratio) and ratio > 0 else float("inf")
+
+
+def _dust_mjysr(freq_ghz: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Modified blackbody, arbitrary scale, in brightness per unit frequency."""
+    x = freq_ghz / 20.837 / DUST_K  # h nu / k T, h / k = 1 K / 20.837 GHz
+    return np.asarray(freq_ghz ** (3.0 + DUST_BETA) / np.expm1(x))

@@ -1,0 +1,481 @@
+"""Published frequency maps -> one checked :class:`~szeek.sky.skymaps.SkyMaps`.
+
+HEALPix FITS files and tangential (TAN) image cut-outs, in any unit, frame and ordering that their header or
+the caller *states*; nothing is assumed. The signal itself is checked in :mod:`szeek.inputs.bandcheck`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import healpy
+import numba
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from szeek.inputs.bandcheck import check_bands
+from szeek.inputs.healpix_files import HealpixFile, describe_healpix, open_fits
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.sky.skymaps import SkyMaps
+
+log = logging.getLogger(__name__)
+
+Files = Mapping[str, str | os.PathLike[str]]
+Stated = str | Mapping[str, str] | None
+
+#: Solar dipole: amplitude and Galactic direction, Planck 2018 results I (A&A 641, A1), Table 3.
+DIPOLE_KCMB, DIPOLE_LON_DEG, DIPOLE_LAT_DEG = 3362.08e-6, 264.021, 48.253
+#: CIB monopoles and zero-level errors stay below this up to 217 GHz: Planck 2018 results III (A&A 641, A3), Table 12.
+ZERO_LEVEL_KCMB = 100e-6
+
+_K_PER_UNIT = {
+    **dict.fromkeys(("K_CMB", "KCMB", "K CMB", "K(CMB)", "K THERMO", "K_THERMO"), 1.0),
+    **dict.fromkeys(("MK_CMB", "MKCMB"), 1e-3),
+    **dict.fromkeys(("UK_CMB", "UKCMB", "MUK_CMB", "MUKCMB", "µK_CMB", "MICROK_CMB", "UK CMB"), 1e-6),
+}
+_MJYSR_UNITS = ("MJY/SR", "MJY SR-1", "MJY.SR-1", "MJY SR^-1", "MJY SR**-1", "MJY / SR")
+
+
+@dataclass(frozen=True)
+class _Image:
+    """One TAN cut-out: its pixels, its WCS and what its header says."""
+
+    path: Path
+    pixels: NDArray[np.float64]
+    wcs: WCS
+    frame: str | None
+    unit: str | None
+    pixel_arcmin: float
+
+
+def read_skymaps(
+    files: Files,
+    instrument: str | Instrument = "planck-hfi",
+    *,
+    unit: Stated = None,
+    frame: str | None = None,
+    ordering: str | None = None,
+    nside: int | None = None,
+    out: str | os.PathLike[str] | None = None,
+    check: bool = True,
+) -> SkyMaps:
+    """Read one map per band into a checked SkyMaps: HEALPix RING, Galactic, in the instrument's units.
+
+    HEALPix files keep their pixels. Equatorial and ecliptic ones are rotated by bilinear interpolation between
+    the four nearest pixel centres (which smooths by about half a pixel). TAN cut-outs are sampled once, by
+    cubic spline, at the centres of the HEALPix pixels inside them. UNSEEN, NaN and Inf pixels of any band leave the
+    footprint. A solar dipole still in the maps is found by regression on its template and taken out.
+
+    Source: Bonjean (2020), Sect. 2: six HFI maps of nside 2048 in K_CMB and MJy/sr.
+
+    Parameters
+    ----------
+    files : mapping of band name to path
+        One FITS file for each band of the instrument, plain or gzipped.
+    instrument : str or Instrument
+        Bands, their units and conversion factors.
+    unit : str or mapping of band name to str, optional
+        'K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr': overrules the header.
+    frame : str, optional
+        'galactic', 'icrs' or 'ecliptic': overrules the header.
+    ordering : str, optional
+        'RING' or 'NESTED': overrules the header. HEALPix files only.
+    nside : int, optional
+        Resolution that TAN cut-outs are sampled at; by default the one whose pixel is nearest in size.
+    out : path, optional
+        Folder to write the maps to (whole or not at all); the result is then memory-mapped from there.
+    check : bool
+        Compare the bands' CMB, dust and beams with what the instrument expects, and refuse exchanged or
+        mis-scaled bands (:func:`szeek.inputs.bandcheck.check_bands`).
+
+    Returns
+    -------
+    SkyMaps
+        All bands of the instrument, in its order.
+
+    Raises
+    ------
+    ValueError
+        A band is missing or unknown; unit, frame or ordering are not stated or not known; bands differ in
+        resolution; no pixel is observed in all bands; a band is mis-scaled or two are exchanged.
+    OSError
+        A file is missing, truncated or no FITS file; the disk is full.
+    """
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
+    paths = _check_names(files, setup)
+    images = [_read_image(path) for path in paths]
+    if any(images) and not all(images):
+        kinds = ", ".join(f"'{p.name}' {'image' if i else 'HEALPix'}" for p, i in zip(paths, images, strict=True))
+        raise ValueError(f"images and HEALPix maps are mixed ({kinds}), expected one kind for all bands")
+    maps = [i if i is not None else describe_healpix(p) for p, i in zip(paths, images, strict=True)]
+    n_side = _common_nside(maps, nside)
+    factors = np.array([_unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
+    units_in = tuple(_stated(unit, setup.band_names[b]) or m.unit or "" for b, m in enumerate(maps))
+    frames = [_required(m.path, "frame", "COORDSYS", frame, m.frame, ("galactic", "icrs", "ecliptic")) for m in maps]
+
+    staging: Path | None = None
+    target = Path(out) if out is not None else None
+    try:
+        if target is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        values = _allocate(staging, (12 * n_side**2, len(setup.bands)))
+        footprint = np.zeros(len(values), bool)
+        if all(isinstance(m, _Image) for m in maps):
+            _fill_from_images([m for m in maps if isinstance(m, _Image)], frames, factors, values, footprint)
+        else:
+            healpix = [m for m in maps if isinstance(m, HealpixFile)]
+            known = ("RING", "NESTED")
+            orders = [_required(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
+            _fill_from_healpix(healpix, orders, frames, factors, values, footprint)
+        if not footprint.any():
+            raise ValueError(
+                f"no pixel is observed in every band of {', '.join(repr(p.name) for p in paths)}: "
+                "all are UNSEEN, NaN or Inf in one or the other; expected overlapping maps"
+            )
+        skymaps = SkyMaps(values, footprint, setup.bands)
+        _remove_dipole(skymaps, setup)
+        if check:
+            check_bands(skymaps, setup, units_in, tuple(p.name for p in paths))
+        if target is None or staging is None:
+            return skymaps
+        np.save(staging / "footprint.npy", footprint)
+        (staging / "bands.json").write_text(json.dumps([asdict(band) for band in setup.bands], indent=1))
+        values.flush()  # type: ignore[attr-defined]
+        if target.exists():
+            shutil.rmtree(target)
+        staging.rename(target)
+    except BaseException:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return SkyMaps.open(target)
+
+
+def _check_names(files: Files, instrument: Instrument) -> list[Path]:
+    names = instrument.band_names
+    missing = [name for name in names if name not in files]
+    unknown = [str(name) for name in files if name not in names]
+    if missing or unknown:
+        faults = [f"no file for {', '.join(missing)}"] * bool(missing)
+        faults += [f"unknown band {', '.join(unknown)}"] * bool(unknown)
+        raise ValueError(f"{' and '.join(faults)}; {instrument.name} has the bands {', '.join(names)}")
+    return [Path(files[name]) for name in names]
+
+
+def _stated(given: Stated, band: str) -> str | None:
+    return given.get(band) if isinstance(given, Mapping) else given
+
+
+def _required(
+    path: Path, what: str, keyword: str, given: str | None, found: str | None, known: tuple[str, ...]
+) -> str:
+    """The argument where given, else the header's word; neither is an error that names both ways out."""
+    if given is not None and given not in known:
+        raise ValueError(f"{what}='{given}' is unknown, expected one of {', '.join(known)}")
+    stated = given or found
+    if stated is None:
+        raise ValueError(
+            f"'{path}' does not say its {what} (keyword {keyword}); pass {what}="
+            + " or ".join(f"'{word}'" for word in known)
+        )
+    return stated
+
+
+def _unit_factor(path: Path, found: str | None, given: Stated, instrument: Instrument, b: int) -> float:
+    """Factor from the file's unit to the band's."""
+    band = instrument.bands[b]
+    stated = _stated(given, band.name) or found
+    ways_out = "pass unit='K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr'"
+    if stated is None:
+        raise ValueError(f"'{path}' does not say its unit (TUNIT or BUNIT), expected {band.unit}; {ways_out}")
+    word = stated.strip().upper()
+    if word in _MJYSR_UNITS:
+        kcmb = 1.0 / float(instrument.mjysr_per_kcmb[b])
+    elif word in _K_PER_UNIT:
+        kcmb = _K_PER_UNIT[word]
+    else:
+        raise ValueError(
+            f"'{path}' is in '{stated}', which is unknown; expected {band.unit} at {band.name}; {ways_out}"
+        )
+    same = word in _MJYSR_UNITS and band.unit == "MJy/sr"
+    factor = 1.0 if same else kcmb * float(instrument.unit_per_kcmb[b])
+    if factor != 1.0:
+        log.info("'%s': %s -> %s, factor %.6g", path.name, stated, band.unit, factor)
+    return factor
+
+
+def _common_nside(maps: list[_Image] | list[HealpixFile] | list[_Image | HealpixFile], nside: int | None) -> int:
+    if isinstance(maps[0], _Image):
+        if nside is not None:
+            return nside
+        pixel = min(m.pixel_arcmin for m in maps if isinstance(m, _Image))
+        return 1 << round(float(np.log2(healpy.nside2resol(1, arcmin=True) / pixel)))
+    found = {m.path.name: m.nside for m in maps if isinstance(m, HealpixFile)}
+    if len(set(found.values())) > 1:
+        listed = ", ".join(f"'{name}' {n}" for name, n in found.items())
+        raise ValueError(f"bands differ in nside ({listed}), expected one for all; degrade or fetch the odd ones")
+    n_side = next(iter(found.values()))
+    if nside not in (None, n_side):
+        raise ValueError(f"the maps have nside {n_side}, asked for {nside}; nside= only sets that of image cut-outs")
+    return n_side
+
+
+def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Zeros in memory, or in a file whose disk space is claimed first: a full disk must not end in SIGBUS."""
+    if staging is None:
+        return np.zeros(shape, np.float32)
+    path = staging / "values.npy"
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+    return values
+
+
+# --- HEALPix files ---------------------------------------------------------------------------------------
+
+
+def _fill_from_healpix(
+    maps: list[HealpixFile],
+    orders: list[str],
+    frames: list[str],
+    factors: NDArray[np.float64],
+    values: NDArray[np.float32],
+    footprint: NDArray[np.bool_],
+) -> None:
+    """Scatter Galactic files block by block, all bands of a block together; rotate the others one by one."""
+    n_seen = np.zeros(len(values), np.uint8)
+    for order in ("RING", "NESTED"):
+        group = [b for b, m in enumerate(maps) if (orders[b], frames[b]) == (order, "galactic") and m.pixels is None]
+        streams = [maps[b].read_blocks() for b in group]
+        start, pending = 0, {b: np.zeros(0, np.float32) for b in group}
+        while group and start < len(values):
+            for b, stream in zip(group, streams, strict=True):
+                if not len(pending[b]):
+                    pending[b] = next(stream)[1]
+            n = min(len(block) for block in pending.values())
+            target = np.arange(start, start + n)
+            if order == "NESTED":
+                target = healpy.nest2ring(maps[0].nside, target)
+            for b in group:
+                _scatter(values, n_seen, target, pending[b][:n], np.float32(factors[b]), b)
+                pending[b] = pending[b][n:]
+            start += n
+    for b, m in enumerate(maps):
+        if frames[b] != "galactic" or m.pixels is not None:
+            _fill_rotated(m, orders[b], frames[b], float(factors[b]), b, values, n_seen)
+    np.equal(n_seen, len(maps), out=footprint)
+    for first in range(0, len(values), 1 << 20):
+        part = slice(first, first + (1 << 20))
+        if not footprint[part].all():
+            values[part][~footprint[part]] = 0.0
+
+
+@numba.njit(cache=True)
+def _scatter(
+    values: NDArray[np.float32],
+    n_seen: NDArray[np.uint8],
+    target: NDArray[np.int64],
+    block: NDArray[np.float32],
+    factor: np.float32,
+    column: int,
+) -> None:
+    for i in range(len(target)):
+        value = block[i]
+        if np.isfinite(value) and value > -1.6e30:  # healpy.UNSEEN = -1.6375e30
+            values[target[i], column] = value * factor
+            n_seen[target[i]] += 1
+
+
+def _fill_rotated(
+    m: HealpixFile,
+    order: str,
+    frame: str,
+    factor: float,
+    b: int,
+    values: NDArray[np.float32],
+    n_seen: NDArray[np.uint8],
+) -> None:
+    """Interpolate a map of another frame at the Galactic pixel centres, or copy one with explicit pixel numbers."""
+    source = np.full(len(values), np.nan, np.float32)
+    for start, block in m.read_blocks():
+        pixels = np.arange(start, start + len(block)) if m.pixels is None else m.pixels[start : start + len(block)]
+        source[healpy.nest2ring(m.nside, pixels) if order == "NESTED" else pixels] = block
+    source[source < -1.6e30] = np.nan
+    rotator = healpy.Rotator(coord=["G", {"icrs": "C", "ecliptic": "E"}[frame]]) if frame != "galactic" else None
+    for start in range(0, len(values), 1 << 18):
+        target = np.arange(start, min(start + (1 << 18), len(values)))
+        if rotator is None:
+            sampled = source[target]
+        else:
+            theta, phi = rotator(*healpy.pix2ang(m.nside, target))
+            sampled = healpy.get_interp_val(source, theta, phi).astype(np.float32)
+        _scatter(values, n_seen, target, sampled, np.float32(factor), b)
+
+
+# --- TAN cut-outs ----------------------------------------------------------------------------------------
+
+
+def _read_image(path: Path) -> _Image | None:
+    """The file's two-dimensional image with a celestial WCS, or None where it has none."""
+    with open_fits(path) as hdus:
+        for hdu in hdus:
+            if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) and hdu.header.get("NAXIS") == 2:
+                header = hdu.header
+                needed = abs(int(header["BITPIX"])) // 8 * int(header["NAXIS1"]) * int(header["NAXIS2"])
+                try:
+                    pixels = np.asarray(hdu.data, np.float64)
+                except (OSError, TypeError, ValueError, EOFError) as error:
+                    raise OSError(f"'{path}' is truncated: its image needs {needed} bytes; fetch it again") from error
+                break
+        else:
+            return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FITSFixedWarning)  # e.g. a missing RADESYS set to FK5 from EQUINOX = 2000
+        wcs = WCS(header)
+    kinds = [str(c).upper() for c in wcs.wcs.ctype]
+    if not all(kind.endswith("-TAN") for kind in kinds):
+        raise ValueError(
+            f"the image of '{path}' has the axes {', '.join(kinds)}, expected a tangential projection (TAN)"
+        )
+    frame = None
+    if kinds[0].startswith("GLON"):
+        frame = "galactic"
+    elif kinds[0].startswith("RA"):
+        system = str(wcs.wcs.radesys or "").strip().upper()
+        if system not in ("", "ICRS", "FK5") or (system != "ICRS" and wcs.wcs.equinox not in (2000.0,)):
+            raise ValueError(
+                f"'{path}' is in {system or 'no stated system'}, equinox {wcs.wcs.equinox}, "
+                "expected ICRS or FK5 J2000"
+            )
+        frame = "icrs"
+    scale = float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * 60.0
+    return _Image(path, pixels, wcs, frame, str(header.get("BUNIT", "")).strip() or None, scale)
+
+
+def _fill_from_images(
+    images: list[_Image],
+    frames: list[str],
+    factors: NDArray[np.float64],
+    values: NDArray[np.float32],
+    footprint: NDArray[np.bool_],
+) -> None:
+    """Cubic-spline samples of each cut-out at the HEALPix pixel centres that lie in all of them."""
+    nside = healpy.npix2nside(len(values))
+    ipix: NDArray[np.int64] | None = None
+    columns = []
+    for image, frame, factor in zip(images, frames, factors, strict=True):
+        if ipix is None:
+            ipix = _pixels_about(image, frame, nside)
+        lon_deg, lat_deg = healpy.pix2ang(nside, ipix, lonlat=True)
+        lon_deg, lat_deg = _to_frame(lon_deg, lat_deg, frame)
+        ny, nx = image.pixels.shape
+        x, y = image.wcs.wcs_world2pix(lon_deg, lat_deg, 0)
+        good = np.isfinite(image.pixels) & (image.pixels > -1.6e30)
+        smooth = np.where(good, image.pixels, np.median(image.pixels[good]) if good.any() else 0.0)
+        sampled = ndimage.map_coordinates(smooth, [y, x], order=3, mode="mirror") * factor
+        # two pixels away a spline still carries 7 % of a wrong value: bad pixels take a 5 x 5 square with them
+        bad = ndimage.binary_dilation(~good, np.ones((5, 5), bool))
+        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+        inside[inside] = ~bad[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
+        columns.append(np.where(inside, sampled, np.nan))
+    assert ipix is not None
+    table = np.stack(columns, axis=1)
+    seen = np.isfinite(table).all(axis=1)
+    values[ipix[seen]] = table[seen]
+    footprint[ipix[seen]] = True
+
+
+def _pixels_about(image: _Image, frame: str, nside: int) -> NDArray[np.int64]:
+    """RING pixels of the disc around a cut-out."""
+    ny, nx = image.pixels.shape
+    lon_deg, lat_deg = image.wcs.wcs_pix2world(
+        [(nx - 1) / 2, 0, nx - 1, 0, nx - 1], [(ny - 1) / 2, 0, 0, ny - 1, ny - 1], 0
+    )
+    vectors = healpy.ang2vec(lon_deg, lat_deg, lonlat=True)
+    if frame != "galactic":
+        vectors = vectors @ _rotation(frame)
+    radius = float(np.arccos(np.clip((vectors[1:] @ vectors[0]).min(), -1, 1)))
+    return np.asarray(healpy.query_disc(nside, vectors[0], radius + 2 * healpy.nside2resol(nside)))
+
+
+def _rotation(frame: str) -> NDArray[np.float64]:
+    """Matrix from Galactic to `frame`; its transpose, applied on the right to row vectors, the way back."""
+    return np.asarray(healpy.Rotator(coord=["G", {"icrs": "C", "ecliptic": "E"}[frame]]).mat)
+
+
+def _to_frame(
+    lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64], frame: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if frame == "galactic":
+        return lon_deg, lat_deg
+    rotated = healpy.ang2vec(lon_deg, lat_deg, lonlat=True) @ _rotation(frame).T
+    lon, lat = healpy.vec2ang(rotated, lonlat=True)
+    return np.asarray(lon), np.asarray(lat)
+
+
+# --- solar dipole ----------------------------------------------------------------------------------------
+
+
+def dipole_amplitude(skymaps: SkyMaps, instrument: Instrument) -> NDArray[np.float64]:
+    """Amplitude of the solar dipole in each K_CMB band up to 217 GHz, in units of the published dipole.
+
+    Least squares of the map on the dipole template and a constant, the constant held to the zero levels of CMB
+    maps (100 uK) so that a small field tells the dipole's level there from its own zero level.
+
+    Source: Planck 2018 results I (A&A 641, A1), Table 3: 3362.08 uK towards (l, b) = (264.021, 48.253) deg.
+
+    Returns
+    -------
+    (n,) float64
+        One amplitude per such band, about 1 where the dipole is in and 0 where it was taken out.
+    """
+    ipix = np.flatnonzero(skymaps.footprint)
+    ipix = ipix[:: max(1, len(ipix) // 200_000)]
+    lat_deg = healpy.pix2ang(skymaps.nside, ipix, lonlat=True)[1]
+    high = np.abs(lat_deg) > 30.0
+    ipix = ipix[high] if high.sum() > 100 else ipix
+    template = _dipole_at(skymaps.nside, ipix)
+    columns = [
+        b for b, band in enumerate(skymaps.bands) if band.unit == "K_CMB" and instrument.bands[b].freq_ghz < 300.0
+    ]
+    amplitudes = []
+    cmb_rms = 100e-6  # the CMB's own large-scale structure is the noise of this fit; a few dozen such modes at most
+    modes = max(3.0, 3.0 * len(ipix) / len(skymaps.footprint) * 100.0)
+    weight = modes / cmb_rms**2 / len(ipix)
+    for b in columns:
+        design = np.stack([template, np.ones_like(template)], axis=1)
+        normal = weight * design.T @ design + np.diag([0.0, ZERO_LEVEL_KCMB**-2])
+        amplitudes.append(np.linalg.solve(normal, weight * design.T @ skymaps.values[ipix, b].astype(np.float64))[0])
+    return np.array(amplitudes)
+
+
+def _dipole_at(nside: int, ipix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """K_CMB of the solar dipole at RING pixels."""
+    axis = healpy.ang2vec(DIPOLE_LON_DEG, DIPOLE_LAT_DEG, lonlat=True)
+    return DIPOLE_KCMB * np.asarray(np.stack(healpy.pix2vec(nside, ipix), axis=1) @ axis)
+
+
+def _remove_dipole(skymaps: SkyMaps, instrument: Instrument) -> None:
+    """Take the solar dipole out of all bands where most of the CMB bands show it; say so in the log."""
+    amplitudes = dipole_amplitude(skymaps, instrument)
+    if not len(amplitudes) or abs(np.median(amplitudes) - 1.0) > 0.5:
+        return
+    log.info("solar dipole found (%s of 3362.08 uK) and removed from all bands", np.round(amplitudes, 2).tolist())
+    seen = np.flatnonzero(skymaps.footprint)
+    per_kcmb = instrument.unit_per_kcmb.astype(np.float32)
+    for first in range(0, len(seen), 1 << 20):
+        ipix = seen[first : first + (1 << 20)]
+        skymaps.values[ipix] -= _dipole_at(skymaps.nside, ipix).astype(np.float32)[:, None] * per_kcmb
