@@ -1,0 +1,503 @@
+"""Dark-matter haloes over the whole sky: mass function, clustering, and what their gas looks like.
+
+    n(M, z)              Tinker et al. (2008), M500c, Planck 2018 flat LCDM (through colossus)
+    positions            lognormal density shells, biased by Tinker et al. (2010)
+    Y500(M, z)           Planck 2013 XX: E^-2/3 D_A^2 Y500 = 10^-4.19 Mpc^2 [(1-b) M500 / 6e14 Msun]^1.79
+
+The same density shells (:func:`density_shells`) are there for everything else that follows the
+large-scale structure: the CIB, a lensing map, galaxies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from zlib import crc32
+
+import astropy.units as u
+import ducc0
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.cosmology import FlatLambdaCDM
+from astropy.table import Table
+from colossus.cosmology import cosmology as colossus_cosmology
+from colossus.lss import bias as colossus_bias
+from colossus.lss import mass_function as colossus_mass_function
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+#: Planck 2018 results VI, Table 2, TT,TE,EE+lowE+lensing+BAO; the numbers of colossus' 'planck18'.
+COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Tcmb0=2.7255, Neff=3.046)
+#: (1-b) = M_SZ / M500. Planck 2018 results VI (A&A 641, A6), Sect. 7: 0.62 +- 0.03 is what reconciles the
+#: cluster counts with this cosmology (sigma8 = 0.81).
+MASS_BIAS = 0.62
+#: Y5R500 / Y500 of the universal pressure profile, as PSZ2 quotes it (Planck 2015 results XXVII, Sect. 4).
+Y5R500_PER_Y500 = 1.79
+
+# Planck 2013 results XX (A&A 571, A20), eq. 7 and Table 1.
+_Y_STAR = 10**-0.19  # x 1e-4 Mpc^2
+_Y_SLOPE = 1.79
+_Y_EVOLUTION = 2 / 3
+_Y_SCATTER_LN = 0.075 * np.log(10)  # sigma_logY = 0.075: 17 %
+
+# Shapes. Concentration: scatter of c500 among the REXCESS profiles of Arnaud et al. (2010), Sect. 3. Axis ratio
+# of the gas: Lau et al. (2011), Fig. 4 (gas axis ratios 0.8-0.95 inside R500). A quarter of an SZ-selected
+# sample is strongly disturbed: Lovisari et al. (2017), Sect. 4. Pairs: Planck Intermediate Results VIII (2013)
+# found 25 candidate bridges among about 1,000 close pairs; A399-A401 lie 1.1 (theta1 + theta2) apart.
+_CONCENTRATION_SCATTER_LN = 0.25
+_AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, _AXIS_RATIO_MIN = 0.87, 0.08, 0.6
+_DISTURBED_FRACTION = 0.25
+_PAIR_MIN_1E14MSUN = 5.0
+_PAIR_FRACTION = 0.03
+_PAIR_SEPARATION = (0.9, 1.5)  # of theta500 of the two added
+
+_SHELL_NSIDE = 256
+_SHELL_LMAX = 3 * _SHELL_NSIDE - 1
+_SHELL_DEPTH_MPC = 150.0
+_SMOOTHING_MPC = 3.0  # a Lagrangian radius: the linear spectrum is no guide below it
+_SUBCELLS = 8  # in redshift, per shell
+_BIAS_GROUPS = 6  # in mass, per shell
+
+
+def random_generator(seed: int, component: str) -> np.random.Generator:
+    """Random generator of one named component, so that a new component leaves the others' draws alone."""
+    return np.random.default_rng(np.random.SeedSequence([seed, crc32(component.encode())]))
+
+
+@cache
+def _colossus() -> Any:
+    """The cosmology for colossus, without its cache files."""
+    return colossus_cosmology.setCosmology("planck18", persistence="")
+
+
+@dataclass(frozen=True)
+class DensityShell:
+    """One redshift shell of a lognormal matter density field on HEALPix.
+
+    Parameters
+    ----------
+    index : int
+        Number of the shell, 0 nearest.
+    z_min, z_max, z : float
+        Edges, and the redshift of the comoving middle.
+    gaussian : (12 * 256**2,) float32
+        RING, Galactic: the Gaussian field g; the matter over-density is exp(g - var/2) - 1.
+    variance : float
+        Variance of g.
+    """
+
+    index: int
+    z_min: float
+    z_max: float
+    z: float
+    gaussian: NDArray[np.float32]
+    variance: float
+
+    @property
+    def delta(self) -> NDArray[np.float32]:
+        """Matter over-density, (n_pix,) float32, mean 0 over an ensemble."""
+        return self.overdensity(1.0)
+
+    def overdensity(self, bias: float) -> NDArray[np.float32]:
+        """Over-density of a tracer of linear bias ``bias``, (n_pix,) float32 > -1: exp(b g - b^2 var/2) - 1."""
+        return np.expm1(np.float32(bias) * self.gaussian - np.float32(bias * bias * self.variance / 2))
+
+
+@cache
+def _shell_edges() -> tuple[float, ...]:
+    """Redshift edges of the shells: equal comoving depth to z = 1.5, three times deeper from there to z = 3.5."""
+    near, far, end = (float(COSMOLOGY.comoving_distance(z).value) for z in (0.01, 1.5, 3.5))
+    chi = np.append(
+        np.linspace(near, far, 1 + round((far - near) / _SHELL_DEPTH_MPC)),
+        np.linspace(far, end, 1 + round((end - far) / (3 * _SHELL_DEPTH_MPC)))[1:],
+    )
+    z = np.linspace(0.005, 3.6, 4000)
+    return tuple(np.interp(chi, COSMOLOGY.comoving_distance(z).value, z))
+
+
+def _shell_spectrum(z_min: float, z_max: float) -> Floats:
+    """C_l of the matter over-density averaged over a shell, linear, (lmax+1,), flat-sky with a finite depth.
+
+    C_l = 1/chi^2 int dk_par/(2 pi) P(sqrt(k_par^2 + (l+1/2)^2/chi^2)) sinc^2(k_par depth/2)
+    """
+    near, far = COSMOLOGY.comoving_distance([z_min, z_max]).value
+    chi, depth = (near + far) / 2, far - near
+    h = COSMOLOGY.h
+    k_parallel = np.linspace(0, 40 / depth, 161)[:, None]
+    k = np.hypot(k_parallel, (np.arange(_SHELL_LMAX + 1) + 0.5) / chi)
+    grid = np.geomspace(1e-5, 50.0, 1000)  # 1/Mpc
+    z = (z_min + z_max) / 2
+    power = _colossus().matterPowerSpectrum(grid / h, z) / h**3 * np.exp(-((grid * _SMOOTHING_MPC) ** 2))
+    window = np.sinc(k_parallel * depth / 2 / np.pi) ** 2
+    spectrum = np.trapezoid(np.interp(k, grid, power) * window, k_parallel, axis=0)
+    return np.asarray(spectrum / np.pi / chi**2)
+
+
+@cache
+def _legendre() -> tuple[Floats, Floats, Floats]:
+    """Gauss-Legendre nodes and weights, and P_l at the nodes, (lmax+1, n_node)."""
+    nodes, weights = np.polynomial.legendre.leggauss(2 * (_SHELL_LMAX + 1))
+    values = np.empty((_SHELL_LMAX + 1, nodes.size))
+    values[0], values[1] = 1.0, nodes
+    for degree in range(2, _SHELL_LMAX + 1):
+        values[degree] = (
+            (2 * degree - 1) * nodes * values[degree - 1] - (degree - 1) * values[degree - 2]
+        ) / degree
+    return nodes, weights, values
+
+
+def _gaussian_spectrum(spectrum: Floats) -> Floats:
+    """Spectrum of the Gaussian field whose lognormal has ``spectrum``: xi_g = ln(1 + xi)."""
+    _, weights, legendre = _legendre()
+    order = 2 * np.arange(_SHELL_LMAX + 1) + 1
+    correlation = (order * spectrum / (4 * np.pi)) @ legendre
+    return np.maximum(2 * np.pi * (legendre @ (weights * np.log1p(correlation))), 0.0)
+
+
+def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
+    """Gaussian random field with a spectrum, RING nside 256."""
+    random = random_generator(seed, f"density shell {index}")
+    lmax = _SHELL_LMAX
+    order = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
+    alm = random.standard_normal(order.size) + 1j * random.standard_normal(order.size)
+    alm *= np.sqrt(spectrum[order] / 2)
+    alm[: lmax + 1] = alm[: lmax + 1].real * np.sqrt(2)
+    geometry = ducc0.healpix.Healpix_Base(_SHELL_NSIDE, "RING").sht_info()
+    values = ducc0.sht.synthesis(
+        alm=alm.astype(np.complex64)[None], spin=0, lmax=lmax, nthreads=1, **geometry
+    )
+    return np.asarray(values[0], np.float32)
+
+
+def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
+    """Lognormal matter density in redshift shells, the very fields that the haloes follow.
+
+    Each shell's C_l is the linear matter spectrum (Eisenstein & Hu 1998), projected over the shell's depth of
+    about 150 Mpc (450 Mpc beyond z = 1.5); shells are independent of one another.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the sky; the same as given to :func:`draw_haloes`.
+    z_max : float
+        Shells that begin beyond it are left out; at most 3.5.
+
+    Yields
+    ------
+    DensityShell
+        From near to far. 3 MB each.
+
+    Examples
+    --------
+    >>> shell = next(density_shells(1))
+    >>> shell.delta.shape, bool(abs(shell.delta.mean()) < 0.5)
+    ((786432,), True)
+    """
+    edges = _shell_edges()
+    for index, (near, far) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+        if near >= z_max:
+            return
+        spectrum = _gaussian_spectrum(_shell_spectrum(near, far))
+        variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
+        field = _draw_field(seed, index, spectrum)
+        yield DensityShell(index, near, far, (near + far) / 2, field, variance)
+
+
+@cache
+def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float) -> tuple[Floats, Floats]:
+    """ln(M500/1e14 Msun) nodes and dn/dlnM in Mpc^-3 at one redshift (Tinker et al. 2008, M500c)."""
+    log_mass = np.linspace(np.log(m500_min_1e14msun), np.log(m500_max_1e14msun), 240)
+    h = _colossus().h
+    density = colossus_mass_function.massFunction(
+        np.exp(log_mass) * 1e14 * h, z, mdef="500c", model="tinker08", q_out="dndlnM"
+    )
+    return log_mass, np.asarray(density) * h**3
+
+
+def _halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
+    """Linear bias of haloes (Tinker et al. 2010)."""
+    mass = m500_1e14msun * 1e14 * _colossus().h
+    return np.asarray(colossus_bias.haloBias(mass, z, "500c", model="tinker10"))
+
+
+_M500_MAX_1E14MSUN = 40.0
+
+
+def _draw_shell(
+    shell: DensityShell, random: np.random.Generator, m500_min_1e14msun: float, z_range: tuple[float, float]
+) -> tuple[NDArray[np.int64], Floats, Floats]:
+    """Pixel (RING nside 256), redshift and M500 of the haloes of one shell: Poisson counts in (z, M) cells."""
+    chi_edges = COSMOLOGY.comoving_distance(
+        np.clip(np.linspace(shell.z_min, shell.z_max, _SUBCELLS + 1), *z_range)
+    ).value
+    z_edges = np.clip(np.linspace(shell.z_min, shell.z_max, _SUBCELLS + 1), *z_range)
+    volumes = 4 * np.pi / 3 * np.diff(chi_edges**3)
+    # Groups of equal bias: geometric in mass, the last one open. Cells: redshift sub-cell x group.
+    group_edges = np.append(
+        np.log(m500_min_1e14msun) + 0.45 * np.arange(_BIAS_GROUPS), np.log(_M500_MAX_1E14MSUN)
+    )
+    parts: list[tuple[NDArray[np.int64], Floats, Floats]] = []
+    for low, high in zip(group_edges[:-1], group_edges[1:], strict=True):
+        counts, cumulatives = [], []
+        for cell in range(_SUBCELLS):
+            z = float((z_edges[cell] + z_edges[cell + 1]) / 2)
+            log_mass, density = _number_density(z, m500_min_1e14msun, _M500_MAX_1E14MSUN)
+            steps = np.diff(log_mass) * (density[1:] + density[:-1]) / 2
+            cumulative = np.append(0.0, np.cumsum(steps))
+            first, last = np.interp([low, high], log_mass, cumulative)
+            counts.append((last - first) * volumes[cell])
+            cumulatives.append((log_mass, cumulative, first, last))
+        middle = np.exp((low + min(high, low + 0.45)) / 2)
+        weight = 1.0 + shell.overdensity(float(_halo_bias(np.array([middle]), shell.z)[0]))
+        cumulative_weight = np.cumsum(weight, dtype=np.float64)
+        mean_weight = cumulative_weight[-1] / weight.size
+        numbers = random.poisson(np.array(counts) * mean_weight)
+        for cell, number in enumerate(numbers):
+            log_mass, cumulative, first, last = cumulatives[cell]
+            mass = np.exp(np.interp(random.uniform(first, last, number), cumulative, log_mass))
+            z = np.interp(
+                np.cbrt(random.uniform(chi_edges[cell] ** 3, chi_edges[cell + 1] ** 3, number)),
+                chi_edges,
+                z_edges,
+            )
+            target = random.uniform(0.0, cumulative_weight[-1], number)
+            pixel = np.minimum(np.searchsorted(cumulative_weight, target, side="right"), weight.size - 1)
+            parts.append((pixel, z, mass))
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
+
+
+def _scatter_in_pixels(pixel: NDArray[np.int64], random: np.random.Generator) -> tuple[Floats, Floats]:
+    """Galactic longitude and latitude (degrees) uniform inside RING pixels of nside 256."""
+    base = ducc0.healpix.Healpix_Base(_SHELL_NSIDE, "RING")
+    fine = 1 << 20  # positions to 0.2 arcsec, by drawing a nested descendant
+    descendants = (fine // _SHELL_NSIDE) ** 2
+    nested = base.ring2nest(pixel) * descendants + random.integers(0, descendants, pixel.size)
+    colatitude, longitude = ducc0.healpix.Healpix_Base(fine, "NEST").pix2ang(nested).T
+    return np.degrees(longitude), 90.0 - np.degrees(colatitude)
+
+
+def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
+    """Mean Y500 in arcmin^2 of haloes of true mass M500.
+
+    Source: Planck 2013 results XX, eq. 7 and Table 1, h = 0.6766.
+
+    Parameters
+    ----------
+    m500_1e14msun, z : (n,) float64
+        True M500c in 1e14 Msun, redshift.
+    mass_bias : float
+        (1-b), ratio of the X-ray calibrated to the true mass.
+
+    Examples
+    --------
+    >>> float(y500_from_mass(np.array([6 / 0.62]), np.array([0.2]))[0].round(5))
+    0.00232
+    """
+    z_grid = np.geomspace(0.001, 5.0, 2000)
+    distance_mpc = np.interp(z, z_grid, COSMOLOGY.angular_diameter_distance(z_grid).value)
+    y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (_Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
+    y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / 6.0) ** _Y_SLOPE
+    return np.asarray(y_mpc2 / distance_mpc**2 * np.degrees(1.0) ** 2 * 3600.0)
+
+
+def theta500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
+    """Angular radius theta500 in arcmin, inside which the X-ray mass (1-b) M500 makes 500 critical densities.
+
+    Source: Planck 2013 results XX, eq. 9: the relation was calibrated with R500 of the X-ray mass.
+    """
+    z_grid = np.geomspace(0.001, 5.0, 2000)
+    distance_mpc = np.interp(z, z_grid, COSMOLOGY.angular_diameter_distance(z_grid).value)
+    density = COSMOLOGY.critical_density0.to_value(u.Msun / u.Mpc**3) * COSMOLOGY.efunc(z) ** 2
+    r500_mpc = np.cbrt(3 * mass_bias * m500_1e14msun * 1e14 / (4 * np.pi * 500 * density))
+    return np.asarray(np.degrees(r500_mpc / distance_mpc) * 60.0)
+
+
+def _pair_up(
+    random: np.random.Generator, lon_deg: Floats, lat_deg: Floats, z: Floats, mass: Floats, mass_bias: float
+) -> NDArray[np.int64]:
+    """Bring some haloes beside a more massive one of their redshift (positions and z change in place)."""
+    pair_id = np.full(z.size, -1, np.int64)
+    massive = np.flatnonzero(mass > _PAIR_MIN_1E14MSUN)
+    primaries = massive[random.uniform(size=massive.size) < _PAIR_FRACTION]
+    primaries = primaries[np.argsort(-mass[primaries], kind="stable")]
+    candidates = np.flatnonzero(mass > 0.3 * _PAIR_MIN_1E14MSUN)
+    angles = random.uniform(0.0, 360.0, primaries.size)
+    factors = random.uniform(*_PAIR_SEPARATION, primaries.size)
+    velocity = random.normal(0.0, 0.002, primaries.size)
+    for number, primary in enumerate(primaries):
+        fit = candidates[
+            (pair_id[candidates] < 0)
+            & (mass[candidates] < mass[primary])
+            & (mass[candidates] > 0.3 * mass[primary])
+        ]
+        if pair_id[primary] >= 0 or fit.size == 0:
+            continue
+        partner = fit[np.argmin(np.abs(z[fit] - z[primary]))]
+        z[partner] = max(z[primary] + velocity[number], 0.01)
+        both = np.array([primary, partner])
+        theta = theta500_from_mass(mass[both], z[both], mass_bias)
+        centre = SkyCoord(lon_deg[primary], lat_deg[primary], unit="deg", frame="galactic")
+        moved = centre.directional_offset_by(
+            angles[number] * u.deg, min(factors[number] * theta.sum() / 60.0, 5.0) * u.deg
+        )
+        lon_deg[partner], lat_deg[partner] = moved.l.deg, moved.b.deg
+        pair_id[both] = number
+    return pair_id
+
+
+def draw_haloes(
+    seed: int,
+    *,
+    m500_min_1e14msun: float = 0.7,
+    z_min: float = 0.01,
+    z_max: float = 1.5,
+    mass_bias: float = MASS_BIAS,
+) -> Table:
+    """Draw every halo of the sky above a mass.
+
+    Source: Tinker et al. (2008) mass function, Tinker et al. (2010) bias, Planck 2013 results XX Y-M relation
+    with its 17 % scatter.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the sky.
+    m500_min_1e14msun : float
+        Smallest true M500c, in 1e14 Msun, between 0.1 and 20; 0.7 gives about 830,000 haloes.
+    z_min, z_max : float
+        Redshift range, within 0.01 and 1.5.
+    mass_bias : float
+        (1-b): 0.62 with this cosmology gives the observed number of Planck clusters.
+
+    Returns
+    -------
+    Table
+        The common catalogue columns (survey 'TRUTH'), brightest first. ``m500_1e14msun`` is the true mass;
+        ``theta500_arcmin`` belongs to (1-b) M500 as Planck's does; ``y500_arcmin2`` carries the scatter, and the
+        painted flux is 1.79 times it. Shape columns for painting: ``axis_ratio``; ``position_angle_deg`` from
+        Galactic north towards increasing longitude; ``concentration``, factor on c500; ``clump_fraction`` of the
+        flux in a second peak ``clump_distance`` theta500 away along the major axis; ``pair_id`` shared by the two
+        members of a merging pair, else -1.
+
+    Raises
+    ------
+    ValueError
+        For a mass or redshift range outside the limits above.
+
+    Examples
+    --------
+    >>> haloes = draw_haloes(1, m500_min_1e14msun=8.0, z_max=0.3)
+    >>> bool(haloes["m500_1e14msun"].min() >= 8.0), bool(haloes["z"].max() < 0.35)
+    (True, True)
+    """
+    if not 0.1 <= m500_min_1e14msun <= 20.0:
+        raise ValueError(f"m500_min_1e14msun is {m500_min_1e14msun}, expected 0.1 to 20 (in 1e14 Msun)")
+    if not 0.01 <= z_min < z_max <= 1.5:
+        raise ValueError(f"redshift range is {z_min} to {z_max}, expected 0.01 <= z_min < z_max <= 1.5")
+    if not 0.3 <= mass_bias <= 1.0:
+        raise ValueError(f"mass_bias (1-b) is {mass_bias}, expected 0.3 to 1")
+    columns = []
+    for shell in density_shells(seed, z_max=z_max):
+        if shell.z_max > z_min:
+            random = random_generator(seed, f"haloes of shell {shell.index}")
+            pixel, z, mass = _draw_shell(shell, random, m500_min_1e14msun, (z_min, z_max))
+            columns.append((*_scatter_in_pixels(pixel, random), z, mass))
+    lon_deg, lat_deg, z, mass = (np.concatenate(column) for column in zip(*columns, strict=True))
+    random = random_generator(seed, "halo pairs")
+    pair_id = _pair_up(random, lon_deg, lat_deg, z, mass, mass_bias)
+    random = random_generator(seed, "halo gas")
+    n = z.size
+    y500 = y500_from_mass(mass, z, mass_bias) * np.exp(_Y_SCATTER_LN * random.standard_normal(n))
+    disturbed = (random.uniform(size=n) < _DISTURBED_FRACTION) & (pair_id < 0)
+    gas = {
+        "axis_ratio": np.clip(
+            random.normal(_AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, n), _AXIS_RATIO_MIN, 1.0
+        ),
+        "position_angle_deg": random.uniform(0.0, 180.0, n),
+        "concentration": np.exp(_CONCENTRATION_SCATTER_LN * random.standard_normal(n)),
+        "clump_fraction": np.where(disturbed, random.uniform(0.1, 0.35, n), 0.0),
+        "clump_distance": np.where(disturbed, random.uniform(0.3, 1.0, n), 0.0),
+        "pair_id": pair_id,
+    }
+    order = np.argsort(-y500, kind="stable")
+    return _truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
+
+
+def _truth_table(
+    lon_deg: Floats, lat_deg: Floats, z: Floats, mass: Floats, y500: Floats, theta500: Floats, gas: dict[str, Any]
+) -> Table:
+    """The common catalogue columns, survey 'TRUTH', and the columns that painting needs."""
+    icrs = SkyCoord(lon_deg, lat_deg, unit="deg", frame="galactic").icrs
+    missing = np.full(z.size, np.nan)
+    return Table(
+        {
+            "name": np.char.mod("HALO %07d", np.arange(z.size)),
+            "lon_deg": lon_deg,
+            "lat_deg": lat_deg,
+            "ra_deg": icrs.ra.deg,
+            "dec_deg": icrs.dec.deg,
+            "z": z,
+            "m500_1e14msun": mass,
+            "y500_arcmin2": y500,
+            "theta500_arcmin": theta500,
+            "richness": missing,
+            "snr": missing.copy(),
+            "survey": np.full(z.size, "TRUTH"),
+            **gas,
+        }
+    )
+
+
+def group_background(
+    seed: int,
+    *,
+    m500_min_1e14msun: float = 0.1,
+    m500_max_1e14msun: float = 0.7,
+    mass_bias: float = MASS_BIAS,
+) -> Floats:
+    """Compton y of the haloes too small to be painted one by one: a clustered background.
+
+    The mean Y of each shell's haloes times their Y-weighted biased over-density, and the shot noise of their
+    number. Source: halo model, e.g. Komatsu & Seljak (2002), with the relations of :func:`draw_haloes`.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the sky.
+    m500_min_1e14msun, m500_max_1e14msun : float
+        Range of true M500c in 1e14 Msun; the upper end is ``m500_min_1e14msun`` of the painted haloes.
+    mass_bias : float
+        (1-b).
+
+    Returns
+    -------
+    (12 * 256**2,) float64
+        y, RING, Galactic, nside 256; smooth it up in harmonic space.
+
+    Raises
+    ------
+    ValueError
+        If the mass range is empty or below 1e13 Msun.
+    """
+    if not 0.1 <= m500_min_1e14msun < m500_max_1e14msun:
+        raise ValueError(
+            f"mass range is {m500_min_1e14msun} to {m500_max_1e14msun}, expected 0.1 <= min < max (in 1e14 Msun)"
+        )
+    y_map = np.zeros(12 * _SHELL_NSIDE**2)
+    shot_noise = 0.0  # sum of Y^2 per steradian
+    steradian = np.radians(1 / 60) ** 2
+    for shell in density_shells(seed, z_max=1.5):
+        log_mass, density = _number_density(shell.z, m500_min_1e14msun, m500_max_1e14msun)
+        mass = np.exp(log_mass)
+        volume = np.diff(COSMOLOGY.comoving_distance([shell.z_min, shell.z_max]).value ** 3)[0] / 3
+        y_sr = Y5R500_PER_Y500 * steradian * y500_from_mass(mass, np.full(mass.size, shell.z), mass_bias)
+        mean = volume * np.trapezoid(density * y_sr, log_mass)
+        bias = volume * np.trapezoid(density * y_sr * _halo_bias(mass, shell.z), log_mass) / mean
+        y_map += mean * (1.0 + shell.overdensity(float(bias)))
+        shot_noise += volume * np.trapezoid(density * y_sr**2, log_mass)
+    pixel_sr = 4 * np.pi / y_map.size
+    random = random_generator(seed, "group background")
+    return np.asarray(y_map + np.sqrt(shot_noise / pixel_sr) * random.standard_normal(y_map.size))
