@@ -1,0 +1,433 @@
+"""How much of a catalogue is recovered, how many sources are new, and completeness and purity where truth is
+known."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.assess.match import chance_rate, further_peaks, list_pairs, match, truth_radius
+from szeek.find.detect import detect_sources
+from szeek.sky.tiles import TILE_NSIDE, pixels_in_tiles, tile_of
+
+ALL_TILES = -1  #: in a column ``tile``: all selected tiles together
+Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3)
+_POSITION_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
+
+
+def wilson_interval(
+    n_success: NDArray[np.int64] | int, n: NDArray[np.int64] | int, n_sigma: float = 1.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Binomial confidence interval of a fraction: Wilson's score interval.
+
+    It is never empty and stays within [0, 1] also for 0 of n and n of n. Source: Wilson (1927), J. Am. Stat.
+    Assoc. 22, 209; recommended with Jeffreys' by Brown, Cai & DasGupta (2001), Stat. Sci. 16, 101.
+
+    Parameters
+    ----------
+    n_success, n : int or array of int
+        ``n_success`` of ``n``.
+    n_sigma : float
+        Width in Gaussian standard deviations: 1 for 68.3 %.
+
+    Returns
+    -------
+    low, high : float64
+        0 and 1 where n is 0.
+
+    Examples
+    --------
+    >>> low, high = wilson_interval(40, 40)
+    >>> round(float(low), 4), float(high)
+    (0.9756, 1.0)
+    """
+    k, m = np.asarray(n_success, float), np.asarray(n, float)
+    if np.any(k < 0) or np.any(k > m):
+        raise ValueError(f"{n_success} successes of {n}, expected 0 <= n_success <= n")
+    z2 = n_sigma**2
+    centre = (k + z2 / 2) / (m + z2)
+    half = n_sigma / (m + z2) * np.sqrt(np.where(m > 0, k * (m - k) / np.maximum(m, 1), 0) + z2 / 4)
+    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+
+
+def measure_recovery(
+    detections: NDArray[np.float32] | Table,
+    catalogues: Mapping[str, Table],
+    p_max: Sequence[float] = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2)),
+    *,
+    tiles: Iterable[int] | None = None,
+    known: Iterable[str] | None = None,
+    footprint: NDArray[np.bool_] | None = None,
+    radius_arcmin: float = 5.0,
+    n_shifts: int = 10,
+    seed: int = 0,
+) -> Table:
+    """Recovered fraction of each catalogue and number of unmatched sources, against the threshold.
+
+    Source: Bonjean (2020), Fig. 3. Deviation: errors (Wilson's binomial interval, 68.3 %), a chance rate
+    beside each fraction, and every tile by itself.
+
+    Parameters
+    ----------
+    detections : (12 nside^2,) float32 or Table
+        The p map (RING, Galactic, NaN outside the footprint): sources are detected again at each threshold,
+        as in the paper. Or a source list: then those with p above the threshold count, which merges fewer
+        areas.
+    catalogues : mapping of name to Table
+        Clusters to recover (``lon_deg``, ``lat_deg``), e.g. planck_z, planck_no-z, mcxcwp.
+    p_max : sequence of float
+        Thresholds.
+    tiles : iterable of int, optional
+        Count in these of the 48 tiles only; matching still sees the sources beyond their borders. Default:
+        all.
+    known : iterable of str, optional
+        A source counts as unmatched if it is in none of these catalogues. Default: all of ``catalogues``.
+    footprint : (12 nside^2,) bool, optional
+        RING map of where sources could be found; clusters outside do not count. Default: where a p map is not
+        NaN, or the whole sky with a source list.
+    radius_arcmin : float
+        Matching radius.
+    n_shifts, seed
+        For the chance rate, see :func:`szeek.assess.match.chance_rate`.
+
+    Returns
+    -------
+    Table
+        One row per threshold, tile and catalogue: ``p_max``, ``tile`` (-1: all together), ``catalogue``,
+        ``n_clusters``, ``n_recovered``, ``recovered`` (NaN without clusters), ``recovered_low``,
+        ``recovered_high``, ``chance`` (chance rate in all tiles together), ``n_sources`` and ``n_unmatched``
+        (sources in the tile; in none of the known catalogues; the same in the rows of each catalogue).
+
+    Raises
+    ------
+    ValueError
+        If there is no catalogue, no threshold, a name in ``known`` is not among the catalogues, or a tile is
+        not in 0 to 47.
+    """
+    chosen = _chosen_tiles(tiles)
+    if not catalogues or len(p_max) == 0:
+        raise ValueError(f"{len(catalogues)} catalogues and {len(p_max)} thresholds, expected at least one of each")
+    known_names = list(catalogues) if known is None else list(known)
+    if unknown := sorted(set(known_names) - set(catalogues)):
+        raise ValueError(f"known names {', '.join(unknown)}, expected some of {', '.join(catalogues)}")
+    if footprint is None and not isinstance(detections, Table):
+        footprint = ~np.isnan(detections)
+    here = {name: table[_inside(table, chosen, footprint)] for name, table in catalogues.items()}
+    region = _tile_footprint(chosen, footprint)
+    rows = []
+    for threshold in p_max:
+        if isinstance(detections, Table):
+            sources = detections[np.asarray(detections["p"]) > threshold]
+        else:
+            sources = detect_sources(detections, threshold)
+        source_tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+        unmatched = np.ones(len(sources), bool)
+        for name in known_names:
+            unmatched[match(sources, catalogues[name], radius_arcmin)["source"]] = False
+        for name, clusters in here.items():
+            recovered = np.zeros(len(clusters), bool)
+            recovered[match(sources, clusters, radius_arcmin)["cluster"]] = True
+            cluster_tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]))
+            chance = chance_rate(sources, clusters, radius_arcmin, region, n_shifts=n_shifts, seed=seed).clusters
+            for tile in (ALL_TILES, *chosen):
+                in_tile = np.isin(source_tile, chosen if tile == ALL_TILES else (tile,))
+                mine = np.ones(len(clusters), bool) if tile == ALL_TILES else cluster_tile == tile
+                n, k = int(mine.sum()), int(recovered[mine].sum())
+                low, high = wilson_interval(k, n)
+                rows.append(
+                    {
+                        "p_max": float(threshold),
+                        "tile": tile,
+                        "catalogue": name,
+                        "n_clusters": n,
+                        "n_recovered": k,
+                        "recovered": k / n if n else np.nan,
+                        "recovered_low": float(low),
+                        "recovered_high": float(high),
+                        "chance": chance,
+                        "n_sources": int(in_tile.sum()),
+                        "n_unmatched": int((in_tile & unmatched).sum()),
+                    }
+                )
+    return Table(rows, meta={"radius_arcmin": radius_arcmin, "known": known_names, "interval": "Wilson, 68.3 %"})
+
+
+def tile_scatter(recovery: Table) -> Table:
+    """Scatter between tiles of the recovered fraction and of the number of sources.
+
+    Parameters
+    ----------
+    recovery : Table
+        From :func:`measure_recovery`.
+
+    Returns
+    -------
+    Table
+        One row per threshold and catalogue: ``p_max``, ``catalogue``, ``n_tiles`` (with at least one
+        cluster), ``recovered_mean``, ``recovered_std``, ``binomial_std`` (what counting alone would give
+        around the pooled fraction), ``n_sources_mean``, ``n_sources_std``, ``n_unmatched_mean``,
+        ``n_unmatched_std``. Standard deviations are NaN for fewer than two tiles.
+    """
+    tiles = recovery[(recovery["tile"] != ALL_TILES) & (recovery["n_clusters"] > 0)]
+    rows = []
+    for key in Table(recovery["p_max", "catalogue"]).group_by(["p_max", "catalogue"]).groups.keys:
+        mine = tiles[(tiles["p_max"] == key["p_max"]) & (tiles["catalogue"] == key["catalogue"])]
+        row = {"p_max": key["p_max"], "catalogue": key["catalogue"], "n_tiles": len(mine)}
+        n = np.asarray(mine["n_clusters"], float)
+        pooled = mine["n_recovered"].sum() / n.sum() if len(mine) else np.nan
+        row["recovered_mean"], row["recovered_std"] = _mean_std(np.asarray(mine["recovered"]))
+        row["binomial_std"] = np.sqrt(np.mean(pooled * (1 - pooled) / n)) if len(mine) else np.nan
+        for name in ("n_sources", "n_unmatched"):
+            row[f"{name}_mean"], row[f"{name}_std"] = _mean_std(np.asarray(mine[name], float))
+        rows.append(row)
+    return Table(rows)
+
+
+def completeness_purity(
+    sources: Table,
+    truth: Table,
+    planck_z: Table | None = None,
+    *,
+    tiles: Iterable[int] | None = None,
+    footprint: NDArray[np.bool_] | None = None,
+    purities: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
+    thresholds: Sequence[float] = (0.1,),
+    m500_min_1e14msun: float = 1.0,
+    y500_min_arcmin2: float = 3e-4,
+    radius_arcmin: float = 5.0,
+    n_detections_min: int = 10,
+    n_random: int = 200_000,
+    seed: int = 0,
+) -> Table:
+    r"""Completeness at given purity, on a sky with known truth, pooled over held-out tiles.
+
+    The match set is the haloes with M500 and Y500 above the cuts. Matching is greedy and one-to-one, from the
+    highest p down, within 5 arcmin or 0.6 theta500 where that is larger; further peaks inside an extended
+    halo (0.6 theta500 > 5 arcmin) already found count neither way. A fraction f measured where a random
+    position matches with probability c is t = (f - c) / (1 - c) without chance, since f = t + (1 - t) c. 'At
+    purity P' is the lowest threshold whose cumulative purity is still at least P, with at least 10
+    detections.
+
+    Parameters
+    ----------
+    sources : Table
+        Detections: ``lon_deg``, ``lat_deg``, ``p`` (any score), down to a threshold low enough to reach the
+        purities asked for; out of sample in ``tiles``.
+    truth : Table
+        Haloes: ``lon_deg``, ``lat_deg``, ``m500_1e14msun``, ``y500_arcmin2``, ``theta500_arcmin``.
+    planck_z : Table, optional
+        Mock Planck_z, whose completeness is measured beside the haloes' (matched by itself, same rules).
+    tiles : iterable of int, optional
+        The held-out tiles. Default: all 48.
+    footprint : (12 nside^2,) bool, optional
+        RING map of where sources could be found. Default: the whole sky.
+    purities : sequence of float
+        Purities P to reach.
+    thresholds : sequence of float
+        Rows at fixed thresholds p >= t besides, whatever their purity.
+    m500_min_1e14msun, y500_min_arcmin2 : float
+        Cuts of the match set.
+    radius_arcmin : float
+        Least matching radius.
+    n_detections_min : int
+        Fewest detections for 'at purity P'.
+    n_random : int
+        Random positions, uniform in the tiles and the footprint, for the chance rates.
+    seed : int
+        Of the random positions.
+
+    Returns
+    -------
+    Table
+        One row per purity asked for or threshold, and sample (``'planck_z'``, ``'y500>5e-4'``,
+        ``'y500>1e-3'``, ``'y500>2e-3'``, all within the match set but Planck_z): ``purity_asked`` (NaN in
+        rows of fixed threshold), ``p_threshold`` (NaN where the purity is never reached; all that follows is
+        NaN or 0 then), ``n_detections`` (without further peaks), ``n_true``, ``purity``, ``purity_low``,
+        ``purity_high``, ``purity_tile_std``, ``purity_chance``, ``median_offset_arcmin`` (of true
+        detections), ``sample``, ``n_sample``, ``n_found``, ``completeness``, ``completeness_low``,
+        ``completeness_high``, ``completeness_tile_std``, ``completeness_chance``. Errors are Wilson's 68.3 %
+        interval with the chance rate taken out of its ends.
+
+    Raises
+    ------
+    ValueError
+        If no halo of the match set lies in the tiles and the footprint, or a purity is not within (0, 1].
+    """
+    chosen = _chosen_tiles(tiles)
+    if bad := [purity for purity in purities if not 0 < purity <= 1]:
+        raise ValueError(f"purities {bad}, expected values in (0, 1]")
+    y500_arcmin2 = np.asarray(truth["y500_arcmin2"])
+    in_set = (np.asarray(truth["m500_1e14msun"]) > m500_min_1e14msun) & (y500_arcmin2 > y500_min_arcmin2)
+    haloes = truth[in_set]
+    inside = _inside(haloes, chosen, footprint)
+    if not inside.any():
+        raise ValueError(
+            f"no halo of the {len(truth)} in the truth table has M500 > {m500_min_1e14msun:g}e14 Msun, Y500 > "
+            f"{y500_min_arcmin2:g} arcmin^2 and lies in tiles {list(chosen)} within the footprint"
+        )
+    positions = _random_positions(chosen, footprint, n_random, seed)
+
+    radius = truth_radius(haloes, radius_arcmin)
+    matches = match(sources, haloes, radius)
+    further = further_peaks(sources, haloes, radius, matches, radius_arcmin)
+    offset_arcmin = np.full(len(sources), np.nan)  # NaN: a false detection
+    offset_arcmin[matches["source"]] = matches["separation_arcmin"]
+    counted = _inside(sources, chosen, footprint) & ~further
+    detections = sources[counted]
+    offset_arcmin = offset_arcmin[counted]
+    p = np.asarray(detections["p"], float)
+    detection_tile = tile_of(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]))
+    purity_chance = np.unique(list_pairs(positions, haloes, radius)[0]).size / len(positions)
+
+    samples = {}
+    if planck_z is not None:
+        samples["planck_z"] = _Sample(
+            sources, planck_z, truth_radius(planck_z, radius_arcmin), chosen, footprint, positions
+        )
+    for cut in Y500_CUTS_ARCMIN2:
+        above = y500_arcmin2[in_set] > cut
+        samples[f"y500>{cut:.0e}".replace("e-0", "e-")] = _Sample(
+            sources, haloes, radius, chosen, footprint, positions, matches, above
+        )
+
+    asked = [(purity, _threshold_at_purity(p, ~np.isnan(offset_arcmin), purity, purity_chance, n_detections_min))
+             for purity in purities] + [(np.nan, threshold) for threshold in thresholds]  # fmt: skip
+    rows = []
+    for purity, threshold in asked:
+        kept = p >= threshold  # none where the threshold is NaN
+        true = kept & ~np.isnan(offset_arcmin)
+        common = {
+            "purity_asked": purity,
+            "p_threshold": threshold,
+            "n_detections": int(kept.sum()),
+            "n_true": int(true.sum()),
+            **_fraction("purity", true[kept], detection_tile[kept], purity_chance),
+            "median_offset_arcmin": float(np.median(offset_arcmin[true])) if true.any() else np.nan,
+        }
+        rows += [{**common, "sample": name, **sample.completeness(threshold)} for name, sample in samples.items()]
+    return Table(
+        rows,
+        meta={
+            "tiles": list(chosen),
+            "m500_min_1e14msun": m500_min_1e14msun,
+            "y500_min_arcmin2": y500_min_arcmin2,
+            "interval": "Wilson, 68.3 %, chance rate taken out",
+        },
+    )
+
+
+class _Sample:
+    """Clusters whose completeness is measured: the p at which each was found, and p found near random
+    positions."""
+
+    def __init__(
+        self,
+        sources: Table,
+        clusters: Table,
+        radius_arcmin: NDArray[np.float64],
+        tiles: tuple[int, ...],
+        footprint: NDArray[np.bool_] | None,
+        positions: Table,
+        matches: Table | None = None,
+        chosen: NDArray[np.bool_] | None = None,
+    ) -> None:
+        matches = match(sources, clusters, radius_arcmin) if matches is None else matches
+        found_p = np.full(len(clusters), -np.inf)
+        found_p[matches["cluster"]] = matches["p"]
+        counted = _inside(clusters, tiles, footprint)
+        if chosen is not None:
+            counted &= chosen
+        self.found_p = found_p[counted]
+        self.tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]))[counted]
+        self.random_p = np.full(len(positions), -np.inf)
+        if counted.any():
+            radii = np.resize(radius_arcmin[counted], len(positions))
+            source, position, _ = list_pairs(sources, positions, radii)
+            np.maximum.at(self.random_p, position, np.asarray(sources["p"], float)[source])
+
+    def completeness(self, threshold: float) -> dict[str, float]:
+        found = self.found_p >= threshold
+        row: dict[str, float] = {"n_sample": found.size, "n_found": int(found.sum())}
+        if np.isnan(threshold):
+            return row | _fraction("completeness", found[:0], self.tile[:0], np.nan)
+        return row | _fraction("completeness", found, self.tile, float(np.mean(self.random_p >= threshold)))
+
+
+def _fraction(name: str, success: NDArray[np.bool_], tile: NDArray[np.int64], chance: float) -> dict[str, float]:
+    """Fraction without chance, its interval, its scatter between tiles, and the chance rate."""
+
+    def without_chance(fraction: NDArray[np.float64] | float) -> float:
+        return float((fraction - chance) / (1 - chance))
+
+    if success.size == 0:
+        value = low = high = std = np.nan
+    else:
+        value = without_chance(success.mean())
+        low, high = (max(0.0, without_chance(end)) for end in wilson_interval(int(success.sum()), success.size))
+        std = _mean_std(np.array([without_chance(success[tile == t].mean()) for t in np.unique(tile)]))[1]
+    return {
+        name: value,
+        f"{name}_low": low,
+        f"{name}_high": high,
+        f"{name}_tile_std": std,
+        f"{name}_chance": chance,
+    }
+
+
+def _threshold_at_purity(
+    p: NDArray[np.float64], true: NDArray[np.bool_], purity: float, chance: float, n_detections_min: int
+) -> float:
+    """Lowest p down to which the cumulative purity, without chance, is still at least ``purity``; NaN if
+    none."""
+    order = np.argsort(-p, kind="stable")
+    n = np.arange(1, p.size + 1)
+    cumulative = (np.cumsum(true[order]) / n - chance) / (1 - chance)
+    last_of_tie = np.append(np.diff(p[order]) != 0, True)[: p.size]
+    good = last_of_tie & (n >= n_detections_min) & (cumulative >= purity)
+    return float(p[order][np.flatnonzero(good)[-1]]) if good.any() else np.nan
+
+
+def _chosen_tiles(tiles: Iterable[int] | None) -> tuple[int, ...]:
+    chosen = tuple(range(12 * TILE_NSIDE**2)) if tiles is None else tuple(sorted(set(tiles)))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= 12 * TILE_NSIDE**2:
+        raise ValueError(f"tiles {list(chosen)}, expected at least one of 0 to {12 * TILE_NSIDE**2 - 1}")
+    return chosen
+
+
+def _inside(table: Table, tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    lon_deg, lat_deg = np.asarray(table["lon_deg"], float), np.asarray(table["lat_deg"], float)
+    inside = np.isin(tile_of(lon_deg, lat_deg), tiles)
+    if footprint is not None:
+        inside &= footprint[healpy.ang2pix(healpy.npix2nside(footprint.size), lon_deg, lat_deg, lonlat=True)]
+    return inside
+
+
+def _tile_footprint(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+    """Where shifted clusters may land: the tiles within the footprint. None: anywhere."""
+    if len(tiles) == 12 * TILE_NSIDE**2:
+        return footprint
+    if footprint is None:
+        return pixels_in_tiles(64, tiles)
+    return footprint & pixels_in_tiles(healpy.npix2nside(footprint.size), tiles)
+
+
+def _random_positions(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None, n_random: int, seed: int) -> Table:
+    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"random_positions")]))
+    parent = rng.choice(healpy.ring2nest(TILE_NSIDE, np.array(tiles)), n_random)
+    n_child = (_POSITION_NSIDE // TILE_NSIDE) ** 2
+    ipix = parent * n_child + rng.integers(0, n_child, n_random)
+    lon_deg, lat_deg = healpy.pix2ang(_POSITION_NSIDE, ipix, nest=True, lonlat=True)
+    positions = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
+    return positions[_inside(positions, tiles, footprint)]
+
+
+def _mean_std(values: NDArray[np.float64]) -> tuple[float, float]:
+    return (
+        float(values.mean()) if values.size else np.nan,
+        float(values.std(ddof=1)) if values.size > 1 else np.nan,
+    )
