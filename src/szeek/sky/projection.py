@@ -34,7 +34,7 @@ EVERYWHERE = np.zeros(0, np.bool_)
 
 
 @njit(cache=True, nogil=True)
-def _ring_info(nside: int, ring: int) -> tuple[int, int, float]:  # pragma: no cover - compiled
+def ring_info(nside: int, ring: int) -> tuple[int, int, float]:  # pragma: no cover - compiled
     """First pixel, number of pixels, and 1.0 if shifted by half a pixel, of RING ring 1 to 4 nside - 1."""
     if ring < nside:
         return 2 * ring * (ring - 1), 4 * ring, 1.0
@@ -84,7 +84,7 @@ def _neighbours(nside, theta, x, y, z, pixels, weights):  # type: ignore[no-unty
         ring = above + side
         if ring == 0 or ring == 4 * nside:
             continue
-        first, count, shifted = _ring_info(nside, ring)
+        first, count, shifted = ring_info(nside, ring)
         position = phi * count / (2.0 * math.pi) - 0.5 * shifted
         left = math.floor(position)
         fraction = position - left
@@ -170,9 +170,7 @@ def _sample_field(nside, theta, values, footprint, basis, pixel_rad, out):  # ty
             _look_up(nside, theta, values, footprint, vx, vy, vz, pixels, weights, out[i, j])
 
 
-def unit_vectors(
-    lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float
-) -> NDArray[np.float64]:
+def unit_vectors(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float) -> NDArray[np.float64]:
     """Unit vectors, shape (..., 3), of positions in degrees.
 
     Examples
@@ -309,7 +307,7 @@ def nside_of(values: NDArray[np.float32]) -> int:
     """Nside of interleaved maps, (n_pix, n_band)."""
     if values.ndim != 2:
         raise ValueError(f"values has shape {values.shape}, expected (n_pix, n_band)")
-    return round((values.shape[0] / 12) ** 0.5)
+    return int((values.shape[0] / 12) ** 0.5 + 0.5)
 
 
 _theta_tables: dict[int, NDArray[np.float64]] = {}

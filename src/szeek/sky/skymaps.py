@@ -53,16 +53,14 @@ class SkyMaps:
         if self.values.dtype != np.float32:
             raise TypeError(f"values is {self.values.dtype}, expected float32")
         if self.footprint.shape != (n_pix,) or self.footprint.dtype != np.bool_:
-            raise ValueError(
-                f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)"
-            )
+            raise ValueError(f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)")
         if self.values.shape[1] != len(self.bands):
             raise ValueError(f"values has {self.values.shape[1]} columns for {len(self.bands)} bands")
 
     @property
     def nside(self) -> int:
         """HEALPix resolution parameter."""
-        return round((self.values.shape[0] / 12) ** 0.5)
+        return int((self.values.shape[0] / 12) ** 0.5 + 0.5)
 
     @property
     def n_band(self) -> int:

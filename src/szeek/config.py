@@ -1,0 +1,241 @@
+"""Every number of the method, in one typed, frozen tree; a preset is a TOML file of departures from it.
+
+The defaults are those of Bonjean (2020) (preset ``bonjean2020``); a key that no section knows is refused.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SkyConfig(_Section):
+    """The maps and the catalogues: files of the user's, or a simulated sky."""
+
+    simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
+    nside: int = Field(2048, description="resolution of the simulated sky")
+    instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
+    maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
+    unit: str | None = Field(None, description="brightness unit of the maps where their headers say none")
+    frame: Literal["galactic", "icrs"] | None = Field(None, description="frame where the headers say none")
+    ordering: Literal["RING", "NESTED"] | None = Field(None, description="ordering where the headers say none")
+    catalogues: tuple[Path, ...] = Field((), description="files of known clusters")
+    y_map: Path | None = Field(None, description="Compton-y map for comparison, never used in training")
+
+
+class SplitConfig(_Section):
+    """Tiles (HEALPix nside 2, RING) kept out of the training. Bonjean (2020), Sect. 2."""
+
+    test_tiles: tuple[int, ...] = (TEST_TILE,)
+    validation_tiles: tuple[int, ...] = VALIDATION_TILES
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> SplitConfig:
+        both = sorted(set(self.test_tiles) & set(self.validation_tiles))
+        wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < 48)
+        if both or wrong:
+            raise ValueError(
+                f"tiles {both or wrong} are in both test_tiles and validation_tiles"
+                if both
+                else f"tiles {wrong} do not exist, expected 0 to 47"
+            )
+        return self
+
+
+class InputConfig(_Section):
+    """What the network sees of the maps."""
+
+    kind: Literal["left-gaussian", "local-whitened"] = Field(
+        "left-gaussian",
+        description="left-gaussian: each band minus mean over sigma of the left half of its histogram (the paper); "
+        "local-whitened: minus the local median, bands whitened together, asinh",
+    )
+    background_nside: int = Field(32, description="cell of the local median: nside 32 is 1.8 deg")
+
+
+class LabelConfig(_Section):
+    """What counts as a cluster in training."""
+
+    selections: tuple[str, ...] = Field(("planck_z",), description="named selections of the catalogues")
+    disc_arcmin: float = Field(5.0, gt=0, description="diameter of the disc that is 1 in the target")
+    ignore: tuple[str, ...] = Field((), description="selections whose discs count neither as cluster nor as sky")
+
+
+class PatchConfig(_Section):
+    """The training set. Bonjean (2020), Sect. 3.1: 100,000 patches of 64 x 64 pixels, 10 % of them validation."""
+
+    n_patches: int = Field(100_000, gt=1)
+    validation_fraction: float = Field(0.1, gt=0, lt=1)
+    size: int = Field(64, ge=16, multiple_of=16)
+    pixel_arcmin: float = Field(1.7177, gt=0)
+    empty_fraction: float = Field(0.0, ge=0, lt=1, description="fraction of patches at random positions")
+    fresh: bool = Field(False, description="new patches in every epoch instead of the same ones")
+
+    @property
+    def n_validation(self) -> int:
+        """Number of validation patches."""
+        return round(self.n_patches * self.validation_fraction)
+
+    @property
+    def n_training(self) -> int:
+        """Number of training patches."""
+        return self.n_patches - self.n_validation
+
+
+class NetworkConfig(_Section):
+    """The U-Net. Bonjean (2020), Sect. 3.2."""
+
+    filters: tuple[int, ...] = (8, 16, 32, 64, 128)
+    dropout: float = Field(0.2, ge=0, lt=1)
+    batch_norm: bool = False
+
+
+class TrainConfig(_Section):
+    """Optimisation. Bonjean (2020), Sect. 3.2: Adam, 1e-4, batch 20, patience 12."""
+
+    learning_rate: float = Field(1e-4, gt=0)
+    schedule: Literal["constant", "one-cycle"] = "constant"
+    batch: int = Field(20, ge=1)
+    max_epochs: int = Field(200, ge=1)
+    patience: int = Field(12, ge=1)
+    bfloat16: bool = Field(False, description="mixed precision in training; prediction stays float32")
+    checkpoint_s: float = Field(60.0, gt=0, description="time between checkpoints")
+
+
+class PredictConfig(_Section):
+    """Covering the sphere with fields."""
+
+    margin: int = Field(16, ge=16, description="pixels around each field that are computed but not used")
+    rotations: Literal[1, 2, 4, 8] = Field(1, description="orientations and flips of a field that are averaged")
+
+
+class DetectConfig(_Section):
+    """From the p map to sources. Bonjean (2020), Sect. 3.3."""
+
+    p_max: float = Field(0.1, gt=0, lt=1)
+
+
+class AssessConfig(_Section):
+    """Recovery and purity."""
+
+    radius_arcmin: float = Field(5.0, gt=0)
+    selections: tuple[str, ...] = ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30")
+
+
+class Config(_Section):
+    """A whole run; see the sections."""
+
+    preset: str = "bonjean2020"
+    seed: int = Field(1, ge=0)
+    sky: SkyConfig = SkyConfig()
+    split: SplitConfig = SplitConfig()
+    input: InputConfig = InputConfig()
+    labels: LabelConfig = LabelConfig()
+    patches: PatchConfig = PatchConfig()
+    network: NetworkConfig = NetworkConfig()
+    train: TrainConfig = TrainConfig()
+    predict: PredictConfig = PredictConfig()
+    detect: DetectConfig = DetectConfig()
+    assess: AssessConfig = AssessConfig()
+
+
+def list_presets() -> list[str]:
+    """Names of the presets that ship with the package."""
+    folder = resources.files("szeek") / "presets"
+    return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def load_config(source: str | Path, **changes: Any) -> Config:
+    """Read a preset by name or a TOML file by path.
+
+    A file may name a preset, whose values it then changes key by key; ``changes`` go on top.
+
+    Parameters
+    ----------
+    source : str or Path
+        A preset's name (see :func:`list_presets`) or the path of a TOML file. Relative paths in a file
+        are relative to the file.
+    **changes
+        Sections or values, e.g. ``seed=2`` or ``train={"max_epochs": 3}``.
+
+    Raises
+    ------
+    ValueError
+        If the preset does not exist, or a key or value is refused; the message names file and key.
+    FileNotFoundError
+        If the file does not exist.
+
+    Examples
+    --------
+    >>> load_config("bonjean2020").patches.n_training
+    90000
+    >>> load_config("bonjean2020", train={"batch": 8}).train.batch
+    8
+    """
+    if str(source) in list_presets():
+        values = _read_preset(str(source))
+        origin = f"preset '{source}'"
+    else:
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"'{source}' is neither a file nor a preset; presets are {', '.join(list_presets())}"
+            )
+        try:
+            own = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ValueError(f"'{path}' is no valid TOML: {error}") from None
+        origin = f"'{path}'"
+        preset = own.get("preset", "bonjean2020")
+        if preset not in list_presets():
+            raise ValueError(f"{origin}: preset '{preset}' is unknown, expected one of {', '.join(list_presets())}")
+        values = _merge(_read_preset(preset), _anchor(own, path.parent))
+    try:
+        return Config.model_validate(_merge(values, changes))
+    except ValidationError as error:
+        lines = []
+        for item in error.errors():
+            key = ".".join(str(part) for part in item["loc"])
+            hint = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+            lines.append(f"{key}: {hint} (found {item['input']!r})")
+        raise ValueError(f"{origin} is refused: " + "; ".join(lines)) from None
+
+
+def _read_preset(name: str) -> dict[str, Any]:
+    values = tomllib.loads((resources.files("szeek") / "presets" / f"{name}.toml").read_text())
+    parent = values.pop("extends", None)
+    values = _merge(_read_preset(parent), values) if parent else values
+    return {**values, "preset": name}
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Make the paths of a file's ``sky`` section relative to that file."""
+    sky = values.get("sky")
+    if not isinstance(sky, dict):
+        return values
+    anchored = dict(sky)
+    if isinstance(sky.get("maps"), dict):
+        anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
+    if isinstance(sky.get("catalogues"), list):
+        anchored["catalogues"] = [str(folder / file) for file in sky["catalogues"]]
+    if isinstance(sky.get("y_map"), str):
+        anchored["y_map"] = str(folder / sky["y_map"])
+    return {**values, "sky": anchored}

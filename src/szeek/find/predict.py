@@ -1,0 +1,191 @@
+"""Maps + network -> one p map of the whole sky, without hole, seam or double edge."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import healpy
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels
+from szeek.learn.model import Model
+from szeek.learn.patches import LocalMaps
+from szeek.sky.skymaps import SkyMaps
+
+
+def predict(
+    maps: SkyMaps,
+    model: Model,
+    *,
+    margin: int = 16,
+    rotations: int = 1,
+    threads: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Probability of a cluster at every pixel of the maps.
+
+    Source: Bonjean (2020), Sect. 3.3. Deviation: overlapping fields as large as memory likes, evaluated by the
+    same convolutions, instead of patches of the training's size.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+        Of the bands that the model was trained on; any nside, any footprint.
+    model : Model
+    margin : int
+        Pixels around each field that are computed and not used, at least 16.
+    rotations : {1, 2, 4, 8}
+        Orientations (and, for 8, flips) of each field that are averaged.
+    threads : int, optional
+        Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
+    report : callable, optional
+        Called with (fields done, fields in all).
+
+    Returns
+    -------
+    (n_pix,) float32
+        RING; NaN outside the footprint.
+
+    Raises
+    ------
+    ValueError
+        If the bands differ from the model's, the footprint is empty, or margin or rotations are out of range.
+    """
+    model.check_bands(maps)
+    if margin < 16:
+        raise ValueError(f"margin is {margin} pixels, expected at least 16")
+    if rotations not in (1, 2, 4, 8):
+        raise ValueError(f"rotations is {rotations}, expected 1, 2, 4 or 8")
+    if not maps.footprint.any():
+        raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
+    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    fields = cover_sphere(maps.nside, model.pixel_arcmin, margin, model.network.stride)
+    fields = [f for f in fields if owns_seen_pixels(f, maps.nside, maps.footprint)]
+    p_map = np.full(len(maps.footprint), np.nan, np.float32)
+
+    def work(field: Field) -> None:
+        values = sky.sample(field.lon_deg, field.lat_deg, 0.0, field.ny, field.nx, model.pixel_arcmin)
+        gather_field(field, _mean_over_rotations(model, values, rotations), model.pixel_arcmin, maps.footprint, p_map)
+
+    model.network.eval()
+    with _one_thread_per_field():
+        _run_all(work, fields, threads or available_cores(), report)
+    missed = int(np.isnan(p_map[maps.footprint]).sum())
+    if missed:
+        raise RuntimeError(f"{missed} seen pixels got no value; the maps hold NaN inside their footprint")
+    return p_map
+
+
+def _mean_over_rotations(model: Model, values: NDArray[np.float32], rotations: int) -> NDArray[np.float32]:
+    total = np.zeros(values.shape[:2], np.float32)
+    for k in range(rotations):
+        turns = k % 4 if rotations > 2 else 2 * k
+        turned = np.rot90(values, turns)
+        turned = turned[::-1] if k >= 4 else turned
+        p = model.predict(np.ascontiguousarray(turned)[None])[0]
+        p = p[::-1] if k >= 4 else p
+        total += np.rot90(p, -turns)
+    return total / np.float32(rotations)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _one_thread_per_field() -> Iterator[None]:
+    """PyTorch on one thread in each worker: its own thread team spins, and crawls on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _run_all(
+    work: Callable[[Field], None], fields: list[Field], threads: int, report: Callable[[int, int], None] | None
+) -> None:
+    """Do all fields on some threads; the first error stops them all and is raised here."""
+    todo: queue.SimpleQueue[Field] = queue.SimpleQueue()
+    for field in sorted(fields, key=lambda f: -f.ny * f.nx):
+        todo.put(field)
+    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+    stop = threading.Event()
+
+    def worker() -> None:
+        torch.set_num_threads(1)
+        while not stop.is_set():
+            try:
+                field = todo.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                work(field)
+            except BaseException as error:
+                done.put(error)
+                return
+            done.put(None)
+
+    workers = [threading.Thread(target=worker, daemon=True) for _ in range(max(1, threads))]
+    for thread in workers:
+        thread.start()
+    try:
+        for k in range(len(fields)):
+            error = done.get()
+            if error is not None:
+                raise error
+            if report is not None:
+                report(k + 1, len(fields))
+    finally:
+        stop.set()
+        for thread in workers:
+            thread.join()
+
+
+def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], **provenance: str) -> Path:
+    """Write a p map as HEALPix FITS: NESTED, Galactic, float32, UNSEEN outside the footprint.
+
+    Parameters
+    ----------
+    p_map : (n_pix,) float32
+        RING, NaN outside the footprint, as :func:`predict` returns it.
+    path : path
+    **provenance : str
+        Header cards, e.g. ``MODEL='szeek-1'``.
+    """
+    target = Path(path)
+    staging = target.with_name(f".{target.name}.tmp.fits")
+    nested = healpy.reorder(np.where(np.isnan(p_map), np.float32(healpy.UNSEEN), p_map), r2n=True)
+    header = [("CREATOR", "SZeek"), *((key.upper()[:8], value) for key, value in provenance.items())]
+    try:
+        healpy.write_map(
+            staging,
+            nested,
+            nest=True,
+            coord="G",
+            column_names=["P_CLUSTER"],
+            column_units="1",
+            dtype=np.float32,
+            extra_header=header,
+            overwrite=True,
+        )
+        staging.replace(target)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+    return target
+
+
+def read_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read what :func:`write_prediction` wrote: (n_pix,) float32 RING, NaN outside the footprint."""
+    p_map = healpy.read_map(path, dtype=np.float32)
+    return np.where(p_map == np.float32(healpy.UNSEEN), np.float32(np.nan), p_map)

@@ -1,0 +1,137 @@
+"""A trained network with its card: model.safetensors holds the weights, model.json everything else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+
+from szeek._version import __version__
+from szeek.learn.normalise import Normaliser
+from szeek.learn.unet import UNet
+from szeek.sky.skymaps import SkyMaps
+
+_CARD_KEYS = ("network", "normaliser", "bands", "pixel_arcmin")
+
+
+@dataclass
+class Model:
+    """A network, the normalisation of its input, and the card that says where they come from.
+
+    Parameters
+    ----------
+    network : UNet
+    normaliser : Normaliser
+    bands : tuple of str
+        Names of the bands, in the order of the input.
+    pixel_arcmin : float
+        Pixel size the network was trained at.
+    card : dict
+        Preset, seed, tiles, data checksums, training curve, scores: anything JSON holds.
+    """
+
+    network: UNet
+    normaliser: Normaliser
+    bands: tuple[str, ...]
+    pixel_arcmin: float
+    network_config: dict[str, Any]
+    card: dict[str, Any] = field(default_factory=dict)
+
+    def check_bands(self, maps: SkyMaps) -> None:
+        """Refuse maps of other bands than the network was trained on."""
+        found = tuple(band.name for band in maps.bands)
+        if found != self.bands:
+            raise ValueError(
+                f"the maps hold the bands {', '.join(found)}, but the model was trained on {', '.join(self.bands)}; "
+                "give maps of these bands, or train a model on yours"
+            )
+
+    @torch.inference_mode()
+    def predict(self, fields: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probability of each pixel of a stack of fields, (n, ny, nx, n_band) -> (n, ny, nx), both float32."""
+        self.network.eval()
+        p: NDArray[np.float32] = torch.sigmoid(self.network(self.normaliser(fields))).numpy()
+        return p
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write model.safetensors and model.json, each whole or not at all; the card last."""
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
+        staging = target / ".model.safetensors.tmp"
+        save_file(weights, staging)
+        staging.replace(target / "model.safetensors")
+        card = {
+            "szeek": __version__,
+            "network": self.network_config,
+            "normaliser": self.normaliser.to_dict(),
+            "bands": list(self.bands),
+            "pixel_arcmin": self.pixel_arcmin,
+            **self.card,
+        }
+        staging = target / ".model.json.tmp"
+        staging.write_text(json.dumps(card, indent=1))
+        staging.replace(target / "model.json")
+        return target
+
+
+def list_models() -> list[str]:
+    """Names of the trained models that ship with the package."""
+    folder = resources.files("szeek") / "models"
+    return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
+
+
+def load_model(source: str | os.PathLike[str]) -> Model:
+    """Load a model that ships with the package by name, or from a folder or run of one's own.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model.
+    ValueError
+        If the card lacks an entry, or the weights do not fit the network that the card describes.
+    """
+    folder = Path(source)
+    if not (folder / "model.json").is_file():
+        shipped = resources.files("szeek") / "models" / str(source)
+        if not (shipped / "model.json").is_file():
+            raise FileNotFoundError(
+                f"'{source}' is neither a folder with model.json nor a shipped model "
+                f"({', '.join(list_models()) or 'none ships with this version'})"
+            )
+        folder = Path(str(shipped))
+    card = json.loads((folder / "model.json").read_text())
+    missing = [key for key in _CARD_KEYS if key not in card]
+    if missing:
+        raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is no model card of SZeek")
+    network = build_network(len(card["bands"]), card["network"])
+    try:
+        network.load_state_dict(load_file(folder / "model.safetensors"))
+    except RuntimeError as error:
+        raise ValueError(f"'{folder / 'model.safetensors'}' does not fit its card: {error}") from None
+    own = {key: value for key, value in card.items() if key not in (*_CARD_KEYS, "szeek")}
+    return Model(
+        network,
+        Normaliser.from_dict(card["normaliser"]),
+        tuple(card["bands"]),
+        card["pixel_arcmin"],
+        card["network"],
+        own,
+    )
+
+
+def build_network(n_band: int, config: dict[str, Any] | None = None) -> UNet:
+    """A network with untrained weights, channels last in memory (half the time of channels first on a CPU)."""
+    options = dict(config or {})
+    filters: Sequence[int] = options.pop("filters", (8, 16, 32, 64, 128))
+    network = UNet(n_band, tuple(filters), **options)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,232 @@
+"""From brightness to what the network sees.
+
+Two inputs exist. The paper's: each band minus the mean, over the sigma, of a Gaussian fitted to the left
+side of its pixel histogram. Ours: each band minus a local median (1.8 deg), the bands rotated so that
+they are uncorrelated with unit variance (whitened), and compressed by asinh. In the whitened space the CMB
+is one direction and dust another, and what is left over is where the tSZ effect stands out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import healpy
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import curve_fit
+from torch import Tensor
+
+from szeek.sky.skymaps import SkyMaps
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Affine map of the bands, then asinh if ``stretch``; outside the footprint (NaN) becomes 0.
+
+    Parameters
+    ----------
+    kind : {'left-gaussian', 'local-whitened'}
+    offset : (n_band,) float32
+        Subtracted, in map units.
+    matrix : (n_band, n_band) float32
+        Applied to what is left.
+    background_nside : int
+        Nside of the cells whose median is subtracted first; 0 for none.
+    """
+
+    kind: Literal["left-gaussian", "local-whitened"]
+    offset: NDArray[np.float32]
+    matrix: NDArray[np.float32]
+    background_nside: int = 0
+
+    def __call__(self, fields: NDArray[np.float32]) -> Tensor:
+        """Fields (n, ny, nx, n_band), minus background where there is one -> network input.
+
+        Returns
+        -------
+        (n, n_band, ny, nx) float32 tensor, channels last in memory
+        """
+        x = torch.from_numpy(fields)
+        x = (x - torch.from_numpy(self.offset)) @ torch.from_numpy(self.matrix.T.copy())
+        if self.kind == "local-whitened":
+            x = torch.asinh(x)
+        return torch.nan_to_num_(x, nan=0.0).permute(0, 3, 1, 2)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain numbers for the model card."""
+        return {
+            "kind": self.kind,
+            "offset": self.offset.tolist(),
+            "matrix": self.matrix.tolist(),
+            "background_nside": self.background_nside,
+        }
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Normaliser:
+        """Inverse of :meth:`to_dict`."""
+        return cls(
+            record["kind"],
+            np.array(record["offset"], np.float32),
+            np.array(record["matrix"], np.float32),
+            record["background_nside"],
+        )
+
+
+def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[float, float]:
+    """Mean and sigma of a Gaussian fitted to the left side of a histogram, up to its mode.
+
+    Source: Bonjean (2020), Sect. 3.1, Fig. 2: the right side holds dust and sources, the left does not.
+
+    Parameters
+    ----------
+    values : (n,) float32
+        Pixel values of one band, without NaN.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(1).normal(2.0, 0.5, 200_000).astype(np.float32)
+    >>> mean, sigma = fit_left_gaussian(np.concatenate([x, np.linspace(4, 40, 20_000, dtype=np.float32)]))
+    >>> abs(mean - 2.0) < 0.03 and abs(sigma - 0.5) < 0.03
+    True
+    """
+    low, median = np.percentile(values, [0.1, 50])
+    if not median > low:
+        raise ValueError(f"values have no spread: 0.1 % and 50 % quantiles are both {median:g}")
+    # Bins fine enough for the narrow core of a band with bright dust, reaching as far right as left
+    counts, edges = np.histogram(values, bins=n_bins, range=(low, 2 * median - low))
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    width = edges[1] - edges[0]
+    mode = int(np.argmax(np.convolve(counts, np.ones(9) / 9, mode="same")))
+    left = slice(0, max(mode + 1, 8))
+    start = (float(counts[mode]), 0.0, 0.7 * (centres[mode] - low) / width / 2 + 2)
+    shape, _ = curve_fit(
+        lambda x, height, mean, sigma: height * np.exp(-0.5 * ((x - mean) / sigma) ** 2),
+        (centres[left] - centres[mode]) / width,
+        counts[left],
+        p0=start,
+        sigma=np.sqrt(counts[left] + 1.0),
+        maxfev=10_000,
+    )
+    return float(centres[mode] + shape[1] * width), float(abs(shape[2]) * width)
+
+
+def local_background(maps: SkyMaps, nside: int) -> NDArray[np.float32]:
+    """Median of each band in the HEALPix cells of a coarser nside: (12 nside^2, n_band) float32, RING.
+
+    Cells without a seen pixel take the median of the seen cells around them, so that interpolation at
+    the edge of a footprint never meets an undefined value. One pixel in four is used: beams are wider.
+    """
+    fine = maps.nside
+    if nside >= fine or fine % nside:
+        raise ValueError(f"background nside {nside} must be a proper divisor of the maps' nside {fine}")
+    n_fine = (fine // nside) ** 2
+    step = 4 if n_fine >= 1024 else 1
+    background = np.full((12 * nside * nside, maps.n_band), np.nan, np.float32)
+    cells_ring = healpy.nest2ring(nside, np.arange(12 * nside * nside))
+    block = max(1, 2**19 // n_fine)
+    for first in range(0, len(background), block):
+        cells = np.arange(first, min(first + block, len(background)))
+        nested = (cells[:, None] * n_fine + np.arange(0, n_fine, step)[None, :]).ravel()
+        pixels = healpy.nest2ring(fine, nested)
+        seen = maps.footprint[pixels].reshape(len(cells), -1)
+        if not seen.any():
+            continue
+        values = maps.values[pixels].reshape(len(cells), -1, maps.n_band)
+        whole = seen.all(axis=1)
+        background[cells_ring[cells[whole]]] = np.median(values[whole], axis=1)
+        for k in np.flatnonzero(~whole & (seen.sum(axis=1) >= 8)):
+            background[cells_ring[cells[k]]] = np.median(values[k, seen[k]], axis=0)
+    _fill_around(background, nside)
+    return background
+
+
+def _fill_around(background: NDArray[np.float32], nside: int) -> None:
+    """Two rings of neighbours around the seen cells take their mean; the rest becomes 0."""
+    for _ in range(2):
+        empty = np.flatnonzero(np.isnan(background[:, 0]))
+        if not len(empty):
+            return
+        neighbours = healpy.get_all_neighbours(nside, empty)
+        around = np.where((neighbours >= 0)[..., None], background[neighbours], np.nan)
+        count = np.isfinite(around).sum(axis=0)
+        total = np.nansum(around, axis=0)
+        background[empty] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    np.nan_to_num(background, copy=False, nan=0.0)
+
+
+def fit_normaliser(
+    maps: SkyMaps,
+    kind: Literal["left-gaussian", "local-whitened"] = "left-gaussian",
+    *,
+    use: NDArray[np.bool_] | None = None,
+    background_nside: int = 32,
+    background: NDArray[np.float32] | None = None,
+) -> Normaliser:
+    """Fit the normalisation to the maps' own pixels.
+
+    Source: Bonjean (2020), Sect. 3.1 for 'left-gaussian'.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    kind : {'left-gaussian', 'local-whitened'}
+    use : (n_pix,) bool, optional
+        Pixels to fit to (the training tiles); all of the footprint by default.
+    background_nside : int
+        Cells of the local median, 'local-whitened' only.
+    background : (12 background_nside^2, n_band) float32, optional
+        From :func:`local_background`, if it is there already.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 1000 pixels are left to fit to, or a band is constant.
+    """
+    usable = maps.footprint if use is None else maps.footprint & use
+    pixels = np.flatnonzero(usable)
+    if len(pixels) < 1000:
+        raise ValueError(f"{len(pixels)} pixels to fit the normalisation to, expected at least 1000")
+    pixels = pixels[:: max(1, len(pixels) // 3_000_000)]
+    n_band = maps.n_band
+    if kind == "left-gaussian":
+        values = maps.values[pixels]
+        fits = [fit_left_gaussian(values[:, b]) for b in range(n_band)]
+        offset = np.array([mean for mean, _ in fits], np.float32)
+        return Normaliser(kind, offset, np.diag([1 / sigma for _, sigma in fits]).astype(np.float32))
+    if background is None:
+        background = local_background(maps, background_nside)
+    covariance = _clean_sky_covariance(maps, pixels, background, background_nside)
+    power, axes = np.linalg.eigh(covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance))))
+    scale = 1 / np.sqrt(np.diag(covariance))
+    matrix = (axes / np.sqrt(power)).T * scale
+    # an eigenvector's sign is arbitrary: the largest entry is made positive, so that equal maps give equal inputs
+    matrix *= np.sign(matrix[np.arange(n_band), np.abs(matrix / scale).argmax(axis=1)])[:, None]
+    return Normaliser(kind, np.zeros(n_band, np.float32), matrix.astype(np.float32), background_nside)
+
+
+def _clean_sky_covariance(
+    maps: SkyMaps, pixels: NDArray[np.int64], background: NDArray[np.float32], nside: int
+) -> NDArray[np.float64]:
+    """Covariance of the background-subtracted bands over the quieter half of the cells.
+
+    The dustiest cells would otherwise decide it alone: the variance at 857 GHz spans four decades.
+    """
+    vectors = healpy.pix2vec(maps.nside, pixels)
+    cell = healpy.vec2pix(nside, *vectors)
+    values = (maps.values[pixels] - background[cell]).astype(np.float64)
+    order = np.argsort(cell, kind="stable")
+    values, cell = values[order], cell[order]
+    _, starts = np.unique(cell, return_index=True)
+    counts = np.diff(np.append(starts, len(cell)))
+    products = np.einsum("pi,pj->pij", values, values).reshape(len(values), -1)
+    per_cell = np.add.reduceat(products, starts) / counts[:, None]
+    per_cell = per_cell[counts >= 16] if (counts >= 16).any() else per_cell
+    n_band = maps.n_band
+    loudness = per_cell[:, n_band * n_band - 1]
+    quiet: NDArray[np.float64] = per_cell[loudness <= np.median(loudness)].mean(axis=0).reshape(n_band, n_band)
+    if not np.all(np.diag(quiet) > 0):
+        names = [b.name for b, v in zip(maps.bands, np.diag(quiet), strict=True) if not v > 0]
+        raise ValueError(f"band {', '.join(names)} is constant over the sky; it carries no signal")
+    return quiet

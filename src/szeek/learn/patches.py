@@ -1,0 +1,148 @@
+"""Training patches, cut as they are needed: patch i of a run is a pure function of (seed, i)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import healpy
+import numpy as np
+from numpy.typing import NDArray
+
+from szeek.config import PatchConfig, SplitConfig
+from szeek.learn.labels import ClusterLabels
+from szeek.learn.normalise import local_background
+from szeek.sky.projection import field_basis, sample_field
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
+
+#: Resolution at which allowed patch centres are kept: 14 arcmin.
+_CENTRE_NSIDE = 256
+#: First words of the random streams, so that training and validation patches never share one.
+_STREAM = {"training": 1, "validation": 2}
+
+
+@dataclass(frozen=True)
+class LocalMaps:
+    """Maps with the local background that a normalisation asks for (none where its nside is 0)."""
+
+    maps: SkyMaps
+    background: NDArray[np.float32] | None
+
+    @classmethod
+    def prepare(cls, maps: SkyMaps, background_nside: int) -> LocalMaps:
+        """Compute the background, if any."""
+        return cls(maps, local_background(maps, background_nside) if background_nside else None)
+
+    def sample(
+        self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
+    ) -> NDArray[np.float32]:
+        """A field minus its background, (ny, nx, n_band) float32, NaN outside the footprint."""
+        field = sample_field(self.maps, lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+        if self.background is not None:
+            field -= sample_field(self.background, lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+        return field
+
+
+class Patches:
+    """The training and validation patches of a run.
+
+    Source: Bonjean (2020), Sect. 3.1: random centre and orientation, at least one cluster inside.
+    Deviation: no pixel of a training patch lies in a test or validation tile, and none of a validation
+    patch outside the validation tiles; the paper speaks of centres. With ``empty_fraction`` some patches
+    have their centre anywhere, so that the network also sees sky without clusters.
+
+    Parameters
+    ----------
+    sky : LocalMaps
+    labels : ClusterLabels
+    config : PatchConfig
+    split : SplitConfig
+    seed : int
+    """
+
+    def __init__(
+        self, sky: LocalMaps, labels: ClusterLabels, config: PatchConfig, split: SplitConfig, seed: int
+    ) -> None:
+        self.sky, self.labels, self.config, self.seed = sky, labels, config, seed
+        radius_deg = math.sqrt(0.5) * config.size * config.pixel_arcmin / 60
+        kept_out = (*split.test_tiles, *split.validation_tiles)
+        others = [tile for tile in range(48) if tile not in split.validation_tiles]
+        centre_vectors = np.stack(healpy.pix2vec(_CENTRE_NSIDE, np.arange(12 * _CENTRE_NSIDE**2)), axis=1)
+        seen = sky.maps.footprint[healpy.vec2pix(sky.maps.nside, *centre_vectors.T)]
+        self._allowed = {
+            "training": seen & ~pixels_near_tiles(_CENTRE_NSIDE, kept_out, radius_deg),
+            "validation": seen
+            & pixels_in_tiles(_CENTRE_NSIDE, split.validation_tiles)
+            & ~pixels_near_tiles(_CENTRE_NSIDE, others, radius_deg),
+        }
+        # only clusters with an allowed centre within reach can be inside a patch
+        self._hosts = {part: self._reachable(part, radius_deg) for part in self._allowed}
+
+    def _reachable(self, part: str, radius_deg: float) -> NDArray[np.int64]:
+        near = []
+        for k, vector in enumerate(self.labels.vectors):
+            disc = healpy.query_disc(_CENTRE_NSIDE, vector, math.radians(0.8 * radius_deg))
+            if self._allowed[part][disc].mean() > 0.02:
+                near.append(k)
+        if not near:
+            raise ValueError(
+                f"no cluster of the catalogue lies where {part} patches may be: footprint and tiles leave "
+                f"{self._allowed[part].mean():.1%} of the sky for them"
+            )
+        return np.array(near)
+
+    def place(self, index: int, part: str = "training") -> tuple[float, float, float]:
+        """Centre and orientation (lon_deg, lat_deg, angle_deg) of patch ``index``, from (seed, index) alone."""
+        rng = np.random.default_rng([self.seed, _STREAM[part], index])
+        anywhere = rng.random() < self.config.empty_fraction
+        half = 0.5 * self.config.size - 1
+        pixel_rad = math.radians(self.config.pixel_arcmin / 60)
+        for _ in range(10_000):
+            angle_deg = float(rng.uniform(0, 360))
+            if anywhere:
+                z, lon = rng.uniform(-1, 1), rng.uniform(0, 2 * math.pi)
+                s = math.sqrt(1 - z * z)
+                centre = np.array([s * math.cos(lon), s * math.sin(lon), z])
+            else:
+                host = self.labels.vectors[rng.choice(self._hosts[part])]
+                # go from the cluster to the centre in a field that has the cluster in the middle
+                lon_deg, lat_deg = _lonlat(host)
+                basis = field_basis(lon_deg, lat_deg, angle_deg)
+                x, y = rng.uniform(-half, half, 2) * pixel_rad
+                centre = basis[0] + x * basis[1] + y * basis[2]
+                centre /= np.linalg.norm(centre)
+                # the orientation at the centre that keeps the field's axes where the cluster's are
+                angle_deg = _angle_at(centre, basis[1])
+            if self._allowed[part][healpy.vec2pix(_CENTRE_NSIDE, *centre)]:
+                return (*_lonlat(centre), angle_deg)
+        raise RuntimeError(f"no place found for {part} patch {index} in 10,000 draws")
+
+    def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Patch ``index``: field (size, size, n_band) float32 minus background, and target (size, size) uint8."""
+        size, pixel_arcmin = self.config.size, self.config.pixel_arcmin
+        place = self.place(index, part)
+        return (
+            self.sky.sample(*place, size, size, pixel_arcmin),
+            self.labels.draw(*place, size, size, pixel_arcmin),
+        )
+
+    def batch(
+        self, indices: Sequence[int], part: str = "training", pool: ThreadPoolExecutor | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""
+        cut = [self.cut(i, part) for i in indices] if pool is None else list(pool.map(self.cut, indices))
+        return np.stack([field for field, _ in cut]), np.stack([target for _, target in cut])
+
+
+def _lonlat(vector: NDArray[np.float64]) -> tuple[float, float]:
+    x, y, z = vector
+    return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.atan2(z, math.hypot(x, y)))
+
+
+def _angle_at(centre: NDArray[np.float64], direction: NDArray[np.float64]) -> float:
+    """Orientation of the field at ``centre`` whose x axis points along ``direction``."""
+    _, east, north = field_basis(*_lonlat(centre))
+    return math.degrees(math.atan2(float(direction @ north), float(direction @ east)))

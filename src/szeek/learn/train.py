@@ -1,0 +1,345 @@
+"""The training loop, to be read from top to bottom.
+
+Every random draw is a pure function of the seed and a number: patch i of (seed, i), the order of an epoch of
+(seed, epoch), the dropout of a step of (seed, step). A checkpoint therefore holds weights, optimiser moments
+and counters, and no generator state; a run that was killed goes on with the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from astropy.table import Table
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from szeek.config import Config, TrainConfig
+from szeek.inputs.catalogues import select_clusters
+from szeek.learn.labels import IGNORED, ClusterLabels
+from szeek.learn.model import Model, build_network
+from szeek.learn.normalise import fit_normaliser
+from szeek.learn.patches import LocalMaps, Patches
+from szeek.learn.unet import Dropout, UNet
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles
+
+_ORDER, _WEIGHTS, _DROPOUT = 3, 4, 5  # random streams; 1 and 2 are the patches'
+
+
+def train(
+    maps: SkyMaps,
+    clusters: Table,
+    config: Config,
+    folder: str | os.PathLike[str],
+    *,
+    report: Callable[[dict[str, float]], None] | None = None,
+    stop_after_steps: int | None = None,
+) -> Model:
+    """Train a network and write it to ``folder``; goes on from the checkpoint there, if there is one.
+
+    Source: Bonjean (2020), Sect. 3: Adam, binary cross-entropy, the weights of the best validation loss.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    clusters : Table
+        Columns of ``read_catalogue``, of one or several surveys.
+    config : Config
+        Sections split, input, labels, patches, network and train are used.
+    folder : path
+        Receives model.safetensors, model.json and, while it trains, checkpoint.safetensors.
+    report : callable, optional
+        Called after every step with ``{'step', 'n_steps', 'epoch', 'loss', 'patches_per_s'}``.
+    stop_after_steps : int, optional
+        Leave off after this many steps in this call, with a checkpoint; for testing resumption.
+
+    Returns
+    -------
+    Model
+        With the best validation loss so far.
+
+    Raises
+    ------
+    ValueError
+        If the selection of clusters is empty, or no patch fits footprint and tiles.
+    """
+    target = Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    labels = make_labels(clusters, config)
+    kept_out = (*config.split.test_tiles, *config.split.validation_tiles)
+    background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
+    sky = LocalMaps.prepare(maps, background_nside)
+    normaliser = fit_normaliser(
+        maps,
+        config.input.kind,
+        use=~pixels_in_tiles(maps.nside, kept_out),
+        background_nside=background_nside,
+        background=sky.background,
+    )
+    patches = Patches(sky, labels, config.patches, config.split, config.seed)
+    network = build_network(maps.n_band, config.network.model_dump())
+    network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
+    model = Model(
+        network,
+        normaliser,
+        tuple(band.name for band in maps.bands),
+        config.patches.pixel_arcmin,
+        config.network.model_dump(mode="json"),
+        {"preset": config.preset, "seed": config.seed, "config": config.model_dump(mode="json", exclude={"sky"})},
+    )
+    loop = _Loop(model, patches, config)
+    loop.run(target, report, stop_after_steps)
+    return model
+
+
+def make_labels(clusters: Table, config: Config) -> ClusterLabels:
+    """Discs of the selections that the configuration names."""
+    chosen = [select_clusters(clusters, name) for name in config.labels.selections]
+    lon = np.concatenate([np.asarray(table["lon_deg"], float) for table in chosen])
+    lat = np.concatenate([np.asarray(table["lat_deg"], float) for table in chosen])
+    ignored = [select_clusters(clusters, name) for name in config.labels.ignore]
+    ignored_lon = [np.asarray(table["lon_deg"], float) for table in ignored]
+    ignored_lat = [np.asarray(table["lat_deg"], float) for table in ignored]
+    none = [np.zeros(0)]
+    return ClusterLabels(
+        lon, lat, config.labels.disc_arcmin, np.concatenate(ignored_lon or none), np.concatenate(ignored_lat or none)
+    )
+
+
+def _base_rate(config: Config) -> float:
+    """Fraction of a patch with one cluster that its disc covers; where p starts."""
+    disc = math.pi * (0.5 * config.labels.disc_arcmin) ** 2
+    return disc / (config.patches.size * config.patches.pixel_arcmin) ** 2
+
+
+class _Loop:
+    """State of a training: network, optimiser, counters, best weights so far."""
+
+    def __init__(self, model: Model, patches: Patches, config: Config) -> None:
+        self.model, self.patches, self.config = model, patches, config
+        self.network = model.network
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.train.learning_rate)
+        self.step = 0  # steps done, over all epochs
+        self.loss_sum = 0.0  # over the steps of the epoch under way
+        self.best_loss, self.best_epoch = math.inf, -1
+        self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.curve: list[dict[str, float]] = []
+        self.seconds = 0.0  # of training, over all calls
+        self.steps_per_epoch = math.ceil(config.patches.n_training / config.train.batch)
+
+    def run(
+        self, folder: Path, report: Callable[[dict[str, float]], None] | None, stop_after_steps: int | None
+    ) -> None:
+        """Train until the patience or the epochs are used up; always leaves the best weights in the model."""
+        checkpoint = folder / "checkpoint.safetensors"
+        if checkpoint.is_file():
+            self.load(checkpoint)
+        train = self.config.train
+        first, began, saved = self.step, time.monotonic() - self.seconds, time.monotonic()
+        with ThreadPoolExecutor(1) as ahead:
+            batch: Future[tuple[NDArray[np.float32], NDArray[np.uint8]]] | None = None
+            while not self.finished():
+                batch = batch or ahead.submit(self._cut, self.step)
+                fields, targets = batch.result()
+                batch = ahead.submit(self._cut, self.step + 1)
+                loss = self._step(fields, targets)
+                self.loss_sum += loss
+                self.step += 1
+                self.seconds = time.monotonic() - began
+                if self.step % self.steps_per_epoch == 0:
+                    self._end_epoch()
+                    self.save(checkpoint)
+                    saved = time.monotonic()
+                elif time.monotonic() - saved > train.checkpoint_s:
+                    self.save(checkpoint)
+                    saved = time.monotonic()
+                if report is not None:
+                    report(
+                        {
+                            "step": self.step,
+                            "n_steps": self.steps_per_epoch * train.max_epochs,
+                            "epoch": self.step // self.steps_per_epoch,
+                            "loss": loss,
+                            "patches_per_s": self.step * train.batch / self.seconds,
+                        }
+                    )
+                if stop_after_steps is not None and self.step - first >= stop_after_steps:
+                    self.save(checkpoint)
+                    break
+        self.network.load_state_dict(self.best)
+        self.model.card["curve"] = self.curve
+        self.model.card["best_epoch"] = self.best_epoch
+        self.model.card["finished"] = self.finished()
+        self.model.save(folder)
+
+    def finished(self) -> bool:
+        """Whether the patience or the epochs are used up."""
+        epoch = self.step // self.steps_per_epoch
+        waited = epoch - 1 - self.best_epoch
+        return epoch >= self.config.train.max_epochs or (epoch > 0 and waited >= self.config.train.patience)
+
+    def _cut(self, step: int) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """The patches of a step: a permutation of the set, or new ones in every epoch."""
+        epoch, k = divmod(step, self.steps_per_epoch)
+        n = self.config.patches.n_training
+        if self.config.patches.fresh:
+            order = np.arange(epoch * n, (epoch + 1) * n)
+        else:
+            order = np.random.default_rng([self.config.seed, _ORDER, epoch]).permutation(n)
+        batch = self.config.train.batch
+        return self.patches.batch(order[k * batch : (k + 1) * batch].tolist())
+
+    def _step(self, fields: NDArray[np.float32], targets: NDArray[np.uint8]) -> float:
+        self.network.train()
+        _set_dropout_rng(self.network, np.random.default_rng([self.config.seed, _DROPOUT, self.step]))
+        for group in self.optimiser.param_groups:
+            group["lr"] = learning_rate(self.config.train, self.step, self.steps_per_epoch)
+        self.optimiser.zero_grad(set_to_none=True)
+        x = self.model.normaliser(fields)  # (batch, n_band, size, size)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
+            logits = self.network(x)  # (batch, size, size)
+        loss = cross_entropy(logits.float(), torch.from_numpy(targets))
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return float(loss)
+
+    @torch.inference_mode()
+    def _validate(self) -> float:
+        self.network.eval()
+        n, batch = self.config.patches.n_validation, 4 * self.config.train.batch
+        total = 0.0
+        for first in range(0, n, batch):
+            indices = range(first, min(n, first + batch))
+            fields, targets = self.patches.batch(indices, "validation")
+            logits = self.network(self.model.normaliser(fields))
+            total += float(cross_entropy(logits, torch.from_numpy(targets))) * len(indices)
+        return total / n
+
+    def _end_epoch(self) -> None:
+        loss = self._validate()
+        epoch = self.step // self.steps_per_epoch - 1
+        self.curve.append(
+            {
+                "epoch": epoch,
+                "train_loss": self.loss_sum / self.steps_per_epoch,
+                "valid_loss": loss,
+                "seconds": round(self.seconds, 1),
+            }
+        )
+        self.loss_sum = 0.0
+        if loss < self.best_loss:
+            self.best_loss, self.best_epoch = loss, epoch
+            self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+
+    def save(self, path: Path) -> None:
+        """Write the checkpoint, whole or not at all."""
+        tensors: dict[str, Tensor] = {}
+        for name, tensor in self.network.state_dict().items():
+            tensors[f"network.{name}"] = tensor.contiguous()
+        for name, tensor in self.best.items():
+            tensors[f"best.{name}"] = tensor.contiguous()
+        for k, state in self.optimiser.state_dict()["state"].items():
+            for name, tensor in state.items():
+                tensors[f"adam.{k}.{name}"] = tensor.contiguous()
+        counters = {
+            "step": self.step,
+            "loss_sum": self.loss_sum,
+            "best_loss": self.best_loss,
+            "best_epoch": self.best_epoch,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "config": _identity(self.config),
+        }
+        staging = path.with_name(f".{path.name}.tmp")
+        save_file(tensors, staging, metadata={"counters": json.dumps(counters)})
+        staging.replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of the same configuration; another one's is refused."""
+        tensors: dict[str, Tensor] = {}
+        with safe_open(path, "pt") as file:  # type: ignore[no-untyped-call]
+            counters: dict[str, Any] = json.loads(file.metadata()["counters"])
+            for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
+                tensors[name] = file.get_tensor(name)
+        if counters["config"] != _identity(self.config):
+            raise ValueError(
+                f"'{path}' belongs to a training with another configuration; remove it to begin anew, or train "
+                "into another folder"
+            )
+        self.network.load_state_dict(_part(tensors, "network."))
+        self.best = _part(tensors, "best.")
+        state = self.optimiser.state_dict()
+        for name, tensor in _part(tensors, "adam.").items():
+            k, key = name.split(".")
+            state["state"].setdefault(int(k), {})[key] = tensor
+        self.optimiser.load_state_dict(state)
+        self.step, self.loss_sum = counters["step"], counters["loss_sum"]
+        self.best_loss, self.best_epoch = counters["best_loss"], counters["best_epoch"]
+        self.curve, self.seconds = counters["curve"], counters["seconds"]
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    """What a checkpoint must agree in: all that decides the numbers, and not how often it is written."""
+    record: dict[str, Any] = config.model_dump(
+        mode="json", include={"seed", "split", "input", "labels", "patches", "network", "train"}
+    )
+    del record["train"]["checkpoint_s"]
+    return record
+
+
+def _set_dropout_rng(network: UNet, rng: np.random.Generator) -> None:
+    for module in network.modules():
+        if isinstance(module, Dropout):
+            module.rng = rng
+
+
+def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of a step: constant, or one cycle (a fifth of the steps up, then a cosine down to zero).
+
+    Examples
+    --------
+    >>> learning_rate(TrainConfig(), 10, 100)
+    0.0001
+    """
+    if config.schedule == "constant":
+        return config.learning_rate
+    n_steps = steps_per_epoch * config.max_epochs
+    rise = max(1, n_steps // 5)
+    if step < rise:
+        return config.learning_rate * (step + 1) / rise
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, n_steps - rise)))
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the pixels that count.
+
+    Parameters
+    ----------
+    logits : (n, ny, nx) float32
+    targets : (n, ny, nx) uint8
+        1 cluster, 0 sky, 255 ignored.
+
+    Examples
+    --------
+    >>> float(cross_entropy(torch.zeros(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.uint8)))
+    0.6931471824645996
+    """
+    counts = (targets != IGNORED).float()
+    loss = functional.binary_cross_entropy_with_logits(logits, (targets == 1).float(), weight=counts, reduction="sum")
+    return loss / counts.sum().clamp(min=1)

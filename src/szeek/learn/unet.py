@@ -1,0 +1,151 @@
+"""The U-Net: six normalised bands in, one logit per pixel out.
+
+Source: Bonjean (2020), Sect. 3.2 (after Ronneberger et al. 2015): five levels of 8 to 128 filters, two
+3 x 3 convolutions each with ReLU and dropout, 2 x 2 max-pooling, 2 x 2 up-convolutions, concatenations with
+the encoder, a last 1 x 1 convolution. 23 convolutions, 486,033 weights for six bands.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class _KeepSome(torch.autograd.Function):
+    """Multiply by a mask of random integers above a threshold, over the kept fraction."""
+
+    @staticmethod
+    def forward(ctx, x, noise, threshold):  # type: ignore[no-untyped-def]
+        keep = noise >= threshold
+        ctx.save_for_backward(keep)
+        ctx.scale = 65536 / (32768 - threshold)
+        return (x * keep).mul_(ctx.scale)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        (keep,) = ctx.saved_tensors
+        return (gradient * keep).mul_(ctx.scale), None, None
+
+
+class Dropout(nn.Module):
+    """Dropout whose masks come from 16-bit integers of one numpy generator.
+
+    PyTorch draws a float per activation, which takes half of a training step on a CPU. The rate is right to
+    1 / 65536, and ``rng`` set before each step makes a step a pure function of its number.
+    """
+
+    rng: np.random.Generator
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+        self.threshold = round(rate * 65536) - 32768
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop a fraction ``rate`` of the activations while training."""
+        if not self.training or self.rate == 0.0:
+            return x
+        n_words = (x.numel() + 3) // 4
+        words = self.rng.integers(0, 2**64, n_words, np.uint64).view(np.int16)[: x.numel()]
+        noise = torch.from_numpy(words).to(x.device)
+        if x.is_contiguous(memory_format=torch.channels_last):
+            n, c, h, w = x.shape
+            noise = noise.view(n, h, w, c).permute(0, 3, 1, 2)
+        else:
+            noise = noise.view(x.shape)
+        dropped: Tensor = _KeepSome.apply(x, noise, self.threshold)  # type: ignore[no-untyped-call]
+        return dropped
+
+
+class _TwoConvolutions(nn.Module):
+    def __init__(self, n_in: int, n_out: int, dropout: float, batch_norm: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for n in (n_in, n_out):
+            layers.append(nn.Conv2d(n, n_out, 3, padding=1, bias=not batch_norm))
+            if batch_norm:
+                layers.append(nn.BatchNorm2d(n_out))
+            layers.append(nn.ReLU(inplace=True))
+            if dropout:
+                layers.append(Dropout(dropout))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+class UNet(nn.Module):
+    """The network; (n, n_band, ny, nx) -> logits (n, ny, nx), ny and nx multiples of :attr:`stride`.
+
+    Parameters
+    ----------
+    n_band : int
+        Bands of the input.
+    filters : sequence of int
+        Filters per level, top first.
+    dropout : float
+        Rate after each 3 x 3 convolution.
+    batch_norm : bool
+        Batch normalisation between convolution and ReLU. Deviation: the paper has none.
+
+    Examples
+    --------
+    >>> sum(weight.numel() for weight in UNet().parameters())
+    486033
+    """
+
+    def __init__(
+        self,
+        n_band: int = 6,
+        filters: Sequence[int] = (8, 16, 32, 64, 128),
+        dropout: float = 0.2,
+        batch_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stride = 2 ** (len(filters) - 1)
+        ins = (n_band, *filters[:-1])
+        self.encoder = nn.ModuleList(
+            _TwoConvolutions(i, o, dropout, batch_norm) for i, o in zip(ins, filters, strict=True)
+        )
+        pairs = list(zip(filters[:0:-1], filters[-2::-1], strict=True))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in pairs)
+        self.decoder = nn.ModuleList(_TwoConvolutions(2 * o, o, dropout, batch_norm) for _, o in pairs)
+        self.head = nn.Conv2d(filters[0], 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of p."""
+        skipped: list[Tensor] = []
+        for level, block in enumerate(self.encoder):
+            x = block(functional.max_pool2d(x, 2) if level else x)  # (n, filters[level], ny / 2^level, ...)
+            skipped.append(x)
+        skipped.pop()
+        for up, block in zip(self.up, self.decoder, strict=True):
+            x = block(torch.cat([up(x), skipped.pop()], dim=1))
+        logits: Tensor = self.head(x)[:, 0]
+        return logits
+
+    def start(self, rng: np.random.Generator, base_rate: float) -> None:
+        """Draw the weights (He initialisation) and set the last layer so that p starts at the base rate.
+
+        A head whose weights on ReLU features all turn negative can never say yes again; starting half of
+        them positive, with the bias at logit(base_rate), keeps it alive.
+        """
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else module.in_channels
+                draw = rng.normal(0.0, math.sqrt(2 / fan_in), tuple(module.weight.shape))
+                with torch.no_grad():
+                    module.weight.copy_(torch.from_numpy(draw.astype(np.float32)))
+                    if module.bias is not None:
+                        module.bias.zero_()
+        with torch.no_grad():
+            n = self.head.in_channels
+            signs = torch.tensor([1.0, -1.0]).repeat((n + 1) // 2)[:n].view(1, n, 1, 1)
+            self.head.weight.copy_(self.head.weight.abs() * signs * 0.5)
+            self.head.bias.fill_(math.log(base_rate / (1 - base_rate)))  # type: ignore[union-attr]
