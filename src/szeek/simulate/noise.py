@@ -1,0 +1,112 @@
+"""Noise of the detectors: white with the scan's depth pattern, and a tail at low multipoles.
+
+Planck spins about an axis that stays near the ecliptic and precesses by 7.5 deg, with its line of sight 85 deg from
+the axis. The time spent per solid angle at the height z = sin(ecliptic latitude) on the circle around an axis of
+ecliptic latitude d is  1 / sqrt[(cos d sin 85)^2 - (z - sin d cos 85)^2],  averaged over d = 7.5 deg sin(phase).
+"""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from szeek.inputs.instrument import Instrument
+from szeek.simulate.haloes import random_generator
+from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
+
+# Planck early results I (2011, A&A 536, A1), Sect. 4.
+_OPENING_DEG, _PRECESSION_DEG = 85.0, 7.5
+# North ecliptic pole in Galactic coordinates: (l, b) = (96.3840, 29.8114) deg.
+_POLE_LON, _POLE_LAT = np.radians(96.3840), np.radians(29.8114)
+_TABLE_SIZE = 4096
+
+#: Multipole where the low-l tail equals the white noise, and its slope. Planck 2018 results III (A&A 641, A3),
+#: Fig. 11: half-mission differences rise by 2 at l of about 100.
+KNEE_MULTIPOLE, TAIL_SLOPE = 100.0, -1.5
+
+
+def scan_depth(sin_ecliptic_latitude: Floats) -> Floats:
+    """Relative integration time per solid angle, mean 1 over the sphere; same shape as the input."""
+    edges = np.linspace(-1.0, 1.0, 2 * _TABLE_SIZE + 1)
+    cumulative = np.zeros_like(edges)
+    opening = np.radians(_OPENING_DEG)
+    for phase in (np.arange(64) + 0.5) / 64 * 2 * np.pi:
+        axis = np.radians(_PRECESSION_DEG) * np.sin(phase)
+        u = (edges - np.sin(axis) * np.cos(opening)) / (np.cos(axis) * np.sin(opening))
+        cumulative += np.arcsin(np.clip(u, -1.0, 1.0)) / np.pi
+    time = np.diff(cumulative) / 64
+    density = time / np.diff(edges) * 2.0
+    # the scan is not that sharp: 2 deg of focal plane, and the poles themselves are just reached
+    centres = 0.5 * (edges[1:] + edges[:-1])
+    smooth = np.exp(-0.5 * ((np.arange(-300, 301)) / 60.0) ** 2)
+    density = np.convolve(np.pad(density, 300, mode="edge"), smooth / smooth.sum(), mode="valid")
+    density /= density.mean()
+    return np.interp(sin_ecliptic_latitude, centres, density)
+
+
+def noise_pattern(nside: int) -> Map32:
+    """Standard deviation of the noise relative to the sky's rms, (12 nside^2,) float32 RING Galactic."""
+    z = (np.arange(_TABLE_SIZE) + 0.5) / _TABLE_SIZE * 2 - 1
+    variance = 1.0 / scan_depth(z)
+    variance /= variance.mean()
+    pole = np.array(
+        [np.cos(_POLE_LAT) * np.cos(_POLE_LON), np.cos(_POLE_LAT) * np.sin(_POLE_LON), np.sin(_POLE_LAT)]
+    )
+    pattern = np.empty(12 * nside * nside, np.float32)
+    _fill_pattern(nside, pole, np.sqrt(variance).astype(np.float32), pattern)
+    return pattern
+
+
+@numba.njit(cache=True, parallel=True)
+def _fill_pattern(nside, pole, table, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    for ring in numba.prange(1, 4 * nside):
+        if ring < nside:
+            first, count, shift = 2 * ring * (ring - 1), 4 * ring, 0.5
+            z = 1.0 - ring * ring / (3.0 * nside * nside)
+        elif ring <= 3 * nside:
+            first = 2 * nside * (nside - 1) + (ring - nside) * 4 * nside
+            count, shift = 4 * nside, 0.5 * ((ring - nside + 1) % 2)
+            z = (2.0 * nside - ring) * 2.0 / (3.0 * nside)
+        else:
+            south = 4 * nside - ring
+            first, count, shift = 12 * nside * nside - 2 * south * (south + 1), 4 * south, 0.5
+            z = south * south / (3.0 * nside * nside) - 1.0
+        s = np.sqrt((1.0 - z) * (1.0 + z))
+        for k in range(count):
+            phi = (k + shift) * 2 * np.pi / count
+            height = pole[2] * z + s * (pole[0] * np.cos(phi) + pole[1] * np.sin(phi))
+            out[first + k] = table[min(int((height + 1.0) * 0.5 * table.size), table.size - 1)]
+
+
+def white_level(instrument: Instrument, nside: int) -> Floats:
+    """Standard deviation of the white noise in a pixel, rms over the sky, (n_band,) float64 in map units."""
+    pixel_deg = np.degrees(np.sqrt(4 * np.pi / (12 * nside * nside)))
+    scale = np.where(instrument.unit_per_kcmb == 1.0, 1e-6, 1e-3)  # uK_CMB deg, kJy/sr deg
+    return np.asarray(instrument.noise_uk_deg * scale / pixel_deg)
+
+
+def add_white_noise(
+    values: NDArray[np.float32], level: float, pattern: Map32, rng: np.random.Generator
+) -> None:
+    """Add white noise of standard deviation ``level * pattern`` to a map, in place, a million pixels at a time."""
+    for start in range(0, pattern.size, 1 << 20):
+        stop = min(start + (1 << 20), pattern.size)
+        draw = rng.standard_normal(stop - start, dtype=np.float32)
+        draw *= pattern[start:stop]
+        draw *= np.float32(level)
+        values[start:stop] += draw
+
+
+def draw_noise_tail(instrument: Instrument, band: int, lmax: int, rng: np.random.Generator) -> Alm:
+    """Low-multipole tail of a band's noise, coefficients in map units: N_l (l / 100)^-1.5, no beam."""
+    ell = np.arange(lmax + 1.0)
+    scale = 1e-6 if instrument.bands[band].unit == "K_CMB" else 1e-3
+    white = (instrument.noise_uk_deg[band] * scale * np.pi / 180) ** 2
+    spectrum = np.where(ell > 1, white * (np.maximum(ell, 5.0) / KNEE_MULTIPOLE) ** TAIL_SLOPE, 0.0)
+    return gaussian_alm(spectrum, lmax, rng)
+
+
+def noise_generator(seed: int, band: str, part: str) -> np.random.Generator:
+    """Generator of one band's noise; ``part`` is 'mean' or 'half difference'."""
+    return random_generator(seed, f"noise {part} {band}")

@@ -1,0 +1,336 @@
+"""A Planck-HFI-like full sky with known truth, from nothing but a seed.
+
+    haloes -> clusters, their galaxies -> \\
+    radio, dusty sources, cold clumps -->   painted into interleaved maps (pixels)  -> \\
+    CMB + CIB + unresolved groups + noise tail = one alm a band -> one synthesis ->   + -> six maps -> y map (ILC)
+    Galaxy = exp(one synthesis)  ->  white noise with the scan's depth              -> /
+
+Every component draws from its own random generator, so that a new one leaves the others alone.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from szeek._version import __version__
+from szeek.inputs.catalogues import write_catalogue
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
+from szeek.simulate.clusters import paint_clusters
+from szeek.simulate.cmb import draw_cmb
+from szeek.simulate.companions import write_companions
+from szeek.simulate.dust import GalacticEmission, draw_galaxy, read_column_map
+from szeek.simulate.haloes import density_shells, draw_haloes, group_background
+from szeek.simulate.harmonics import (
+    Alm,
+    Floats,
+    Map32,
+    add_alm,
+    analyse,
+    band_limit,
+    beam_window,
+    filter_alm,
+    pixel_window,
+    synthesise,
+)
+from szeek.simulate.noise import (
+    add_white_noise,
+    draw_noise_tail,
+    noise_generator,
+    noise_pattern,
+    white_level,
+)
+from szeek.simulate.planckfits import write_planck_map
+from szeek.simulate.sources import (
+    Sources,
+    draw_cluster_galaxies,
+    draw_cold_clumps,
+    draw_dusty_sources,
+    draw_radio_sources,
+    paint_sources,
+)
+from szeek.simulate.spectra import band_response, electron_temperature_kev
+from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
+from szeek.simulate.ymap import NeedletILC
+
+
+class SimulateConfig(BaseModel):
+    """What to simulate.
+
+    Parameters
+    ----------
+    nside : int
+        HEALPix resolution, a power of two from 64 to 2048.
+    seed : int
+    instrument : str
+        An experiment that ships with the package; the foreground models hold for Planck HFI.
+    y_map : bool
+        Make the ILC y maps (whole, first and last half).
+    companions : bool
+        Make the X-ray-like, lensing-like and galaxy over-density-like maps.
+    half_missions : bool
+        Write maps of the two half missions too: same sky, independent noise of twice the variance.
+    threads : int
+        0 uses all cores; the result does not depend on it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    nside: Annotated[int, Field(ge=64, le=2048)] = 2048
+    seed: Annotated[int, Field(ge=0)] = 1
+    instrument: str = "planck-hfi"
+    y_map: bool = True
+    companions: bool = True
+    half_missions: bool = False
+    threads: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("nside")
+    @classmethod
+    def _power_of_two(cls, nside: int) -> int:
+        if nside & (nside - 1):
+            raise ValueError(f"nside is {nside}, expected a power of two from 64 to 2048")
+        return nside
+
+
+@dataclass(frozen=True)
+class SimulatedSky:
+    """Where a simulated sky lies.
+
+    Parameters
+    ----------
+    folder : Path
+    maps : dict of str to Path
+        Frequency map of each band, by band name.
+    catalogues : dict of str to Path
+        'truth', 'psz2', 'mcxc', 'redmapper'.
+    y_map : Path or None
+    config : SimulateConfig
+    """
+
+    folder: Path
+    maps: dict[str, Path]
+    catalogues: dict[str, Path]
+    y_map: Path | None
+    config: SimulateConfig
+
+
+def simulate_sky(
+    config: SimulateConfig, out: str | Path, *, progress: Callable[[str], None] | None = None
+) -> SimulatedSky:
+    """Simulate a full sky and write it to a folder.
+
+    Parameters
+    ----------
+    config : SimulateConfig
+    out : path
+        Folder, created; files of the same names are replaced one by one, ``simulate.json`` last, so that a
+        folder with it is whole.
+    progress : callable, optional
+        Told the name of each step as it starts.
+
+    Returns
+    -------
+    SimulatedSky
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written; nothing half-written keeps its final name.
+    """
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "simulate.json").unlink(missing_ok=True)
+    clock = _Clock(progress)
+    instrument = read_instrument(config.instrument)
+    nside, seed, threads = config.nside, config.seed, config.threads
+    lmax = band_limit(nside)
+
+    clock("haloes and catalogues")
+    haloes = draw_haloes(seed)
+    catalogues = {
+        "truth": haloes,
+        "psz2": mock_psz2(haloes, seed, dust=read_column_map("dust_ebv_Planck13")),
+        "mcxc": mock_mcxc(haloes, seed),
+        "redmapper": mock_redmapper(haloes, seed),
+    }
+    files = {name: folder / f"{name}.fits" for name in catalogues}
+    for name, table in catalogues.items():
+        write_catalogue(table, files[name])
+
+    clock("clusters")
+    maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
+    paint_haloes(haloes, instrument, nside, out=maps, threads=threads)
+
+    clock("compact sources")
+    dusty = draw_dusty_sources(instrument, seed)
+    kinds = [
+        draw_radio_sources(instrument, seed),
+        dusty,
+        draw_cluster_galaxies(haloes, instrument, seed),
+        draw_cold_clumps(instrument, seed),
+    ]
+    for kind in kinds:
+        paint_sources(kind, instrument, nside, out=maps, threads=threads)
+    shot = dusty.shot_noise(np.array([FLUX_CUT_JY[name] for name in instrument.band_names]))
+
+    clock("Galaxy")
+    galaxy = draw_galaxy(instrument, nside, seed, threads)
+    clock("CIB")
+    cib = draw_cib(
+        instrument, lmax, seed, shot_painted_jy2_sr=shot, shells=density_shells(seed), threads=threads
+    )
+    clock("CMB")
+    cmb = draw_cmb(lmax, seed)
+    groups = analyse(group_background(seed), min(lmax, 512), threads, iterations=1)
+    pattern = noise_pattern(nside)
+
+    paths = {}
+    for index, band in enumerate(instrument.bands):
+        clock(f"band {band.name}")
+        diffuse = _diffuse_alm(index, instrument, nside, cmb, cib[index], groups)
+        cib[index] = np.zeros(0, np.complex64)
+        rng = noise_generator(seed, band.name, "mean")
+        add_alm(diffuse, draw_noise_tail(instrument, index, min(lmax, 1024), rng), np.ones(lmax + 1))
+        values = synthesise(diffuse, nside, threads)
+        del diffuse
+        window = beam_window(band.fwhm_arcmin, lmax) * pixel_window(nside, lmax)
+        values += galaxy.band_map(index, nside, window, threads)
+        values += maps[:, index]
+        add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
+        maps[:, index] = values
+        name = f"szeek_sim_{band.name}_{nside}.fits"
+        paths[band.name] = _write_band(folder / name, values, instrument, index, config)
+        if config.half_missions:
+            difference = half_difference(instrument, index, nside, seed, pattern, threads)
+            for half, sign in (("half1", 1), ("half2", -1)):
+                name = f"szeek_sim_{band.name}_{nside}_{half}.fits"
+                _write_band(folder / name, values + np.float32(sign) * difference, instrument, index, config)
+    del values, cmb, cib, galaxy
+
+    y_path = None
+    if config.y_map:
+        clock("y map")
+        y_path = _write_y_maps(maps, instrument, config, pattern, folder)
+    del maps
+    if config.companions:
+        clock("companion maps")
+        write_companions(haloes, seed, min(nside, 1024), folder, threads=threads)
+    clock("done")
+    record = {
+        "config": config.model_dump(),
+        "version": __version__,
+        "maps": {name: path.name for name, path in paths.items()},
+        "catalogues": {name: path.name for name, path in files.items()},
+        "rows": {name: len(table) for name, table in catalogues.items()},
+        "y_map": y_path.name if y_path else None,
+        "seconds": clock.seconds,
+    }
+    scratch = folder / ".simulate.json.part"
+    scratch.write_text(json.dumps(record, indent=1))
+    scratch.replace(folder / "simulate.json")
+    return SimulatedSky(folder, paths, files, y_path, config)
+
+
+class _Clock:
+    """Tells each step's name when it starts, and keeps how long it took."""
+
+    def __init__(self, tell: Callable[[str], None] | None) -> None:
+        self.tell = tell
+        self.seconds: dict[str, float] = {}
+        self._step: str | None = None
+        self._start = 0.0
+
+    def __call__(self, step: str) -> None:
+        now = time.perf_counter()
+        if self._step is not None:
+            self.seconds[self._step] = round(now - self._start, 2)
+        self._step, self._start = step, now
+        if self.tell is not None:
+            self.tell(step)
+
+
+def paint_haloes(
+    haloes: Table, instrument: Instrument, nside: int, *, out: Map32, threads: int = 0
+) -> Map32:
+    """Add the thermal SZ effect of haloes, with the relativistic correction of each one's temperature."""
+    temperature = electron_temperature_kev(haloes["m500_1e14msun"], haloes["z"])
+    response = band_response(instrument, temperature)
+    fwhm = np.array([band.fwhm_arcmin for band in instrument.bands])
+    return paint_clusters(haloes, nside, fwhm, response, out=out, threads=threads or None)
+
+
+def _diffuse_alm(
+    index: int, instrument: Instrument, nside: int, cmb: Alm, cib: Alm, groups: Alm
+) -> Alm:
+    """CMB + CIB + y of unresolved groups in one band, through beam and pixel, in map units."""
+    lmax = band_limit(nside)
+    window = beam_window(instrument.bands[index].fwhm_arcmin, lmax) * pixel_window(nside, lmax)
+    total = filter_alm(cib, window)
+    add_alm(total, cmb, window * instrument.unit_per_kcmb[index])
+    add_alm(total, groups, window * instrument.tsz_response[index])
+    return total
+
+
+def half_difference(
+    instrument: Instrument, index: int, nside: int, seed: int, pattern: Map32, threads: int = 0
+) -> Map32:
+    """Half the difference of the two half missions in one band: noise alone, as strong as that of the mean."""
+    rng = noise_generator(seed, instrument.band_names[index], "half difference")
+    values = synthesise(draw_noise_tail(instrument, index, min(band_limit(nside), 1024), rng), nside, threads)
+    add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
+    return values
+
+
+def _write_band(
+    path: Path, values: NDArray[np.float32], instrument: Instrument, index: int, config: SimulateConfig
+) -> Path:
+    band = instrument.bands[index]
+    cards = {
+        "FREQ": (band.name, "GHz"),
+        "FWHM": (band.fwhm_arcmin, "arcmin, Gaussian beam"),
+        "SEED": (config.seed, "of the simulation"),
+        "CREATOR": (f"szeek {__version__}", "simulated sky, not a measurement"),
+    }
+    return write_planck_map(path, values, column="I_STOKES", unit=band.unit, extra=cards)
+
+
+def _write_y_maps(
+    maps: NDArray[np.float32], instrument: Instrument, config: SimulateConfig, pattern: Map32, folder: Path
+) -> Path:
+    """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
+    ilc = NeedletILC(instrument, config.nside, threads=config.threads)
+    ilc.fit(maps)
+    y = ilc.combine(maps)
+    cards = {"FWHM": (ilc.fwhm_arcmin, "arcmin"), "SEED": config.seed, "CREATOR": f"szeek {__version__}"}
+    path = write_planck_map(folder / "y_map.fits", y, column="Y", unit="", extra=cards)
+    for index in range(len(instrument.bands)):  # the six maps have been written: their room is free
+        maps[:, index] = half_difference(
+            instrument, index, config.nside, config.seed, pattern, config.threads
+        )
+    difference = ilc.combine(maps)
+    for name, sign in (("first", 1), ("last", -1)):
+        half = y + np.float32(sign) * difference
+        write_planck_map(folder / f"y_map_{name}.fits", half, column="Y", unit="", extra=cards)
+    return path
+
+
+__all__ = [
+    "Floats",
+    "GalacticEmission",
+    "SimulateConfig",
+    "SimulatedSky",
+    "Sources",
+    "half_difference",
+    "paint_haloes",
+    "simulate_sky",
+]
