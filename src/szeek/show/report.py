@@ -1,0 +1,74 @@
+"""report.html: what a run did and found, in one file that opens from disk and loads nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from szeek._version import __version__
+from szeek.show import sections
+from szeek.show.reportparts import Figures, Section
+from szeek.show.runfolder import RunFolder
+
+
+def _template_text(name: str) -> str:
+    return (resources.files("szeek.show") / "templates" / name).read_text(encoding="utf-8")
+
+
+def render_report(title: str, lead: str, tiles: Sequence[dict[str, str]], parts: Sequence[Section]) -> str:
+    """The HTML of a report; every text is escaped."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(_template_text("report.html.j2")).render(
+        version=__version__,
+        title=title,
+        lead=lead,
+        tiles=tiles,
+        sections=parts,
+        style=Markup(_template_text("report.css")),
+        script=Markup(_template_text("report.js")),
+    )
+
+
+def write_report(run_folder: str | os.PathLike[str]) -> Path:
+    """Write report.html, and the figures as PNG and PDF, from the products in a run folder.
+
+    What is there is shown; what is not is named in the report with the stage that makes it.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run.
+
+    Returns
+    -------
+    Path
+        The report, one self-contained file.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    ValueError
+        If a product is there but cannot be read.
+    """
+    run = RunFolder(run_folder)
+    figures = Figures(run.path / "figures")
+    html = render_report(
+        sections.title_of(run), sections.lead_of(run), sections.key_numbers(run), sections.all_sections(run, figures)
+    )
+    handle, staging = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=run.path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(html)
+        os.chmod(staging, 0o644)
+        os.replace(staging, run.path / "report.html")
+    except BaseException:
+        Path(staging).unlink(missing_ok=True)
+        raise
+    return run.path / "report.html"

@@ -1,0 +1,126 @@
+"""What lies in a run folder, read for showing: each product where it is there, None where it is not."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.sky.skymaps import SkyMaps
+
+#: Candidate columns that show reads, by their product name, and what they are called here.
+_CANDIDATE_NAMES = {"glon": "lon_deg", "glat": "lat_deg"}
+
+
+class RunFolder:
+    """The products of one run.
+
+    Parameters
+    ----------
+    folder : path
+        Holds some of config.toml, run.json, model.json, prediction.fits, candidates.fits, recovery.ecsv,
+        assessment.json, clusters.fits, y_map.fits, maps/ and fields/.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.path = Path(folder)
+        if not self.path.is_dir():
+            raise NotADirectoryError(
+                f"'{self.path}' is no folder; expected the folder of a run, as `szeek run` makes it"
+            )
+
+    def json(self, name: str) -> dict[str, Any] | None:
+        """A JSON product, or None."""
+        file = self.path / name
+        if not file.is_file():
+            return None
+        try:
+            content = json.loads(file.read_text())
+        except json.JSONDecodeError as error:
+            raise ValueError(f"'{file}' is no JSON ({error}); run the stage that writes it again") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"'{file}' holds a {type(content).__name__}, expected an object with named entries")
+        return content
+
+    def table(self, name: str) -> Table | None:
+        """A table product (FITS, ECSV, VOTable or CSV), or None; text columns as str, missing text as ''."""
+        file = self.path / name
+        if not file.is_file():
+            return None
+        table = Table.read(file)
+        for column in table.colnames:
+            values = table[column]
+            if values.dtype.kind in "SU":
+                table[column] = np.char.strip(
+                    np.asarray(values.filled("") if hasattr(values, "filled") else values, str)
+                )
+            elif values.dtype.kind == "f":
+                table[column] = np.asarray(np.ma.filled(np.ma.asarray(values), np.nan), values.dtype)
+        return table
+
+    @cached_property
+    def candidates(self) -> Table | None:
+        """The candidate catalogue, columns in lower case, ``lon_deg`` and ``lat_deg`` Galactic, highest p first."""
+        table = self.table("candidates.fits")
+        if table is None:
+            return None
+        for column in list(table.colnames):
+            table.rename_column(column, _CANDIDATE_NAMES.get(column.lower(), column.lower()))
+        missing = [name for name in ("name", "lon_deg", "lat_deg", "p") if name not in table.colnames]
+        if missing:
+            raise ValueError(
+                f"'{self.path / 'candidates.fits'}' has no column {', '.join(missing)}; run `szeek detect` again"
+            )
+        order = np.argsort(-np.asarray(table["p"], float), kind="stable")
+        return table[order]
+
+    @cached_property
+    def clusters(self) -> Table | None:
+        """The known clusters that the run was compared with, in the common catalogue columns."""
+        return self.table("clusters.fits")
+
+    @cached_property
+    def p_nested(self) -> NDArray[np.float32] | None:
+        """prediction.fits as it is: (12 nside^2,) float32 NESTED, NaN outside the footprint."""
+        return self.healpix("prediction.fits", nested=True)
+
+    @cached_property
+    def p_ring(self) -> NDArray[np.float32] | None:
+        """prediction.fits in RING order."""
+        return None if self.p_nested is None else np.asarray(healpy.reorder(self.p_nested, n2r=True))
+
+    @cached_property
+    def y_ring(self) -> NDArray[np.float32] | None:
+        """y_map.fits in RING order."""
+        return self.healpix("y_map.fits", nested=False)
+
+    @cached_property
+    def maps(self) -> SkyMaps | None:
+        """The frequency maps, memory-mapped, where the run kept them in maps/."""
+        return SkyMaps.open(self.path / "maps") if (self.path / "maps" / "bands.json").is_file() else None
+
+    def healpix(self, name: str, *, nested: bool) -> NDArray[np.float32] | None:
+        """A HEALPix FITS product in the wanted ordering, NaN for UNSEEN; None where there is none."""
+        file = self.path / name
+        if not file.is_file():
+            return None
+        values = np.asarray(healpy.read_map(file, nest=nested, dtype=np.float32))
+        values[(values == np.float32(healpy.UNSEEN)) | ~np.isfinite(values)] = np.nan
+        return values
+
+    @property
+    def fields(self) -> list[RunFolder]:
+        """Small fields kept with the run (fields/NAME/ with field.json), by name."""
+        return [RunFolder(file.parent) for file in sorted(self.path.glob("fields/*/field.json"))]

@@ -1,0 +1,127 @@
+"""One look for every figure: journal serif type, thin ticks inwards, colours that colour-blind readers can tell."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ParamSpec
+
+import matplotlib
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+#: Okabe & Ito (2008), 'Color universal design': eight colours that stay apart in the common colour-vision types.
+BLUE, VERMILION, GREEN, ORANGE, PURPLE, SKY, YELLOW, BLACK = (
+    "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#F0E442", "#000000",
+)  # fmt: skip
+
+#: One colour and one marker per catalogue, the same in every figure.
+CATALOGUE_COLOURS: Mapping[str, str] = MappingProxyType(
+    {
+        "planck_z": BLUE,
+        "planck_no-z": ORANGE,
+        "mcxcwp": GREEN,
+        "rm50": VERMILION,
+        "rm30": PURPLE,
+        "planck": BLUE,
+        "psz2": BLUE,
+        "truth": BLACK,
+        "all": BLACK,
+    }
+)
+CATALOGUE_MARKERS: Mapping[str, str] = MappingProxyType(
+    {
+        "planck_z": "o", "planck_no-z": "s", "mcxcwp": "^", "rm50": "D", "rm30": "v",
+        "planck": "o", "psz2": "o", "truth": ".", "all": "o",
+    }
+)  # fmt: skip
+CATALOGUE_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", "mcxcwp": "MCXCwP", "rm50": "RM50", "rm30": "RM30",
+        "planck": "Planck (all PSZ2)", "psz2": "PSZ2", "truth": "true haloes", "all": "all catalogues",
+    }
+)  # fmt: skip
+
+_JOURNAL: Any = {
+    "font.family": "STIXGeneral",
+    "mathtext.fontset": "stix",
+    "font.size": 10,
+    "axes.labelsize": 11,
+    "axes.titlesize": 11,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "axes.linewidth": 0.8,
+    "lines.linewidth": 1.4,
+    "xtick.direction": "in",
+    "ytick.direction": "in",
+    "xtick.top": True,
+    "ytick.right": True,
+    "xtick.minor.visible": True,
+    "ytick.minor.visible": True,
+    "image.origin": "lower",
+    "image.interpolation": "nearest",
+    "figure.dpi": 100,
+    "savefig.dpi": 150,
+    "svg.fonttype": "path",  # no font needed where the picture is opened
+    "svg.hashsalt": "szeek",  # the same figure is the same file
+    "pdf.fonttype": 42,
+}
+
+_P = ParamSpec("_P")
+
+
+def journal(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Let a function that draws a figure do so in the one style, whatever matplotlib's own settings are.
+
+    Examples
+    --------
+    >>> @journal
+    ... def plot_nothing() -> Figure:
+    ...     return Figure(figsize=(2, 1))
+    >>> plot_nothing().get_size_inches().tolist()
+    [2.0, 1.0]
+    """
+
+    @functools.wraps(draw)
+    def styled(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+        with matplotlib.rc_context(_JOURNAL):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def catalogue_look(name: str) -> tuple[str, str, str]:
+    """Colour, marker and printed name of a catalogue selection; unknown ones are black circles.
+
+    Examples
+    --------
+    >>> catalogue_look("mcxcwp")
+    ('#009E73', '^', 'MCXCwP')
+    """
+    key = name.lower()
+    return CATALOGUE_COLOURS.get(key, BLACK), CATALOGUE_MARKERS.get(key, "o"), CATALOGUE_NAMES.get(key, name)
+
+
+def save_figure(figure: Figure, file: Path) -> Path:
+    """Write a figure as PNG, PDF or SVG by its ending, whole or not at all, the same bytes for the same figure."""
+    kind = file.suffix.removeprefix(".")
+    staging = file.with_name(f".{file.name}")
+    try:
+        with matplotlib.rc_context(_JOURNAL):
+            figure.savefig(
+                staging, format=kind, metadata={"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+            )
+        staging.replace(file)
+    finally:
+        staging.unlink(missing_ok=True)
+    return file
+
+
+def plain_log(axis: Axis, subs: tuple[int, ...] = (1, 2, 5)) -> None:
+    """Label a logarithmic axis with plain numbers (0.02, 5, 300) instead of powers of ten."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

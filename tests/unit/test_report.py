@@ -1,0 +1,184 @@
+"""The report: complete from a full run, honest about what is missing, safe with any name, nothing loaded."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from runmaker import EVIL_NAME, make_run
+
+from szeek.assess.match import match
+from szeek.show.field import keep_field, sample_image, section_fields
+from szeek.show.report import write_report
+from szeek.show.reportparts import Figures, number, percent
+from szeek.show.runfolder import RunFolder
+from szeek.show.sections import recovered, section_candidates
+
+
+class _Page(HTMLParser):
+    """Collects what a browser would fetch, the tags, and the text of the page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "action")]
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("run") / "demo", nside=64)
+
+
+@pytest.fixture(scope="module")
+def page(run_folder: Path) -> _Page:
+    return _Page(write_report(run_folder).read_text(encoding="utf-8"))
+
+
+def test_one_file_that_loads_nothing(page: _Page) -> None:
+    assert page.links
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert page.tags.count("script") == 1  # our own; none from a catalogue
+    assert "iframe" not in page.tags
+
+
+def test_everything_of_a_full_run_is_shown(page: _Page, run_folder: Path) -> None:
+    for words in ("The sky", "Known clusters recovered", "What the candidates look like", "How to cite",
+                  "Planck_no-z", "SZcat (2022)", 'extends = "demo"', "simulated"):  # fmt: skip
+        assert words in page.text
+    assert page.tags.count("figure") == 8
+    assert "Not in this run: a field beside a y map" in page.text
+    names = {f.name for f in (run_folder / "figures").iterdir()}
+    assert {"sky.png", "sky.pdf", "test_tile.png", "recovery.pdf", "gallery_candidates.png", "training.png"} <= names
+    assert not list(run_folder.glob(".*"))
+
+
+def test_names_are_escaped(run_folder: Path, page: _Page) -> None:
+    html = (run_folder / "report.html").read_text(encoding="utf-8")
+    assert EVIL_NAME not in html
+    assert EVIL_NAME in page.text  # as text it is there
+
+
+def test_empty_folder_gives_a_report_that_says_what_is_missing(tmp_path: Path) -> None:
+    page = _Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    for product in ("prediction.fits", "recovery.ecsv", "candidates.fits", "model.json", "run.json", "clusters.fits"):
+        assert f"Not in this run: {product}" in page.text
+    assert "figure" not in page.tags
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["report.html"]
+
+
+def test_no_candidate_and_no_maps(run_folder: Path, tmp_path: Path) -> None:
+    for product in ("prediction.fits", "clusters.fits"):
+        (tmp_path / product).symlink_to(run_folder / product)
+    Table.read(run_folder / "candidates.fits")[:0].write(tmp_path / "candidates.fits")
+    part = section_candidates(RunFolder(tmp_path), Figures(tmp_path / "figures"))
+    assert "The catalogue holds no candidate." in part.absent
+    assert part.absent[0].startswith("Not in this run: the frequency maps")
+
+
+def test_broken_products_are_named(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ValueError, match=r"run\.json' is no JSON"):
+        write_report(tmp_path)
+    (tmp_path / "run.json").write_text("[1]")
+    with pytest.raises(ValueError, match=r"run\.json' holds a list"):
+        write_report(tmp_path)
+    (tmp_path / "run.json").unlink()
+    Table({"NAME": ["a"], "P": [0.5]}).write(tmp_path / "candidates.fits")
+    with pytest.raises(ValueError, match=r"candidates\.fits' has no column lon_deg, lat_deg"):
+        write_report(tmp_path)
+    with pytest.raises(NotADirectoryError, match="is no folder"):
+        write_report(tmp_path / "nowhere")
+    assert not list(tmp_path.glob("*.html"))
+
+
+def test_numbers_as_printed_and_sorted() -> None:
+    assert number(-0.5, decimals=1).text == "−0.5"
+    assert number(-0.5, decimals=1).sort == -0.5
+    assert number(np.nan).text == "" and number(None).sort == "" and number(np.ma.masked).text == ""
+    # 37 of 40: binomial interval 0.86 to 0.96
+    assert percent(0.925, 0.86, 0.96).text == "92 +4 −6 %"
+    assert percent(0.0).text == "0 %"
+
+
+def test_tables_sort_by_value(page: _Page, run_folder: Path) -> None:
+    html = (run_folder / "report.html").read_text(encoding="utf-8")
+    values = [float(v) for v in re.findall(r'<td class="n" data-sort="(0\.\d+)"', html)]
+    assert len(values) > 20
+
+
+def test_recovered_is_one_to_one() -> None:
+    # two clusters 1 arcmin apart share one source: one of them is recovered, not both
+    clusters = Table({"lon_deg": [10.0, 10.0], "lat_deg": [0.0, 1 / 60]})
+    sources = Table({"lon_deg": [10.0], "lat_deg": [0.001], "p": [0.9]})
+    assert recovered(sources, clusters).tolist() == [True, False]
+    assert recovered(sources[:0], clusters).tolist() == [False, False]
+
+
+def _tan_image(file: Path, crval: tuple[float, float]) -> None:
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval, wcs.wcs.crpix, wcs.wcs.cdelt = crval, [50.5, 50.5], [-0.05, 0.05]
+    rows, columns = np.indices((100, 100))
+    data = np.exp(-0.5 * ((columns - 49.5) ** 2 + (rows - 49.5) ** 2) / 3**2) * 1e-5
+    fits.PrimaryHDU(data.astype(np.float32), wcs.to_header()).writeto(file, overwrite=True)
+
+
+def test_field_shows_the_y_map_where_it_is(run_folder: Path, tmp_path: Path) -> None:
+    # Coma: (RA, Dec) = (194.953, 27.981) deg is (l, b) = (57.80, 88.00) deg
+    _tan_image(tmp_path / "y.fits", (194.953, 27.981))
+    picture = sample_image(tmp_path / "y.fits", 57.80, 88.00, 4.0, n=81)
+    row, column = np.unravel_index(np.nanargmax(picture), picture.shape)
+    assert abs(row - 40) <= 1 and abs(column - 40) <= 1
+    assert np.isnan(sample_image(tmp_path / "y.fits", 57.80, 80.0, 1.0, n=5)).all()
+
+    clusters = Table.read(run_folder / "clusters.fits")[:3]
+    clusters["remark"] = ["one", "two", "three"]
+    target = tmp_path / "run"
+    keep_field(
+        target, "coma", run_folder, clusters, title="Coma", lon_deg=57.80, lat_deg=88.0, width_deg=4.0,
+        y_files=[tmp_path / "y.fits"] * 2, y_title="MILCA", note="A note.",
+    )  # fmt: skip
+    part = section_fields(RunFolder(target), Figures(tmp_path / "figures"))
+    assert [block.kind for block in part.blocks] == ["figure", "table", "text", "text"]
+    assert part.blocks[1].caption.startswith("Coma: the clusters known there")
+    assert [row[-1].text for row in part.blocks[1].rows] == ["one", "two", "three"]
+    assert part.blocks[3].text == "A note."
+    # 41,253 deg^2 less a cap of 6 deg radius: 2 pi (1 - cos 6 deg) = 113 deg^2
+    sources = RunFolder(target).fields[0].candidates
+    assert sources is not None
+    other = len(sources) - len(match(sources, clusters, 5.0))
+    assert part.blocks[2].text.startswith(f"{other} further sources in 411")
+    with pytest.raises(FileNotFoundError, match=r"holds no prediction\.fits and no candidates\.fits"):
+        keep_field(target, "x", tmp_path, clusters, title="", lon_deg=0, lat_deg=0, width_deg=1)
+
+
+def test_sample_image_refuses_what_is_no_sky_image(tmp_path: Path) -> None:
+    fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
+    with pytest.raises(ValueError, match="no two-dimensional image"):
+        sample_image(tmp_path / "empty.fits", 0, 0, 1)
+    fits.PrimaryHDU(np.zeros((5, 5))).writeto(tmp_path / "plain.fits")
+    with pytest.raises(ValueError, match="no celestial WCS"):
+        sample_image(tmp_path / "plain.fits", 0, 0, 1)
+
+
+def test_run_folder_reads_masks_and_orders(run_folder: Path) -> None:
+    run = RunFolder(run_folder)
+    assert run.candidates is not None and run.p_ring is not None and run.p_nested is not None
+    assert (np.diff(np.asarray(run.candidates["p"])) <= 0).all()
+    assert np.isnan(run.p_ring).sum() == np.isnan(run.p_nested).sum() > 0
+    assert run.fields == []
