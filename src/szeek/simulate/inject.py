@@ -1,0 +1,200 @@
+"""Known clusters painted into maps: simulated or real, away from the clusters that are already there."""
+
+from __future__ import annotations
+
+import healpy
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from szeek.inputs.instrument import Instrument
+from szeek.simulate.clusters import paint_clusters
+from szeek.simulate.haloes import MASS_BIAS, random_generator
+from szeek.simulate.spectra import band_response, electron_temperature_kev
+from szeek.sky.skymaps import SkyMaps
+
+Floats = NDArray[np.float64]
+
+
+def inject_clusters(
+    skymaps: SkyMaps, clusters: Table, instrument: Instrument, *, threads: int | None = None
+) -> SkyMaps:
+    """Add clusters to maps, each band through its beam and with its tSZ response.
+
+    Parameters
+    ----------
+    skymaps : SkyMaps
+        Any maps whose bands the instrument has; left unchanged.
+    clusters : Table
+        As for :func:`szeek.simulate.clusters.paint_clusters`; where ``m500_1e14msun`` and ``z`` are known, with
+        the relativistic correction for their temperature.
+    instrument : Instrument
+        Beams, units and tSZ response.
+    threads : int, optional
+        Number of threads for painting.
+
+    Returns
+    -------
+    SkyMaps
+        New maps; still 0 outside the footprint.
+
+    Raises
+    ------
+    ValueError
+        If the maps have a band that the instrument has not, or in another unit.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck = read_instrument("planck-hfi")
+    >>> empty = SkyMaps(np.zeros((12 * 64**2, 6), np.float32), np.ones(12 * 64**2, bool), planck.bands)
+    >>> one = draw_injections(1, 1, y500_range_arcmin2=(1e-3, 2e-3))
+    >>> inject_clusters(empty, one, planck).values[:, 0].min() < 0
+    np.True_
+    """
+    known = {band.name: band for band in instrument.bands}
+    for band in skymaps.bands:
+        if band.name not in known or known[band.name].unit != band.unit:
+            raise ValueError(
+                f"band {band.name} in {band.unit} is none of {instrument.name}'s: "
+                + ", ".join(f"{b.name} in {b.unit}" for b in instrument.bands)
+            )
+    columns = [instrument.band_names.index(band.name) for band in skymaps.bands]
+    temperature = np.zeros(len(clusters))
+    if "m500_1e14msun" in clusters.colnames and "z" in clusters.colnames:
+        mass, z = (np.asarray(clusters[name], np.float64) for name in ("m500_1e14msun", "z"))
+        weighed = np.isfinite(mass) & np.isfinite(z)
+        # Truth tables hold true masses, surveys X-ray calibrated ones.
+        survey = np.asarray(clusters["survey"]) if "survey" in clusters.colnames else np.full(mass.size, "")
+        xray = mass * np.where(survey == "TRUTH", MASS_BIAS, 1.0)
+        temperature[weighed] = electron_temperature_kev(xray[weighed], z[weighed])
+    response = band_response(instrument, temperature)[:, columns]
+    values = np.array(skymaps.values)
+    beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
+    paint_clusters(clusters, skymaps.nside, beams, response, out=values, threads=threads)
+    values[~skymaps.footprint] = 0.0
+    return SkyMaps(values, skymaps.footprint, skymaps.bands)
+
+
+def draw_injections(
+    seed: int,
+    n: int,
+    *,
+    y500_range_arcmin2: tuple[float, float] = (2e-4, 1e-2),
+    theta500_range_arcmin: tuple[float, float] = (1.0, 20.0),
+    footprint: NDArray[np.bool_] | None = None,
+    avoid: Table | None = None,
+    min_separation_arcmin: float = 30.0,
+) -> Table:
+    """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the draw.
+    n : int
+        Number of clusters.
+    y500_range_arcmin2, theta500_range_arcmin : (float, float)
+        Ranges, both ends positive.
+    footprint : (n_pix,) bool, optional
+        RING; centres fall where it is True, anywhere if not given.
+    avoid : Table, optional
+        Known clusters, ``lon_deg`` and ``lat_deg``.
+    min_separation_arcmin : float
+        Least distance to those and between injections.
+
+    Returns
+    -------
+    Table
+        Truth, common catalogue columns, survey 'TRUTH', no redshift nor mass.
+
+    Raises
+    ------
+    ValueError
+        For a bad range, an empty footprint, or where the sky has no room for ``n`` clusters.
+
+    Examples
+    --------
+    >>> len(draw_injections(1, 5))
+    5
+    """
+    for name, (low, high) in (("y500", y500_range_arcmin2), ("theta500", theta500_range_arcmin)):
+        if not 0 < low <= high:
+            raise ValueError(f"{name} range is {low} to {high}, expected 0 < low <= high")
+    if footprint is not None and not footprint.any():
+        raise ValueError("the footprint is empty: there is no sky to inject clusters into")
+    random = random_generator(seed, "injections")
+    taken = [np.zeros((0, 3))]
+    if avoid is not None and len(avoid):
+        taken.append(_vectors(np.asarray(avoid["lon_deg"]), np.asarray(avoid["lat_deg"])))
+    lon, lat = _place(random, n, footprint, np.concatenate(taken), min_separation_arcmin)
+    y500, theta = (
+        np.exp(random.uniform(np.log(low), np.log(high), n))
+        for low, high in (y500_range_arcmin2, theta500_range_arcmin)
+    )
+    icrs = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    missing = np.full(n, np.nan)
+    return Table(
+        {
+            "name": np.array([f"INJECTED {i:06d}" for i in range(n)], dtype="U15"),
+            "lon_deg": lon,
+            "lat_deg": lat,
+            "ra_deg": icrs.ra.deg,
+            "dec_deg": icrs.dec.deg,
+            "z": missing,
+            "m500_1e14msun": missing.copy(),
+            "y500_arcmin2": y500,
+            "theta500_arcmin": theta,
+            "richness": missing.copy(),
+            "snr": missing.copy(),
+            "survey": np.full(n, "TRUTH"),
+        }
+    )
+
+
+def _vectors(lon_deg: Floats, lat_deg: Floats) -> Floats:
+    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
+    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+
+
+def _place(
+    random: np.random.Generator,
+    n: int,
+    footprint: NDArray[np.bool_] | None,
+    taken: Floats,
+    min_separation_arcmin: float,
+) -> tuple[Floats, Floats]:
+    """Uniform positions in the footprint, each at least a distance from ``taken`` (m, 3) and the earlier ones."""
+    chord = 2 * np.sin(np.radians(min_separation_arcmin / 60.0) / 2)
+    placed = np.zeros((0, 3))
+    for _ in range(200):
+        if len(placed) >= n:
+            break
+        vectors = random.standard_normal((max(4 * n, 1000), 3))
+        if footprint is not None:
+            nside = healpy.npix2nside(footprint.size)
+            # Inside the footprint from the start: a small field would otherwise hardly ever be hit.
+            fine = max(nside, 1 << 14)
+            ratio = (fine // nside) ** 2
+            pixels = healpy.ring2nest(nside, random.choice(np.flatnonzero(footprint), len(vectors)))
+            nested = pixels * ratio + random.integers(0, ratio, len(vectors))
+            vectors = np.stack(healpy.pix2vec(fine, nested, nest=True), axis=-1)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        known = np.concatenate([taken, placed])
+        if len(known):
+            distance, _ = cKDTree(known).query(vectors)
+            vectors = vectors[distance >= chord]
+        if len(vectors):
+            near = cKDTree(vectors).query_pairs(chord, output_type="ndarray")
+            later = np.zeros(len(vectors), bool)
+            later[near.max(axis=1)] = True  # drops one of a pair, the later one
+            placed = np.concatenate([placed, vectors[~later]])
+    if len(placed) < n:
+        raise ValueError(
+            f"only {len(placed)} of {n} clusters fit {min_separation_arcmin} arcmin apart from each other and the "
+            "known ones; ask for fewer, a smaller separation or a larger footprint"
+        )
+    lon, lat = healpy.vec2ang(placed[:n], lonlat=True) if n else (np.zeros(0), np.zeros(0))
+    return np.asarray(lon, np.float64), np.asarray(lat, np.float64)
