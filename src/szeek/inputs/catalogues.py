@@ -90,21 +90,20 @@ def read_catalogue(path: str | os.PathLike[str], survey: str | None = None) -> T
     if not len(table):
         raise ValueError(f"'{path}' has no entries, expected at least one cluster")
     names = {name.upper() for name in table.colnames}
-    if {"LON_DEG", "LAT_DEG", "SURVEY"} <= names:
-        clusters = _from_own(table)
-    else:
-        known = [s for s in _SURVEYS if s.needs <= names and (survey is None or survey.upper() == s.name)]
+    known = [s for s in _SURVEYS if s.needs <= names and (survey is None or survey.upper() == s.name)]
+    try:
+        if {"LON_DEG", "LAT_DEG", "SURVEY"} <= names:
+            return _from_own(table)
         if known:
-            clusters = known[0].read(table)
-        elif survey is not None:
-            clusters = _from_any(table, survey.upper(), path)
-        else:
-            raise ValueError(
-                f"'{path}' is of no known survey: its columns are {', '.join(table.colnames)}; "
-                f"known are {', '.join(s.name for s in _SURVEYS)}; pass survey='NAME' to read name and position alone"
-            )
-    _check_positions(clusters, path)
-    return clusters
+            return known[0].read(table)
+        if survey is not None:
+            return _from_any(table, survey.upper())
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from error
+    raise ValueError(
+        f"'{path}' is of no known survey: its columns are {', '.join(table.colnames)}; known are "
+        f"{', '.join(dict.fromkeys(s.name for s in _SURVEYS))}; pass survey='NAME' to read name and position alone"
+    )
 
 
 def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
@@ -315,15 +314,28 @@ def _from_own(table: Table) -> Table:
     if renamed:
         table.rename_columns(list(renamed), list(renamed.values()))
     table.meta.clear()  # FITS and VOTable leave their own comments there
+    _directions(table, "lon_deg", "lat_deg")
     return _complete(table)
 
 
 def _equatorial(table: Table, ra: str, dec: str) -> SkyCoord:
-    return SkyCoord(_numbers(table, ra), _numbers(table, dec), unit="deg", frame="icrs")
+    return SkyCoord(*_directions(table, ra, dec), unit="deg", frame="icrs")
 
 
 def _galactic(table: Table, lon: str, lat: str) -> SkyCoord:
-    return SkyCoord(_numbers(table, lon), _numbers(table, lat), unit="deg", frame="galactic")
+    return SkyCoord(*_directions(table, lon, lat), unit="deg", frame="galactic")
+
+
+def _directions(table: Table, lon: str, lat: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    lon_deg, lat_deg = _numbers(table, lon), _numbers(table, lat)
+    bad = ~(np.isfinite(lon_deg) & (np.abs(lat_deg) <= 90.0))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise ValueError(
+            f"{int(bad.sum())} entries have no position on the sphere, the first in row {row} "
+            f"({lon} = {lon_deg[row]}, {lat} = {lat_deg[row]}); expected degrees"
+        )
+    return lon_deg, lat_deg
 
 
 def _from_psz2(table: Table) -> Table:
@@ -448,7 +460,7 @@ _SURVEYS = (
 )
 
 
-def _from_any(table: Table, survey: str, path: Path) -> Table:
+def _from_any(table: Table, survey: str) -> Table:
     """Name, position, redshift and S/N of a catalogue that has no reader of its own (PGCC, PCCS2, a private list)."""
     by_upper = {name.upper(): name for name in table.colnames}
 
@@ -463,9 +475,7 @@ def _from_any(table: Table, survey: str, path: Path) -> Table:
     elif lon and lat:
         position = _galactic(table, lon, lat)
     else:
-        raise ValueError(
-            f"'{path}' has no position: expected RA and DEC or GLON and GLAT, found {', '.join(table.colnames)}"
-        )
+        raise ValueError(f"no position: expected RA and DEC or GLON and GLAT, found {', '.join(table.colnames)}")
     name = find("NAME", "ID", "DESIGNATION", "MAIN_ID")
     names = _words(table, name) if name else _names_from_positions(f"{survey} J", position)
     return _build(
@@ -486,17 +496,6 @@ def _names_from_positions(prefix: str, position: SkyCoord) -> list[str]:
         f"{prefix}{int(m // 60):02d}{m % 60:04.1f}{'-' if d < 0 else '+'}{s // 60:02d}{s % 60:02d}"
         for m, d, s in zip(minutes, dec, size, strict=True)
     ]
-
-
-def _check_positions(clusters: Table, path: Path) -> None:
-    lon, lat = np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"])
-    bad = ~(np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= 90.0))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"'{path}' has {int(bad.sum())} entries without a position on the sphere, the first is row {row} "
-            f"(lon_deg = {lon[row]}, lat_deg = {lat[row]}); expected degrees"
-        )
 
 
 def _vectors(table: Table) -> NDArray[np.float64]:
