@@ -6,16 +6,11 @@
 s is the profile's normalised spherical Fourier transform, which is also that of its projection, so that the
 beam is exact and no projection integral is needed. Every cluster is a sum of round components - a clump, a
 bridge, a line of components for an elongated one - so that the beam stays round whatever the cluster's shape.
-
-Painting walks the RING pixels of a component's disc ring by ring, in runs. The sphere is cut into zones of
-rings that no two threads share, and each zone adds its components in one order: the same bits for any number of
-threads.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numba
@@ -26,6 +21,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import j0
 
 from szeek.simulate.haloes import Y5R500_PER_Y500
+from szeek.simulate.painting import Components, ProfileTable, paint_components
 
 Floats = NDArray[np.float64]
 
@@ -40,11 +36,7 @@ _N_RADII = 160
 _THETA_STEP = 0.04  # in ln theta500, of the tabulated profiles
 _FLUX_INSIDE = 0.998  # a component's disc holds this much of its flux; the rest is scaled back in
 _MAX_KAPPA = 400.0
-_N_ZONES = 96
-# A Gaussian sampled every p with sigma/p above this conserves its sum to 1e-4 (4 exp(-2 pi^2 0.72^2)).
-_SAMPLED = 0.72
-# Nearer to a pole the centres of the pixels are not where their area is: sampling would lose up to 4 % there.
-_POLAR_LAT_DEG = 88.0
+_NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
 # Bridge between the members of a merging pair: y of about 1e-5 over 1 x 1.5 Mpc between A399 and A401, 6 % of
 # the flux of the two (Planck Intermediate Results VIII, 2013, A&A 550, A134, Sect. 5).
 _BRIDGE_FRACTION = 0.06
@@ -112,20 +104,7 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
     return brightness, inside
 
 
-@dataclass(frozen=True)
-class _ProfileTable:
-    """Beam-convolved profiles of unit flux on a grid of ln theta500, ready for interpolation.
-
-    Node j of a profile with edge R lies at the radius r where ln(1 + r^2/a^2) = j/(n-1) ln(1 + R^2/a^2).
-    """
-
-    log_theta_min: float
-    edge_arcmin: Floats  #: (n_theta,)
-    core_arcmin: float  #: a
-    values: NDArray[np.float32]  #: (n_theta, n_radius, n_band), 1/arcmin^2
-
-
-def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats) -> _ProfileTable:
+def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats) -> ProfileTable:
     """Profiles for theta500 (arcmin) in a range, through beams of ``sigma_arcmin`` (n_band,)."""
     n_theta = int(np.ceil(np.log(theta_max / theta_min) / _THETA_STEP)) + 2
     thetas = theta_min * np.exp(_THETA_STEP * np.arange(n_theta))
@@ -144,34 +123,13 @@ def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats)
         flux = (np.diff(area)[:, None] * (kept[1:] + kept[:-1]) / 2).sum(axis=0)
         edges.append(edge)
         values.append(np.maximum(kept, 0.0) / flux)
-    return _ProfileTable(
-        float(np.log(theta_min)), np.array(edges), core, np.array(values, dtype=np.float32)
+    return ProfileTable(
+        float(np.log(theta_min)), _THETA_STEP, np.array(edges), core, np.array(values, dtype=np.float32)
     )
 
 
-@dataclass(frozen=True)
-class _Components:
-    """Round components: position (degrees), theta500 (arcmin), flux (arcmin^2 of y), and the row they belong to."""
-
-    lon_deg: Floats
-    lat_deg: Floats
-    theta_arcmin: Floats
-    flux_arcmin2: Floats
-    row: NDArray[np.int64]
-
-    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> _Components:
-        """Some of them."""
-        return _Components(
-            self.lon_deg[index],
-            self.lat_deg[index],
-            self.theta_arcmin[index],
-            self.flux_arcmin2[index],
-            self.row[index],
-        )
-
-
-def _join(parts: Sequence[_Components]) -> _Components:
-    return _Components(
+def _join(parts: Sequence[Components]) -> Components:
+    return Components(
         np.concatenate([p.lon_deg for p in parts]),
         np.concatenate([p.lat_deg for p in parts]),
         np.concatenate([p.theta_arcmin for p in parts]),
@@ -197,11 +155,15 @@ def _bearing(lon_deg: Floats, lat_deg: Floats, lon2_deg: Floats, lat2_deg: Float
     return np.degrees(np.arctan2(east, north)), np.arctan2(np.hypot(east, north), along) / _ARCMIN
 
 
-def _split_components(clusters: Table, sigma_arcmin: float) -> _Components:
+def _split_components(clusters: Table, sigma_arcmin: float) -> Components:
     """Round components of every cluster; shapes finer than the sharpest beam's sigma are left out."""
-    whole = _Components(
-        *(np.asarray(clusters[name], np.float64) for name in ("lon_deg", "lat_deg", "theta500_arcmin")),
-        Y5R500_PER_Y500 * np.asarray(clusters["y500_arcmin2"], np.float64),
+    column = {name: np.asarray(clusters[name], np.float64) for name in _NEEDED}
+    # Nothing much smaller than the beam needs a profile of its own.
+    whole = Components(
+        column["lon_deg"],
+        column["lat_deg"],
+        np.maximum(column["theta500_arcmin"], sigma_arcmin / 10),
+        Y5R500_PER_Y500 * column["y500_arcmin2"],
         np.arange(len(clusters)),
     )
     if "axis_ratio" not in clusters.colnames:
@@ -211,7 +173,7 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> _Components:
         for name in ("axis_ratio", "position_angle_deg", "clump_fraction", "clump_distance")
     )
     theta = whole.theta_arcmin / np.asarray(clusters["concentration"], np.float64)
-    whole = _Components(whole.lon_deg, whole.lat_deg, theta, whole.flux_arcmin2, whole.row)
+    whole = Components(whole.lon_deg, whole.lat_deg, theta, whole.flux_arcmin2, whole.row)
     parts = [_draw_bridges(clusters, whole)]
     disturbed = np.flatnonzero((clump > 0) & (whole.theta_arcmin * distance > sigma_arcmin / 2))
     if disturbed.size:
@@ -219,12 +181,12 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> _Components:
             whole.lon_deg[disturbed],
             whole.lat_deg[disturbed],
             angle[disturbed],
-            (distance * np.asarray(clusters["theta500_arcmin"], np.float64))[disturbed],
+            (distance * column["theta500_arcmin"])[disturbed],
         )
         # A clump of a share f of the flux has about f^(1/5) of the radius (Y ~ M^5/3 ~ R^5).
         share = clump[disturbed]
         parts.append(
-            _Components(
+            Components(
                 lon,
                 lat,
                 theta[disturbed] * share**0.2,
@@ -245,11 +207,11 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> _Components:
             away = 2.5 * spread[half == n] * step / n
             lon, lat = _offset(long.lon_deg, long.lat_deg, angle[half == n], away)
             narrow = long.theta_arcmin * np.sqrt(ratio[half == n])
-            parts.append(_Components(lon, lat, narrow, long.flux_arcmin2 * share, long.row))
+            parts.append(Components(lon, lat, narrow, long.flux_arcmin2 * share, long.row))
     return _join(parts)
 
 
-def _draw_bridges(clusters: Table, whole: _Components) -> _Components:
+def _draw_bridges(clusters: Table, whole: Components) -> Components:
     """The gas between the two members of each merging pair: a line of small components, beyond their own flux."""
     pair = np.asarray(clusters["pair_id"], np.int64)
     members = np.flatnonzero(pair >= 0)
@@ -264,238 +226,14 @@ def _draw_bridges(clusters: Table, whole: _Components) -> _Components:
     parts = []
     for share in np.linspace(0.2, 0.8, 7):
         lon, lat = _offset(whole.lon_deg[first], whole.lat_deg[first], angle, share * distance)
-        parts.append(_Components(lon, lat, radius, flux / 7, first))
+        parts.append(Components(lon, lat, radius, flux / 7, first))
     return _join(parts)
 
 
-@numba.njit(cache=True)
-def _ring_start(nside: int, ring: int) -> tuple[int, int, float, float]:  # pragma: no cover
-    """First pixel, number of pixels, z = cos(colatitude) and longitude of the first pixel of ring 1 ... 4 nside-1."""
-    n_pix = 12 * nside * nside
-    if ring < nside:
-        count = 4 * ring
-        return 2 * ring * (ring - 1), count, 1.0 - ring * ring / (3.0 * nside * nside), np.pi / count
-    if ring <= 3 * nside:
-        shift = 0.5 if (ring - nside) % 2 == 0 else 0.0
-        start = 2 * nside * (nside - 1) + 4 * nside * (ring - nside)
-        z = (2 * nside - ring) * 2.0 / (3.0 * nside)
-        return start, 4 * nside, z, shift * np.pi / (2 * nside)
-    south = 4 * nside - ring
-    count = 4 * south
-    z = south * south / (3.0 * nside * nside) - 1.0
-    return n_pix - 2 * south * (south + 1), count, z, np.pi / count
-
-
-@numba.njit(cache=True)
-def _ring_above(nside: int, z: float) -> int:  # pragma: no cover
-    """Number of the last ring whose z is at least that given (0 to 4 nside-1)."""
-    if z > 2.0 / 3.0:
-        return int(nside * np.sqrt(3.0 * max(1.0 - z, 0.0)))
-    if z >= -2.0 / 3.0:
-        return int(nside * (2.0 - 1.5 * z))
-    return 4 * nside - max(int(np.ceil(nside * np.sqrt(3.0 * max(1.0 + z, 0.0)))), 1)
-
-
-@numba.njit(cache=True)
-def _paint_rings(
-    nside: int,
-    first_ring: int,
-    last_ring: int,
-    lon: float,
-    z: float,
-    edge: float,
-    core: float,
-    profile: NDArray[np.float32],
-    out: NDArray[np.float32],
-    total: NDArray[np.float64],
-    write: bool,
-) -> None:  # pragma: no cover
-    """Add a round profile (n_radius, n_band) to the pixels of its disc that lie in some rings.
-
-    Angles in radians. With ``write`` False the values are summed into ``total`` (n_band,) instead.
-    """
-    n_radius, n_band = profile.shape
-    scale = (n_radius - 1) / np.log1p((edge / core) ** 2)
-    inverse_core2 = 1.0 / core**2
-    edge2 = edge * edge
-    sine = np.sqrt(max(1.0 - z * z, 0.0))
-    cos_edge = np.cos(edge)
-    for ring in range(first_ring, last_ring + 1):
-        start, count, ring_z, first_lon = _ring_start(nside, ring)
-        ring_sine = np.sqrt(max(1.0 - ring_z * ring_z, 0.0))
-        product = sine * ring_sine
-        reach = cos_edge - z * ring_z
-        step = 2 * np.pi / count
-        if reach >= product:
-            continue
-        if reach <= -product:
-            low, number = 0, count
-        else:
-            half = np.arccos(reach / product)
-            low = int(np.ceil((lon - half - first_lon) / step))
-            number = min(int(np.floor((lon + half - first_lon) / step)) - low + 1, count)
-        # 1 - cos(distance) = (1 - cos(colatitude difference)) + product (1 - cos(longitude difference))
-        rise = z * ring_sine - ring_z * sine
-        apart = rise * rise / (1.0 + z * ring_z + product) if z * ring_z + product > 0 else 1 - z * ring_z - product
-        for k in range(number):
-            j = low + k
-            turn = np.sin(0.5 * (first_lon + j * step - lon))
-            chord2 = 2.0 * (apart + 2.0 * product * turn * turn)
-            distance2 = chord2 * (1.0 + chord2 / 12.0)
-            if distance2 >= edge2:
-                continue
-            at = np.log(1.0 + distance2 * inverse_core2) * scale
-            node = min(int(at), n_radius - 2)
-            share = np.float32(at - node)
-            pixel = start + j % count
-            if write:
-                for b in range(n_band):
-                    out[pixel, b] += profile[node, b] + share * (profile[node + 1, b] - profile[node, b])
-            else:
-                for b in range(n_band):
-                    total[b] += profile[node, b] + share * (profile[node + 1, b] - profile[node, b])
-
-
-@numba.njit(cache=True)
-def _blend_profile(
-    log_theta: float,
-    log_theta_min: float,
-    step: float,
-    edges: Floats,
-    values: NDArray[np.float32],
-    amplitude: NDArray[np.float32],
-    profile: NDArray[np.float32],
-) -> float:  # pragma: no cover
-    """Fill ``profile`` (n_radius, n_band) for one theta500 and the band amplitudes; return the edge in arcmin."""
-    at = (log_theta - log_theta_min) / step
-    i = min(max(int(at), 0), edges.size - 2)
-    share = at - i
-    edge = edges[i] + share * (edges[i + 1] - edges[i])
-    # Scaled by the edges' areas, so that the flux of the blend is the blend of the fluxes.
-    first = np.float32((1.0 - share) * (edges[i] / edge) ** 2)
-    second = np.float32(share * (edges[i + 1] / edge) ** 2)
-    for node in range(profile.shape[0]):
-        for b in range(profile.shape[1]):
-            profile[node, b] = amplitude[b] * (first * values[i, node, b] + second * values[i + 1, node, b])
-    return edge
-
-
-@numba.njit(parallel=True, cache=True)
-def _measure_sums(
-    nside: int,
-    lon: Floats,
-    z: Floats,
-    log_theta: Floats,
-    log_theta_min: float,
-    step: float,
-    edges: Floats,
-    core_arcmin: float,
-    values: NDArray[np.float32],
-) -> Floats:  # pragma: no cover
-    """Sum over pixels of each component of unit flux, times the pixel area: (n_component, n_band), about 1."""
-    n_band = values.shape[2]
-    arcmin = np.pi / 10800.0
-    sums = np.zeros((lon.size, n_band))
-    area = 4 * np.pi / (12.0 * nside * nside) / arcmin**2
-    nowhere = np.empty((0, n_band), np.float32)
-    for c in numba.prange(lon.size):
-        profile = np.empty(values.shape[1:], np.float32)
-        edge = _blend_profile(
-            log_theta[c], log_theta_min, step, edges, values, np.ones(n_band, np.float32), profile
-        )
-        _paint_rings(
-            nside, 1, 4 * nside - 1, lon[c], z[c], edge * arcmin, core_arcmin * arcmin, profile, nowhere,
-            sums[c], False,
-        )  # fmt: skip
-    return sums * area
-
-
-@numba.njit(parallel=True, cache=True)
-def _paint_zones(
-    nside: int,
-    zone_edges: NDArray[np.int64],
-    members: NDArray[np.int64],
-    member_start: NDArray[np.int64],
-    lon: Floats,
-    z: Floats,
-    first_ring: NDArray[np.int64],
-    last_ring: NDArray[np.int64],
-    log_theta: Floats,
-    amplitude: NDArray[np.float32],
-    log_theta_min: float,
-    step: float,
-    edges: Floats,
-    core_arcmin: float,
-    values: NDArray[np.float32],
-    out: NDArray[np.float32],
-) -> None:  # pragma: no cover
-    """Paint all components, zone by zone: no two threads ever write the same pixel."""
-    arcmin = np.pi / 10800.0
-    for zone in numba.prange(zone_edges.size - 1):
-        profile = np.empty(values.shape[1:], np.float32)
-        unused = np.empty(values.shape[2])
-        for m in range(member_start[zone], member_start[zone + 1]):
-            c = members[m]
-            edge = _blend_profile(log_theta[c], log_theta_min, step, edges, values, amplitude[c], profile)
-            _paint_rings(
-                nside,
-                max(first_ring[c], zone_edges[zone]),
-                min(last_ring[c], zone_edges[zone + 1] - 1),
-                lon[c],
-                z[c],
-                edge * arcmin,
-                core_arcmin * arcmin,
-                profile,
-                out,
-                unused,
-                True,
-            )
-
-
-@numba.njit(cache=True)
-def _ring_ranges(nside: int, z: Floats, edge: Floats) -> NDArray[np.int64]:  # pragma: no cover
-    """First and last ring that a disc (z of its centre, radius in radians) can touch, (n, 2)."""
-    ranges = np.empty((z.size, 2), np.int64)
-    for c in range(z.size):
-        colatitude = np.arccos(z[c])
-        top, bottom = colatitude - edge[c], colatitude + edge[c]
-        ranges[c, 0] = 1 if top <= 0 else max(_ring_above(nside, np.cos(top)), 1)
-        ranges[c, 1] = 4 * nside - 1 if bottom >= np.pi else min(_ring_above(nside, np.cos(bottom)) + 1, 4 * nside - 1)
-    return ranges
-
-
-@numba.njit(cache=True)
-def _sort_into_zones(
-    ranges: NDArray[np.int64], zone_of_ring: NDArray[np.int64], n_zones: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:  # pragma: no cover
-    """Components of each zone, in their order: ``members[start[zone]:start[zone + 1]]``."""
-    start = np.zeros(n_zones + 1, np.int64)
-    for c in range(ranges.shape[0]):
-        for zone in range(zone_of_ring[ranges[c, 0]], zone_of_ring[ranges[c, 1]] + 1):
-            start[zone + 1] += 1
-    start = np.cumsum(start)
-    members = np.empty(start[-1], np.int64)
-    at = start[:-1].copy()
-    for c in range(ranges.shape[0]):
-        for zone in range(zone_of_ring[ranges[c, 0]], zone_of_ring[ranges[c, 1]] + 1):
-            members[at[zone]] = c
-            at[zone] += 1
-    return members, start
-
-
-def _zone_edges(nside: int) -> NDArray[np.int64]:
-    """First rings of zones of about equal area, and one past the last ring."""
-    n_zones = min(_N_ZONES, 2 * nside)
-    z = np.linspace(1.0, -1.0, n_zones + 1)[1:-1]
-    rings = np.array([_ring_above(nside, value) for value in z])
-    return np.unique(np.concatenate([[1], rings + 1, [4 * nside]]))
-
-
 def _check_clusters(clusters: Table) -> None:
-    needed = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
-    if missing := [name for name in needed if name not in clusters.colnames]:
-        raise ValueError(f"the clusters have no column {', '.join(missing)}, expected {', '.join(needed)}")
-    for name in needed:
+    if missing := [name for name in _NEEDED if name not in clusters.colnames]:
+        raise ValueError(f"the clusters have no column {', '.join(missing)}, expected {', '.join(_NEEDED)}")
+    for name in _NEEDED:
         values = np.asarray(clusters[name], np.float64)
         wrong = ~np.isfinite(values) | (values <= 0 if name == "theta500_arcmin" else False)
         if wrong.any():
@@ -561,7 +299,7 @@ def paint_clusters(
     if nside < 1 or nside & (nside - 1):
         raise ValueError(f"nside is {nside}, expected a power of two")
     if beams.ndim != 1 or not (beams > 0).all():
-        raise ValueError(f"fwhm_arcmin is {fwhm_arcmin}, expected a positive beam per band")
+        raise ValueError(f"fwhm_arcmin is {beams}, expected a positive beam per band")
     if responses.shape not in ((beams.size,), (len(clusters), beams.size)):
         raise ValueError(
             f"response has shape {responses.shape}, expected ({beams.size},) or ({len(clusters)}, {beams.size})"
@@ -578,39 +316,12 @@ def paint_clusters(
     threads_before = numba.get_num_threads()
     numba.set_num_threads(threads or threads_before)
     try:
-        _paint(_split_components(clusters, float(sigma.min())), nside, sigma, responses, out)
+        components = _split_components(clusters, float(sigma.min()))
+        table = _tabulate_profiles(components.theta_arcmin.min(), components.theta_arcmin.max(), sigma)
+        paint_components(components, table, nside, sigma, responses, out)
     finally:
         numba.set_num_threads(threads_before)
     return out
-
-
-def _paint(
-    components: _Components, nside: int, sigma_arcmin: Floats, response: Floats, out: NDArray[np.float32]
-) -> None:
-    """Paint round components in order of longitude, so that neighbours share cache lines."""
-    components = components.take(np.argsort(components.lon_deg % 360.0, kind="stable"))
-    # Nothing much smaller than the beam needs a profile of its own.
-    theta = np.maximum(components.theta_arcmin, sigma_arcmin.min() / 10)
-    table = _tabulate_profiles(theta.min(), theta.max(), sigma_arcmin)
-    lon, z = np.radians(components.lon_deg % 360.0), np.sin(np.radians(components.lat_deg))
-    log_theta = np.log(theta)
-    profiles = (table.log_theta_min, _THETA_STEP, table.edge_arcmin, table.core_arcmin, table.values)
-    grid = table.log_theta_min + _THETA_STEP * np.arange(table.edge_arcmin.size)
-    edge = np.interp(log_theta, grid, table.edge_arcmin) * _ARCMIN
-    amplitude = response[components.row] if response.ndim == 2 else response[None, :]
-    amplitude = amplitude * components.flux_arcmin2[:, None]
-    pixel_arcmin = np.sqrt(4 * np.pi / (12 * nside**2)) / _ARCMIN
-    coarse = sigma_arcmin.min() < _SAMPLED * pixel_arcmin
-    uneven = np.flatnonzero(coarse | (np.abs(components.lat_deg) > _POLAR_LAT_DEG))
-    amplitude[uneven] /= _measure_sums(nside, lon[uneven], z[uneven], log_theta[uneven], *profiles)
-    ranges = _ring_ranges(nside, z, edge)
-    edges = _zone_edges(nside)
-    zone_of_ring = np.searchsorted(edges, np.arange(4 * nside), side="right") - 1
-    members, start = _sort_into_zones(ranges, zone_of_ring, edges.size - 1)
-    _paint_zones(
-        nside, edges, members, start, lon, z, ranges[:, 0].copy(), ranges[:, 1].copy(), log_theta,
-        np.ascontiguousarray(amplitude, np.float32), *profiles, out,
-    )  # fmt: skip
 
 
 def paint_y(

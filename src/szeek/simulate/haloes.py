@@ -4,33 +4,49 @@
     positions            lognormal density shells, biased by Tinker et al. (2010)
     Y500(M, z)           Planck 2013 XX: E^-2/3 D_A^2 Y500 = 10^-4.19 Mpc^2 [(1-b) M500 / 6e14 Msun]^1.79
 
-The same density shells (:func:`density_shells`) are there for everything else that follows the
-large-scale structure: the CIB, a lensing map, galaxies.
+The density shells are those of :mod:`szeek.simulate.density`, which everything else that follows the
+large-scale structure shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
-from zlib import crc32
 
 import astropy.units as u
 import ducc0
 import numpy as np
 from astropy.coordinates import SkyCoord
-from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
-from colossus.cosmology import cosmology as colossus_cosmology
 from colossus.lss import bias as colossus_bias
 from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import NDArray
 
+from szeek.simulate.density import (
+    COSMOLOGY,
+    SHELL_NSIDE,
+    DensityShell,
+    colossus_planck18,
+    density_shells,
+    random_generator,
+)
+
+__all__ = [
+    "COSMOLOGY",
+    "MASS_BIAS",
+    "Y5R500_PER_Y500",
+    "DensityShell",
+    "density_shells",
+    "draw_haloes",
+    "group_background",
+    "random_generator",
+    "theta500_from_mass",
+    "y500_from_mass",
+]
+
 Floats = NDArray[np.float64]
 
-#: Planck 2018 results VI, Table 2, TT,TE,EE+lowE+lensing+BAO; the numbers of colossus' 'planck18'.
-COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Tcmb0=2.7255, Neff=3.046)
 #: (1-b) = M_SZ / M500. Planck 2018 results VI (A&A 641, A6), Sect. 5.4: 0.62 +- 0.03 reconciles the cluster counts
 #: with this cosmology (sigma8 = 0.81); 0.64 lies within, and gives the number of entries of PSZ2.
 MASS_BIAS = 0.64
@@ -54,163 +70,15 @@ _PAIR_MIN_1E14MSUN = 5.0
 _PAIR_FRACTION = 0.03
 _PAIR_SEPARATION = (0.9, 1.5)  # of theta500 of the two added
 
-_SHELL_NSIDE = 256
-_SHELL_LMAX = 3 * _SHELL_NSIDE - 1
-_SHELL_DEPTH_MPC = 150.0
-_SMOOTHING_MPC = 3.0  # a Lagrangian radius: the linear spectrum is no guide below it
 _SUBCELLS = 8  # in redshift, per shell
 _BIAS_GROUPS = 6  # in mass, per shell
-
-
-def random_generator(seed: int, component: str) -> np.random.Generator:
-    """Random generator of one named component, so that a new component leaves the others' draws alone."""
-    return np.random.default_rng(np.random.SeedSequence([seed, crc32(component.encode())]))
-
-
-@cache
-def _colossus() -> Any:
-    """The cosmology for colossus, without its cache files."""
-    return colossus_cosmology.setCosmology("planck18", persistence="")
-
-
-@dataclass(frozen=True)
-class DensityShell:
-    """One redshift shell of a lognormal matter density field on HEALPix.
-
-    Parameters
-    ----------
-    index : int
-        Number of the shell, 0 nearest.
-    z_min, z_max, z : float
-        Edges, and the redshift of the comoving middle.
-    gaussian : (12 * 256**2,) float32
-        RING, Galactic: the Gaussian field g; the matter over-density is exp(g - var/2) - 1.
-    variance : float
-        Variance of g.
-    """
-
-    index: int
-    z_min: float
-    z_max: float
-    z: float
-    gaussian: NDArray[np.float32]
-    variance: float
-
-    @property
-    def delta(self) -> NDArray[np.float32]:
-        """Matter over-density, (n_pix,) float32, mean 0 over an ensemble."""
-        return self.overdensity(1.0)
-
-    def overdensity(self, bias: float) -> NDArray[np.float32]:
-        """Over-density of a tracer of linear bias ``bias``, (n_pix,) float32 > -1: exp(b g - b^2 var/2) - 1."""
-        return np.expm1(np.float32(bias) * self.gaussian - np.float32(bias * bias * self.variance / 2))
-
-
-@cache
-def _shell_edges() -> tuple[float, ...]:
-    """Redshift edges of the shells: equal comoving depth to z = 1.5, three times deeper from there to z = 3.5."""
-    near, far, end = (float(COSMOLOGY.comoving_distance(z).value) for z in (0.01, 1.5, 3.5))
-    chi = np.append(
-        np.linspace(near, far, 1 + round((far - near) / _SHELL_DEPTH_MPC)),
-        np.linspace(far, end, 1 + round((end - far) / (3 * _SHELL_DEPTH_MPC)))[1:],
-    )
-    z = np.linspace(0.005, 3.6, 4000)
-    return tuple(np.interp(chi, COSMOLOGY.comoving_distance(z).value, z))
-
-
-def _shell_spectrum(z_min: float, z_max: float) -> Floats:
-    """C_l of the matter over-density averaged over a shell, linear, (lmax+1,), flat-sky with a finite depth.
-
-    C_l = 1/chi^2 int dk_par/(2 pi) P(sqrt(k_par^2 + (l+1/2)^2/chi^2)) sinc^2(k_par depth/2)
-    """
-    near, far = COSMOLOGY.comoving_distance([z_min, z_max]).value
-    chi, depth = (near + far) / 2, far - near
-    h = COSMOLOGY.h
-    k_parallel = np.linspace(0, 40 / depth, 161)[:, None]
-    k = np.hypot(k_parallel, (np.arange(_SHELL_LMAX + 1) + 0.5) / chi)
-    grid = np.geomspace(1e-5, 50.0, 1000)  # 1/Mpc
-    z = (z_min + z_max) / 2
-    power = _colossus().matterPowerSpectrum(grid / h, z) / h**3 * np.exp(-((grid * _SMOOTHING_MPC) ** 2))
-    window = np.sinc(k_parallel * depth / 2 / np.pi) ** 2
-    spectrum = np.trapezoid(np.interp(k, grid, power) * window, k_parallel, axis=0)
-    return np.asarray(spectrum / np.pi / chi**2)
-
-
-@cache
-def _legendre() -> tuple[Floats, Floats, Floats]:
-    """Gauss-Legendre nodes and weights, and P_l at the nodes, (lmax+1, n_node)."""
-    nodes, weights = np.polynomial.legendre.leggauss(2 * (_SHELL_LMAX + 1))
-    values = np.empty((_SHELL_LMAX + 1, nodes.size))
-    values[0], values[1] = 1.0, nodes
-    for degree in range(2, _SHELL_LMAX + 1):
-        values[degree] = (
-            (2 * degree - 1) * nodes * values[degree - 1] - (degree - 1) * values[degree - 2]
-        ) / degree
-    return nodes, weights, values
-
-
-def _gaussian_spectrum(spectrum: Floats) -> Floats:
-    """Spectrum of the Gaussian field whose lognormal has ``spectrum``: xi_g = ln(1 + xi)."""
-    _, weights, legendre = _legendre()
-    order = 2 * np.arange(_SHELL_LMAX + 1) + 1
-    correlation = (order * spectrum / (4 * np.pi)) @ legendre
-    return np.maximum(2 * np.pi * (legendre @ (weights * np.log1p(correlation))), 0.0)
-
-
-def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
-    """Gaussian random field with a spectrum, RING nside 256."""
-    random = random_generator(seed, f"density shell {index}")
-    lmax = _SHELL_LMAX
-    order = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
-    alm = random.standard_normal(order.size) + 1j * random.standard_normal(order.size)
-    alm *= np.sqrt(spectrum[order] / 2)
-    alm[: lmax + 1] = alm[: lmax + 1].real * np.sqrt(2)
-    geometry = ducc0.healpix.Healpix_Base(_SHELL_NSIDE, "RING").sht_info()
-    values = ducc0.sht.synthesis(
-        alm=alm.astype(np.complex64)[None], spin=0, lmax=lmax, nthreads=1, **geometry
-    )
-    return np.asarray(values[0], np.float32)
-
-
-def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
-    """Lognormal matter density in redshift shells, the very fields that the haloes follow.
-
-    Each shell's C_l is the linear matter spectrum (Eisenstein & Hu 1998), projected over the shell's depth of
-    about 150 Mpc (450 Mpc beyond z = 1.5); shells are independent of one another.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the sky; the same as given to :func:`draw_haloes`.
-    z_max : float
-        Shells that begin beyond it are left out; at most 3.5.
-
-    Yields
-    ------
-    DensityShell
-        From near to far. 3 MB each.
-
-    Examples
-    --------
-    >>> shell = next(density_shells(1))
-    >>> shell.delta.shape, bool(abs(shell.delta.mean()) < 0.5)
-    ((786432,), True)
-    """
-    edges = _shell_edges()
-    for index, (near, far) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
-        if near >= z_max:
-            return
-        spectrum = _gaussian_spectrum(_shell_spectrum(near, far))
-        variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
-        field = _draw_field(seed, index, spectrum)
-        yield DensityShell(index, near, far, (near + far) / 2, field, variance)
 
 
 @cache
 def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float) -> tuple[Floats, Floats]:
     """ln(M500/1e14 Msun) nodes and dn/dlnM in Mpc^-3 at one redshift (Tinker et al. 2008, M500c)."""
     log_mass = np.linspace(np.log(m500_min_1e14msun), np.log(m500_max_1e14msun), 240)
-    h = _colossus().h
+    h = colossus_planck18().h
     density = colossus_mass_function.massFunction(
         np.exp(log_mass) * 1e14 * h, z, mdef="500c", model="tinker08", q_out="dndlnM"
     )
@@ -219,7 +87,7 @@ def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float
 
 def _halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
     """Linear bias of haloes (Tinker et al. 2010)."""
-    mass = m500_1e14msun * 1e14 * _colossus().h
+    mass = m500_1e14msun * 1e14 * colossus_planck18().h
     return np.asarray(colossus_bias.haloBias(mass, z, "500c", model="tinker10"))
 
 
@@ -236,11 +104,9 @@ def _draw_shell(
     z_edges = np.clip(np.linspace(shell.z_min, shell.z_max, _SUBCELLS + 1), *z_range)
     volumes = 4 * np.pi / 3 * np.diff(chi_edges**3)
     # Groups of equal bias: geometric in mass, the last one open. Cells: redshift sub-cell x group.
-    group_edges = np.append(
-        np.log(m500_min_1e14msun) + 0.45 * np.arange(_BIAS_GROUPS), np.log(_M500_MAX_1E14MSUN)
-    )
+    group_edges = np.append(np.log(m500_min_1e14msun) + 0.45 * np.arange(_BIAS_GROUPS), np.log(_M500_MAX_1E14MSUN))
     parts: list[tuple[NDArray[np.int64], Floats, Floats]] = []
-    for low, high in zip(group_edges[:-1], group_edges[1:], strict=True):
+    for low, high in pairwise(group_edges):
         counts, cumulatives = [], []
         for cell in range(_SUBCELLS):
             z = float((z_edges[cell] + z_edges[cell + 1]) / 2)
@@ -271,9 +137,9 @@ def _draw_shell(
 
 def _scatter_in_pixels(pixel: NDArray[np.int64], random: np.random.Generator) -> tuple[Floats, Floats]:
     """Galactic longitude and latitude (degrees) uniform inside RING pixels of nside 256."""
-    base = ducc0.healpix.Healpix_Base(_SHELL_NSIDE, "RING")
+    base = ducc0.healpix.Healpix_Base(SHELL_NSIDE, "RING")
     fine = 1 << 20  # positions to 0.2 arcsec, by drawing a nested descendant
-    descendants = (fine // _SHELL_NSIDE) ** 2
+    descendants = (fine // SHELL_NSIDE) ** 2
     nested = base.ring2nest(pixel) * descendants + random.integers(0, descendants, pixel.size)
     colatitude, longitude = ducc0.healpix.Healpix_Base(fine, "NEST").pix2ang(nested).T
     return np.degrees(longitude), 90.0 - np.degrees(colatitude)
@@ -329,9 +195,7 @@ def _pair_up(
     velocity = random.normal(0.0, 0.002, primaries.size)
     for number, primary in enumerate(primaries):
         fit = candidates[
-            (pair_id[candidates] < 0)
-            & (mass[candidates] < mass[primary])
-            & (mass[candidates] > 0.3 * mass[primary])
+            (pair_id[candidates] < 0) & (mass[candidates] < mass[primary]) & (mass[candidates] > 0.3 * mass[primary])
         ]
         if pair_id[primary] >= 0 or fit.size == 0:
             continue
@@ -413,9 +277,7 @@ def draw_haloes(
     y500 = y500_from_mass(mass, z, mass_bias) * np.exp(_Y_SCATTER_LN * random.standard_normal(n))
     disturbed = (random.uniform(size=n) < _DISTURBED_FRACTION) & (pair_id < 0)
     gas = {
-        "axis_ratio": np.clip(
-            random.normal(_AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, n), _AXIS_RATIO_MIN, 1.0
-        ),
+        "axis_ratio": np.clip(random.normal(_AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, n), _AXIS_RATIO_MIN, 1.0),
         "position_angle_deg": random.uniform(0.0, 180.0, n),
         "concentration": np.exp(_CONCENTRATION_SCATTER_LN * random.standard_normal(n)),
         "clump_fraction": np.where(disturbed, random.uniform(0.1, 0.35, n), 0.0),
@@ -486,7 +348,7 @@ def group_background(
         raise ValueError(
             f"mass range is {m500_min_1e14msun} to {m500_max_1e14msun}, expected 0.1 <= min < max (in 1e14 Msun)"
         )
-    y_map = np.zeros(12 * _SHELL_NSIDE**2)
+    y_map = np.zeros(12 * SHELL_NSIDE**2)
     shot_noise = 0.0  # sum of Y^2 per steradian
     steradian = np.radians(1 / 60) ** 2
     for shell in density_shells(seed, z_max=1.5):

@@ -133,7 +133,7 @@ def planck_noise_arcmin2(theta500_arcmin: ArrayLike, sky_fraction: ArrayLike) ->
     >>> float(planck_noise_arcmin2(6.0, 0.311).round(6))
     0.000181
     """
-    offset = np.interp(sky_fraction, _NOISE_SKY_FRACTION, _NOISE_OFFSET)
+    offset = np.interp(np.asarray(sky_fraction, np.float64), _NOISE_SKY_FRACTION, _NOISE_OFFSET)
     log_theta = np.log(np.asarray(theta500_arcmin, np.float64))
     return np.asarray(np.exp(np.interp(log_theta, np.log(_NOISE_THETA_ARCMIN), _NOISE_LN_SIGMA) + offset))
 
@@ -250,9 +250,7 @@ def mock_psz2(haloes: Table, seed: int, *, dust: NDArray[np.floating] | None = N
     return table[np.argsort(-table["snr"], kind="stable")]
 
 
-def _draw_spurious(
-    random: np.random.Generator, dust: NDArray[np.floating] | None
-) -> tuple[Floats, Floats]:
+def _draw_spurious(random: np.random.Generator, dust: NDArray[np.floating] | None) -> tuple[Floats, Floats]:
     """Positions of spurious detections: in the unmasked sky, in proportion to its noise rank plus a constant."""
     nside = 64
     lon, lat = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
@@ -365,9 +363,7 @@ def mock_redmapper(haloes: Table, seed: int) -> Table:
     distance_mpc = COSMOLOGY.angular_diameter_distance(z[rows]).value
     off_arcmin = np.degrees(0.2 / distance_mpc) * 60 * (random.uniform(size=rows.size) < 0.2)
     lon, lat = _shift(lon[rows], lat[rows], np.hypot(0.2, off_arcmin), random)
-    table = _common_table(
-        "REDMAPPER", _name_equatorial("RMJ"), lon, lat, rows, z=z_seen, richness=richness[rows]
-    )
+    table = _common_table("REDMAPPER", _name_equatorial("RMJ"), lon, lat, rows, z=z_seen, richness=richness[rows])
     return table[np.argsort(-table["richness"], kind="stable")]
 
 
