@@ -128,6 +128,60 @@ def further_peaks(
     return further
 
 
+def identify(sources: Table, clusters: Table, radius_arcmin: float = 5.0, neighbourhood_deg: float = 5.0) -> Table:
+    """The nearest known cluster of each source, and how likely one is that near by chance.
+
+    The chance is 1 - exp(-n pi s^2) for a separation s where the clusters within ``neighbourhood_deg`` have
+    the density n: crowded catalogues match by chance more often. Unlike :func:`match`, several sources may
+    have the same cluster.
+
+    Parameters
+    ----------
+    sources : Table
+        ``lon_deg``, ``lat_deg``.
+    clusters : Table
+        ``name``, ``survey``, ``lon_deg``, ``lat_deg``, and ``z`` and ``m500_1e14msun`` if known.
+    radius_arcmin : float
+        Farthest counterpart.
+    neighbourhood_deg : float
+        Radius within which the density is counted.
+
+    Returns
+    -------
+    Table
+        In the order of the sources: ``match_name``, ``match_survey`` (empty without counterpart),
+        ``match_sep_arcmin``, ``match_p_chance``, ``match_z``, ``match_m500_1e14msun`` (NaN).
+    """
+    n = len(sources)
+    out = Table(
+        {
+            "match_name": np.full(n, "", object),
+            "match_survey": np.full(n, "", object),
+            **{
+                name: np.full(n, np.nan)
+                for name in ("match_sep_arcmin", "match_p_chance", "match_z", "match_m500_1e14msun")
+            },
+        }
+    )
+    if n and len(clusters):
+        source_vectors = unit_vectors(sources)
+        tree = cKDTree(unit_vectors(clusters))
+        chord, nearest = tree.query(source_vectors, distance_upper_bound=_chord(radius_arcmin))
+        found = np.flatnonzero(np.isfinite(chord))
+        cluster = nearest[found]
+        separation_deg = np.degrees(2 * np.arcsin(chord[found] / 2))
+        near = tree.query_ball_point(source_vectors[found], _chord(60 * neighbourhood_deg), return_length=True)
+        cap_deg2 = 2 * np.pi * (1 - np.cos(np.radians(neighbourhood_deg))) * np.degrees(1) ** 2
+        out["match_sep_arcmin"][found] = 60 * separation_deg
+        out["match_p_chance"][found] = -np.expm1(-near / cap_deg2 * np.pi * separation_deg**2)
+        for name in ("name", "survey", "z", "m500_1e14msun"):
+            if name in clusters.colnames:
+                out[f"match_{name}"][found] = np.asarray(clusters[name])[cluster]
+    for name in ("match_name", "match_survey"):
+        out[name] = np.asarray(out[name], str)
+    return out
+
+
 class ChanceRate(NamedTuple):
     """Matches expected by chance, as fractions, with the standard error of their means."""
 
