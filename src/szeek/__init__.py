@@ -1,0 +1,70 @@
+"""SZeek: galaxy clusters in maps of the microwave sky, found through their Sunyaev-Zel'dovich effect.
+
+The pipeline in ten lines::
+
+    import szeek
+
+    maps = szeek.read_skymaps({"100": "HFI_100.fits", ..., "857": "HFI_857.fits"})
+    known = szeek.read_catalogue("HFI_PCCS_SZ-union_R2.08.fits")
+    config = szeek.load_config("bonjean2020")
+    model = szeek.train(maps, known, config, "my-model")
+    p_map = szeek.predict(maps, model)
+    sources = szeek.detect_sources(p_map, p_max=0.1)
+    pairs = szeek.match(sources, known, radius_arcmin=5.0)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from szeek._version import __version__
+
+if TYPE_CHECKING:
+    from szeek.assess.match import match
+    from szeek.config import load_config
+    from szeek.find.detect import detect_sources
+    from szeek.find.predict import predict
+    from szeek.inputs.catalogues import read_catalogue
+    from szeek.inputs.mapfiles import read_skymaps
+    from szeek.learn.model import load_model
+    from szeek.learn.train import train
+    from szeek.run import run
+    from szeek.simulate.sky import simulate_sky
+    from szeek.sky.skymaps import SkyMaps
+
+_HOME = {
+    "SkyMaps": "szeek.sky.skymaps",
+    "detect_sources": "szeek.find.detect",
+    "load_config": "szeek.config",
+    "load_model": "szeek.learn.model",
+    "match": "szeek.assess.match",
+    "predict": "szeek.find.predict",
+    "read_catalogue": "szeek.inputs.catalogues",
+    "read_skymaps": "szeek.inputs.mapfiles",
+    "run": "szeek.run",
+    "simulate_sky": "szeek.simulate.sky",
+    "train": "szeek.learn.train",
+}
+
+__all__ = [
+    "SkyMaps",
+    "__version__",
+    "detect_sources",
+    "load_config",
+    "load_model",
+    "match",
+    "predict",
+    "read_catalogue",
+    "read_skymaps",
+    "run",
+    "simulate_sky",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public function when it is first asked for: `szeek --help` must not wait for PyTorch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'szeek' has no attribute '{name}'")
+    return getattr(import_module(_HOME[name]), name)

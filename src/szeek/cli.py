@@ -1,0 +1,295 @@
+"""One verb per stage. Each parses, calls one public function, and says where the output is.
+
+Heavy imports happen inside the verbs: `szeek --help` answers without loading PyTorch.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from szeek.config import Config
+
+app = typer.Typer(
+    name="szeek",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    help="Find galaxy clusters in maps of the microwave sky through their Sunyaev-Zel'dovich effect.\n\n"
+    "The whole job on a simulated sky: `szeek run demo --out my-run`. On your own maps: write a TOML file with "
+    "`[sky] maps` and `catalogues` (see `szeek config --help`), then `szeek run my.toml --out my-run`.",
+)
+
+ConfigSource = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="a preset's name (see `szeek config`) or a TOML file")
+]
+Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to; made if need be")]
+Seed = Annotated[int | None, typer.Option(help="overrides the configuration's seed")]
+Threads = Annotated[int | None, typer.Option(min=1, help="threads to use; all cores by default, same results")]
+Maps = Annotated[
+    list[str],
+    typer.Option(
+        "--map",
+        "-m",
+        help="BAND=FILE, once per band, or one pattern with {band}, e.g. 'HFI_SkyMap_{band}_2048_R3.01_full.fits'",
+    ),
+]
+Catalogues = Annotated[
+    list[Path] | None, typer.Option("--catalogue", "-c", help="file of known clusters; may be given several times")
+]
+Unit = Annotated[
+    str | None, typer.Option(help="unit of the maps where their headers say none: K_CMB, uK_CMB, MJy/sr")
+]
+Frame = Annotated[str | None, typer.Option(help="frame where the headers say none: galactic, icrs")]
+Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering where the headers say none: RING, NESTED")]
+Device = Annotated[str, typer.Option(help="where the network runs; this version runs on the CPU")]
+
+
+@app.command()
+def run(
+    config: ConfigSource,
+    out: Out,
+    seed: Seed = None,
+    threads: Threads = None,
+    until: Annotated[
+        str, typer.Option(help="last stage: sky, maps, train, predict, detect, assess or report")
+    ] = "report",
+    device: Device = "cpu",
+) -> None:
+    """Do all stages in order: simulate or read maps, train, predict, detect, assess, report.
+
+    A stage whose inputs have not changed is skipped, a killed one is continued: run the same command again.
+    """
+    from szeek.run import run as run_stages
+
+    _check_device(device)
+    with _progress() as tell:
+        report = run_stages(_load(config, seed), out, threads=threads, until=until, tell=tell)
+    typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
+
+
+@app.command()
+def simulate(
+    out: Out,
+    nside: Annotated[int, typer.Option(help="HEALPix resolution, 64 to 2048")] = 2048,
+    seed: Annotated[int, typer.Option(help="another seed, another sky")] = 1,
+    threads: Threads = None,
+    halves: Annotated[bool, typer.Option("--halves", help="write the two half missions too")] = False,
+    validate: Annotated[
+        bool, typer.Option("--validate", help="write validation.html: the sky against published numbers")
+    ] = False,
+) -> None:
+    """Make a Planck-like full sky with known truth: six maps, truth, mock catalogues, y map."""
+    from szeek.simulate.sky import SimulateConfig, simulate_sky
+
+    settings = SimulateConfig(nside=nside, seed=seed, half_missions=halves, threads=threads or 0)
+    with _progress() as tell:
+        simulate_sky(settings, out, progress=lambda text: tell("sky", 0, 0, text))
+    typer.echo(f"simulated sky: {out}")
+    if validate:
+        from szeek.simulate.validate import validate_sky
+
+        typer.echo(f"validation: {validate_sky(out)}")
+
+
+@app.command()
+def train(
+    config: ConfigSource,
+    out: Out,
+    map: Maps,
+    catalogue: Catalogues = None,
+    seed: Seed = None,
+    threads: Threads = None,
+    unit: Unit = None,
+    frame: Frame = None,
+    ordering: Ordering = None,
+    device: Device = "cpu",
+) -> None:
+    """Train a network on maps and catalogues; a killed training is continued by the same command."""
+    from szeek.config import load_config
+    from szeek.run import run as run_stages
+
+    _check_device(device)
+    sky = {
+        "simulate": False,
+        "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
+        "catalogues": [str(file.resolve()) for file in catalogue or []],
+        "unit": unit,
+        "frame": frame,
+        "ordering": ordering,
+    }
+    changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
+    with _progress() as tell:
+        run_stages(load_config(config, **changes), out, threads=threads, until="train", tell=tell)
+    typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
+
+
+@app.command()
+def predict(
+    map: Maps,
+    out: Out,
+    model: Annotated[str, typer.Option(help="a run's folder, a folder with model.json, or a shipped model's name")],
+    catalogue: Catalogues = None,
+    y_map: Annotated[list[Path] | None, typer.Option(help="Compton-y image(s) to show beside p; their mean")] = None,
+    p_max: Annotated[float, typer.Option(min=0, max=1, help="threshold of the candidates")] = 0.1,
+    rotations: Annotated[int, typer.Option(help="orientations and flips to average: 1, 2, 4 or 8")] = 1,
+    threads: Threads = None,
+    unit: Unit = None,
+    frame: Frame = None,
+    ordering: Ordering = None,
+    device: Device = "cpu",
+) -> None:
+    """Find clusters in maps (full sky or cut-outs) with a trained network: prediction.fits and candidates."""
+    from szeek.run import predict_files
+
+    _check_device(device)
+    with _progress() as tell:
+        summary = predict_files(
+            _band_files(map),
+            model,
+            out,
+            catalogues=catalogue or [],
+            y_maps=y_map or [],
+            p_max=p_max,
+            rotations=rotations,
+            threads=threads,
+            unit=unit,
+            frame=frame,
+            ordering=ordering,
+            tell=tell,
+        )
+    typer.echo(summary)
+
+
+@app.command()
+def detect(
+    prediction: Annotated[Path, typer.Argument(help="prediction.fits, or the folder that holds it")],
+    out: Out,
+    p_max: Annotated[float, typer.Option(min=0, max=1, help="threshold on p")] = 0.1,
+    deblend: Annotated[bool, typer.Option("--deblend", help="separate neighbours within one connected area")] = False,
+) -> None:
+    """Turn a p map into a candidate catalogue: FITS, VOTable, CSV and DS9 regions."""
+    from szeek.find.candidates import write_candidates
+    from szeek.find.detect import detect_sources
+    from szeek.find.predict import read_prediction
+
+    file = prediction / "prediction.fits" if prediction.is_dir() else prediction
+    sources = detect_sources(read_prediction(file), p_max, deblend=deblend)
+    write_candidates(sources, out)
+    typer.echo(f"{len(sources)} candidates: {out / 'candidates.fits'} (.vot, .csv, .reg)")
+
+
+@app.command()
+def assess(
+    prediction: Annotated[Path, typer.Argument(help="prediction.fits, or the folder that holds it")],
+    out: Out,
+    catalogue: Catalogues = None,
+    tile: Annotated[list[int] | None, typer.Option(help="count in this tile (0 to 47) only; may be repeated")] = None,
+) -> None:
+    """Measure which known clusters a p map recovers, against the threshold, with errors and chance rate."""
+    from szeek.run import assess_files
+
+    typer.echo(assess_files(prediction, catalogue or [], out, tiles=tile))
+
+
+@app.command()
+def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
+    """Write report.html again from the products of a run."""
+    from szeek.show.report import write_report
+
+    typer.echo(f"report: {write_report(run_folder)}")
+
+
+@app.command()
+def config(
+    source: Annotated[str, typer.Argument(metavar="CONFIG", help="a preset's name or a TOML file")] = "bonjean2020",
+    presets: Annotated[bool, typer.Option("--presets", help="list the presets and the shipped models")] = False,
+) -> None:
+    """Print a configuration as resolved: a starting point for one's own TOML file."""
+    from szeek.config import list_presets, load_config
+
+    if presets:
+        typer.echo("\n".join(list_presets()))
+        return
+    from szeek.run import config_toml
+
+    typer.echo(config_toml(load_config(source)))
+
+
+def _load(source: str, seed: int | None) -> Config:
+    from szeek.config import load_config
+
+    return load_config(source) if seed is None else load_config(source, seed=seed)
+
+
+def _band_files(given: list[str]) -> dict[str, Path]:
+    """BAND=FILE pairs, or one pattern with {band}, to a file per band of the instrument."""
+    from szeek.inputs.instrument import read_instrument
+
+    if len(given) == 1 and "{band}" in given[0]:
+        return {band: Path(given[0].replace("{band}", band)) for band in read_instrument().band_names}
+    files = {}
+    for item in given:
+        band, equals, file = item.partition("=")
+        if not equals:
+            raise ValueError(f"--map '{item}' is neither BAND=FILE nor a single pattern with {{band}}")
+        files[band] = Path(file)
+    return files
+
+
+def _check_device(device: str) -> None:
+    if device != "cpu":
+        raise ValueError(f"--device '{device}' is not supported, expected cpu")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
+    """Progress bars with rate and time left on a terminal, one line per step elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        last: dict[str, str] = {}
+
+        def plain(stage: str, done: int, total: int, text: str) -> None:
+            tenth = f"{10 * done // total}" if total > 1 else text
+            if last.get(stage) != tenth:
+                last[stage] = tenth
+                share = f"{100 * done // total:3d} % " if total > 1 else ""
+                print(f"{stage:>8}: {share}{text}", file=sys.stderr, flush=True)
+
+        yield plain
+        return
+    columns = (TextColumn("{task.fields[stage]:>8}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.description}"), console=console) as bars:
+        tasks: dict[str, Any] = {}
+
+        def tell(stage: str, done: int, total: int, text: str) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(text, stage=stage, total=None)
+            bars.update(tasks[stage], completed=done, total=total or None, description=text)
+
+        yield tell
+
+
+def main() -> None:
+    """Run the command line; errors of the user's become one line, an interrupt leaves no broken file."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("szeek: interrupted; finished products are whole, the same command goes on from here", err=True)
+        raise SystemExit(130) from None
+    except (ValueError, OSError) as error:
+        typer.echo(f"szeek: {error}", err=True)
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

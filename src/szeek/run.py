@@ -1,0 +1,524 @@
+"""The whole job: the stages in order, each skipped where its inputs have not changed, a killed one continued.
+
+sky -> maps -> train -> predict -> detect -> assess -> report. A stage's key is a checksum of the part of the
+configuration it reads, of its input files and of the keys of the stages before it; run.json keeps the key
+under which each product was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+import tomli_w
+import torch
+from astropy.table import Table, vstack
+
+from szeek._version import __version__
+from szeek.assess.match import match
+from szeek.assess.recovery import completeness_purity, measure_recovery
+from szeek.config import Config
+from szeek.find.candidates import write_candidates
+from szeek.find.detect import detect_sources
+from szeek.find.predict import predict, read_prediction, write_prediction
+from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
+from szeek.inputs.mapfiles import read_skymaps
+from szeek.inputs.preflight import preflight
+from szeek.learn.model import load_model
+from szeek.learn.train import train
+from szeek.show.field import keep_field
+from szeek.show.report import write_report
+from szeek.simulate.sky import SimulateConfig, simulate_sky
+from szeek.sky.skymaps import SkyMaps
+
+STAGES = ("sky", "maps", "train", "predict", "detect", "assess", "report")
+
+#: Told (stage, done, total, text) while a stage works; total is 0 where it is not known.
+Tell = Callable[[str, int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and configuration; the files of the run, by what they hold.
+
+    Parameters
+    ----------
+    config : Config
+    folder : Path
+    threads : int or None
+        Threads for every stage; the machine's cores where None. Results do not depend on it.
+    """
+
+    config: Config
+    folder: Path
+    threads: int | None = None
+
+    @property
+    def simulated(self) -> Path:
+        """Folder of the simulated sky, where there is one."""
+        return self.folder / "simulated"
+
+    def map_files(self) -> dict[str, Path]:
+        """Map of each band: the user's, or the simulated sky's."""
+        if not self.config.sky.simulate:
+            return dict(self.config.sky.maps)
+        record = json.loads((self.simulated / "simulate.json").read_text())
+        return {band: self.simulated / name for band, name in record["maps"].items()}
+
+    def catalogue_files(self) -> list[Path]:
+        """Catalogues of known clusters: the user's, or the simulated surveys'."""
+        if not self.config.sky.simulate:
+            return list(self.config.sky.catalogues)
+        return [self.simulated / f"{name}.fits" for name in ("psz2", "mcxc", "redmapper")]
+
+
+def run(
+    config: Config,
+    folder: str | os.PathLike[str],
+    *,
+    threads: int | None = None,
+    until: str = "report",
+    tell: Tell | None = None,
+) -> Path:
+    """Do all stages that are not done yet, up to ``until``.
+
+    Parameters
+    ----------
+    config : Config
+    folder : path
+        The run's folder; holds all products and run.json.
+    threads : int, optional
+        Threads for every stage.
+    until : str
+        Last stage to do, one of :data:`STAGES`.
+    tell : callable, optional
+        Told (stage, done, total, text).
+
+    Returns
+    -------
+    Path
+        The report, or the folder where the report was not asked for.
+
+    Raises
+    ------
+    ValueError
+        If the configuration names neither maps nor a simulation, or a stage refuses its input.
+    """
+    if until not in STAGES:
+        raise ValueError(f"stage '{until}' is unknown, expected one of {', '.join(STAGES)}")
+    if not config.sky.simulate and not (config.sky.maps and config.sky.catalogues):
+        raise ValueError(
+            "the configuration names no maps and catalogues; give [sky] maps and catalogues, or simulate = true"
+        )
+    job = Run(config, Path(folder), threads)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    if threads:
+        torch.set_num_threads(threads)
+    record = _open_record(job)
+    key = hashlib.sha256(__version__.encode()).hexdigest()
+    for stage in STAGES[: STAGES.index(until) + 1]:
+        reads, work, products = _TABLE[stage]
+        key = _key(key, job, reads, stage)
+        if stage == "sky" and not config.sky.simulate:
+            continue
+        done = record["stages"].get(stage, {})
+        if done.get("key") == key and all((job.folder / name).exists() for name in products):
+            _say(tell, stage, 1, 1, "unchanged")
+            continue
+        if done.get("started_with") != key:
+            for name in (*products, *(("checkpoint.safetensors",) if stage == "train" else ())):
+                _remove(job.folder / name)
+        record["stages"][stage] = {"started_with": key}
+        _write_json(job.folder / "run.json", record)
+        began = time.monotonic()
+        facts = work(job, tell) or {}
+        seconds = round(time.monotonic() - began, 1)
+        record["stages"][stage] = {"key": key, "seconds": seconds, **facts}
+        record["timings"] = {s: record["stages"][s].get("seconds", 0.0) for s in STAGES if s in record["stages"]}
+        _write_json(job.folder / "run.json", record)
+        _say(tell, stage, 1, 1, f"{seconds:.0f} s")
+        if stage == "assess":  # the report reads run.json: it must already hold all timings but its own
+            continue
+    report = job.folder / "report.html"
+    return report if until == "report" else job.folder
+
+
+# --- stages ----------------------------------------------------------------------------------------------
+
+
+def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
+    config = SimulateConfig(
+        nside=job.config.sky.nside,
+        seed=job.config.seed,
+        instrument=job.config.sky.instrument,
+        threads=job.threads or 0,
+    )
+    simulate_sky(config, job.simulated, progress=lambda text: _say(tell, "sky", 0, 0, text))
+    return {}
+
+
+def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
+    sky = job.config.sky
+    _say(tell, "maps", 0, 0, "catalogues")
+    clusters = read_clusters(job.catalogue_files())
+    _say(tell, "maps", 0, 0, "frequency maps")
+    maps = read_skymaps(
+        job.map_files(),
+        sky.instrument,
+        unit=sky.unit,
+        frame=sky.frame,
+        ordering=sky.ordering,
+        out=job.folder / "maps",
+    )
+    _say(tell, "maps", 0, 0, "preflight")
+    found = preflight(maps, label_clusters(clusters, job.config), sky.instrument, seed=job.config.seed)
+    # last, so that a refused sky is not taken for a finished stage
+    write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
+    return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in _inputs(job)}}
+
+
+def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
+    maps = SkyMaps.open(job.folder / "maps")
+
+    def report(at: dict[str, float]) -> None:
+        text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
+        _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
+
+    model = train(maps, Table.read(job.folder / "clusters.fits"), job.config, job.folder, report=report)
+    return {"best_epoch": model.card["best_epoch"]}
+
+
+def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
+    maps, model = SkyMaps.open(job.folder / "maps"), load_model(job.folder)
+    options = job.config.predict
+    p_map = predict(
+        maps,
+        model,
+        margin=options.margin,
+        rotations=options.rotations,
+        threads=job.threads,
+        report=lambda done, total: _say(tell, "predict", done, total, "fields"),
+    )
+    write_prediction(p_map, job.folder / "prediction.fits", model=job.config.preset)
+    return {"area_deg2": round(float(np.isfinite(p_map).mean()) * 41252.96, 2)}
+
+
+def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
+    _say(tell, "detect", 0, 0, "connected areas")
+    sources = detect_sources(read_prediction(job.folder / "prediction.fits"), job.config.detect.p_max)
+    write_candidates(sources, job.folder, clusters=Table.read(job.folder / "clusters.fits"))
+    return {"n_sources": len(sources)}
+
+
+def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
+    _say(tell, "assess", 0, 0, "recovery")
+    config = job.config
+    p_map = read_prediction(job.folder / "prediction.fits")
+    clusters = Table.read(job.folder / "clusters.fits")
+    catalogues = {name: rows for name in config.assess.selections if len(rows := _selected(clusters, name))}
+    parts = {"all": None, **{str(tile): (tile,) for tile in config.split.test_tiles}}
+    tables = []
+    for tiles in parts.values():
+        table = measure_recovery(
+            p_map,
+            catalogues,
+            tiles=tiles,
+            known=[name for name in ("planck_z", "planck_no-z", "mcxcwp") if name in catalogues] or None,
+            radius_arcmin=config.assess.radius_arcmin,
+            seed=config.seed,
+        )
+        if tiles is not None:  # 'all tiles together' of one tile is the tile
+            table = table[table["tile"] != -1]
+        else:
+            table = table[table["tile"] == -1]
+        tables.append(table)
+    recovery = vstack(tables, metadata_conflicts="silent")
+    _write_table(recovery, job.folder / "recovery.ecsv")
+    outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
+    if config.sky.simulate:
+        _say(tell, "assess", 0, 0, "completeness and purity")
+        held_out = (*config.split.test_tiles, *config.split.validation_tiles)
+        rows = completeness_purity(
+            detect_sources(p_map, 0.02),
+            read_catalogue(job.simulated / "truth.fits"),
+            catalogues.get("planck_z"),
+            tiles=held_out,
+            thresholds=(config.detect.p_max,),
+            radius_arcmin=config.assess.radius_arcmin,
+            seed=config.seed,
+        )
+        outcome["held_out_tiles"] = list(held_out)
+        outcome["completeness_purity"] = [{name: _plain(row[name]) for name in rows.colnames} for row in rows]
+    _write_json(job.folder / "assessment.json", outcome)
+    return {}
+
+
+def _report(job: Run, tell: Tell | None) -> dict[str, Any]:
+    _say(tell, "report", 0, 0, "figures")
+    _write_text(job.folder / "config.toml", config_toml(job.config))
+    write_report(job.folder)
+    return {}
+
+
+#: What each stage reads of the configuration, what it does, and what it leaves in the folder.
+_TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Tell | None], dict[str, Any] | None], tuple[str, ...]]] = {
+    "sky": (("sky", "seed"), _simulate, ("simulated/simulate.json",)),
+    "maps": (("sky",), _read_maps, ("maps", "clusters.fits")),
+    "train": (
+        ("seed", "split", "input", "labels", "patches", "network", "train"),
+        _train,
+        ("model.safetensors", "model.json"),
+    ),
+    "predict": (("predict",), _predict, ("prediction.fits",)),
+    "detect": (("detect",), _detect, ("candidates.fits",)),
+    "assess": (("assess", "detect", "split"), _assess, ("recovery.ecsv", "assessment.json")),
+    "report": ((), _report, ("report.html",)),
+}
+
+
+# --- single stages on files ------------------------------------------------------------------------------
+
+
+def predict_files(
+    maps: Mapping[str, str | os.PathLike[str]],
+    model: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    catalogues: Iterable[str | os.PathLike[str]] = (),
+    y_maps: Sequence[str | os.PathLike[str]] = (),
+    p_max: float = 0.1,
+    rotations: int = 1,
+    threads: int | None = None,
+    unit: str | None = None,
+    frame: str | None = None,
+    ordering: str | None = None,
+    tell: Tell | None = None,
+) -> str:
+    """Find clusters in map files, full sky or cut-outs, with a trained network.
+
+    Writes prediction.fits and the candidates; with catalogues also clusters.fits and a report, which shows
+    a cut-out's p beside its Compton y where ``y_maps`` are given.
+
+    Returns
+    -------
+    str
+        What was found, in words.
+    """
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    network = load_model(model)
+    known = read_clusters(catalogues) if catalogues else None
+    _say(tell, "maps", 0, 0, "frequency maps")
+    skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering)
+    lines = []
+    if known is not None:
+        lines.append(preflight(skymaps, known).sentence)
+    p_map = predict(
+        skymaps,
+        network,
+        rotations=rotations,
+        threads=threads,
+        report=lambda done, total: _say(tell, "predict", done, total, "fields"),
+    )
+    write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
+    sources = detect_sources(p_map, p_max)
+    write_candidates(sources, target, clusters=known)
+    area_deg2 = float(skymaps.footprint.mean()) * 41252.96
+    lines.append(
+        f"{len(sources)} candidates above p = {p_max:g} in {area_deg2:.1f} deg^2: {target / 'candidates.fits'}"
+    )
+    if known is None:
+        return "\n".join(lines)
+    nside = skymaps.nside
+    inside = known[skymaps.footprint[healpy.ang2pix(nside, known["lon_deg"], known["lat_deg"], lonlat=True)]]
+    write_catalogue(inside, target / "clusters.fits")
+    found = match(sources, inside, 5.0)
+    lines.append(f"{len(found)} of {len(inside)} known clusters inside have a candidate within 5 arcmin")
+    if len(inside) and area_deg2 < 1000:
+        centre = np.stack(healpy.pix2vec(nside, np.flatnonzero(skymaps.footprint)), axis=1).mean(axis=0)
+        lon_deg, lat_deg = (float(v[0]) for v in healpy.vec2ang(centre, lonlat=True))
+        keep_field(
+            target,
+            "field",
+            target,
+            inside,
+            title=target.resolve().name,
+            lon_deg=lon_deg,
+            lat_deg=lat_deg,
+            width_deg=math.sqrt(area_deg2) * 1.3,
+            y_files=y_maps,
+        )
+    lines.append(f"report: {write_report(target)}")
+    return "\n".join(lines)
+
+
+def assess_files(
+    prediction: str | os.PathLike[str],
+    catalogues: Iterable[str | os.PathLike[str]],
+    out: str | os.PathLike[str],
+    *,
+    tiles: Iterable[int] | None = None,
+) -> str:
+    """Recovered fractions of the named selections (or of each survey) in a p map; writes recovery.ecsv."""
+    source, target = Path(prediction), Path(out)
+    p_map = read_prediction(source / "prediction.fits" if source.is_dir() else source)
+    known = read_clusters(catalogues)
+    names = ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30")
+    groups = {name: rows for name in names if len(rows := _selected(known, name))}
+    if not groups:
+        groups = {str(s).lower(): known[known["survey"] == s] for s in sorted(set(known["survey"]))}
+    recovery = measure_recovery(p_map, groups, tiles=tiles)
+    target.mkdir(parents=True, exist_ok=True)
+    _write_table(recovery, target / "recovery.ecsv")
+    at = recovery[np.isclose(recovery["p_max"], 0.1) & (recovery["tile"] == -1)]
+    lines = [
+        f"{row['catalogue']}: {row['n_recovered']} of {row['n_clusters']} recovered at p > 0.1, "
+        f"{row['chance']:.1%} by chance"
+        for row in at
+    ]
+    return "\n".join([*lines, f"recovery: {target / 'recovery.ecsv'}"])
+
+
+# --- clusters --------------------------------------------------------------------------------------------
+
+
+def read_clusters(files: Iterable[str | os.PathLike[str]]) -> Table:
+    """Read catalogues of known clusters and put them under one another.
+
+    Raises
+    ------
+    ValueError
+        If no file is given, or none holds a cluster.
+    """
+    tables = [read_catalogue(file) for file in files]
+    if not any(len(table) for table in tables):
+        raise ValueError("no clusters are known: no catalogue is given, or all that are given are empty")
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def name_selections(clusters: Table) -> Table:
+    """Add the column ``selection``: the first of planck_z, planck_no-z, mcxcwp, rm50, rm30 a cluster is in, or ''."""
+    named = clusters.copy()
+    named["selection"] = np.full(len(named), "", dtype="U11")
+    rows = np.arange(len(named))
+    for selection in ("rm30", "rm50", "mcxcwp", "planck_no-z", "planck_z"):
+        with_row = named.copy()
+        with_row["row"] = rows
+        chosen = _selected(with_row, selection)
+        named["selection"][np.asarray(chosen["row"], int)] = selection
+    return named
+
+
+def _selected(clusters: Table, selection: str) -> Table:
+    """A named selection; empty where its survey is not among the catalogues."""
+    try:
+        return select_clusters(clusters, selection)
+    except ValueError:
+        return clusters[:0] if len(clusters) else clusters
+
+
+def label_clusters(clusters: Table, config: Config) -> Table:
+    """The clusters that the network is trained on."""
+    chosen = [select_clusters(clusters, name) for name in config.labels.selections]
+    return vstack(chosen, metadata_conflicts="silent")
+
+
+# --- bookkeeping -----------------------------------------------------------------------------------------
+
+
+def config_toml(config: Config) -> str:
+    """The configuration as resolved, as a TOML file that :func:`szeek.config.load_config` reads."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value
+
+
+def _open_record(job: Run) -> dict[str, Any]:
+    path = job.folder / "run.json"
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"stages": {}}
+    record["config"] = job.config.model_dump(mode="json")
+    record["seed"] = job.config.seed
+    record["device"] = "cpu"
+    record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
+    packages = ("numpy", "scipy", "astropy", "healpy", "torch", "numba")
+    record["versions"] = {
+        "szeek": __version__,
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }
+    return record
+
+
+def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
+    config = job.config.model_dump(mode="json", include=set(reads))
+    if "train" in config:
+        del config["train"]["checkpoint_s"]
+    files = []
+    if stage == "maps" and not job.config.sky.simulate:
+        for path in _inputs(job):
+            if not path.is_file():
+                raise FileNotFoundError(f"'{path}' is named in the configuration but is no file")
+            status = path.stat()
+            files.append([str(path), status.st_size, status.st_mtime_ns])
+    text = json.dumps([before, stage, config, files], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _inputs(job: Run) -> list[Path]:
+    return [*job.map_files().values(), *job.catalogue_files()]
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content, indent=1))
+
+
+def _write_text(path: Path, text: str) -> None:
+    staging = path.with_name(f".{path.name}.tmp")
+    staging.write_text(text)
+    staging.replace(path)
+
+
+def _write_table(table: Table, path: Path) -> None:
+    staging = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    table.write(staging, overwrite=True)
+    staging.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    """A number or text that JSON holds; NaN becomes None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _say(tell: Tell | None, stage: str, done: int, total: int, text: str) -> None:
+    if tell is not None:
+        tell(stage, done, total, text)

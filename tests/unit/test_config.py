@@ -1,0 +1,76 @@
+import math
+
+import pytest
+
+from szeek.config import Config, list_presets, load_config
+from szeek.run import config_toml
+
+
+def test_the_paper_s_own_numbers():
+    """Bonjean (2020), Sects. 2 and 3, as listed in the method's description."""
+    config = load_config("bonjean2020")
+    assert (config.patches.n_training, config.patches.n_validation) == (90_000, 10_000)
+    assert config.patches.size * config.patches.pixel_arcmin / 60 == pytest.approx(1.83, abs=0.005)
+    assert (config.train.batch, config.train.patience, config.train.learning_rate) == (20, 12, 1e-4)
+    assert config.train.schedule == "constant"
+    assert config.network.filters == (8, 16, 32, 64, 128) and config.network.dropout == 0.2
+    assert not config.network.batch_norm
+    assert config.split.test_tiles == (6,) and config.split.validation_tiles == (9, 38, 41)
+    assert config.input.kind == "left-gaussian"
+    assert config.detect.p_max == 0.1 and config.assess.radius_arcmin == 5.0
+    # a disc of 5 arcmin: about 7 pixels, 0.17 % of a patch
+    disc_pixels = math.pi * (config.labels.disc_arcmin / 2 / config.patches.pixel_arcmin) ** 2
+    assert disc_pixels == pytest.approx(6.7, abs=0.1)
+    assert disc_pixels / config.patches.size**2 == pytest.approx(0.0017, abs=1e-4)
+
+
+def test_the_four_models_differ_in_their_labels_only():
+    models = {name: load_config(f"bonjean2020-{name}") for name in ("planckz", "mcxc", "rm50", "rm30")}
+    assert models["planckz"].labels.selections == ("planck_z",)
+    assert models["rm30"].labels.selections == ("planck_z", "mcxcwp", "rm30")
+    base = load_config("bonjean2020")
+    for config in models.values():
+        assert config.model_copy(update={"labels": base.labels, "preset": base.preset}) == base
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_survives_a_round_trip_through_toml(name, tmp_path):
+    config = load_config(name)
+    path = tmp_path / "config.toml"
+    path.write_text(config_toml(config))
+    assert load_config(path) == config
+
+
+def test_paths_are_relative_to_the_file(tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text('[sky]\nmaps = {"100" = "a.fits"}\ncatalogues = ["b.fits"]\n')
+    sky = load_config(path).sky
+    assert sky.maps["100"] == tmp_path / "a.fits" and sky.catalogues == (tmp_path / "b.fits",)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[train]\nbacth = 20\n", r"train.bacth: unknown key \(found 20\)"),
+        ("[patches]\nsize = 50\n", "patches.size: Input should be a multiple of 16"),
+        ("[split]\ntest_tiles = [9]\n", r"tiles \[9\] are in both"),
+        ("[split]\ntest_tiles = [48]\n", r"tiles \[48\] do not exist, expected 0 to 47"),
+        ('preset = "bonjaen2020"\n', "preset 'bonjaen2020' is unknown, expected one of bonjean2020"),
+        ("[train\n", "no valid TOML"),
+    ],
+)
+def test_bad_files_are_refused_by_key(text, message, tmp_path):
+    path = tmp_path / "my.toml"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_config(path)
+
+
+def test_missing_file_lists_the_presets():
+    with pytest.raises(FileNotFoundError, match="neither a file nor a preset; presets are bonjean2020"):
+        load_config("nothing.toml")
+
+
+def test_config_is_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 2

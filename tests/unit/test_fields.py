@@ -1,0 +1,64 @@
+import healpy
+import numpy as np
+import pytest
+
+from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels
+from szeek.sky.projection import field_directions
+
+
+@pytest.mark.parametrize(("nside", "pixel_arcmin", "margin"), [(16, 1.7177, 16), (64, 6.87, 16), (128, 1.7177, 32)])
+def test_every_pixel_is_owned_once_and_lies_inside_its_field(nside, pixel_arcmin, margin):
+    footprint = np.ones(12 * nside**2, bool)
+    count = np.zeros(12 * nside**2, int)
+    for field in cover_sphere(nside, pixel_arcmin, margin, 16):
+        p_map = np.full(12 * nside**2, np.nan, np.float32)
+        gather_field(field, np.zeros((field.ny, field.nx), np.float32), pixel_arcmin, footprint, p_map)
+        count += np.isfinite(p_map)
+    assert count.min() == count.max() == 1
+
+
+def test_what_a_field_owns_keeps_the_margin():
+    nside, margin = 64, 24
+    for field in cover_sphere(nside, 3.0, margin, 16):
+        p_map = np.full(12 * nside**2, np.nan, np.float32)
+        # distance of each field pixel to the field's edge
+        row, column = np.minimum(np.arange(field.ny), np.arange(field.ny)[::-1]), np.arange(field.nx)
+        depth = np.minimum(row[:, None], np.minimum(column, column[::-1])[None, :]).astype(np.float32)
+        gather_field(field, depth, 3.0, np.ones(12 * nside**2, bool), p_map)
+        assert np.nanmin(p_map) >= margin
+
+
+def test_gathering_a_smooth_function_of_direction_gives_it_back():
+    nside, vector = 128, np.array([1.0, 2.0, 3.0])
+    p_map = np.full(12 * nside**2, np.nan, np.float32)
+    for field in cover_sphere(nside, 4.0, 16, 16):
+        directions = field_directions(field.lon_deg, field.lat_deg, 0.0, field.ny, field.nx, 4.0)
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        gather_field(field, (directions @ vector).astype(np.float32), 4.0, np.ones(len(p_map), bool), p_map)
+    expected = np.stack(healpy.pix2vec(nside, np.arange(12 * nside**2)), axis=1) @ vector
+    np.testing.assert_allclose(p_map, expected, atol=5e-6)
+
+
+def test_the_sky_is_covered_with_few_evaluations_a_pixel():
+    pixel_arcmin = 1.7177
+    n = sum(f.ny * f.nx for f in cover_sphere(2048, pixel_arcmin, 16, 16))
+    assert n / (41252.96 * 3600 / pixel_arcmin**2) < 1.35
+
+
+def test_only_pixels_of_the_footprint_are_written_and_asked_for():
+    nside = 32
+    footprint = np.zeros(12 * nside**2, bool)
+    footprint[healpy.query_disc(nside, healpy.ang2vec(100, 89, lonlat=True), np.radians(3))] = True
+    fields = cover_sphere(nside, 6.0, 16, 16)
+    asked = [f for f in fields if owns_seen_pixels(f, nside, footprint)]
+    assert 1 <= len(asked) <= 2
+    p_map = np.full(len(footprint), np.nan, np.float32)
+    for field in asked:
+        gather_field(field, np.ones((field.ny, field.nx), np.float32), 6.0, footprint, p_map)
+    np.testing.assert_array_equal(np.isfinite(p_map), footprint)
+
+
+def test_a_field_too_small_for_what_it_owns_is_an_error():
+    field = Field(0.0, 90.0, 16, 16, (1, 20), 0, 1)
+    with pytest.raises(RuntimeError, match="lie outside it"):
+        gather_field(field, np.zeros((16, 16), np.float32), 1.7, np.ones(12 * 32**2, bool), np.zeros(12 * 32**2, "f4"))

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from szeek.sky.skymaps import Band, SkyMaps
+
+BANDS = (Band("100", 100.0, 9.68, "K_CMB"), Band("545", 545.0, 4.83, "MJy/sr"))
+
+
+def _maps(nside=4):
+    values = np.random.default_rng(1).normal(size=(12 * nside**2, 2)).astype(np.float32)
+    return SkyMaps(values, np.ones(len(values), bool), BANDS)
+
+
+def test_round_trip_through_a_folder(tmp_path):
+    maps = _maps()
+    again = SkyMaps.open(maps.save(tmp_path / "sky"))
+    np.testing.assert_array_equal(again.values, maps.values)
+    np.testing.assert_array_equal(again.footprint, maps.footprint)
+    assert again.bands == BANDS and again.nside == 4 and again.n_band == 2
+    assert isinstance(again.values, np.memmap)
+
+
+def test_failed_save_leaves_the_old_maps(tmp_path, monkeypatch):
+    maps = _maps()
+    folder = maps.save(tmp_path / "sky")
+    real = np.save
+
+    def full(path, array, **kwargs):
+        if "footprint" in str(path):
+            raise OSError(28, "No space left on device")
+        real(path, array, **kwargs)
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        SkyMaps(maps.values + 1, maps.footprint, BANDS).save(folder)
+    np.testing.assert_array_equal(SkyMaps.open(folder).values, maps.values)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["sky"]
+
+
+@pytest.mark.parametrize(
+    ("values", "footprint", "error", "message"),
+    [
+        (np.zeros((50, 2), np.float32), np.ones(50, bool), ValueError, r"expected \(12 nside\^2, n_band\)"),
+        (np.zeros((48, 2)), np.ones(48, bool), TypeError, "values is float64, expected float32"),
+        (np.zeros((48, 2), np.float32), np.ones(12, bool), ValueError, r"footprint is bool \(12,\)"),
+        (np.zeros((48, 3), np.float32), np.ones(48, bool), ValueError, "3 columns for 2 bands"),
+    ],
+)
+def test_wrong_arrays_are_refused(values, footprint, error, message):
+    with pytest.raises(error, match=message):
+        SkyMaps(values, footprint, BANDS)
+
+
+def test_open_says_what_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no saved SkyMaps: values.npy, footprint.npy, bands.json not found"):
+        SkyMaps.open(tmp_path)
