@@ -71,17 +71,16 @@ def write_planck_map(
     nside = healpy.npix2nside(len(ring))
     values = healpy.reorder(ring, r2n=True) if ordering == "NESTED" else ring
     rng = np.random.default_rng(7)
-    code = f"{per_row if per_row > 1 else ''}E"
     table = []
     for name in columns:
         if name == "HITS":
-            table.append(
-                fits.Column(name, f"{per_row if per_row > 1 else ''}J", array=np.full(len(ring), 9, np.int32))
-            )
+            data, kind = np.full(len(ring), 9, np.int32), "J"
         else:
-            data = values if name in ("I_STOKES", "TEMPERATURE") else rng.normal(size=len(ring))
-            shaped = data.astype(np.float32).reshape(-1, per_row) if per_row > 1 else data.astype(np.float32)
-            table.append(fits.Column(name, code, array=shaped, unit=unit))
+            data, kind = values if name in ("I_STOKES", "TEMPERATURE") else rng.normal(size=len(ring)), "E"
+            data = data.astype(np.float32)
+        shaped = data.reshape(-1, per_row) if per_row > 1 else data
+        form = f"{per_row}{kind}" if per_row > 1 else kind
+        table.append(fits.Column(name, form, array=shaped, unit=unit if kind == "E" else None))
     hdu = fits.BinTableHDU.from_columns(table, name="FREQ-MAP")
     hdu.header["PIXTYPE"] = "HEALPIX"
     for keyword, value in (("ORDERING", ordering), ("COORDSYS", coordsys)):

@@ -188,7 +188,7 @@ def _deviations(
             expected_log = -0.5 * multipole**2 * (sigma_i**2 - sigma_j**2)
             ratio = fine[i, k] / fine[j, k]
             ratio *= amplitudes[j] / amplitudes[i]
-            if abs(expected_log) < 0.03 or min(_correlation(fine)[i, k], _correlation(fine)[j, k]) < 0.1:
+            if abs(expected_log) < 0.015 or min(_correlation(fine)[i, k], _correlation(fine)[j, k]) < 0.1:
                 continue
             # 1 with the right beams, 0 with equal ones (smoothed or noise-only maps pass), -1 when exchanged
             agreement = float(np.log(ratio)) / expected_log

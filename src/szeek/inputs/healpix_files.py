@@ -6,12 +6,14 @@ import gzip
 import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 from astropy.io import fits
+from astropy.io.fits.verify import VerifyWarning
 from numpy.typing import NDArray
 
 #: Names of the intensity column: Planck PR1 to PR4 (I_STOKES), healpy (TEMPERATURE), others.
@@ -108,6 +110,7 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
     with open_fits(path) as hdus:
         tables = [h for h in hdus if isinstance(h, fits.BinTableHDU) and "NSIDE" in h.header]
         if not tables:
+            _check_gzip(path)
             raise ValueError(f"'{path}' holds no HEALPix table (no extension with the keyword NSIDE)")
         hdu = tables[0]
         header, names = hdu.header, [name.upper() for name in hdu.columns.names]
@@ -149,17 +152,39 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
     )
 
 
-def open_fits(path: Path) -> fits.HDUList:
-    """Open a FITS file; a truncated one is left for the caller to tell, who knows how many bytes it needs."""
+@contextmanager
+def open_fits(path: Path) -> Iterator[fits.HDUList]:
+    """Open a FITS file; one that ends early is left for the caller to tell, who knows how many bytes it needs.
+
+    Raises
+    ------
+    FileNotFoundError, OSError
+        No such file; it is no FITS file, or its header is damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"'{path}' is no file")
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*may have been truncated")
-            hdus = fits.open(path, memmap=False, lazy_load_hdus=False)
-    except (OSError, EOFError) as error:
-        raise OSError(f"'{path}' is no readable FITS file ({error}); fetch it again") from error
-    return hdus
+    with path.open("rb") as stream:
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*may have been truncated")
+                warnings.filterwarnings("error", category=VerifyWarning)
+                hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
+        except (OSError, EOFError, VerifyWarning) as error:
+            reason = " ".join(str(error).split())
+            raise OSError(f"'{path}' is no readable FITS file ({reason}); fetch it again") from error
+        with hdus:
+            yield hdus
+
+
+def _check_gzip(path: Path) -> None:
+    """astropy drops the extension that a truncated gzip file ends in; say that instead of 'not there'."""
+    if path.name.endswith(".gz"):
+        try:
+            with gzip.open(path) as stream:
+                while stream.read(1 << 24):
+                    pass
+        except EOFError as error:
+            raise OSError(f"'{path}' is truncated: {error}; fetch it again") from error
 
 
 def _open(path: Path) -> BinaryIO:

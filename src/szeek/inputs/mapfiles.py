@@ -145,9 +145,9 @@ def read_skymaps(
                 "all are UNSEEN, NaN or Inf in one or the other; expected overlapping maps"
             )
         skymaps = SkyMaps(values, footprint, setup.bands)
-        _remove_dipole(skymaps, setup)
-        if check:
+        if check:  # with the dipole in, if it is: the same in all bands, it does no harm there
             check_bands(skymaps, setup, units_in, tuple(p.name for p in paths))
+        _remove_dipole(skymaps, setup)
         if target is None or staging is None:
             return skymaps
         np.save(staging / "footprint.npy", footprint)
@@ -386,9 +386,10 @@ def _fill_from_images(
         good = np.isfinite(image.pixels) & (image.pixels > -1.6e30)
         smooth = np.where(good, image.pixels, np.median(image.pixels[good]) if good.any() else 0.0)
         sampled = ndimage.map_coordinates(smooth, [y, x], order=3, mode="mirror") * factor
-        # two pixels away a spline still carries 7 % of a wrong value: bad pixels take a 5 x 5 square with them
+        # two pixels away a spline still carries 7 % of a wrong value: bad pixels and the image's edge take two
+        # pixels with them
         bad = ndimage.binary_dilation(~good, np.ones((5, 5), bool))
-        inside = (x >= 0) & (x <= nx - 1) & (y >= 0) & (y <= ny - 1)
+        inside = (x >= 2) & (x <= nx - 3) & (y >= 2) & (y <= ny - 3)
         inside[inside] = ~bad[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
         columns.append(np.where(inside, sampled, np.nan))
     assert ipix is not None

@@ -1,0 +1,348 @@
+"""Map files: every layout that Planck publishes, cut-outs, units, frames, the dipole, and exchanged bands."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import shutil
+from itertools import combinations
+
+import healpy
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+from planck_like import HFI, as_skymaps, planck_like_sky, write_planck_map, write_planck_set
+
+from szeek.inputs.bandcheck import BandError, check_bands, measure_bands
+from szeek.inputs.mapfiles import dipole_amplitude, read_skymaps
+from szeek.sky.skymaps import SkyMaps
+
+NSIDE = 64
+
+
+@pytest.fixture(scope="module")
+def values():
+    return planck_like_sky(NSIDE)[0]
+
+
+@pytest.fixture(scope="module")
+def pr3(values, tmp_path_factory):
+    return write_planck_set(tmp_path_factory.mktemp("pr3"), values)
+
+
+def test_pr3_layout_is_read_exactly(pr3, values):
+    """Ten and three columns, one pixel a row, NESTED, 'Kcmb': the same numbers in RING, and what healpy reads."""
+    maps = read_skymaps(pr3)
+    assert maps.nside == NSIDE and maps.footprint.all() and maps.bands == HFI.bands
+    np.testing.assert_array_equal(maps.values, values)
+    np.testing.assert_array_equal(maps.values[:, 2], healpy.read_map(pr3["217"], field=0))
+
+
+def test_pr4_layout(values, tmp_path):
+    """PR4 (NPIPE): 1024 pixels a row, IQU, and 545 and 857 GHz in K_CMB too."""
+    kelvin = (values / HFI.unit_per_kcmb).astype(np.float32)
+    files = write_planck_set(
+        tmp_path, kelvin, unit="K_CMB", columns=("I_STOKES", "Q_STOKES", "U_STOKES"), per_row=1024, ordering="NESTED"
+    )
+    np.testing.assert_allclose(read_skymaps(files).values, values, rtol=3e-7)
+
+
+def test_healpy_layout_and_gzip(values, tmp_path):
+    """What healpy.write_map makes: RING, TEMPERATURE, 1024 a row; gzipped."""
+    files = {}
+    for b, band in enumerate(HFI.bands):
+        path = tmp_path / f"{band.name}.fits"
+        healpy.write_map(path, values[:, b], coord="G", column_units=band.unit, dtype=np.float32)
+        files[band.name] = tmp_path / f"{band.name}.fits.gz"
+        with path.open("rb") as plain, gzip.open(files[band.name], "wb", compresslevel=1) as packed:
+            shutil.copyfileobj(plain, packed)
+    np.testing.assert_array_equal(read_skymaps(files).values, values)
+
+
+@pytest.mark.parametrize(("unit", "scale"), [("uK_CMB", 1e6), ("muK_CMB", 1e6), ("mK_CMB", 1e3), ("MJy/sr", None)])
+def test_units_are_converted(values, tmp_path, unit, scale):
+    """By hand at 143 GHz: 1 K_CMB = 1e6 uK_CMB = 371.74 MJy/sr."""
+    factor = HFI.mjysr_per_kcmb if scale is None else np.full(6, scale)
+    files = write_planck_set(tmp_path, (values / HFI.unit_per_kcmb * factor).astype(np.float32), unit=unit)
+    np.testing.assert_allclose(read_skymaps(files).values, values, rtol=5e-7)
+
+
+def test_unit_and_frame_arguments_overrule_and_fill_in(values, tmp_path):
+    files = write_planck_set(tmp_path, values, unit=None, coordsys=None)
+    with pytest.raises(ValueError, match=r"HFI_100.fits' does not say its unit .* expected K_CMB; pass unit='K_CMB'"):
+        read_skymaps(files)
+    units = {band.name: band.unit for band in HFI.bands}
+    with pytest.raises(
+        ValueError, match=r"HFI_100.fits' does not say its frame \(keyword COORDSYS\); pass frame='gal"
+    ):
+        read_skymaps(files, unit=units)
+    np.testing.assert_array_equal(read_skymaps(files, unit=units, frame="galactic").values, values)
+    with pytest.raises(ValueError, match="frame='Galactic' is unknown, expected one of galactic, icrs, ecliptic"):
+        read_skymaps(files, unit=units, frame="Galactic")
+
+
+def test_ordering_is_never_assumed(values, tmp_path):
+    files = write_planck_set(tmp_path, values, ordering=None)
+    with pytest.raises(ValueError, match=r"does not say its ordering \(keyword ORDERING\); pass ordering='RING' or"):
+        read_skymaps(files)
+    np.testing.assert_array_equal(read_skymaps(files, ordering="RING").values, values)
+
+
+def test_mixed_orderings_and_row_lengths(values, tmp_path):
+    files = write_planck_set(tmp_path, values)
+    write_planck_map(files["353"], values[:, 3], "K_CMB", ordering="RING", per_row=1024)
+    write_planck_map(files["100"], values[:, 0], "K_CMB", columns=("TEMPERATURE",), per_row=256)
+    np.testing.assert_array_equal(read_skymaps(files).values, values)
+
+
+@pytest.mark.parametrize("coordsys", ["C", "ECLIPTIC"])
+def test_rotated_maps(tmp_path, coordsys):
+    """A smooth sky (l <= 6), rotated exactly through its a_lm, comes back to what bilinear interpolation allows.
+
+    That is l(l+1) h^2 / 8 = 3.2e-3 of the sky along a ring (l = 6, pixels h = 90 deg / nside = 1.41 deg apart), and
+    less than that again across rings.
+    """
+    np.random.seed(4)  # noqa: NPY002
+    alm = healpy.synalm(np.ones(7), 6)
+    sky = healpy.alm2map(alm, NSIDE)
+    frame = {"C": "C", "ECLIPTIC": "E"}[coordsys]
+    rotated = healpy.alm2map(healpy.Rotator(coord=["G", frame]).rotate_alm(alm), NSIDE)
+    files = write_planck_set(tmp_path, np.repeat(rotated[:, None], 6, 1), coordsys=coordsys, unit="K_CMB")
+    maps = read_skymaps(files, check=False)
+    assert maps.footprint.all()
+    assert np.abs(maps.values[:, 0] - sky).max() < 6.4e-3 * np.abs(sky).max()
+
+
+def test_bad_pixels_leave_the_footprint(values, tmp_path):
+    """UNSEEN at 100, NaN at 217, Inf at 857: all bands are 0 there and only there."""
+    bad = values.copy()
+    bad[100:200, 0], bad[5000, 2], bad[40000:40010, 5] = healpy.UNSEEN, np.nan, np.inf
+    maps = read_skymaps(write_planck_set(tmp_path, bad))
+    expected = np.ones(len(values), bool)
+    expected[100:200] = expected[5000] = expected[40000:40010] = False
+    np.testing.assert_array_equal(maps.footprint, expected)
+    assert not maps.values[~expected].any()
+    np.testing.assert_array_equal(maps.values[expected], values[expected])
+
+
+def test_partial_sky_file(values, tmp_path):
+    files = write_planck_set(tmp_path, values)
+    part = values[:, 1].copy()
+    part[: len(part) // 2] = healpy.UNSEEN
+    healpy.write_map(
+        files["143"], part, partial=True, coord="G", column_units="K_CMB", dtype=np.float32, overwrite=True
+    )
+    maps = read_skymaps(files)
+    assert maps.footprint.sum() == len(part) - len(part) // 2
+    np.testing.assert_array_equal(maps.values[maps.footprint], values[maps.footprint])
+
+
+def test_out_folder_is_memory_mapped_and_replaced_whole(pr3, values, tmp_path):
+    maps = read_skymaps(pr3, out=tmp_path / "maps")
+    assert isinstance(maps.values, np.memmap)
+    np.testing.assert_array_equal(maps.values, values)
+    again = read_skymaps(pr3, out=tmp_path / "maps")
+    np.testing.assert_array_equal(again.values, values)
+    assert [p.name for p in tmp_path.iterdir()] == ["maps"]
+    assert SkyMaps.open(tmp_path / "maps").footprint.all()
+
+
+# --- cut-outs ---------------------------------------------------------------------------------------------
+
+
+def smooth_kelvin(lon_deg, lat_deg):
+    """A known smooth function on the sphere with structure of 3 deg, K_CMB."""
+    x, y, z = healpy.ang2vec(lon_deg, lat_deg, lonlat=True).T
+    return 1e-4 * np.sin(100 * x + 50 * y) * np.cos(90 * z + 20 * y)
+
+
+def write_cutouts(
+    folder, *, cdelt=(-1, 1), ctype=("GLON-TAN", "GLAT-TAN"), centre=(30.0, 5.0), unit="K_CMB", n=160, **cards
+):
+    header = fits.Header()
+    header["CTYPE1"], header["CTYPE2"] = ctype
+    header["CRVAL1"], header["CRVAL2"] = centre
+    pixel = 3.4355 / 60
+    header["CDELT1"], header["CDELT2"] = cdelt[0] * pixel, cdelt[1] * pixel
+    header["CRPIX1"], header["CRPIX2"] = n / 2 + 0.5, n / 2 + 0.5
+    header["CUNIT1"] = header["CUNIT2"] = "deg"
+    if unit:
+        header["BUNIT"] = unit
+    header.update(cards)
+    x, y = np.meshgrid(np.arange(n), np.arange(n))
+    world = WCS(header).wcs_pix2world(x.ravel(), y.ravel(), 0)
+    if ctype[0].startswith("RA"):
+        world = healpy.Rotator(coord=["C", "G"])(*world, lonlat=True)
+    image = smooth_kelvin(*world).reshape(n, n).astype(np.float32)
+    files = {}
+    for band in HFI.bands:
+        files[band.name] = folder / f"{band.name}.fits"
+        fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(image, header)]).writeto(files[band.name], overwrite=True)
+    return files
+
+
+@pytest.mark.parametrize("east", [-1, 1])
+@pytest.mark.parametrize("ctype", [("GLON-TAN", "GLAT-TAN"), ("RA---TAN", "DEC--TAN")])
+@pytest.mark.parametrize("centre", [(30.0, 5.0), (0.2, 88.0)])
+def test_cutouts_of_either_sign_and_frame(tmp_path, east, ctype, centre):
+    """Cubic spline of a known function: right to 1 % of its amplitude at every HEALPix centre inside."""
+    cards = {"EQUINOX": 2000.0} if ctype[0].startswith("RA") else {}
+    files = write_cutouts(tmp_path, cdelt=(east, 1), ctype=ctype, centre=centre, **cards)
+    maps = read_skymaps(files, check=False)
+    assert maps.nside == 1024  # 3.4355 arcmin
+    ipix = np.flatnonzero(maps.footprint)
+    # 160 pixels less two at each edge, of the HEALPix pixels' area; gnomonic pixels shrink outward
+    assert abs(len(ipix) - 155**2) < 0.01 * 155**2
+    expected = smooth_kelvin(*healpy.pix2ang(1024, ipix, lonlat=True))
+    assert np.abs(maps.values[ipix, 0] - expected).max() < 1e-6
+    np.testing.assert_allclose(maps.values[ipix, 5], expected * HFI.unit_per_kcmb[5], atol=1e-6 * 2.27)
+    assert not maps.values[~maps.footprint].any()
+
+
+def test_cutout_with_a_hole_and_nside_asked_for(tmp_path):
+    files = write_cutouts(tmp_path)
+    with fits.open(files["217"], mode="update") as hdus:
+        hdus[1].data[70:90, 70:90] = np.nan
+    maps = read_skymaps(files, check=False, nside=512)
+    assert maps.nside == 512
+    inside = maps.footprint[healpy.query_disc(512, healpy.ang2vec(30.0, 5.0, lonlat=True), np.radians(0.5))]
+    assert not inside.any()
+    ipix = np.flatnonzero(maps.footprint)
+    assert np.abs(maps.values[ipix, 2] - smooth_kelvin(*healpy.pix2ang(512, ipix, lonlat=True))).max() < 2e-6
+
+
+def test_cutouts_that_do_not_say(tmp_path):
+    with pytest.raises(ValueError, match=r"'.*100.fits' does not say its unit \(TUNIT or BUNIT\), expected K_CMB"):
+        read_skymaps(write_cutouts(tmp_path, unit=None))
+    files = write_cutouts(tmp_path, ctype=("RA---SIN", "DEC--SIN"))
+    with pytest.raises(ValueError, match=r"has the axes RA---SIN, DEC--SIN, expected a tangential projection"):
+        read_skymaps(files)
+    files = write_cutouts(tmp_path, ctype=("RA---TAN", "DEC--TAN"), RADESYS="FK4", EQUINOX=1950.0)
+    with pytest.raises(ValueError, match=r"is in FK4, equinox 1950\.0, expected ICRS or FK5 J2000"):
+        read_skymaps(files)
+    files = write_cutouts(tmp_path, ctype=("ELON-TAN", "ELAT-TAN"))
+    with pytest.raises(ValueError, match="does not say its frame"):
+        read_skymaps(files)
+
+
+# --- dipole -----------------------------------------------------------------------------------------------
+
+
+def test_the_dipole_is_found_and_removed(values, tmp_path, caplog):
+    """3362.08 uK towards (264.021, 48.253): put in with the published numbers, gone after reading."""
+    axis = healpy.ang2vec(264.021, 48.253, lonlat=True)
+    dipole = 3362.08e-6 * np.stack(healpy.pix2vec(NSIDE, np.arange(len(values))), 1) @ axis
+    files = write_planck_set(tmp_path, (values + dipole[:, None] * HFI.unit_per_kcmb).astype(np.float32))
+    with caplog.at_level(logging.INFO, "szeek.inputs.mapfiles"):
+        maps = read_skymaps(files)
+    assert "solar dipole found" in caplog.text
+    np.testing.assert_allclose(maps.values[:, :4], values[:, :4], atol=2e-9)
+    np.testing.assert_allclose(dipole_amplitude(as_skymaps(values), HFI), 0.0, atol=0.05)
+
+
+@pytest.mark.realdata
+def test_real_coma_cutouts(real_data):
+    """MJy/sr, CDELT1 > 0, no RADESYS, dipole in: 2 mK of dipole found and gone, 90 uK of CMB left."""
+    files = {name: real_data / "maps" / "coma" / f"hfi_{name}_coma.fits" for name in HFI.band_names}
+    maps = read_skymaps(files)
+    seen = maps.values[maps.footprint]
+    assert maps.nside == 2048 and abs(len(seen) / (507 * 325) - 1) < 0.02
+    assert np.abs(seen[:, :3].mean(0)).max() < 200e-6  # the dipole there is +2.2 mK
+    assert np.all((seen[:, :3].std(0) > 90e-6) & (seen[:, :3].std(0) < 130e-6))
+    # the brightest tSZ decrement lies at Coma: 143 GHz less 217 GHz, 0.5 deg about it against the field
+    centre = healpy.query_disc(2048, healpy.ang2vec(57.80, 88.00, lonlat=True), np.radians(0.2))
+    difference = maps.values[:, 1] - maps.values[:, 2]
+    assert difference[centre].mean() - np.median(difference[maps.footprint]) < -60e-6
+    measured = measure_bands(maps, HFI)
+    assert np.sqrt(measured.degree[0, 1]) == pytest.approx(90e-6, rel=0.1)
+
+
+# --- exchanged and mis-scaled bands ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fine_sky():
+    return planck_like_sky(512)[0]
+
+
+def test_right_bands_pass(fine_sky, values):
+    check_bands(as_skymaps(fine_sky), HFI)
+    check_bands(as_skymaps(values), HFI)
+
+
+@pytest.mark.parametrize("pair", list(combinations(range(6), 2)))
+@pytest.mark.parametrize("unit", ["K_CMB", "MJy/sr"])
+def test_every_exchange_is_named(fine_sky, pair, unit):
+    """Two files under each other's name, in K_CMB or in MJy/sr (then each goes through the wrong factor)."""
+    i, j = pair
+    kelvin = fine_sky / HFI.unit_per_kcmb
+    factor = HFI.mjysr_per_kcmb if unit == "MJy/sr" else np.ones(6)
+    written = (kelvin * factor)[:, [{i: j, j: i}.get(b, b) for b in range(6)]]
+    read = written / factor * HFI.unit_per_kcmb
+    first, second = HFI.band_names[i], HFI.band_names[j]
+    with pytest.raises(BandError, match=f"'{first}' and '{second}' are exchanged"):
+        check_bands(as_skymaps(read), HFI, (unit,) * 6)
+
+
+@pytest.mark.parametrize(
+    ("columns", "factor", "words"),
+    [
+        ([1], 1e6, "'143' is 1e6 times too bright: it holds uK_CMB, not K_CMB"),
+        ([0], 1e-6, "'100' is 1e6 times too faint: it holds K_CMB, not uK_CMB"),
+        ([3], 1e3, "'353' is 1e3 times too bright: it holds mK_CMB"),
+        ([2], 483.69, "'217' is 483.69 times too bright: it holds MJy/sr, not K_CMB"),
+        ([1], 1 / 371.74, "'143' is 371.74 times too faint: it holds K_CMB but is labelled MJy/sr"),
+        ([4], 58.04, "'545' is 58.04 times too bright"),
+        ([0, 1, 2, 3], 1e6, "the K_CMB bands are 1e6 times too bright: they hold uK_CMB"),
+        ([0, 1, 2, 3, 4, 5], 1e6, "all bands are 1e6 times too bright: they hold uK_CMB"),
+    ],
+)
+def test_every_wrong_scale_is_named(columns, factor, words):
+    wrong = planck_like_sky(128)[0].copy()
+    wrong[:, columns] *= factor
+    with pytest.raises(BandError, match=words):
+        check_bands(as_skymaps(wrong), HFI)
+
+
+def test_unexplained_bands_are_refused_with_numbers():
+    wrong = planck_like_sky(128)[0].copy()
+    wrong[:, 0] *= 2.0
+    wrong[:, 4] *= 30.0
+    with pytest.raises(
+        BandError, match=r"do not belong together \(CMB at 100 is 1.98 of the others.*pass check=False"
+    ):
+        check_bands(as_skymaps(wrong), HFI)
+
+
+def test_exchange_through_the_files(tmp_path):
+    """Through read_skymaps the message names the files, and nothing is left in the output folder."""
+    sky = planck_like_sky(128)[0]
+    files = write_planck_set(tmp_path / "in", sky)
+    files["217"], files["545"] = files["545"], files["217"]
+    with pytest.raises(BandError, match=r"'HFI_545.fits' and 'HFI_217.fits' are exchanged"):
+        read_skymaps(files, out=tmp_path / "out" / "maps")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_maps_that_cannot_be_checked_say_so(caplog, values):
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(12 * 64**2, 6)).astype(np.float32)
+    with caplog.at_level(logging.WARNING, "szeek.inputs.bandcheck"):
+        check_bands(as_skymaps(noise), HFI)
+        check_bands(as_skymaps(noise[: 12 * 16**2]), HFI)
+    assert "they share no CMB signal" in caplog.text and "needs three CMB bands and nside 32" in caplog.text
+
+
+@pytest.mark.realdata
+def test_exchanges_in_the_real_coma_cutouts(real_data):
+    """On 137 deg^2 of real sky: K_CMB maps of 100 and 143 GHz exchanged show in their beams alone, and do."""
+    files = {name: real_data / "maps" / "coma" / f"hfi_{name}_coma.fits" for name in HFI.band_names}
+    for first, second in (("143", "353"), ("100", "217")):
+        swapped = {**files, first: files[second], second: files[first]}
+        with pytest.raises(BandError, match=f"'hfi_{second}_coma.fits' and 'hfi_{first}_coma.fits' are exchanged"):
+            read_skymaps(swapped)
+    maps = read_skymaps(files)
+    maps.values[:, [0, 1]] = maps.values[:, [1, 0]]
+    with pytest.raises(BandError, match=r"'100' and '143' are exchanged.*fine structure at 100 is 1.1"):
+        check_bands(maps, HFI, ("K_CMB",) * 6)
