@@ -33,7 +33,7 @@ TRUNCATION_R500 = 5.0
 _ARCMIN = np.pi / 180 / 60
 _FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 _N_RADII = 160
-_THETA_STEP = 0.04  # in ln theta500, of the tabulated profiles
+_THETA_STEP = 0.05  # in ln theta500, of the tabulated profiles
 _FLUX_INSIDE = 0.998  # a component's disc holds this much of its flux; the rest is scaled back in
 _MAX_KAPPA = 400.0
 _NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
@@ -87,7 +87,7 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
     Returns (n_radius, n_band) in 1/arcmin^2 and (n_radius, n_band) dimensionless.
     """
     k_max = min(5.5 / sigma_arcmin.min(), _MAX_KAPPA / theta_arcmin)
-    n_panels = int(np.ceil(k_max * (radius_arcmin.max() + 5 * theta_arcmin) / 12)) + 2
+    n_panels = int(np.ceil(k_max * radius_arcmin.max() / 12)) + 3
     nodes, weights = np.polynomial.legendre.leggauss(16)
     edges = np.linspace(0.0, k_max, n_panels + 1)
     half = np.diff(edges)[:, None] / 2
@@ -113,7 +113,7 @@ def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats)
     edges, values = [], []
     for theta in thetas:
         widest = TRUNCATION_R500 * theta + 6 * sigma_arcmin.max()
-        radius = core * np.sqrt(np.expm1(np.linspace(0, 1, 400) * np.log1p((widest / core) ** 2)))
+        radius = core * np.sqrt(np.expm1(np.linspace(0, 1, 240) * np.log1p((widest / core) ** 2)))
         brightness, inside = _convolved_profile(theta, sigma_arcmin, radius)
         edge = max(np.interp(_FLUX_INSIDE, inside[:, b], radius) for b in range(sigma_arcmin.size))
         target = core * np.sqrt(np.expm1(fraction * np.log1p((edge / core) ** 2)))

@@ -181,17 +181,28 @@ def _paint_rings(
         # 1 - cos(distance) = (1 - cos(colatitude difference)) + product (1 - cos(longitude difference))
         rise = z * ring_sine - ring_z * sine
         apart = rise * rise / (1.0 + z * ring_z + product) if z * ring_z + product > 0 else 1 - z * ring_z - product
+        # sin and cos of half the longitude difference, turned from pixel to pixel
+        half_step = 0.5 * step
+        turn_sin, turn_cos = np.sin(half_step), np.cos(half_step)
+        half_turn = 0.5 * (first_lon + low * step - lon)
+        sin_half, cos_half = np.sin(half_turn), np.cos(half_turn)
+        low %= count
         for k in range(number):
-            j = low + k
-            turn = np.sin(0.5 * (first_lon + j * step - lon))
-            chord2 = 2.0 * (apart + 2.0 * product * turn * turn)
+            along = sin_half
+            sin_half, cos_half = (
+                sin_half * turn_cos + cos_half * turn_sin,
+                cos_half * turn_cos - sin_half * turn_sin,
+            )
+            chord2 = 2.0 * (apart + 2.0 * product * along * along)
             distance2 = chord2 * (1.0 + chord2 / 12.0)
             if distance2 >= edge2:
                 continue
             at = np.log(1.0 + distance2 * inverse_core2) * scale
             node = min(int(at), n_radius - 2)
             share = np.float32(at - node)
-            pixel = start + j % count
+            pixel = start + low + k
+            if low + k >= count:
+                pixel -= count
             if write:
                 for b in range(n_band):
                     out[pixel, b] += profile[node, b] + share * (profile[node + 1, b] - profile[node, b])
