@@ -14,6 +14,7 @@ import healpy
 import numpy as np
 from astropy.table import Table, vstack
 
+from szeek.find.candidates import make_candidates, write_candidates
 from szeek.inputs.instrument import read_instrument
 from szeek.sky.skymaps import SkyMaps
 
@@ -73,6 +74,7 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
     pixel_arcmin = healpy.nside2resol(nside, arcmin=True)
     p_map = np.full(n_pix, 2e-3, np.float32) * rng.lognormal(0, 0.5, n_pix).astype(np.float32)
     found = rng.random(len(clusters)) < np.where(clusters["selection"] == "mcxcwp", 0.2, 0.85)
+    found[6] = True
     extra_lon, extra_lat = _positions(rng, 2 * n_clusters)
     rows = [(a, b, f, True) for a, b, f in zip(clusters["lon_deg"], clusters["lat_deg"], found, strict=True)]
     rows += [(a, b, True, False) for a, b in zip(extra_lon, extra_lat, strict=True)]
@@ -87,16 +89,8 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
             inside = near[offset <= max(6.0, 0.8 * pixel_arcmin)]
             p_map[inside] = np.maximum(p_map[inside], p * rng.uniform(0.7, 1.0, len(inside)).astype(np.float32))
             p_map[healpy.ang2pix(nside, lon, lat, lonlat=True)] = p
-            name = EVIL_NAME if known and index == 6 else f"SZK G{lon:06.2f}{lat:+06.2f}"
-            sources.append(
-                {
-                    "name": name,
-                    "lon": lon,
-                    "lat": lat,
-                    "p": p,
-                    "matched": str(clusters["name"][index]) if known else "",
-                }
-            )
+            matched = str(clusters["name"][index]) if known else ""
+            sources.append({"lon": lon, "lat": lat, "p": p, "matched": matched})
     values = np.empty((n_pix, 6), np.float32)
     for k, response in enumerate(instrument.tsz_response):
         unit = instrument.unit_per_kcmb[k]
@@ -113,22 +107,14 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
             str(folder / name), nested, nest=True, coord="G", dtype=np.float32, overwrite=True, column_units=unit
         )
 
-    equatorial = healpy.Rotator(coord=["G", "C"])
-    lon = np.array([s["lon"] for s in sources], float)
-    lat = np.array([s["lat"] for s in sources], float)
-    ra, dec = equatorial(lon, lat, lonlat=True)
     p = np.array([s["p"] for s in sources], float)
-    table = Table(
-        {
-            "NAME": np.array([s["name"] for s in sources], "U64"), "RA": ra % 360, "DEC": dec,
-            "GLON": lon % 360, "GLAT": lat,
-            "POS_ERR": np.full(len(p), 1.7), "P": p, "AREA": rng.integers(8, 60, len(p)).astype(float),
-            "FOLD": rng.integers(0, 6, len(p)), "PURITY": np.clip(p, 0, 0.97), "SNR": 3 + 8 * p,
-            "Y5R500": 1.5e-3 * p, "MATCH": np.array([s["matched"] for s in sources], "U64"),
-        }
-    )  # fmt: skip
-    table.write(folder / "candidates.fits", overwrite=True)
-    table.write(folder / "candidates.csv", overwrite=True)
+    table = Table({"lon_deg": [s["lon"] for s in sources], "lat_deg": [s["lat"] for s in sources], "p": p})
+    table["pos_err_arcmin"], table["purity"] = 1.7, np.clip(p, 0, 0.97)
+    table["area_arcmin2"] = rng.integers(8, 60, len(p)).astype(float)
+    table["snr"], table["y5r500_arcmin2"], table["y5r500_err_arcmin2"] = 3 + 8 * p, 1.5e-3 * p, 2e-4
+    table["match_name"] = [s["matched"] for s in sources]
+    table["match_survey"] = [str(s["matched"])[:4] for s in sources]
+    write_candidates(make_candidates(table), folder)
 
     make_recovery().write(folder / "recovery.ecsv", overwrite=True)
     epochs = np.arange(1, 9)
@@ -147,7 +133,7 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
             "tiles": list(range(7, 48)), "seed": seed, "version": "0.1.0", "data": {}, "curve": curve}  # fmt: skip
     (folder / "model.json").write_text(json.dumps(card))
     record = {
-        "config": {"detect": {"p_max": 0.1}, "sky": {"simulate": True}}, "seed": seed,
+        "config": {"preset": "demo", "detect": {"p_max": 0.1}, "sky": {"simulate": True}}, "seed": seed,
         "versions": {"szeek": "0.1.0", "numpy": np.__version__},
         "timings": {"simulate": 201.5, "train": 252.0, "predict": 120.2},
     }  # fmt: skip
@@ -179,9 +165,9 @@ def make_recovery() -> Table:
 def make_assessment() -> list[dict[str, object]]:
     """Rows of completeness_purity: completeness falls with the purity asked for."""
     rows: list[dict[str, object]] = []
-    for purity in (0.5, 0.6, 0.7, 0.8, 0.9, float("nan")):
+    for purity in (0.5, 0.6, 0.7, 0.8, 0.9, None):
         for sample, top in (("planck_z", 1.0), ("y500>5e-4", 0.6), ("y500>1e-3", 0.8), ("y500>2e-3", 0.95)):
-            real = 0.65 if purity != purity else purity
+            real = 0.65 if purity is None else purity
             value = top * (1 - 0.4 * real**2)
             rows.append(
                 {

@@ -169,9 +169,10 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
 
 
 def _write_names(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], names: NDArray[np.str_]) -> None:
-    """Names beside their positions, on the outer side, so that close neighbours stay readable."""
-    for at_x, at_y, name in zip(x, y, names, strict=True):
-        side = -1 if at_x > 0 else 1  # the x axis is inverted: positive is left
+    """Names beside their positions, to the right, or to the left where the last one is as high."""
+    side, last = 1, np.inf
+    for at_x, at_y, name in sorted(zip(x, y, names, strict=True), key=lambda entry: -entry[1]):
+        side, last = (-side if last - at_y < 0.03 * abs(axes.get_ylim()[1]) else 1), at_y
         axes.annotate(
             str(name).removeprefix("PSZ2 "), (at_x, at_y), xytext=(8 * side, 0), textcoords="offset points",
             color="white", fontsize=7, va="center", ha="left" if side > 0 else "right",

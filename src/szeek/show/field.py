@@ -170,7 +170,7 @@ def _cluster_table(sources: Table, clusters: Table, title: str) -> Block:
             str(cluster["name"]),
             number(cluster["z"], decimals=3),
             number(cluster["snr"], decimals=1),
-            number(pair["p"] if pair is not None else None, decimals=2),
+            number(pair["p"], decimals=2) if pair is not None else Cell("none", ""),
             number(pair["separation_arcmin"] if pair is not None else None, decimals=1),
         ]
         rows.append(cells + ([str(cluster["remark"])] if remarks else []))

@@ -96,7 +96,7 @@ def plot_mass_redshift(clusters: Table) -> Figure:
     axes = figure.add_subplot()
     known = np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"]) & (clusters["m500_1e14msun"] > 0)
     selections = np.asarray(clusters["selection"])
-    for selection in dict.fromkeys(selections[np.asarray(known)].tolist()):
+    for selection in filter(None, dict.fromkeys(selections[np.asarray(known)].tolist())):
         colour, marker, name = catalogue_look(selection)
         chosen = clusters[known & (selections == selection)]
         axes.plot(
@@ -172,9 +172,9 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
 #: Samples of szeek.assess.recovery.completeness_purity, as printed, with their colour and marker.
 SAMPLES: Mapping[str, tuple[str, str, str]] = {
     "planck_z": ("mock Planck_z", BLUE, "o"),
-    "y500>5e-4": (r"$Y_{500} > 5\times10^{-4}$ arcmin$^2$", GREEN, "^"),
-    "y500>1e-3": (r"$Y_{500} > 10^{-3}$ arcmin$^2$", ORANGE, "s"),
-    "y500>2e-3": (r"$Y_{500} > 2\times10^{-3}$ arcmin$^2$", VERMILION, "D"),
+    "y500>5e-4": ("Y500 > 5 × 10⁻⁴ arcmin²", GREEN, "^"),
+    "y500>1e-3": ("Y500 > 10⁻³ arcmin²", ORANGE, "s"),
+    "y500>2e-3": ("Y500 > 2 × 10⁻³ arcmin²", VERMILION, "D"),
 }
 
 

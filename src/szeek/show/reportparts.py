@@ -90,10 +90,9 @@ def percent(fraction: Any, low: Any = None, high: Any = None) -> Cell:
     if fraction is None or not math.isfinite(float(fraction)):
         return Cell("", "")
     value = 100 * float(fraction)
-    shown = f"{value:.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
     if low is None or high is None or not (math.isfinite(float(low)) and math.isfinite(float(high))):
-        return Cell(f"{shown} %", value)
-    return Cell(f"{shown} +{100 * float(high) - value:.0f} −{value - 100 * float(low):.0f} %", value)
+        return Cell(f"{value:.3g} %", value)
+    return Cell(f"{value:.0f} +{100 * float(high) - value:.0f} −{value - 100 * float(low):.0f} %", value)
 
 
 def table_block(caption: str, columns: Sequence[Column], rows: Iterable[Sequence[Cell | str]]) -> Block:

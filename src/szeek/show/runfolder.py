@@ -13,10 +13,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.find.candidates import list_sources, read_candidates
 from szeek.sky.skymaps import SkyMaps
-
-#: Candidate columns that show reads, by their product name, and what they are called here.
-_CANDIDATE_NAMES = {"glon": "lon_deg", "glat": "lat_deg"}
 
 
 class RunFolder:
@@ -72,19 +70,11 @@ class RunFolder:
 
     @cached_property
     def candidates(self) -> Table | None:
-        """The candidate catalogue, columns in lower case, ``lon_deg`` and ``lat_deg`` Galactic, highest p first."""
-        table = self.table("candidates.fits")
-        if table is None:
+        """The candidates, highest p first; columns named as in a source table (``lon_deg``, ``p`` ...)."""
+        if not (self.path / "candidates.fits").is_file():
             return None
-        for column in list(table.colnames):
-            table.rename_column(column, _CANDIDATE_NAMES.get(column.lower(), column.lower()))
-        missing = [name for name in ("name", "lon_deg", "lat_deg", "p") if name not in table.colnames]
-        if missing:
-            raise ValueError(
-                f"'{self.path / 'candidates.fits'}' has no column {', '.join(missing)}; run `szeek detect` again"
-            )
-        order = np.argsort(-np.asarray(table["p"], float), kind="stable")
-        return table[order]
+        table = list_sources(read_candidates(self.path))
+        return table[np.argsort(-np.asarray(table["p"], float), kind="stable")]
 
     @cached_property
     def clusters(self) -> Table | None:
@@ -103,8 +93,9 @@ class RunFolder:
 
     @cached_property
     def y_ring(self) -> NDArray[np.float32] | None:
-        """y_map.fits in RING order."""
-        return self.healpix("y_map.fits", nested=False)
+        """y_map.fits, the run's own or its simulated sky's, in RING order."""
+        own = self.healpix("y_map.fits", nested=False)
+        return self.healpix("simulated/y_map.fits", nested=False) if own is None else own
 
     @cached_property
     def maps(self) -> SkyMaps | None:

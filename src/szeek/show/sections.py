@@ -316,7 +316,7 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     if not rows:
         part.missing("completeness and purity (assessment.json)", "They need a sky with known truth, as simulated.")
         return part
-    table = Table(rows)
+    table = Table([{key: np.nan if value is None else value for key, value in row.items()} for row in rows])
     part.blocks.append(
         made.block(
             "completeness",
@@ -331,7 +331,7 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     heads += ["between tiles", "median offset [arcmin]"]
     cells = [
         (
-            figures.SAMPLES.get(row["sample"], (row["sample"],))[0].replace("$", "").replace(r"\times", "×"),
+            figures.SAMPLES.get(row["sample"], (row["sample"],))[0],
             percent(row["purity_asked"]),
             number(row["p_threshold"], 2),
             number(row["n_detections"]),
@@ -434,18 +434,24 @@ class _Shown(NamedTuple):
 
 
 _SHOWN = (
-    _Shown("ra", "RA", "deg", 4),
-    _Shown("dec", "Dec", "deg", 4),
+    _Shown("ra_deg", "RA", "deg", 4),
+    _Shown("dec_deg", "Dec", "deg", 4),
     _Shown("lon_deg", "l", "deg", 3),
     _Shown("lat_deg", "b", "deg", 3),
-    _Shown("pos_err", "position error", "arcmin", 1),
+    _Shown("pos_err_arcmin", "position error", "arcmin", 1),
     _Shown("p", "p", "", 3),
-    _Shown("area", "area", "arcmin²", 0),
+    _Shown("area_arcmin2", "area", "arcmin²", 0),
     _Shown("purity", "purity", "", 2),
     _Shown("snr", "S/N", "", 1),
-    _Shown("y5r500", "Y5R500", "10⁻³ arcmin²", 2, 1e3),
+    _Shown("y5r500_arcmin2", "Y5R500", "10⁻³ arcmin²", 2, 1e3),
     _Shown("fold", "fold", "", 0),
 )
+
+
+def _any_known(column: Any) -> bool:
+    """Whether a column says anything: NaN, and -1 in whole numbers, mean unknown."""
+    values = np.asarray(column)
+    return bool((values >= 0).any() if values.dtype.kind == "i" else np.isfinite(values).any())
 
 
 def section_table(run: RunFolder, _: Figures) -> Section:
@@ -455,8 +461,8 @@ def section_table(run: RunFolder, _: Figures) -> Section:
         part.missing("candidates.fits", "`szeek detect` writes it.")
         return part
     table = run.candidates
-    shown = [entry for entry in _SHOWN if entry.column in table.colnames]
-    words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and table[c].ndim == 1]
+    shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
+    words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and (table[c] != "").any()]
     columns = [Column("name"), *(Column(entry.head, entry.unit, True) for entry in shown)]
     columns += [Column(name.replace("_", " ")) for name in words]
     rows = [
@@ -486,7 +492,7 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
     for name in dict.fromkeys(selections.tolist()):
         chosen = clusters[selections == name]
         inside = tile_of(np.asarray(chosen["lon_deg"]), np.asarray(chosen["lat_deg"])) == TEST_TILE
-        rows.append((catalogue_look(name)[2], number(len(chosen)), number(int(inside.sum()))))
+        rows.append((catalogue_look(name)[2] or "none of these", number(len(chosen)), number(int(inside.sum()))))
     head = [Column("catalogue"), Column("clusters", "", True), Column("in the test tile", "", True)]
     part.blocks.append(table_block("Catalogues", head, rows))
     if (np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"])).any():

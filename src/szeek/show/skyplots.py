@@ -194,7 +194,7 @@ def plot_tile(
     selections = (
         np.asarray(clusters["selection"]) if "selection" in clusters.colnames else np.full(len(clusters), "all")
     )
-    for selection in dict.fromkeys(selections.tolist()):
+    for selection in filter(None, dict.fromkeys(selections.tolist())):
         _, marker, name = catalogue_look(selection)
         for found, colour, word in ((True, "#7FE0C0", "recovered"), (False, "#FFB000", "missed")):
             chosen = clusters[(selections == selection) & (recovered == found)]

@@ -46,7 +46,7 @@ CATALOGUE_NAMES: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 
 _JOURNAL: Any = {
-    "font.family": "STIXGeneral",
+    "font.family": ["STIXGeneral", "DejaVu Serif"],
     "mathtext.fontset": "stix",
     "font.size": 10,
     "axes.labelsize": 11,
