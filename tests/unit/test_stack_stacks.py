@@ -1,0 +1,188 @@
+"""Stacks against a healpy loop, and their errors against what the noise was made with."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import healpy
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from szeek.sky.projection import field_directions, sample_field
+from szeek.sky.skymaps import Band, SkyMaps
+from szeek.stack import stacks
+from szeek.stack.stacks import equal_count_bins, mask_sources, measure_error, sky_blocks, stack_at
+
+NSIDE, PIXEL = 64, 55.0  # arcmin; a field of 20 pixels is 18 deg wide
+
+
+def random_positions(n: int, seed: int = 0) -> Table:
+    rng = np.random.default_rng(seed)
+    return Table({"lon_deg": rng.uniform(0, 360, n), "lat_deg": np.degrees(np.arcsin(rng.uniform(-1, 1, n)))})
+
+
+def noise_map(n_map: int = 1, nside: int = NSIDE, seed: int = 1) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((12 * nside**2, n_map)).astype(np.float32)
+
+
+def test_mean_is_that_of_a_healpy_loop() -> None:
+    values, positions = noise_map(2), random_positions(30)
+    expected = np.zeros((20, 20, 2))
+    for row in positions:
+        directions = field_directions(row["lon_deg"], row["lat_deg"], 30.0, 20, 20, PIXEL)
+        theta, phi = healpy.vec2ang(directions.reshape(-1, 3))
+        for m in range(2):
+            expected[..., m] += healpy.get_interp_val(values[:, m], theta, phi).reshape(20, 20) / 30
+    stack = stack_at(
+        values, positions, size=20, pixel_arcmin=PIXEL, angle_deg=30.0, background_arcmin=None, n_groups=7
+    )
+    np.testing.assert_allclose(stack.mean, expected, atol=2e-6)
+    assert stack.n_source == 30
+    # the groups hold the same sum, and so do the blocks
+    for groups in (stack.sources, stack.blocks):
+        np.testing.assert_allclose(
+            groups.total.sum(axis=0) / groups.weight.sum(axis=0)[..., None], stack.mean, atol=1e-5
+        )
+    assert len(stack.sources.total) == 7
+
+
+def test_number_of_threads_does_not_change_a_bit() -> None:
+    values, positions = noise_map(), random_positions(150)
+    one, two = (stack_at(values, positions, size=16, background_arcmin=None, n_threads=n) for n in (1, 2))
+    np.testing.assert_array_equal(one.mean, two.mean)
+    np.testing.assert_array_equal(one.sources.total, two.sources.total)
+
+
+def test_background_is_taken_off_each_source() -> None:
+    # A sky of a different constant at each source, plus a step of 3 within 200 arcmin of it: 3 is left.
+    positions = Table({"lon_deg": [0.0, 120.0, 240.0], "lat_deg": [10.0, 10.0, 10.0]})
+    vectors = np.transpose(healpy.pix2vec(NSIDE, np.arange(12 * NSIDE**2)))
+    centres = healpy.ang2vec(positions["lon_deg"], positions["lat_deg"], lonlat=True)
+    nearest = np.argmax(vectors @ centres.T, axis=1)
+    distance_deg = np.degrees(np.arccos(np.max(vectors @ centres.T, axis=1)))
+    values = np.array([5.0, -7.0, 100.0])[nearest] + 3.0 * (distance_deg < 200 / 60)
+    stack = stack_at(
+        values.astype(np.float32), positions, size=20, pixel_arcmin=PIXEL, background_arcmin=(300.0, 500.0)
+    )
+    centre = stack.radius_arcmin < 100
+    np.testing.assert_allclose(stack.mean[centre], 3.0, atol=1e-4)
+    np.testing.assert_allclose(stack.mean[(stack.radius_arcmin > 300) & (stack.radius_arcmin < 500)], 0, atol=1e-4)
+
+
+def test_masked_pixels_do_not_count() -> None:
+    # Two sources on constant skies of 1 and 3; the second's eastern half is masked: 2 where both, 1 where
+    # one.
+    positions = Table({"lon_deg": [30.0, 210.0], "lat_deg": [0.0, 0.0]})
+    lon_deg, lat_deg = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)
+    values = np.where(lon_deg < 120, 1.0, 3.0).astype(np.float32)
+    mask = ~((lon_deg > 210) & (lon_deg < 240))
+    settings = {"size": 20, "pixel_arcmin": PIXEL, "angle_deg": 0.0, "background_arcmin": None}
+    stack = stack_at(values, positions, mask=mask, median=True, **settings)
+    for image in (stack.mean, stack.median):
+        np.testing.assert_allclose(image[:, :9], 2.0, atol=1e-6)
+        np.testing.assert_allclose(image[:, 12:], 1.0, atol=1e-6)
+    # NaN in a bare array, and a footprint of SkyMaps, mean the same
+    hole = np.where(mask, values, np.nan).astype(np.float32)
+    np.testing.assert_array_equal(stack_at(hole, positions, **settings).mean, stack.mean)
+    sky = SkyMaps(values[:, None], mask, (Band("100", 100.0, 9.68, "K_CMB"),))
+    again = stack_at(sky, positions, **settings)
+    np.testing.assert_array_equal(again.mean, stack.mean)
+    assert again.names == ("100",)
+    # where every source is masked there is no mean
+    nothing = stack_at(sky, positions[1:], mask=mask, **settings)
+    assert np.isnan(nothing.mean[:, 12:]).all()
+    # a source with all of its background masked does not enter
+    inside = (abs(lon_deg - 210) < 3) & (abs(lat_deg) < 3)
+    only = stack_at(
+        values, positions, mask=inside | (lon_deg < 120), **settings | {"background_arcmin": (300.0, 500.0)}
+    )
+    assert only.n_source == 1
+
+
+def test_weights_by_hand() -> None:
+    positions = Table({"lon_deg": [30.0, 210.0], "lat_deg": [0.0, 0.0]})
+    lon_deg = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)[0]
+    values = np.where(lon_deg < 120, 1.0, 3.0).astype(np.float32)
+    stack = stack_at(values, positions, size=4, weights=[3.0, 1.0], background_arcmin=None, n_groups=2)
+    np.testing.assert_allclose(stack.mean, 1.5)
+
+
+@pytest.mark.parametrize("n", [8, 9])
+def test_median_is_exact_also_in_strips(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    values, positions = noise_map(2), random_positions(n)
+    fields = [sample_field(values, r["lon_deg"], r["lat_deg"], 0.0, 10, 10, PIXEL) for r in positions]
+    settings = {"size": 10, "pixel_arcmin": PIXEL, "angle_deg": 0.0, "background_arcmin": None, "median": True}
+    np.testing.assert_allclose(stack_at(values, positions, **settings).median, np.median(fields, axis=0), atol=1e-6)
+    monkeypatch.setattr(stacks, "_MEDIAN_BYTES", 200)
+    np.testing.assert_allclose(stack_at(values, positions, **settings).median, np.median(fields, axis=0), atol=1e-6)
+
+
+def test_bootstrap_error_is_that_of_white_noise() -> None:
+    # 400 fields of unit noise interpolated at pixel centres of a coarse field: the scatter of the mean over
+    # the pixels of the stack is its error; both bootstraps must agree with it, as there is nothing to
+    # correlate blocks.
+    stack = stack_at(noise_map(nside=128), random_positions(400), size=30, pixel_arcmin=60.0, background_arcmin=None)
+    scatter = float(stack.mean.std())
+    for blocks in (False, True):
+        error = measure_error(stack, blocks=blocks)
+        assert error.shape == stack.mean.shape
+        assert float(np.sqrt(np.mean(error**2))) == pytest.approx(scatter, rel=0.12)
+
+
+def test_block_bootstrap_sees_what_neighbours_share() -> None:
+    # The sky is one random number per nside-4 cell, shared by the sources inside. A bootstrap over sources
+    # takes them as independent: too small by sqrt(sources per cell), about 1.4 here.
+    cells = np.random.default_rng(2).standard_normal(12 * 4**2)
+    parent = healpy.ang2pix(4, *healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True), lonlat=True)
+    positions = random_positions(1500)
+    stack = stack_at(cells[parent].astype(np.float32), positions, size=2, background_arcmin=None)
+    assert len(stack.blocks.total) == 192
+    by_source, by_block = (float(measure_error(stack, blocks=b, n_bootstrap=500).mean()) for b in (False, True))
+    # over sources: 1 / sqrt(1500); over blocks: 1 / sqrt(192), times 1.06 for unequal counts
+    assert by_source == pytest.approx(cells.std() / np.sqrt(1500), rel=0.15)
+    assert by_block == pytest.approx(cells.std() / np.sqrt(192) * 1.06, rel=0.2)
+
+
+def test_one_source_has_no_error() -> None:
+    stack = stack_at(noise_map(), random_positions(1), size=4, background_arcmin=None)
+    assert np.isnan(measure_error(stack)).all()
+
+
+def test_blocks_are_as_small_as_200_allow() -> None:
+    positions = random_positions(5000)
+    blocks = sky_blocks(np.asarray(positions["lon_deg"]), np.asarray(positions["lat_deg"]))
+    assert blocks.max() + 1 == 192
+    rng = np.random.default_rng(4)
+    near = sky_blocks(112.5 + rng.uniform(-5, 5, 500), 41.8 + rng.uniform(-5, 5, 500))
+    assert 20 < near.max() + 1 <= 200  # 75 deg^2 in cells of 3.4 deg^2
+
+
+def test_bins_of_equal_counts() -> None:
+    p = np.random.default_rng(5).random(18415)
+    bins = equal_count_bins(p, 5)
+    assert [len(rows) for rows in bins] == [3683] * 5  # the paper's Fig. 6
+    assert all(p[low].max() < p[high].min() for low, high in pairwise(bins))
+    with pytest.raises(ValueError, match="5 bins of 3 sources, expected at least one source in each"):
+        equal_count_bins(p[:3], 5)
+
+
+def test_mask_of_sources() -> None:
+    mask = mask_sources(64, Table({"lon_deg": [10.0, 200.0], "lat_deg": [0.0, 80.0]}), 120.0)
+    assert np.count_nonzero(~mask) == pytest.approx(2 * np.pi * 4 / healpy.nside2pixarea(64, degrees=True), rel=0.1)
+    assert not mask[healpy.ang2pix(64, 10.0, 0.0, lonlat=True)]
+    assert mask_sources(64, Table({"lon_deg": [], "lat_deg": []}), 120.0).all()
+
+
+def test_bad_input_is_refused() -> None:
+    values, positions = noise_map(), random_positions(3)
+    with pytest.raises(ValueError, match="there are no positions to stack at"):
+        stack_at(values, positions[:0])
+    with pytest.raises(ValueError, match=r"weights have shape \(2,\), expected \(3,\)"):
+        stack_at(values, positions, weights=[1, 2])
+    with pytest.raises(
+        ValueError, match=r"background annulus is \(60.0, 200.0\) arcmin, .* field of 10[0-9].* arcmin"
+    ):
+        stack_at(values, positions, background_arcmin=(60.0, 200.0))
+    with pytest.raises(ValueError, match=r"the mask is float64 .*, expected bool"):
+        stack_at(values, positions, mask=np.ones(12 * NSIDE**2))
