@@ -252,8 +252,8 @@ def test_real_coma_cutouts(real_data):
     assert np.all((seen[:, :3].std(0) > 90e-6) & (seen[:, :3].std(0) < 130e-6))
     # the brightest tSZ decrement lies at Coma: 143 GHz less 217 GHz, 0.5 deg about it against the field
     centre = healpy.query_disc(2048, healpy.ang2vec(57.80, 88.00, lonlat=True), np.radians(0.2))
-    difference = maps.values[:, 1] - maps.values[:, 2]
-    assert difference[centre].mean() - np.median(difference[maps.footprint]) < -60e-6
+    difference = maps.values[centre, 1] - maps.values[centre, 2]
+    assert difference.mean() - np.median(seen[:, 1] - seen[:, 2]) < -60e-6
     measured = measure_bands(maps, HFI)
     assert np.sqrt(measured.degree[0, 1]) == pytest.approx(90e-6, rel=0.1)
 
@@ -343,6 +343,7 @@ def test_exchanges_in_the_real_coma_cutouts(real_data):
         with pytest.raises(BandError, match=f"'hfi_{second}_coma.fits' and 'hfi_{first}_coma.fits' are exchanged"):
             read_skymaps(swapped)
     maps = read_skymaps(files)
-    maps.values[:, [0, 1]] = maps.values[:, [1, 0]]
+    seen = np.flatnonzero(maps.footprint)
+    maps.values[seen] = maps.values[seen][:, [1, 0, 2, 3, 4, 5]]
     with pytest.raises(BandError, match=r"'100' and '143' are exchanged.*fine structure at 100 is 1.1"):
         check_bands(maps, HFI, ("K_CMB",) * 6)

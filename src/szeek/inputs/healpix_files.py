@@ -74,7 +74,8 @@ class HealpixFile:
             If the file ends before its last value.
         """
         rows_per_block = max(1, n_block // self._repeat)
-        width = self._dtype.itemsize * self._repeat
+        size = self._dtype.itemsize
+        width = size * self._repeat
         with _open(self.path) as stream:
             stream.seek(self._data_start)
             for row in range(0, self.n_values // self._repeat, rows_per_block):
@@ -88,9 +89,14 @@ class HealpixFile:
                         f"'{self.path}' is truncated: it ends inside row {row + len(raw) // self._row_bytes} of "
                         f"{self.n_values // self._repeat}; fetch it again"
                     )
-                table = np.frombuffer(raw, np.uint8).reshape(n_rows, self._row_bytes)
-                cells = np.ascontiguousarray(table[:, self._column_start : self._column_start + width])
-                values = cells.view(self._dtype).ravel().astype(np.float32)
+                if self._row_bytes % size == 0 and self._column_start % size == 0:
+                    first = self._column_start // size
+                    table = np.frombuffer(raw, self._dtype).reshape(n_rows, -1)
+                    values = table[:, first : first + self._repeat].astype(np.float32).ravel()
+                else:
+                    octets = np.frombuffer(raw, np.uint8).reshape(n_rows, -1)
+                    cells = np.ascontiguousarray(octets[:, self._column_start : self._column_start + width])
+                    values = cells.view(self._dtype).ravel().astype(np.float32)
                 if (self._scale, self._zero) != (1.0, 0.0):
                     values = (values * self._scale + self._zero).astype(np.float32)
                 yield row * self._repeat, values

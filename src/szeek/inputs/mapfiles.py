@@ -266,12 +266,12 @@ def _fill_from_healpix(
                 if not len(pending[b]):
                     pending[b] = next(stream)[1]
             n = min(len(block) for block in pending.values())
+            blocks = np.stack([pending[b][:n] for b in group])
+            pending = {b: block[n:] for b, block in pending.items()}
             target = np.arange(start, start + n)
             if order == "NESTED":
                 target = healpy.nest2ring(maps[0].nside, target)
-            for b in group:
-                _scatter(values, n_seen, target, pending[b][:n], np.float32(factors[b]), b)
-                pending[b] = pending[b][n:]
+            _scatter(values, n_seen, target, blocks, factors[group].astype(np.float32), np.array(group))
             start += n
     for b, m in enumerate(maps):
         if frames[b] != "galactic" or m.pixels is not None:
@@ -288,15 +288,18 @@ def _scatter(
     values: NDArray[np.float32],
     n_seen: NDArray[np.uint8],
     target: NDArray[np.int64],
-    block: NDArray[np.float32],
-    factor: np.float32,
-    column: int,
+    blocks: NDArray[np.float32],
+    factors: NDArray[np.float32],
+    columns: NDArray[np.int64],
 ) -> None:
+    """values[target, columns] = blocks.T * factors where observed; n_seen counts the bands of a pixel that are."""
     for i in range(len(target)):
-        value = block[i]
-        if np.isfinite(value) and value > -1.6e30:  # healpy.UNSEEN = -1.6375e30
-            values[target[i], column] = value * factor
-            n_seen[target[i]] += 1
+        pixel = target[i]
+        for k in range(len(columns)):
+            value = blocks[k, i]
+            if np.isfinite(value) and value > -1.6e30:  # healpy.UNSEEN = -1.6375e30
+                values[pixel, columns[k]] = value * factors[k]
+                n_seen[pixel] += 1
 
 
 def _fill_rotated(
@@ -322,7 +325,7 @@ def _fill_rotated(
         else:
             theta, phi = rotator(*healpy.pix2ang(m.nside, target))
             sampled = healpy.get_interp_val(source, theta, phi).astype(np.float32)
-        _scatter(values, n_seen, target, sampled, np.float32(factor), b)
+        _scatter(values, n_seen, target, sampled[None], np.array([factor], np.float32), np.array([b]))
 
 
 # --- TAN cut-outs ----------------------------------------------------------------------------------------
