@@ -27,6 +27,7 @@ from szeek.simulate.density import (
     COSMOLOGY,
     SHELL_NSIDE,
     DensityShell,
+    angular_diameter_distance_mpc,
     colossus_planck18,
     density_shells,
     random_generator,
@@ -162,8 +163,7 @@ def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIA
     >>> float(y500_from_mass(np.array([6 / 0.64]), np.array([0.2]))[0].round(5))
     0.00232
     """
-    z_grid = np.geomspace(0.001, 5.0, 2000)
-    distance_mpc = np.interp(z, z_grid, COSMOLOGY.angular_diameter_distance(z_grid).value)
+    distance_mpc = angular_diameter_distance_mpc(z)
     y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (_Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
     y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / 6.0) ** _Y_SLOPE
     return np.asarray(y_mpc2 / distance_mpc**2 * np.degrees(1.0) ** 2 * 3600.0)
@@ -174,8 +174,7 @@ def theta500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS
 
     Source: Planck 2013 results XX, eq. 9: the relation was calibrated with R500 of the X-ray mass.
     """
-    z_grid = np.geomspace(0.001, 5.0, 2000)
-    distance_mpc = np.interp(z, z_grid, COSMOLOGY.angular_diameter_distance(z_grid).value)
+    distance_mpc = angular_diameter_distance_mpc(z)
     density = COSMOLOGY.critical_density0.to_value(u.Msun / u.Mpc**3) * COSMOLOGY.efunc(z) ** 2
     r500_mpc = np.cbrt(3 * mass_bias * m500_1e14msun * 1e14 / (4 * np.pi * 500 * density))
     return np.asarray(np.degrees(r500_mpc / distance_mpc) * 60.0)

@@ -19,10 +19,12 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.simulate.haloes import COSMOLOGY, MASS_BIAS, random_generator, theta500_from_mass, y500_from_mass
+from szeek.simulate.density import COSMOLOGY, angular_diameter_distance_mpc, random_generator
+from szeek.simulate.haloes import MASS_BIAS, theta500_from_mass, y500_from_mass
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
+_CM_PER_MPC = 3.0856775815e24
 
 # --- PSZ2 -------------------------------------------------------------------------------------------------------
 # Noise of Planck's matched filter on Y500: fitted to the published tables of the cosmology sample (SZ_thetas.txt,
@@ -159,19 +161,29 @@ def _name_psz2(position: SkyCoord) -> list[str]:
     ]
 
 
-def _name_equatorial(prefix: str) -> Callable[[SkyCoord], list[str]]:
-    def name(position: SkyCoord) -> list[str]:
-        icrs = position.icrs
-        names = []
-        for ra, dec in zip(icrs.ra.deg / 15, icrs.dec.deg, strict=True):
-            seconds, arcmin = int(ra * 36000) / 10, int(abs(dec) * 60)
-            names.append(
-                f"{prefix}{int(seconds // 3600):02d}{int(seconds % 3600 // 60):02d}{seconds % 60:04.1f}"
-                f"{'+' if dec >= 0 else '-'}{arcmin // 60:02d}{arcmin % 60:02d}"
-            )
-        return names
+def _name_mcxc(position: SkyCoord) -> list[str]:
+    """'MCXC J0000.1+0816': hours, minutes and tenths; degrees and minutes, all truncated."""
+    icrs = position.icrs
+    names = []
+    for ra, dec in zip(icrs.ra.deg * 40, np.abs(icrs.dec.deg) * 60, strict=True):  # tenths of a minute; arcmin
+        tenths, arcmin = int(ra), int(dec)
+        names.append(f"{tenths // 600:02d}{tenths % 600 / 10:04.1f}?{arcmin // 60:02d}{arcmin % 60:02d}")
+    return _sign("MCXC J", names, icrs)
 
-    return name
+
+def _name_redmapper(position: SkyCoord) -> list[str]:
+    """'RMJ155820.0+271400.3': to tenths of a second and of an arcsecond, truncated."""
+    icrs = position.icrs
+    names = []
+    for ra, dec in zip(icrs.ra.deg * 2400, np.abs(icrs.dec.deg) * 36000, strict=True):  # tenths of seconds
+        parts = [f"{t // 36000:02d}{t % 36000 // 600:02d}{t % 600 / 10:04.1f}" for t in (int(ra), int(dec))]
+        names.append("?".join(parts))
+    return _sign("RMJ", names, icrs)
+
+
+def _sign(prefix: str, names: list[str], icrs: SkyCoord) -> list[str]:
+    signs = np.where(icrs.dec.deg < 0, "-", "+")
+    return [prefix + name.replace("?", sign) for name, sign in zip(names, signs, strict=True)]
 
 
 def _check_truth(haloes: Table) -> None:
@@ -286,8 +298,7 @@ def mock_mcxc(haloes: Table, seed: int) -> Table:
     efunc = COSMOLOGY.efunc(z) ** (7 / 3)
     luminosity = _LX_NORM * efunc * (MASS_BIAS * mass / 3.0) ** _LX_SLOPE  # 1e44 erg/s
     luminosity *= 10 ** (_LX_SCATTER_DEX * random.standard_normal(z.size))
-    grid = np.geomspace(0.001, 5.0, 2000)
-    distance_cm = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("cm"))
+    distance_cm = angular_diameter_distance_mpc(z) * (1 + z) ** 2 * _CM_PER_MPC  # luminosity distance
     flux = luminosity * 1e44 / (4 * np.pi * distance_cm**2) / 1e-12
     chosen = np.zeros(z.size, bool)
     latitude = np.abs(lat)
@@ -305,7 +316,7 @@ def mock_mcxc(haloes: Table, seed: int) -> Table:
     seen = 3.0 * (luminosity[rows] / efunc[rows] / 10**0.274) ** (1 / _LX_SLOPE)
     return _common_table(
         "MCXC",
-        _name_equatorial("MCXC J"),
+        _name_mcxc,
         lon,
         lat,
         rows,
@@ -360,10 +371,10 @@ def mock_redmapper(haloes: Table, seed: int) -> Table:
     rows = rows[in_sdss(lon[rows], lat[rows])]
     # Photometric redshifts: sigma_z = 0.006 (1+z); centres: a fifth are misplaced, by about 0.2 Mpc.
     z_seen = z[rows] + 0.006 * (1 + z[rows]) * random.standard_normal(rows.size)
-    distance_mpc = COSMOLOGY.angular_diameter_distance(z[rows]).value
+    distance_mpc = angular_diameter_distance_mpc(z[rows])
     off_arcmin = np.degrees(0.2 / distance_mpc) * 60 * (random.uniform(size=rows.size) < 0.2)
     lon, lat = _shift(lon[rows], lat[rows], np.hypot(0.2, off_arcmin), random)
-    table = _common_table("REDMAPPER", _name_equatorial("RMJ"), lon, lat, rows, z=z_seen, richness=richness[rows])
+    table = _common_table("REDMAPPER", _name_redmapper, lon, lat, rows, z=z_seen, richness=richness[rows])
     return table[np.argsort(-table["richness"], kind="stable")]
 
 
