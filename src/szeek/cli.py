@@ -175,13 +175,13 @@ def detect(
     deblend: Annotated[bool, typer.Option("--deblend", help="separate neighbours within one connected area")] = False,
 ) -> None:
     """Turn a p map into a candidate catalogue: FITS, VOTable, CSV and DS9 regions."""
-    from szeek.find.candidates import write_candidates
+    from szeek.find.candidates import make_candidates, write_candidates
     from szeek.find.detect import detect_sources
     from szeek.find.predict import read_prediction
 
     file = prediction / "prediction.fits" if prediction.is_dir() else prediction
     sources = detect_sources(read_prediction(file), p_max, deblend=deblend)
-    write_candidates(sources, out)
+    write_candidates(make_candidates(sources), out)
     typer.echo(f"{len(sources)} candidates: {out / 'candidates.fits'} (.vot, .csv, .reg)")
 
 

@@ -28,10 +28,11 @@ import torch
 from astropy.table import Table, vstack
 
 from szeek._version import __version__
+from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
 from szeek.config import Config
-from szeek.find.candidates import write_candidates
+from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, read_prediction, write_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
@@ -150,8 +151,6 @@ def run(
         record["timings"] = {s: record["stages"][s].get("seconds", 0.0) for s in STAGES if s in record["stages"]}
         _write_json(job.folder / "run.json", record)
         _say(tell, stage, 1, 1, f"{seconds:.0f} s")
-        if stage == "assess":  # the report reads run.json: it must already hold all timings but its own
-            continue
     report = job.folder / "report.html"
     return report if until == "report" else job.folder
 
@@ -197,7 +196,7 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
-    model = train(maps, Table.read(job.folder / "clusters.fits"), job.config, job.folder, report=report)
+    model = train(maps, read_catalogue(job.folder / "clusters.fits"), job.config, job.folder, report=report)
     return {"best_epoch": model.card["best_epoch"]}
 
 
@@ -219,7 +218,8 @@ def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
 def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
     _say(tell, "detect", 0, 0, "connected areas")
     sources = detect_sources(read_prediction(job.folder / "prediction.fits"), job.config.detect.p_max)
-    write_candidates(sources, job.folder, clusters=Table.read(job.folder / "clusters.fits"))
+    known = read_catalogue(job.folder / "clusters.fits")
+    write_candidates(make_candidates(identify_sources(sources, known)), job.folder)
     return {"n_sources": len(sources)}
 
 
@@ -227,11 +227,10 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
     _say(tell, "assess", 0, 0, "recovery")
     config = job.config
     p_map = read_prediction(job.folder / "prediction.fits")
-    clusters = Table.read(job.folder / "clusters.fits")
+    clusters = read_catalogue(job.folder / "clusters.fits")
     catalogues = {name: rows for name in config.assess.selections if len(rows := _selected(clusters, name))}
-    parts = {"all": None, **{str(tile): (tile,) for tile in config.split.test_tiles}}
     tables = []
-    for tiles in parts.values():
+    for tiles in (None, *((tile,) for tile in config.split.test_tiles)):
         table = measure_recovery(
             p_map,
             catalogues,
@@ -240,11 +239,8 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
             radius_arcmin=config.assess.radius_arcmin,
             seed=config.seed,
         )
-        if tiles is not None:  # 'all tiles together' of one tile is the tile
-            table = table[table["tile"] != -1]
-        else:
-            table = table[table["tile"] == -1]
-        tables.append(table)
+        # of the sky its sum over all tiles, of the test tiles each by itself
+        tables.append(table[(table["tile"] == -1) == (tiles is None)])
     recovery = vstack(tables, metadata_conflicts="silent")
     _write_table(recovery, job.folder / "recovery.ecsv")
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
@@ -335,7 +331,7 @@ def predict_files(
     )
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     sources = detect_sources(p_map, p_max)
-    write_candidates(sources, target, clusters=known)
+    write_candidates(make_candidates(identify_sources(sources, known)), target)
     area_deg2 = float(skymaps.footprint.mean()) * 41252.96
     lines.append(
         f"{len(sources)} candidates above p = {p_max:g} in {area_deg2:.1f} deg^2: {target / 'candidates.fits'}"

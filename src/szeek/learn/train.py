@@ -213,7 +213,7 @@ class _Loop:
         loss = cross_entropy(logits.float(), torch.from_numpy(targets))
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
-        return float(loss)
+        return float(loss.detach())
 
     @torch.inference_mode()
     def _validate(self) -> float:

@@ -1,0 +1,32 @@
+# Two commands: `make demo` (the main job on the built-in simulated sky) and `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO ?= demo
+SEED ?= 1
+DEVICE ?= cpu
+
+.PHONY: demo test check docs clean
+
+demo: $(VENV)/installed
+	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
+
+test: $(VENV)/installed
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+
+# The constraint names the CPU build of PyTorch; without it an install may fetch gigabytes of GPU libraries.
+$(VENV)/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(DEMO) docs/_build

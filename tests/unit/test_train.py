@@ -1,0 +1,169 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+from astropy.table import Table
+
+from szeek.config import TrainConfig, load_config
+from szeek.inputs.instrument import read_instrument
+from szeek.learn.model import load_model
+from szeek.learn.train import learning_rate, train
+from szeek.sky.skymaps import SkyMaps
+
+SMALL = {
+    "patches": {"n_patches": 44, "validation_fraction": 0.2, "size": 32, "pixel_arcmin": 27.5, "fresh": False},
+    "network": {"filters": (4, 8), "dropout": 0.2},
+    "train": {"batch": 8, "max_epochs": 3, "learning_rate": 3e-3},
+    "labels": {"disc_arcmin": 120.0},
+    "split": {"validation_tiles": [9, 38, 41, 40, 42]},
+}
+
+
+def make_sky(seed=1, nside=128):
+    """White noise, and hot spots of 2 deg in the first band where the clusters are."""
+    rng = np.random.default_rng(seed)
+    import healpy
+
+    n = 400
+    lon, lat = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    values = rng.normal(size=(12 * nside**2, 6)).astype(np.float32)
+    for vector in healpy.ang2vec(lon, lat, lonlat=True):
+        values[healpy.query_disc(nside, vector, np.radians(1.0)), 0] += 3.0
+    maps = SkyMaps(values, np.ones(len(values), bool), read_instrument().bands)
+    clusters = Table({"name": [f"C{k}" for k in range(n)], "lon_deg": lon, "lat_deg": lat, "z": np.full(n, 0.2)})
+    clusters["survey"] = "PSZ2"
+    return maps, clusters
+
+
+@pytest.fixture(scope="module")
+def sky():
+    return make_sky()
+
+
+def _weights(model):
+    return {name: tensor.numpy().copy() for name, tensor in model.network.state_dict().items()}
+
+
+def _assert_equal(a, b):
+    for name, tensor in _weights(a).items():
+        np.testing.assert_array_equal(tensor, _weights(b)[name], err_msg=name)
+
+
+def test_resumed_training_has_the_same_bits(sky, tmp_path):
+    """Interrupted after 1, 4 and 9 of 15 steps: in an epoch, just before its end, in the second epoch."""
+    config = load_config("bonjean2020", **SMALL)
+    whole = train(*sky, config, tmp_path / "whole")
+    for steps in (1, 3, 5):
+        train(*sky, config, tmp_path / "parts", stop_after_steps=steps)
+    parts = train(*sky, config, tmp_path / "parts")
+    _assert_equal(whole, parts)
+    losses = [[(r["train_loss"], r["valid_loss"]) for r in m.card["curve"]] for m in (whole, parts)]
+    assert losses[0] == losses[1] and len(losses[0]) == 3
+    assert whole.card["finished"] and parts.card["best_epoch"] == whole.card["best_epoch"]
+
+
+def test_killed_training_goes_on(tmp_path):
+    """kill -9 in the middle of the steps, then the same command: the same bits as without."""
+    script = tmp_path / "job.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import os, signal, sys
+        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        from test_train import SMALL, make_sky
+        from szeek.config import load_config
+        from szeek.learn.train import train
+        changes = {{**SMALL, "train": {{**SMALL["train"], "checkpoint_s": 1e-6}}}}
+        def report(at):
+            if at["step"] == int(sys.argv[1]):
+                os.kill(os.getpid(), signal.SIGKILL)
+        train(*make_sky(), load_config("bonjean2020", **changes), {str(tmp_path / "killed")!r}, report=report)
+        """)
+    )
+    for step in ("7", "11"):
+        killed = subprocess.run([sys.executable, str(script), step], check=False, capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+    subprocess.run([sys.executable, str(script), "-1"], check=True)
+    whole = train(*make_sky(), load_config("bonjean2020", **SMALL), tmp_path / "whole")
+    _assert_equal(whole, load_model(tmp_path / "killed"))
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+def test_two_seeds_differ_and_one_seed_repeats(sky, tmp_path):
+    one, again, two = (
+        train(*sky, load_config("bonjean2020", seed=s, **SMALL), tmp_path / n) for n, s in (("a", 1), ("b", 1), ("c", 2))
+    )
+    _assert_equal(one, again)
+    assert not np.array_equal(_weights(one)["head.weight"], _weights(two)["head.weight"])
+
+
+def test_it_learns_where_the_clusters_are(sky, tmp_path):
+    """Golden: with 40 times the patches the validation loss falls well below that of the base rate."""
+    changes = {
+        **SMALL,
+        "patches": {**SMALL["patches"], "n_patches": 400, "fresh": True},
+        "network": {"filters": (4, 8), "dropout": 0.0, "batch_norm": True},
+        "train": {"batch": 16, "max_epochs": 6, "learning_rate": 1e-2, "schedule": "one-cycle"},
+    }
+    model = train(*sky, load_config("bonjean2020", **changes), tmp_path)
+    valid = [row["valid_loss"] for row in model.card["curve"]]
+    assert valid[-1] < 0.5 * valid[0]
+    assert valid[-1] < 0.08
+
+
+def test_patience_stops_and_the_best_weights_are_kept(sky, tmp_path):
+    changes = {**SMALL, "train": {"batch": 8, "max_epochs": 50, "patience": 2, "learning_rate": 0.3}}
+    model = train(*sky, load_config("bonjean2020", **changes), tmp_path)
+    curve = model.card["curve"]
+    best = min(range(len(curve)), key=lambda e: curve[e]["valid_loss"])
+    assert model.card["best_epoch"] == best and len(curve) == best + 3 < 50
+    _assert_equal(model, load_model(tmp_path))
+
+
+def test_another_configuration_s_checkpoint_is_refused(sky, tmp_path):
+    train(*sky, load_config("bonjean2020", **SMALL), tmp_path, stop_after_steps=1)
+    with pytest.raises(ValueError, match="belongs to a training with another configuration"):
+        train(*sky, load_config("bonjean2020", seed=5, **SMALL), tmp_path)
+
+
+def test_card_is_whole_and_weights_are_no_pickle(sky, tmp_path):
+    train(*sky, load_config("bonjean2020", **SMALL), tmp_path)
+    card = json.loads((tmp_path / "model.json").read_text())
+    assert card["bands"] == ["100", "143", "217", "353", "545", "857"]
+    assert card["preset"] == "bonjean2020" and card["seed"] == 1 and card["config"]["split"]["test_tiles"] == [6]
+    header = (tmp_path / "model.safetensors").read_bytes()[:9]
+    assert header[8:9] == b"{"  # safetensors: eight bytes of length, then JSON
+
+
+def test_model_of_other_bands_is_refused(sky, tmp_path):
+    model = train(*sky, load_config("bonjean2020", **SMALL), tmp_path, stop_after_steps=1)
+    maps, _ = sky
+    fewer = SkyMaps(np.ascontiguousarray(maps.values[:, :4]), maps.footprint, maps.bands[:4])
+    with pytest.raises(ValueError, match="hold the bands 100, 143, 217, 353, but the model was trained on 100, 143, 217, "):
+        model.check_bands(fewer)
+
+
+def test_unknown_model_and_foreign_card(tmp_path):
+    with pytest.raises(FileNotFoundError, match="neither a folder with model.json nor a shipped model"):
+        load_model("no-such-model")
+    (tmp_path / "model.json").write_text("{}")
+    with pytest.raises(ValueError, match="lacks network, normaliser, bands, pixel_arcmin"):
+        load_model(tmp_path)
+
+
+def test_one_cycle_rises_falls_and_ends_at_zero():
+    config = TrainConfig(learning_rate=1.0, schedule="one-cycle", max_epochs=10)
+    rate = [learning_rate(config, step, 10) for step in range(101)]
+    assert rate[0] == pytest.approx(0.05) and max(rate) == rate[20] == pytest.approx(1.0)
+    assert np.all(np.diff(rate[:20]) > 0) and np.all(np.diff(rate[20:]) < 0) and rate[100] == pytest.approx(0.0)
+
+
+def test_number_of_threads_is_left_alone(sky, tmp_path):
+    before = torch.get_num_threads()
+    train(*sky, load_config("bonjean2020", **SMALL), tmp_path, stop_after_steps=1)
+    assert torch.get_num_threads() == before
