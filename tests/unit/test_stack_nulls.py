@@ -1,0 +1,95 @@
+"""Null positions: where they lie, and that nothing is found at them."""
+
+from __future__ import annotations
+
+import healpy
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from szeek.assess.match import match
+from szeek.stack.nulls import matched_positions, measure_nulls, rotated_positions
+from szeek.stack.profiles import measure_profile
+from szeek.stack.stacks import stack_at
+
+NSIDE = 128
+
+
+@pytest.fixture(scope="module")
+def dusty_sky() -> tuple[np.ndarray, Table]:
+    """Dust that falls off from the plane and is lumpy, and sources that avoid the dustier half."""
+    rng = np.random.default_rng(0)
+    lat_deg = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)[1]
+    lumps = healpy.smoothing(rng.standard_normal(lat_deg.size), fwhm=np.radians(10))
+    dust = np.exp(lumps / lumps.std() * 0.5) / (0.1 + np.abs(np.sin(np.radians(lat_deg))))
+    lon, lat = rng.uniform(0, 360, 3000), np.degrees(np.arcsin(rng.uniform(-1, 1, 3000)))
+    clean = dust[healpy.ang2pix(NSIDE, lon, lat, lonlat=True)] < np.median(dust)
+    return dust, Table({"lon_deg": lon[clean], "lat_deg": lat[clean]})
+
+
+def level(dust: np.ndarray, table: Table) -> np.ndarray:
+    return dust[healpy.ang2pix(NSIDE, table["lon_deg"], table["lat_deg"], lonlat=True)]
+
+
+def test_matched_positions_have_the_latitude_and_dust_of_their_source(dusty_sky: tuple[np.ndarray, Table]) -> None:
+    dust, sources = dusty_sky
+    places = matched_positions(sources, dust, seed=3)
+    assert len(places) > 0.99 * len(sources)
+    source = sources[places["source"]]
+    assert (np.abs(places["lat_deg"]) // 5 == np.abs(source["lat_deg"]) // 5).mean() > 0.95  # pixels straddle bins
+    # 20 bins: the quantiles of dust agree to one bin
+    quantiles = np.linspace(0.05, 0.95, 10)
+    found = np.quantile(level(dust, places), quantiles)
+    ranks = np.searchsorted(np.sort(level(dust, sources)), found) / len(sources)
+    np.testing.assert_allclose(ranks, quantiles, atol=0.05)
+    # and none lies on a source
+    assert len(match(Table({**places, "p": np.ones(len(places))}), sources, 10.0)) == 0
+    again = matched_positions(sources, dust, seed=3)
+    np.testing.assert_array_equal(again["lon_deg"], places["lon_deg"])
+    assert not np.array_equal(matched_positions(sources, dust, seed=4)["lon_deg"], places["lon_deg"])
+
+
+def test_matched_positions_stay_in_the_footprint(dusty_sky: tuple[np.ndarray, Table]) -> None:
+    dust, sources = dusty_sky
+    footprint = healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[0] < 180
+    places = matched_positions(sources, dust, footprint)
+    assert footprint[healpy.ang2pix(64, places["lon_deg"], places["lat_deg"], lonlat=True)].all()
+    # with no room left, none
+    assert len(matched_positions(sources, dust, np.zeros(48, bool))) == 0
+    assert len(matched_positions(sources[:0], dust)) == 0
+
+
+def test_dust_must_be_known_at_the_sources(dusty_sky: tuple[np.ndarray, Table]) -> None:
+    dust, sources = dusty_sky
+    holed = dust.copy()
+    holed[healpy.ang2pix(NSIDE, sources["lon_deg"][:3], sources["lat_deg"][:3], lonlat=True)] = np.nan
+    with pytest.raises(ValueError, match=r"dust map is not finite at [0-9]+ of [0-9]+ sources"):
+        matched_positions(sources, holed)
+
+
+def test_rotated_positions() -> None:
+    sources = Table({"lon_deg": [350.0, 10.0], "lat_deg": [-30.0, 60.0]})
+    turned = rotated_positions(sources, 20.0)
+    assert turned["lon_deg"].tolist() == [10.0, 30.0]
+    assert turned["lat_deg"].tolist() == [-30.0, 60.0]
+    footprint = healpy.pix2ang(32, np.arange(12 * 32**2), lonlat=True)[1] > 0
+    assert rotated_positions(sources, 20.0, footprint)["source"].tolist() == [1]
+
+
+def test_the_dust_hole_of_a_clean_selection_is_a_null(dusty_sky: tuple[np.ndarray, Table]) -> None:
+    # Sources chosen where it is clean show a hole in the dust, background removed: selection, no signal. Matched
+    # nulls show the same hole, so that nothing significant is left; random positions do not.
+    dust, sources = dusty_sky
+    sources = sources[:600]
+    settings = {"size": 40, "pixel_arcmin": 30.0, "background_arcmin": (400.0, 570.0)}
+    edges = [0, 60, 120, 240]
+    values = dust.astype(np.float32)
+    hole = measure_profile(stack_at(values, sources, **settings), edges)
+    nulls = measure_nulls(values, sources, dust, edges, n_sets=12, **settings)
+    assert hole.mean[0, 0] < -10 * hole.error[0, 0]
+    scatter = np.sqrt(np.diag(nulls.covariance[0]))
+    assert np.all(np.abs(hole.mean[0] - nulls.mean[0]) < 4 * np.hypot(scatter, hole.error[0]))
+    assert nulls.profiles.shape == (12, 1, 3)
+    assert nulls.ks_p_value[0] > 1e-3
+    with pytest.raises(ValueError, match="n_sets is 1, expected at least 2"):
+        measure_nulls(values, sources, dust, edges, n_sets=1)

@@ -1,0 +1,112 @@
+"""The p-to-y law on sources whose law is known, with and without selection bias."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from scipy.special import expit, logit
+
+from szeek.stack.scaling import (
+    convert_to_y,
+    fit_scaling,
+    measure_flux_in_bins,
+    measure_selection_bias,
+)
+
+
+def make_sources(n: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """<Y> = 2 exp(0.4 (logit p - 1)), noise around it."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(1, 1.5, n)
+    return expit(x), 2 * np.exp(0.4 * (x - 1)) + noise * rng.standard_normal(n)
+
+
+def test_bins_by_hand() -> None:
+    table = measure_flux_in_bins([0.1, 0.2, 0.8, 0.9, 0.5], [1.0, 3.0, 10.0, 20.0, np.nan], n_bins=2)
+    assert table["n"].tolist() == [2, 2]
+    assert table["flux"].tolist() == [2.0, 15.0]
+    assert table["p_low"].tolist() == [0.1, 0.8]
+    assert table["p_high"].tolist() == [0.2, 0.9]
+    # two values a apart: the bootstrap of the mean has variance a^2 / 8, times n / (n - 1): a / 2
+    np.testing.assert_allclose(table["flux_error"], [1.0, 5.0], rtol=0.1)
+
+
+def test_bootstrap_error_is_the_standard_error() -> None:
+    p, flux = make_sources(20000)
+    table = measure_flux_in_bins(p, flux, 4)
+    for row, members in zip(table, np.array_split(np.argsort(p, kind="stable"), 4), strict=True):
+        assert row["flux_error"] == pytest.approx(flux[members].std() / np.sqrt(5000), rel=0.1)
+
+
+def test_law_is_recovered_with_honest_errors() -> None:
+    pulls = []
+    for seed in range(40):
+        p, flux = make_sources(2000, seed)
+        law = fit_scaling(p, flux, n_bootstrap=200)
+        truth = 2 * np.exp(0.4 * (law.pivot - 1)), 0.4
+        pulls.append((np.array([law.amplitude, law.slope]) - truth) / np.sqrt(np.diag(law.covariance)))
+    pulls = np.array(pulls)
+    # means of 40 standard deviates, and their width to 1 / sqrt(80) = 11 %
+    np.testing.assert_allclose(pulls.mean(axis=0), 0, atol=0.6)
+    np.testing.assert_allclose(pulls.std(axis=0), 1, atol=0.35)
+
+
+def test_predictions_and_table() -> None:
+    p, flux = make_sources(20000)
+    law = fit_scaling(p, flux)
+    expected = 2 * np.exp(0.4 * (logit([0.3, 0.7, 0.9]) - 1))
+    assert np.all(np.abs(law.predict([0.3, 0.7, 0.9]) - expected) < 4 * law.predict_error([0.3, 0.7, 0.9]))
+    assert law.predict_error(expit(law.pivot)) == pytest.approx(np.sqrt(law.covariance[0, 0]))
+    assert law.p_value > 1e-3
+    # no extrapolation
+    assert law.predict(1.0) == law.predict(law.p_range[1])
+    row = law.to_table()[0]
+    assert (row["slope"], row["n_freedom"]) == (law.slope, 8)
+
+
+def test_eddington_bias_is_taken_out_with_injections() -> None:
+    # Flux noise also lifts p: x = 2 ln(flux measured) + scatter, so sources of given p have too much measured flux.
+    # Injections of the same population carry the same bias; without them the law is wrong by a lot, with them right.
+    rng = np.random.default_rng(1)
+
+    def observe(n: int) -> Table:
+        true = np.exp(rng.normal(0.5, 0.5, n))
+        flux = true + 0.8 * rng.standard_normal(n)
+        x = 2 * np.log(np.maximum(flux, 0.05)) + 0.3 * rng.standard_normal(n)
+        table = Table({"p": expit(x), "flux": flux, "flux_true": true})
+        return table[table["p"] > 0.5]
+
+    sky, injections = observe(20000), observe(20000)
+    truth = measure_flux_in_bins(sky["p"], sky["flux_true"], 8)
+    biased = fit_scaling(sky["p"], sky["flux"], 8)
+    mended = fit_scaling(sky["p"], sky["flux"], 8, injections=injections)
+    centre = np.asarray(truth["p_mean"])[[1, 4, 6]]
+    expected = np.asarray(truth["flux"])[[1, 4, 6]]
+    assert np.abs(biased.predict(centre) / expected - 1).max() > 0.2
+    np.testing.assert_allclose(mended.predict(centre), expected, rtol=0.06)
+    ratio = measure_selection_bias(injections, measure_flux_in_bins(sky["p"], sky["flux"], 8))
+    assert ratio["ratio"][-1] > 1.1
+    assert ratio["n"].sum() == len(injections)
+
+
+def test_converted_map_keeps_holes_and_zeros() -> None:
+    p, flux = make_sources(3000)
+    law = fit_scaling(p, flux)
+    p_map = np.array([np.nan, 0.0, 0.5, 1.0], np.float32)
+    y_map = convert_to_y(p_map, law)
+    assert y_map.dtype == np.float32
+    assert np.isnan(y_map[0])
+    assert y_map[1] == 0
+    np.testing.assert_allclose(y_map[2:], law.predict([0.5, 1.0]), rtol=1e-6)
+
+
+def test_bad_input_is_refused() -> None:
+    p, flux = make_sources(100)
+    with pytest.raises(ValueError, match="n_bins is 2, expected at least 3"):
+        fit_scaling(p, flux, 2)
+    with pytest.raises(ValueError, match=r"p has shape \(100,\) and flux \(99,\)"):
+        measure_flux_in_bins(p, flux[:-1])
+    few = Table({"p": [0.5], "flux": [1.0], "flux_true": [1.0]})
+    with pytest.raises(ValueError, match=r"[01] injections were detected with p from .*inject more"):
+        fit_scaling(p, flux, 3, injections=few)
