@@ -190,7 +190,7 @@ def test_errors() -> None:
         paint_y(good["lon_deg", "lat_deg", "y500_arcmin2"], 16, 10.0)
     with pytest.raises(ValueError, match="theta500_arcmin of cluster 0 is nan"):
         paint_y(one(0, 0, np.nan), 16, 10.0)
-    with pytest.raises(ValueError, match="theta500_arcmin of cluster 0 is 0.0, expected a positive"):
+    with pytest.raises(ValueError, match=r"theta500_arcmin of cluster 0 is 0\.0, expected a positive"):
         paint_y(one(0, 0, 0.0), 16, 10.0)
     with pytest.raises(ValueError, match=r"response has shape \(2,\), expected \(1,\) or \(1, 1\)"):
         paint_clusters(good, 16, [10.0], [1.0, 2.0])

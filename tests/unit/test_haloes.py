@@ -71,9 +71,8 @@ def test_scatter_about_the_relation_is_17_percent(haloes: Table) -> None:
 def test_columns_and_order(haloes: Table) -> None:
     from astropy.coordinates import SkyCoord
 
-    assert haloes.colnames[:12] == (
-        ["name", "lon_deg", "lat_deg", "ra_deg", "dec_deg", "z", "m500_1e14msun", "y500_arcmin2", "theta500_arcmin", "richness", "snr", "survey"]
-    )
+    common = "name lon_deg lat_deg ra_deg dec_deg z m500_1e14msun y500_arcmin2 theta500_arcmin richness snr survey"
+    assert " ".join(haloes.colnames[:12]) == common
     assert set(haloes["survey"]) == {"TRUTH"} and len(set(haloes["name"])) == len(haloes)
     assert (np.diff(haloes["y500_arcmin2"]) <= 0).all()
     back = SkyCoord(haloes["ra_deg"][:50], haloes["dec_deg"][:50], unit="deg").galactic
@@ -95,7 +94,7 @@ def test_component_streams_are_their_own() -> None:
 
 
 def test_shell_has_the_variance_and_spectrum_asked_for() -> None:
-    shell = [s for s in density_shells(7, z_max=0.5)][8]
+    shell = list(density_shells(7, z_max=0.5))[8]
     assert shell.gaussian.var() == pytest.approx(shell.variance, rel=0.05)
     field = shell.delta.astype(np.float64)
     # the lognormal field has the linear spectrum: its variance is exp(var g) - 1
@@ -140,11 +139,11 @@ def test_background_has_the_mean_y_of_the_haloes_it_stands_for(haloes: Table) ->
 
 
 def test_errors() -> None:
-    with pytest.raises(ValueError, match="m500_min_1e14msun is 0.01"):
+    with pytest.raises(ValueError, match=r"m500_min_1e14msun is 0\.01"):
         draw_haloes(1, m500_min_1e14msun=0.01)
     with pytest.raises(ValueError, match=r"redshift range is 0.5 to 0.2"):
         draw_haloes(1, z_min=0.5, z_max=0.2)
     with pytest.raises(ValueError, match="mass_bias"):
         draw_haloes(1, mass_bias=2.0)
-    with pytest.raises(ValueError, match="mass range is 2.0 to 1.0"):
+    with pytest.raises(ValueError, match=r"mass range is 2\.0 to 1\.0"):
         group_background(1, m500_min_1e14msun=2.0, m500_max_1e14msun=1.0)
