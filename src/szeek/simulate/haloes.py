@@ -161,7 +161,7 @@ def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIA
     Examples
     --------
     >>> float(y500_from_mass(np.array([6 / 0.64]), np.array([0.2]))[0].round(5))
-    0.00232
+    0.00166
     """
     distance_mpc = angular_diameter_distance_mpc(z)
     y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (_Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION

@@ -133,7 +133,7 @@ def planck_noise_arcmin2(theta500_arcmin: ArrayLike, sky_fraction: ArrayLike) ->
     Examples
     --------
     >>> float(planck_noise_arcmin2(6.0, 0.311).round(6))
-    0.000181
+    0.000179
     """
     offset = np.interp(np.asarray(sky_fraction, np.float64), _NOISE_SKY_FRACTION, _NOISE_OFFSET)
     log_theta = np.log(np.asarray(theta500_arcmin, np.float64))
