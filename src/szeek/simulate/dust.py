@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from importlib import resources
 
 import astropy.units as u
+import healpy
 import numpy as np
 from astropy.constants import c, h, k_B
 from astropy.io import fits
@@ -55,9 +56,9 @@ _BETA, _BETA_SCATTER = 1.62, 0.10
 _TEMPERATURE_BETA_CORRELATION = -0.8
 _COLOUR_SLOPE = -2.5  # spectrum of the maps of T and beta
 
-# The cascade. Spectral index of C_l: Planck Intermediate Results XXX (2016), Sect. 4 (-2.42 in polarisation);
-# Planck 2013 results XI and Miville-Deschenes et al. (2007): -2.4 to -2.9 in intensity.
-CASCADE_SLOPE = -2.6
+#: Spectral index of C_l of the cascade. Miville-Deschenes et al. (2007, A&A 469, 595), Sect. 3: -2.9 +- 0.2 in
+#: intensity; -2.6 gives three times the power that real HFI maps show at l = 1000 around Coma.
+CASCADE_SLOPE = -2.9
 _CASCADE_L0 = 80
 _RIDGE = 0.8
 
@@ -65,6 +66,8 @@ _RIDGE = 0.8
 # CO per H2 from Bolatto et al. (2013, ARA&A 51, 207): X_CO = 2e20 cm^-2 / (K km/s).
 _HYDROGEN_PER_EBV = 8.8e21
 _X_CO = 2.0e20
+# The line saturates: no degree of the sky is brighter than this (Dame et al. 2001, ApJ 547, 792, Fig. 2).
+_CO_SATURATION_KKMS = 300.0
 # Planck 2013 results XIII (A&A 571, A13): uK_CMB per K km/s of each line, and line over J=1-0 (Sect. 4.4.1).
 CO_UK_PER_KKMS = {"100": 14.78, "217": 45.85, "353": 175.1}
 CO_LINE_RATIO = {"100": 1.0, "217": 0.595, "353": 0.297}
@@ -157,7 +160,8 @@ def co_intensity() -> Floats:
     """CO J=1-0 line intensity in K km/s from the dust column in excess of H I, (49152,) float64 RING."""
     excess = _HYDROGEN_PER_EBV * read_column_map("dust_ebv_Planck13") - read_column_map("h1_nh_HI4PI")
     # diffuse H2 that CO does not trace: below 1e21 cm^-2 (Bolatto et al. 2013, Sect. 6)
-    return np.maximum(excess - 1e21, 0.0) / 2.0 / _X_CO
+    intensity = np.maximum(excess - 1e21, 0.0) / 2.0 / _X_CO
+    return intensity / (1 + intensity / _CO_SATURATION_KKMS)
 
 
 def _cascade(nside: int, lmax: int, amplitude: float, seed: int, threads: int) -> Map32:
@@ -186,21 +190,13 @@ def cascade_amplitude() -> float:
     From the real map, smoothing divided out, extrapolated from 30 < l < 70 with the slope of the cascade.
     """
     column = np.log(read_column_map("dust_ebv_Planck13"))
-    z = _ring_z(_REAL_NSIDE)
-    lat = np.degrees(np.arcsin(z))
+    lat = healpy.pix2ang(_REAL_NSIDE, np.arange(column.size), lonlat=True)[1]
     mask = 0.5 * (1 + np.tanh((np.abs(lat) - 35.0) / 3.0))
     residual = (column - np.average(column, weights=mask)) * mask
     power = power_spectrum(analyse(residual, _REAL_LMAX, 1, iterations=3)) / np.mean(mask**2)
     ell = np.arange(30, 71)
     pixel = np.exp(-ell * (ell + 1.0) * (0.29 * np.radians(55.0 / 60.0)) ** 2)
     return float(np.exp(np.mean(np.log(power[30:71] / pixel * (ell / _CASCADE_L0) ** -CASCADE_SLOPE))))
-
-
-def _ring_z(nside: int) -> Floats:
-    """sin(latitude) of every RING pixel."""
-    import healpy
-
-    return np.asarray(healpy.pix2vec(nside, np.arange(12 * nside * nside))[2])
 
 
 def draw_galaxy(instrument: Instrument, nside: int, seed: int, threads: int = 0) -> GalacticEmission:

@@ -45,7 +45,7 @@ from szeek.simulate.harmonics import (
 )
 from szeek.simulate.noise import (
     add_white_noise,
-    draw_noise_tail,
+    draw_coloured_noise,
     noise_generator,
     noise_pattern,
     white_level,
@@ -62,6 +62,10 @@ from szeek.simulate.sources import (
 from szeek.simulate.spectra import band_response, electron_temperature_kev
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.simulate.ymap import NeedletILC
+
+
+#: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS.
+CORE_FWHM_ARCMIN = {"100": 9.659, "143": 7.22, "217": 4.90, "353": 4.916, "545": 4.675, "857": 4.216}
 
 
 class SimulateConfig(BaseModel):
@@ -154,6 +158,7 @@ def simulate_sky(
     instrument = read_instrument(config.instrument)
     nside, seed, threads = config.nside, config.seed, config.threads
     lmax = band_limit(nside)
+    beams = core_fwhm_arcmin(instrument)
 
     clock("haloes and catalogues")
     haloes = draw_haloes(seed)
@@ -169,7 +174,7 @@ def simulate_sky(
 
     clock("clusters")
     maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
-    paint_haloes(haloes, instrument, nside, out=maps, threads=threads)
+    paint_haloes(haloes, instrument, nside, beams, out=maps, threads=threads)
 
     clock("compact sources")
     dusty = draw_dusty_sources(instrument, seed)
@@ -180,7 +185,7 @@ def simulate_sky(
         draw_cold_clumps(instrument, seed),
     ]
     for kind in kinds:
-        paint_sources(kind, instrument, nside, out=maps, threads=threads)
+        paint_sources(kind, instrument, nside, beams, out=maps, threads=threads)
     shot = dusty.shot_noise(np.array([FLUX_CUT_JY[name] for name in instrument.band_names]))
 
     clock("Galaxy")
@@ -197,13 +202,13 @@ def simulate_sky(
     paths = {}
     for index, band in enumerate(instrument.bands):
         clock(f"band {band.name}")
-        diffuse = _diffuse_alm(index, instrument, nside, cmb, cib[index], groups)
+        window = beam_window(beams[index], lmax) * pixel_window(nside, lmax)
+        diffuse = _diffuse_alm(index, instrument, window, cmb, cib[index], groups)
         cib[index] = np.zeros(0, np.complex64)
         rng = noise_generator(seed, band.name, "mean")
-        add_alm(diffuse, draw_noise_tail(instrument, index, min(lmax, 1024), rng), np.ones(lmax + 1))
+        add_alm(diffuse, draw_coloured_noise(instrument, index, lmax, rng), np.ones(lmax + 1))
         values = synthesise(diffuse, nside, threads)
         del diffuse
-        window = beam_window(band.fwhm_arcmin, lmax) * pixel_window(nside, lmax)
         values += galaxy.band_map(index, nside, window, threads)
         values += maps[:, index]
         add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
@@ -241,6 +246,15 @@ def simulate_sky(
     return SimulatedSky(folder, paths, files, y_path, config)
 
 
+def core_fwhm_arcmin(instrument: Instrument) -> Floats:
+    """Beam of each band, (n_band,) float64: the Gaussian fit where one is known, else the band's FWHM.
+
+    The FWHM of the instrument file is that of a Gaussian of the beam's solid angle, shoulders included; real HFI
+    maps at l > 2000 (545 x 857 GHz cross spectrum around Coma) follow the narrower core.
+    """
+    return np.array([CORE_FWHM_ARCMIN.get(band.name, band.fwhm_arcmin) for band in instrument.bands])
+
+
 class _Clock:
     """Tells each step's name when it starts, and keeps how long it took."""
 
@@ -260,21 +274,18 @@ class _Clock:
 
 
 def paint_haloes(
-    haloes: Table, instrument: Instrument, nside: int, *, out: Map32, threads: int = 0
+    haloes: Table, instrument: Instrument, nside: int, fwhm_arcmin: Floats, *, out: Map32, threads: int = 0
 ) -> Map32:
     """Add the thermal SZ effect of haloes, with the relativistic correction of each one's temperature."""
     temperature = electron_temperature_kev(haloes["m500_1e14msun"], haloes["z"])
     response = band_response(instrument, temperature)
-    fwhm = np.array([band.fwhm_arcmin for band in instrument.bands])
-    return paint_clusters(haloes, nside, fwhm, response, out=out, threads=threads or None)
+    return paint_clusters(haloes, nside, fwhm_arcmin, response, out=out, threads=threads or None)
 
 
 def _diffuse_alm(
-    index: int, instrument: Instrument, nside: int, cmb: Alm, cib: Alm, groups: Alm
+    index: int, instrument: Instrument, window: Floats, cmb: Alm, cib: Alm, groups: Alm
 ) -> Alm:
     """CMB + CIB + y of unresolved groups in one band, through beam and pixel, in map units."""
-    lmax = band_limit(nside)
-    window = beam_window(instrument.bands[index].fwhm_arcmin, lmax) * pixel_window(nside, lmax)
     total = filter_alm(cib, window)
     add_alm(total, cmb, window * instrument.unit_per_kcmb[index])
     add_alm(total, groups, window * instrument.tsz_response[index])
@@ -286,7 +297,7 @@ def half_difference(
 ) -> Map32:
     """Half the difference of the two half missions in one band: noise alone, as strong as that of the mean."""
     rng = noise_generator(seed, instrument.band_names[index], "half difference")
-    values = synthesise(draw_noise_tail(instrument, index, min(band_limit(nside), 1024), rng), nside, threads)
+    values = synthesise(draw_coloured_noise(instrument, index, band_limit(nside), rng), nside, threads)
     add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
     return values
 
@@ -308,7 +319,7 @@ def _write_y_maps(
     maps: NDArray[np.float32], instrument: Instrument, config: SimulateConfig, pattern: Map32, folder: Path
 ) -> Path:
     """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
-    ilc = NeedletILC(instrument, config.nside, threads=config.threads)
+    ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument), config.threads)
     ilc.fit(maps)
     y = ilc.combine(maps)
     cards = {"FWHM": (ilc.fwhm_arcmin, "arcmin"), "SEED": config.seed, "CREATOR": f"szeek {__version__}"}

@@ -219,6 +219,7 @@ def paint_sources(
     sources: Sources,
     instrument: Instrument,
     nside: int,
+    fwhm_arcmin: Floats,
     *,
     out: Map32,
     faintest: float = 0.02,
@@ -231,6 +232,8 @@ def paint_sources(
     sources : Sources
     instrument : Instrument
     nside : int
+    fwhm_arcmin : (n_band,) float64
+        Beams.
     out : (12 nside^2, n_band) float32, C order, RING, map units
         Added to, and returned.
     faintest : float
@@ -243,7 +246,7 @@ def paint_sources(
         raise ValueError(f"out is {out.dtype} {out.shape}, expected float32 (12 nside^2, n_band)")
     if len(sources) == 0:
         return out
-    beam = np.radians([b.fwhm_arcmin / 60 for b in instrument.bands]) / FWHM_PER_SIGMA
+    beam = np.radians(fwhm_arcmin / 60) / FWHM_PER_SIGMA
     own = np.radians(sources.fwhm_arcmin / 60) / FWHM_PER_SIGMA
     variance = beam**2 + pixel_window_sigma_rad(nside) ** 2 + own[:, None] ** 2
     per_jy = 1e-6 * instrument.unit_per_kcmb / instrument.mjysr_per_kcmb

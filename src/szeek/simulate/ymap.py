@@ -30,10 +30,12 @@ from szeek.simulate.harmonics import (
 
 #: Resolution of the y map, that of MILCA. Planck 2015 results XXII (A&A 594, A22), Sect. 2.
 Y_FWHM_ARCMIN = 10.0
-_LMAX = 2560
-_PEAKS = (0, 64, 128, 256, 512, 1024, 2560)
-_COVARIANCE_NSIDE, _COVARIANCE_LMAX = 32, 64
+_LMAX = 2048  # the 10 arcmin beam passes 4 % there
+_PEAKS = (0, 64, 128, 256, 512, 1024, 2048)
+_COVARIANCE_NSIDE, _COVARIANCE_LMAX = 32, 80
 _MODES = 2500.0  # per covariance: keeps the ILC's bias below half a per cent
+#: Narrowest smoothing of a covariance: its Gaussian has died out at l = 80, so that the bright plane does not ring.
+_MIN_SMOOTHING_ARCMIN = 540.0
 #: 857 GHz brightness in MJy/sr above which a map is faded out: the Galactic plane, 5 % of the sky.
 _BRIGHT_MJYSR = 80.0
 
@@ -64,14 +66,17 @@ class NeedletILC:
     instrument : Instrument
     nside : int
         Of the maps in and of the y map.
+    beams_arcmin : (n_band,) float64
+        FWHM of the maps in.
     threads : int
         0 uses all cores.
     """
 
     fwhm_arcmin = Y_FWHM_ARCMIN
 
-    def __init__(self, instrument: Instrument, nside: int, threads: int = 0) -> None:
+    def __init__(self, instrument: Instrument, nside: int, beams_arcmin: Floats, threads: int = 0) -> None:
         self.instrument = instrument
+        self.beams_arcmin = beams_arcmin
         self.nside = nside
         self.threads = threads
         self.lmax = min(_LMAX, band_limit(nside))
@@ -119,9 +124,9 @@ class NeedletILC:
         assert self._fade is not None
         target = beam_window(Y_FWHM_ARCMIN, self.lmax)
         alms = []
-        for index, band in enumerate(self.instrument.bands):
+        for index in range(len(self.instrument.bands)):
             alm = analyse(maps[:, index] * self._fade, self.lmax, self.threads)
-            beam = beam_window(band.fwhm_arcmin, self.lmax) * pixel_window(self.nside, self.lmax)
+            beam = beam_window(self.beams_arcmin[index], self.lmax) * pixel_window(self.nside, self.lmax)
             ratio = target / np.maximum(beam, 1e-4) / self.instrument.unit_per_kcmb[index]
             alms.append(filter_alm(alm, ratio, out=alm))
         return alms
@@ -129,7 +134,7 @@ class NeedletILC:
     def _scale_size(self, window: Floats) -> tuple[int, int]:
         """nside and lmax that hold a scale."""
         top = int(np.flatnonzero(window > 0)[-1])
-        nside = max(_COVARIANCE_NSIDE, 1 << int(np.ceil(np.log2((top + 1) / 2.5))))
+        nside = max(_COVARIANCE_NSIDE, 1 << int(np.ceil(np.log2(top / 2.5))))
         return min(nside, self.nside), top
 
     def _filtered(self, alm: Alm, window: Floats) -> Map32:
@@ -139,13 +144,13 @@ class NeedletILC:
         return synthesise(small, nside, self.threads)
 
     def _fit_scale(self, alms: list[Alm], window: Floats) -> list[Alm]:
-        """Weights of one scale as smooth fields, coefficients up to l = 64."""
+        """Weights of one scale as smooth fields, coefficients up to l = 80."""
         nside, _ = self._scale_size(window)
         fields = [self._filtered(alm, window) for alm in alms]
         ell = np.arange(window.size)
         modes = float(np.sum((2 * ell + 1) * window**2))
         area = min(4 * np.pi * _MODES / max(modes, 1.0), 4 * np.pi)
-        fwhm_arcmin = float(np.clip(np.degrees(np.sqrt(area / 1.13)) * 60, 300.0, 5400.0))
+        fwhm_arcmin = float(np.clip(np.degrees(np.sqrt(area / 1.13)) * 60, _MIN_SMOOTHING_ARCMIN, 5400.0))
         smoothing = beam_window(fwhm_arcmin, _COVARIANCE_LMAX)
         nest = healpy.ring2nest(nside, np.arange(12 * nside * nside))
         parent = healpy.nest2ring(_COVARIANCE_NSIDE, nest // (nside // _COVARIANCE_NSIDE) ** 2)

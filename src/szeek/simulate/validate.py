@@ -1,0 +1,295 @@
+"""Holds a simulated sky against published numbers and against the real sky, and writes a page about it."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+from pathlib import Path
+
+import healpy
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.simulate.cib import clustered_spectra, dusty_shot_noise
+from szeek.simulate.cmb import lensed_spectrum
+from szeek.simulate.harmonics import beam_window, pixel_window
+from szeek.simulate.realsky import (
+    MULTIPOLE_EDGES,
+    FieldSpectra,
+    cluster_weight,
+    cut_fields,
+    find_alike,
+    measure_spectra,
+    read_cutouts,
+)
+from szeek.simulate.sky import SimulateConfig, core_fwhm_arcmin
+from szeek.simulate.sources import draw_dusty_sources, draw_radio_sources
+
+_COLUMNS = ("check", "source", "published", "ours", "tolerance", "status")
+_N_FIELD = 12
+
+
+def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Table:
+    """Check a simulated sky; write validation.html and validation.ecsv beside it.
+
+    Parameters
+    ----------
+    folder : path
+        What :func:`szeek.simulate.sky.simulate_sky` wrote.
+    cutouts : path, optional
+        Folder of the real cut-outs hfi_{band}_coma.fits; without it the comparison with the real sky is left out.
+
+    Returns
+    -------
+    Table
+        One row per check: check, source, published, ours, tolerance (relative), status ('ok' or 'off').
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds no whole simulated sky.
+    """
+    sky = Path(folder)
+    if not (sky / "simulate.json").is_file():
+        raise FileNotFoundError(f"'{sky}' holds no whole simulated sky: simulate.json not found; simulate it first")
+    record = json.loads((sky / "simulate.json").read_text())
+    config = SimulateConfig(**record["config"])
+    instrument = read_instrument(config.instrument)
+    maps = _read_maps([sky / record["maps"][name] for name in instrument.band_names])
+    rows = [
+        *_check_spectra(maps, instrument),
+        *_check_counts(instrument, config.seed),
+        *_check_clusters(sky),
+    ]
+    figures = []
+    if record["y_map"]:
+        rows.append(_check_y_map(sky / record["y_map"]))
+    if cutouts is not None and config.nside >= 1024:
+        real_rows, figure = compare_with_real(maps, instrument, Path(cutouts))
+        rows += real_rows
+        figures.append(figure)
+    table = Table(rows=rows, names=_COLUMNS)
+    table.write(sky / "validation.ecsv", overwrite=True)
+    (sky / "validation.html").write_text(_page(table, figures, config))
+    return table
+
+
+def _row(check: str, source: str, published: float, ours: float, tolerance: float) -> tuple[object, ...]:
+    status = "ok" if abs(ours / published - 1) <= tolerance else "off"
+    return check, source, float(published), float(ours), tolerance, status
+
+
+def _read_maps(paths: list[Path]) -> NDArray[np.float32]:
+    """Simulated maps, interleaved, (12 nside^2, n_band) float32 RING."""
+    maps = None
+    for index, path in enumerate(paths):
+        with fits.open(path) as hdus:
+            values = healpy.reorder(np.ravel(hdus[1].data.field(0)).astype(np.float32), n2r=True)
+        if maps is None:
+            maps = np.empty((values.size, len(paths)), np.float32)
+        maps[:, index] = values
+    assert maps is not None
+    return maps
+
+
+def _high_latitude_fields() -> list[tuple[float, float, float]]:
+    return [(lon, lat, 0.0) for lat in (-65.0, 65.0) for lon in range(15, 360, 60)]
+
+
+def _check_spectra(maps: NDArray[np.float32], instrument: Instrument) -> list[tuple[object, ...]]:
+    """RMS, CMB, noise and CIB in twelve fields at \\|b\\| = 65."""
+    nside = healpy.npix2nside(maps.shape[0])
+    fields = cut_fields(maps, instrument, _high_latitude_fields(), (330, 512))
+    rows = []
+    rms = np.median([field.std(axis=(1, 2)) for field in fields], axis=0) / instrument.mjysr_per_kcmb
+    cmb = lensed_spectrum(2500)
+    ell = np.arange(2501.0)
+    for index, name in enumerate(("100", "143", "217")):
+        window = beam_window(float(core_fwhm_arcmin(instrument)[index]), 2500) * pixel_window(nside, 2500)
+        # structure larger than the field is not in its rms: multipoles above 180 / 10
+        expected = np.sqrt(np.sum(((2 * ell + 1) * cmb * window**2)[18:]) / (4 * np.pi)) * 1e6
+        noise = instrument.noise_uk_deg[index] / (PIXEL_DEG_2048 * 2048 / nside)
+        total = float(np.hypot(expected, 0.75 * noise))
+        rows.append(_row(f"rms {name} GHz, |b| = 65, uK", "Planck 2018 VI, I", total, rms[index] * 1e6, 0.10))
+    power = np.median([measure_spectra(field, instrument).power for field in fields], axis=0)
+    middle = 0.5 * (MULTIPOLE_EDGES[1:] + MULTIPOLE_EDGES[:-1])
+    for n in (2, 3):
+        low, high = MULTIPOLE_EDGES[n : n + 2].astype(int)
+        window = beam_window(float(core_fwhm_arcmin(instrument)[1]), high) * pixel_window(nside, high)
+        ell_bin = np.arange(low, high)
+        weights = 2 * ell_bin + 1
+        theory = np.average((lensed_spectrum(2500)[: high + 1] * window**2)[low:high], weights=weights)
+        ours = power[n, 0, 1] / instrument.mjysr_per_kcmb[0] / instrument.mjysr_per_kcmb[1]
+        other = beam_window(float(core_fwhm_arcmin(instrument)[0]), high)
+        same = beam_window(float(core_fwhm_arcmin(instrument)[1]), high)
+        ours *= float(np.mean((same / other)[low:high]))
+        rows.append(_row(f"CMB 100x143, {low}-{high}, uK^2", "Planck 2018 VI", theory * 1e12, ours * 1e12, 0.15))
+    if nside == 2048:
+        shot, clustered = dusty_shot_noise(), clustered_spectra(4000)
+        n = int(np.searchsorted(MULTIPOLE_EDGES, 1500))
+        centre = int(middle[n])
+        for a, b in ((4, 5), (3, 4)):
+            beams = core_fwhm_arcmin(instrument)[[a, b]]
+            window = np.prod([beam_window(float(f), centre)[-1] for f in beams]) * pixel_window(nside, centre)[-1] ** 2
+            ours = power[n, a, b] * 1e12 / window / _interpolation_loss(centre)
+            published = clustered[centre, a, b] + shot[a, b]
+            names = f"{instrument.band_names[a]}x{instrument.band_names[b]}"
+            rows.append(_row(f"CIB {names}, l = {centre}, Jy^2/sr", "Planck 2013 XXX", published, ours, 0.35))
+        for index in range(3):
+            ours = np.sqrt(power[-1, index, index] / _interpolation_loss(int(middle[-1])))
+            ours *= 1e6 / instrument.mjysr_per_kcmb[index] * 180 / np.pi
+            name = instrument.band_names[index]
+            rows.append(
+                _row(f"noise {name} GHz, uK deg", "Planck 2018 I, Table 4", instrument.noise_uk_deg[index], ours, 0.2)
+            )
+    return rows
+
+
+PIXEL_DEG_2048 = float(np.degrees(np.sqrt(4 * np.pi / (12 * 2048**2))))
+
+
+def _interpolation_loss(ell: int) -> float:
+    """Power that bilinear interpolation at random offsets keeps: mean over directions of (2 + cos l p)/3 per axis."""
+    pixel = np.radians(PIXEL_DEG_2048)
+    angle = np.linspace(0, np.pi / 2, 64)
+    along, across = (2 + np.cos(ell * pixel * np.cos(angle))) / 3, (2 + np.cos(ell * pixel * np.sin(angle))) / 3
+    return float(np.mean(along * across))
+
+
+def _check_counts(instrument: Instrument, seed: int) -> list[tuple[object, ...]]:
+    """Numbers of sources per sr above three fluxes."""
+    rows = []
+    radio = draw_radio_sources(instrument, seed).flux_jy[:, 1]
+    # Planck Intermediate Results VII (2013), Fig. 8 (143 GHz), and its Euclidean plateau (857 GHz).
+    for limit, published in ((0.2, 66.0), (0.5, 16.5), (1.0, 6.6)):
+        ours = np.count_nonzero(radio > limit) / (4 * np.pi)
+        rows.append(_row(f"radio > {limit} Jy at 143 GHz per sr", "Planck Int. VII", published, ours, 0.4))
+    dusty = draw_dusty_sources(instrument, seed).flux_jy[:, 5]
+    for limit, published in ((0.1, 14_500.0), (0.7, 683.0), (1.5, 218.0)):
+        ours = np.count_nonzero(dusty > limit) / (4 * np.pi)
+        source = "Bethermin et al. 2012" if limit < 0.2 else "Planck Int. VII"
+        rows.append(_row(f"dusty > {limit} Jy at 857 GHz per sr", source, published, ours, 0.4))
+    return rows
+
+
+def _check_clusters(sky: Path) -> list[tuple[object, ...]]:
+    """Numbers of mock PSZ2 clusters, and the mean Compton y of the haloes."""
+    psz2 = Table.read(sky / "psz2.fits")
+    truth = Table.read(sky / "truth.fits")
+    mean_y = 1.79 * float(np.sum(truth["y500_arcmin2"])) / (4 * np.pi * np.degrees(60.0) ** 2)
+    real = "PSZ2, Planck 2015 XXVII"
+    return [
+        _row("PSZ2 entries, S/N > 4.5", real, 1653, len(psz2), 0.15),
+        _row("PSZ2 entries, S/N > 6", real, 837, int(np.count_nonzero(psz2["snr"] > 6)), 0.2),
+        _row("mean y of haloes > 7e13 Msun", "Hill et al. 2015: 1.8e-6 in all", 0.9e-6, mean_y, 0.6),
+    ]
+
+
+def _check_y_map(path: Path) -> tuple[object, ...]:
+    """RMS of the y map at high latitude against MILCA's (2.3e-6 beside Coma, l > 20 or so)."""
+    with fits.open(path) as hdus:
+        values = np.ravel(hdus[1].data.field(0))
+    nside = healpy.npix2nside(values.size)
+    lat = healpy.pix2ang(nside, np.arange(values.size), nest=True, lonlat=True)[1]
+    spread = 0.5 * np.subtract(*np.percentile(values[np.abs(lat) > 50], [84, 16]))
+    return _row("y map, half of the 16-84 % range, |b| > 50", "MILCA around Coma", 2.2e-6, float(spread), 0.3)
+
+
+def compare_with_real(
+    maps: NDArray[np.float32], instrument: Instrument, folder: Path
+) -> tuple[list[tuple[object, ...]], Figure]:
+    """Auto spectra and correlation coefficients of fields like Coma's against the real cut-outs.
+
+    Rows: ratio ours / real of each band in 300-500, 500-1500 and 1500-2000, and the largest difference of a
+    correlation coefficient at 500-1500. ``published`` is 1 for ratios. The tolerance is the target (10 % at
+    500 < l < 1500, 20 % outside, 0.05 for correlations), whatever the sample variance of one field.
+    """
+    real_field, centre = read_cutouts(folder, instrument)
+    shape = (real_field.shape[1], real_field.shape[2])
+    weight = cluster_weight(shape, 256, 256)  # Coma
+    real = measure_spectra(real_field, instrument, weight=weight)
+    fields = cut_fields(maps, instrument, find_alike(centre, _N_FIELD), shape)
+    ours = [measure_spectra(field, instrument, weight=weight) for field in fields]
+    power = np.median([spectra.power for spectra in ours], axis=0)
+    mean = FieldSpectra(power, 0)
+    rows: list[tuple[object, ...]] = []
+    width = np.diff(MULTIPOLE_EDGES) * (MULTIPOLE_EDGES[1:] + MULTIPOLE_EDGES[:-1])  # modes in a bin
+    for low, high, tolerance in ((300, 500, 0.2), (500, 1500, 0.1), (1500, 2000, 0.2)):
+        inside = (MULTIPOLE_EDGES[:-1] >= low) & (MULTIPOLE_EDGES[1:] <= high)
+        ratio = np.average(mean.auto[inside] / real.auto[inside], axis=0, weights=width[inside])
+        for name, value in zip(instrument.band_names, ratio, strict=True):
+            check = f"auto spectrum {name} GHz, l = {low}-{high}, ours / real"
+            rows.append(_row(check, "real HFI cut-outs", 1.0, value, tolerance))
+        if low == 500:
+            weights = width[inside]
+            apart = np.average((mean.correlation - real.correlation)[inside], axis=0, weights=weights)
+            upper = np.triu_indices(len(instrument.bands), 1)
+            for a, b in zip(*upper, strict=True):
+                check = f"correlation {instrument.band_names[a]}x{instrument.band_names[b]}, l = {low}-{high}"
+                value = float(np.average(real.correlation[inside, a, b], weights=weights))
+                status = "ok" if abs(apart[a, b]) <= 0.05 else "off"
+                rows.append((check, "real HFI cut-outs", value, value + float(apart[a, b]), 0.05, status))
+    return rows, _figure(real_field, real, fields, ours, instrument)
+
+
+def _figure(
+    real_field: NDArray[np.float64],
+    real: FieldSpectra,
+    fields: list[NDArray[np.float64]],
+    ours: list[FieldSpectra],
+    instrument: Instrument,
+) -> Figure:
+    """Upper row: auto spectra; lower row: pixel histograms; real in black, simulated fields in grey."""
+    figure = Figure(figsize=(15, 6), layout="constrained")
+    axes = figure.subplots(2, len(instrument.bands))
+    middle = 0.5 * (MULTIPOLE_EDGES[1:] + MULTIPOLE_EDGES[:-1])
+    for index, band in enumerate(instrument.bands):
+        spectrum, histogram = axes[0, index], axes[1, index]
+        for one in ours:
+            spectrum.loglog(middle, one.auto[:, index] * 1e12, color="0.7", lw=0.8)
+        spectrum.loglog(middle, real.auto[:, index] * 1e12, color="k", lw=1.5)
+        spectrum.set(title=f"{band.name} GHz", xlabel="multipole l")
+        values = real_field[index] - np.median(real_field[index])
+        reach = np.percentile(np.abs(values), 99.5) * 1.5
+        bins = np.linspace(-reach, reach, 80)
+        for field in fields:
+            histogram.hist(
+                (field[index] - np.median(field[index])).ravel(), bins, histtype="step", color="0.7", lw=0.8
+            )
+        histogram.hist(values.ravel(), bins, histtype="step", color="k", lw=1.5)
+        histogram.set(yscale="log", xlabel="MJy/sr")
+    axes[0, 0].set_ylabel("C_l, Jy$^2$/sr, beam in")
+    axes[1, 0].set_ylabel("pixels")
+    return figure
+
+
+def _page(table: Table, figures: list[Figure], config: SimulateConfig) -> str:
+    """The validation as one self-contained HTML page."""
+    lines = []
+    for row in table:
+        cells = [html.escape(str(row["check"])), html.escape(str(row["source"]))]
+        cells += [f"{row[name]:.4g}" for name in ("published", "ours", "tolerance")]
+        cells.append(str(row["status"]))
+        lines.append(f"<tr class='{row['status']}'>" + "".join(f"<td>{c}</td>" for c in cells) + "</tr>")
+    images = []
+    for figure in figures:
+        stream = io.BytesIO()
+        figure.savefig(stream, format="png", dpi=90)
+        code = base64.b64encode(stream.getvalue()).decode("ascii")
+        images.append(f"<img alt='spectra and histograms, real (black) and simulated (grey)' src='data:image/png;base64,{code}'>")
+    head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+    style = (
+        "body{font:15px sans-serif;max-width:1200px;margin:2em auto}td,th{padding:.2em .7em;text-align:left}"
+        "tr.off td:last-child{color:#b00;font-weight:bold}img{width:100%}"
+    )
+    return (
+        f"<!doctype html><meta charset='utf-8'><title>Validation of a simulated sky</title><style>{style}</style>"
+        f"<h1>Simulated sky, nside {config.nside}, seed {config.seed}</h1>"
+        f"<table><tr>{head}</tr>{''.join(lines)}</table>{''.join(images)}"
+    )
