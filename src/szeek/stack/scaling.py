@@ -92,7 +92,8 @@ class ScalingLaw:
 
     def predict(self, p: ArrayLike) -> NDArray[np.float64]:
         """Mean flux at given p; not extrapolated beyond ``p_range``."""
-        return np.asarray(self.amplitude * np.exp(self.slope * (_logit(np.clip(np.asarray(p, float), *self.p_range)) - self.pivot)))
+        x = _logit(np.clip(np.asarray(p, float), *self.p_range)) - self.pivot
+        return np.asarray(self.amplitude * np.exp(self.slope * x))
 
     def predict_error(self, p: ArrayLike) -> NDArray[np.float64]:
         """Standard error of :meth:`predict` from those of amplitude and slope."""
