@@ -176,9 +176,14 @@ def test_fifty_interruptions_of_the_real_psz2(server, tmp_path, real_data):
     server.behaviour[url] = break_off
     official = next(d for d in list_datasets() if d.name == "psz2").files[0]
     source = write_list(
-        tmp_path, [server.address + url], path=official.path, unpack="gzip", size=official.size, sha256=official.sha256,
+        tmp_path,
+        [server.address + url],
+        path=official.path,
+        unpack="gzip",
+        size=official.size,
+        sha256=official.sha256,
         checksum="unofficial",
-    )  # fmt: skip
+    )
     (state,) = get(tmp_path, source)
     assert state.state == "verified" and state.path.read_bytes() == body
     assert len(server.requests) == 51
