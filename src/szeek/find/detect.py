@@ -93,7 +93,9 @@ def detect_sources(
         )
     ipix = np.empty(n_above, index_type)
     _list_above(p_map, p_max, ipix)
-    label = _label_peaks(p_map, nside, ipix, min_prominence) if deblend else _label_areas(nside, ipix)
+    label = _label_areas(nside, ipix)
+    if deblend:  # area by area, so that what is looked up lies near in memory; in each from the highest pixel down
+        label = _label_peaks(p_map, nside, ipix, np.lexsort((-p_map[ipix], label)), min_prominence)
     n_source = _renumber(label)
     vector, n_pix, peak, edge = _measure(p_map, nside, ipix, label, n_source, weighted)
     p = p_map[peak].astype(np.float32)
@@ -273,14 +275,14 @@ def _label_areas(nside, ipix):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _label_peaks(p_map, nside, ipix, min_prominence):  # type: ignore[no-untyped-def]
+def _label_peaks(p_map, nside, ipix, order, min_prominence):  # type: ignore[no-untyped-def]
     """Watershed from the highest pixel down: a pixel joins its highest neighbour's peak; where it touches a
     second peak less than ``min_prominence`` above it, that one is no source of its own and joins the
     higher."""
     parent = np.full(ipix.size, -1, ipix.dtype)  # -1: still under water; roots are the peaks
     near = np.empty(8, np.int64)
     touched = np.empty(8, np.int64)
-    for k in np.argsort(-p_map[ipix], kind="mergesort"):
+    for k in order:
         level = p_map[ipix[k]]
         _neighbours(nside, ipix[k], near)
         n, best, highest = 0, -1, -np.inf
