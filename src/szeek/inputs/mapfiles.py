@@ -122,7 +122,9 @@ def read_skymaps(
     n_side = _common_nside(maps, nside)
     factors = np.array([_unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
     units_in = tuple(_stated(unit, setup.band_names[b]) or m.unit or "" for b, m in enumerate(maps))
-    frames = [_required(m.path, "frame", "COORDSYS", frame, m.frame, ("galactic", "icrs", "ecliptic")) for m in maps]
+    frames = [
+        require_stated(m.path, "frame", "COORDSYS", frame, m.frame, ("galactic", "icrs", "ecliptic")) for m in maps
+    ]
 
     staging: Path | None = None
     target = Path(out) if out is not None else None
@@ -137,8 +139,8 @@ def read_skymaps(
         else:
             healpix = [m for m in maps if isinstance(m, HealpixFile)]
             known = ("RING", "NESTED")
-            orders = [_required(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
-            _fill_from_healpix(healpix, orders, frames, factors, values, footprint)
+            orders = [require_stated(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
+            fill_from_healpix(healpix, orders, frames, factors, values, footprint)
         if not footprint.any():
             raise ValueError(
                 f"no pixel is observed in every band of {', '.join(repr(p.name) for p in paths)}: "
@@ -178,7 +180,7 @@ def _stated(given: Stated, band: str) -> str | None:
     return given.get(band) if isinstance(given, Mapping) else given
 
 
-def _required(
+def require_stated(
     path: Path, what: str, keyword: str, given: str | None, found: str | None, known: tuple[str, ...]
 ) -> str:
     """The argument where given, else the header's word; neither is an error that names both ways out."""
@@ -247,7 +249,7 @@ def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float3
 # --- HEALPix files ---------------------------------------------------------------------------------------
 
 
-def _fill_from_healpix(
+def fill_from_healpix(
     maps: list[HealpixFile],
     orders: list[str],
     frames: list[str],

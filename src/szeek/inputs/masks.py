@@ -1,0 +1,258 @@
+"""Masks: Galactic plane, point sources, footprints as MOC; masked pixels ignored or inpainted."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import healpy
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.inputs.healpix_files import describe_healpix, open_fits
+from szeek.inputs.mapfiles import fill_from_healpix, require_stated
+from szeek.sky.skymaps import SkyMaps
+
+_MOC_ORDER = 29  # of the ranges in MOC 2.0 files
+
+
+def read_mask(
+    path: str | os.PathLike[str],
+    *,
+    columns: tuple[str, ...] | None = None,
+    minimum: float = 0.5,
+    nside: int | None = None,
+    frame: str | None = None,
+    ordering: str | None = None,
+) -> NDArray[np.bool_]:
+    """Read a HEALPix mask: True where all of its columns are above `minimum`.
+
+    Source: Planck 2015 results VIII (A&A 594, A8): HFI_Mask_GalPlane (columns GAL020 ... GAL099), HFI_Mask_PointSrc
+    (F100_05 ...); 1 is sky to use.
+
+    Parameters
+    ----------
+    path : path
+        FITS file.
+    columns : tuple of str, optional
+        Columns that must all be above; by default every one of the file.
+    minimum : float
+        Threshold, for apodised masks.
+    nside : int, optional
+        Resolution of the result; a coarser pixel is True where all, a finer one where its parent is.
+
+    Returns
+    -------
+    (12 nside^2,) bool
+        RING, Galactic.
+
+    Raises
+    ------
+    ValueError
+        A column is not there; ordering or frame are not stated.
+    """
+    path = Path(path)
+    with open_fits(path) as hdus:
+        names = [name for h in hdus if isinstance(h, fits.BinTableHDU) for name in h.columns.names]
+    keep: NDArray[np.bool_] | None = None
+    for name in columns or tuple(n for n in names if n.upper() != "PIXEL"):
+        file = describe_healpix(path, name)
+        order = require_stated(path, "ordering", "ORDERING", ordering, file.ordering, ("RING", "NESTED"))
+        where = require_stated(path, "frame", "COORDSYS", frame, file.frame, ("galactic", "icrs", "ecliptic"))
+        values = np.zeros((12 * file.nside**2, 1), np.float32)
+        footprint = np.zeros(len(values), bool)
+        fill_from_healpix([file], [order], [where], np.ones(1), values, footprint)
+        good = footprint & (values[:, 0] > minimum)
+        keep = good if keep is None else keep & good
+    if keep is None:
+        raise ValueError(f"'{path}' has no columns, expected a HEALPix mask")
+    return change_nside(keep, nside) if nside is not None else keep
+
+
+def change_nside(keep: NDArray[np.bool_], nside: int) -> NDArray[np.bool_]:
+    """A RING mask at another resolution: coarser where all children are True, finer as the parent is."""
+    have = healpy.npix2nside(len(keep))
+    if have == nside:
+        return keep
+    nested = healpy.reorder(keep.astype(np.uint8), r2n=True)
+    if nside < have:
+        nested = nested.reshape(12 * nside**2, -1).min(axis=1)
+    else:
+        nested = np.repeat(nested, (nside // have) ** 2)
+    return np.asarray(healpy.reorder(nested, n2r=True), bool)
+
+
+def mask_sources(table: Table, nside: int, radius_arcmin: float) -> NDArray[np.bool_]:
+    """False within a radius of each source (`lon_deg`, `lat_deg`), True elsewhere, (12 nside^2,) RING."""
+    keep = np.ones(12 * nside**2, bool)
+    for centre in healpy.ang2vec(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]), lonlat=True):
+        keep[healpy.query_disc(nside, centre, np.radians(radius_arcmin / 60), inclusive=True)] = False
+    return keep
+
+
+def apply_mask(skymaps: SkyMaps, keep: NDArray[np.bool_], how: Literal["ignore", "inpaint"] = "ignore") -> SkyMaps:
+    """Maps without the masked sky, or with it filled from its surroundings; the input stays as it is.
+
+    Parameters
+    ----------
+    skymaps : SkyMaps
+        The maps.
+    keep : (n_pix,) bool
+        True where the sky is to be used.
+    how : 'ignore' or 'inpaint'
+        'ignore' takes masked pixels out of the footprint; 'inpaint' leaves them in, with a smooth continuation of
+        their surroundings (:func:`inpaint`): meant for point sources, not for the Galactic plane.
+
+    Raises
+    ------
+    ValueError
+        If the mask has another resolution, or `how` is neither.
+    """
+    if keep.shape != skymaps.footprint.shape:
+        raise ValueError(
+            f"the mask has {keep.size} pixels, expected {skymaps.footprint.size} (nside {skymaps.nside}); "
+            "use change_nside"
+        )
+    if how == "inpaint":
+        values = inpaint(skymaps.values, skymaps.footprint, skymaps.footprint & ~keep)
+        return SkyMaps(values, skymaps.footprint.copy(), skymaps.bands)
+    if how != "ignore":
+        raise ValueError(f"how='{how}' is unknown, expected 'ignore' or 'inpaint'")
+    footprint = skymaps.footprint & keep
+    values = np.array(skymaps.values)
+    values[~footprint] = 0.0
+    return SkyMaps(values, footprint, skymaps.bands)
+
+
+def inpaint(
+    values: NDArray[np.float32], footprint: NDArray[np.bool_], holes: NDArray[np.bool_], n_sweep: int = 60
+) -> NDArray[np.float32]:
+    """Fill holes with the solution of Laplace's equation: each pixel the mean of its eight neighbours.
+
+    The start is the mean of the nearest coarser pixel that is seen at all, so that a few dozen sweeps settle holes of
+    up to some ten pixels; larger ones keep the coarse start's broad shape.
+
+    Parameters
+    ----------
+    values : (n_pix, n_band) float32
+        RING maps.
+    footprint : (n_pix,) bool
+        Observed pixels, the holes among them.
+    holes : (n_pix,) bool
+        Pixels to fill.
+    """
+    nside = healpy.npix2nside(len(values))
+    filled = np.array(values)
+    todo = np.flatnonzero(holes)
+    if not len(todo):
+        return filled
+    good = footprint & ~holes
+    nested_todo = healpy.ring2nest(nside, todo)
+    waiting = np.ones(len(todo), bool)
+    order = healpy.nside2order(nside)
+    nested_good = healpy.ring2nest(nside, np.flatnonzero(good))
+    for up in range(1, order + 1):
+        parents = nested_todo[waiting] >> (2 * up)
+        n_parent = 12 * (nside >> up) ** 2
+        cell = nested_good >> (2 * up)
+        n_seen = np.bincount(cell, minlength=n_parent)
+        known = n_seen[parents] > 0
+        index = np.flatnonzero(waiting)[known]
+        for b in range(values.shape[1]):
+            total = np.bincount(cell, filled[good, b], minlength=n_parent)
+            filled[todo[index], b] = total[parents[known]] / n_seen[parents[known]]
+        waiting[index] = False
+        if not waiting.any():
+            break
+    neighbours = healpy.get_all_neighbours(nside, todo)  # (8, n), -1 where a corner has only seven
+    usable = (neighbours >= 0) & footprint[neighbours]
+    weight = usable / np.maximum(usable.sum(axis=0), 1)
+    settled = usable.any(axis=0)
+    for _ in range(n_sweep):
+        mean = np.einsum("kn,knb->nb", weight, filled[neighbours])
+        filled[todo[settled]] = mean[settled]
+    return filled
+
+
+def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], order: int | None = None) -> Path:
+    """Write a Galactic RING footprint as a Multi-Order Coverage map (equatorial, as the standard has it).
+
+    A cell of the given order is covered where its centre lies in the footprint.
+
+    Source: IVOA Recommendation MOC 1.1, Sect. 2.3: NUNIQ cells, 4^(order + 1) + number.
+
+    Parameters
+    ----------
+    footprint : (12 nside^2,) bool
+        RING, Galactic.
+    path : path
+        FITS file.
+    order : int, optional
+        Finest cells; by default those of the footprint.
+    """
+    path, nside = Path(path), healpy.npix2nside(len(footprint))
+    depth = healpy.nside2order(nside) if order is None else order
+    rotator = healpy.Rotator(coord=["C", "G"])
+    cells = []
+    n_cell = 12 * 4**depth
+    for start in range(0, n_cell, 1 << 20):
+        number = np.arange(start, min(start + (1 << 20), n_cell))
+        theta, phi = rotator(*healpy.pix2ang(1 << depth, number, nest=True))
+        cells.append(footprint[healpy.ang2pix(nside, theta, phi)])
+    covered: NDArray[np.bool_] = np.concatenate(cells)
+    unique: list[NDArray[np.int64]] = []
+    for level in range(depth, -1, -1):
+        whole: NDArray[np.bool_] = np.asarray(covered.reshape(-1, 4).all(axis=1), bool)
+        single = covered & ~np.repeat(whole, 4) if level > 0 else covered
+        unique.append(np.flatnonzero(single) + 4 ** (level + 1))
+        covered = whole
+    column = fits.Column("UNIQ", "K", array=np.sort(np.concatenate(unique)))
+    hdu = fits.BinTableHDU.from_columns([column])
+    for key, value in (
+        ("PIXTYPE", "HEALPIX"),
+        ("ORDERING", "NUNIQ"),
+        ("COORDSYS", "C"),
+        ("MOCORDER", depth),
+        ("MOCTOOL", "szeek"),
+    ):
+        hdu.header[key] = value
+    staging = path.with_name(f".{path.name}.part")
+    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(staging, overwrite=True)
+    staging.replace(path)
+    return path
+
+
+def read_moc(path: str | os.PathLike[str], nside: int) -> NDArray[np.bool_]:
+    """Galactic RING footprint of a MOC file (NUNIQ cells or MOC 2.0 ranges): pixels whose centre is covered.
+
+    Raises
+    ------
+    ValueError
+        If it is no spatial MOC in equatorial coordinates.
+    """
+    path = Path(path)
+    with open_fits(path) as hdus:
+        tables = [h for h in hdus if isinstance(h, fits.BinTableHDU)]
+        ordering = str(tables[0].header.get("ORDERING", "")).upper() if tables else ""
+        if ordering not in ("NUNIQ", "RANGE") or tables[0].header.get("MOCDIM", "SPACE") != "SPACE":
+            raise ValueError(f"'{path}' has ORDERING = '{ordering}', expected a spatial MOC (NUNIQ or RANGE)")
+        if str(tables[0].header.get("COORDSYS", "C")).strip() != "C":
+            raise ValueError(f"'{path}' has COORDSYS = '{tables[0].header['COORDSYS']}', expected 'C' (ICRS)")
+        numbers = np.asarray(tables[0].data.field(0), np.int64)
+    if ordering == "NUNIQ":
+        order = (np.floor(np.log2(numbers)).astype(np.int64) - 2) // 2
+        shift = 2 * (_MOC_ORDER - order)
+        first = (numbers - 4 ** (order + 1)) << shift
+        ranges = np.stack([first, first + (np.int64(1) << shift)], axis=1)
+    else:
+        ranges = numbers.reshape(-1, 2)
+    if not len(ranges):
+        return np.zeros(12 * nside**2, bool)
+    edges = np.sort(ranges, axis=0)
+    theta, phi = healpy.Rotator(coord=["G", "C"])(*healpy.pix2ang(nside, np.arange(12 * nside**2)))
+    cell = healpy.ang2pix(1 << _MOC_ORDER, theta, phi, nest=True)
+    index = np.searchsorted(edges[:, 0], cell, side="right") - 1
+    return np.asarray((index >= 0) & (cell < edges[np.maximum(index, 0), 1]))
