@@ -11,6 +11,7 @@ from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
@@ -98,7 +99,8 @@ def colour_limits(cuts: Sequence[Cutout]) -> Normalize:
     return Normalize(0.0 if kind == "y" else -top, top or 1.0)
 
 
-def _draw(axes: Axes, cut: Cutout, width_arcmin: float, norm: Normalize, mark_arcmin: float) -> object:
+def draw_cutout(axes: Axes, cut: Cutout, width_arcmin: float, norm: Normalize, mark_arcmin: float) -> AxesImage:
+    """Draw a cut-out with its beam in the corner and a circle of ``mark_arcmin`` around its centre."""
     half = width_arcmin / 2
     colours = P_COLOURS if cut.kind == "p" else Y_COLOURS if cut.kind == "y" else BAND_COLOURS
     image = axes.imshow(cut.picture, extent=(-half, half, -half, half), cmap=colours, norm=norm)
@@ -150,7 +152,7 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
                     side / height,
                 )
             )
-            image = _draw(axes, cuts[j], width_arcmin, norm, 5.0)
+            image = draw_cutout(axes, cuts[j], width_arcmin, norm, 5.0)
             if i == 0:
                 axes.set_title(f"{kind} GHz" if kind.isdigit() else f"${kind}$", fontsize=10)
             if j == 0:
@@ -158,7 +160,7 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
         bar_axes = figure.add_axes(
             ((left + j * (side + gap) + 0.1) / width, (bottom - 0.12) / height, (side - 0.2) / width, 0.08 / height)
         )
-        bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")  # type: ignore[arg-type]
+        bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
         tick = float(f"{0.75 * float(norm.vmax or 1.0):.1g}") if kind != "p" else 1.0
         bar.set_ticks([0, tick] if kind in ("p", "y") else [-tick, 0, tick])
         bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))

@@ -92,10 +92,15 @@ class RunFolder:
         return None if self.p_nested is None else np.asarray(healpy.reorder(self.p_nested, n2r=True))
 
     @cached_property
+    def y_nested(self) -> NDArray[np.float32] | None:
+        """y_map.fits, the run's own or its simulated sky's: (12 nside^2,) float32 NESTED."""
+        own = self.healpix("y_map.fits", nested=True)
+        return self.healpix("simulated/y_map.fits", nested=True) if own is None else own
+
+    @cached_property
     def y_ring(self) -> NDArray[np.float32] | None:
-        """y_map.fits, the run's own or its simulated sky's, in RING order."""
-        own = self.healpix("y_map.fits", nested=False)
-        return self.healpix("simulated/y_map.fits", nested=False) if own is None else own
+        """The y map in RING order."""
+        return None if self.y_nested is None else np.asarray(healpy.reorder(self.y_nested, n2r=True))
 
     @cached_property
     def maps(self) -> SkyMaps | None:

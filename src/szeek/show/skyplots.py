@@ -91,6 +91,17 @@ def _tile_outline(tile: int) -> tuple[Array, Array]:
     return np.append(lon, lon[0]), np.append(lat, lat[0])
 
 
+def mollweide_picture(map_nested: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """A NESTED map in Mollweide projection, (width / 2, width) float32, first row at the bottom, NaN outside."""
+    x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((2, width), (1, width // 2))))
+    lon, lat = mollweide_inverse(x, y)
+    picture = np.full(x.shape, np.nan, np.float32)
+    seen = np.isfinite(lon)
+    nside = healpy.npix2nside(map_nested.size)
+    picture[seen] = map_nested[healpy.ang2pix(nside, lon[seen], lat[seen], nest=True, lonlat=True)]
+    return picture
+
+
 @journal
 def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, title: str = "") -> Figure:
     """The p map of the whole sky, Mollweide, Galactic, the largest p in each half-degree pixel.
@@ -105,13 +116,7 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
     pooled = pool_maximum(p_nested, 128)
     figure = Figure(figsize=(9.0, 5.0))
     axes = figure.add_axes((0.02, 0.1, 0.96, 0.87))
-    n_x = 1800
-    x, y = np.meshgrid(np.linspace(-2, 2, n_x), np.linspace(-1, 1, n_x // 2))
-    lon, lat = mollweide_inverse(x, y)
-    picture = np.full(x.shape, np.nan)
-    seen = np.isfinite(lon)
-    nside = healpy.npix2nside(pooled.size)
-    picture[seen] = pooled[healpy.ang2pix(nside, lon[seen], lat[seen], nest=True, lonlat=True)]
+    picture = mollweide_picture(pooled, 1800)
     frame = Ellipse((0, 0), 4, 2, facecolor="0.85", edgecolor="black", linewidth=0.8)
     axes.add_patch(frame)
     image = axes.imshow(

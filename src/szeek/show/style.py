@@ -105,6 +105,11 @@ def catalogue_look(name: str) -> tuple[str, str, str]:
     return CATALOGUE_COLOURS.get(key, BLACK), CATALOGUE_MARKERS.get(key, "o"), CATALOGUE_NAMES.get(key, name)
 
 
+def rc_settings() -> Any:
+    """The style as matplotlib settings, for drawing that happens while a figure is saved."""
+    return _JOURNAL
+
+
 def save_figure(figure: Figure, file: Path) -> Path:
     """Write a figure as PNG, PDF or SVG by its ending, whole or not at all, the same bytes for the same figure."""
     kind = file.suffix.removeprefix(".")

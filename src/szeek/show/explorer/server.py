@@ -1,0 +1,406 @@
+"""The explorer's server: one run, on this machine alone.
+
+It binds to 127.0.0.1; answers only requests that call it by that name (so that no other site's name can be
+rebound to it); takes writes only from its own page; serves a fixed set of files and products, never a path; and
+tells the browser to load nothing from anywhere else.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import threading
+import webbrowser
+from collections.abc import Callable
+from functools import cached_property, lru_cache
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.figure import Figure
+
+from szeek._version import __version__
+from szeek.show import dossier
+from szeek.show.explorer.layers import list_layers
+from szeek.show.explorer.verdicts import VERDICTS, VerdictStore, vetted_candidates
+from szeek.show.hips import HipsLayer
+from szeek.show.runfolder import RunFolder
+from szeek.show.sections import threshold_of, title_of
+from szeek.show.skyplots import mollweide_picture
+
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self' data: blob:; worker-src 'self' blob:; font-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+_STATIC = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/explorer.js": ("explorer.js", "text/javascript; charset=utf-8"),
+    "/skymap.js": ("skymap.js", "text/javascript; charset=utf-8"),
+    "/explorer.css": ("explorer.css", "text/css; charset=utf-8"),
+    "/aladin.js": ("aladin-lite-3.8.2.js.gz", "text/javascript; charset=utf-8"),
+    "/aladin-licence.txt": ("ALADIN-LITE-COPYING.txt", "text/plain; charset=utf-8"),
+}
+_TILE = re.compile(r"/hips/([\w-]+)/Norder(\d{1,2})/(?:Dir\d{1,9}/Npix(\d{1,9})|(Allsky))\.(fits|png)", re.ASCII)
+_HIPS_FILE = re.compile(r"/hips/([\w-]+)/(properties|Moc\.fits)", re.ASCII)
+_DOSSIER = re.compile(r"/dossier/(\d{1,7})\.(png|pdf|html)", re.ASCII)
+_POST_LIMIT = 16_384
+
+
+class Answer(NamedTuple):
+    """What goes back to the browser."""
+
+    body: bytes
+    kind: str
+    status: HTTPStatus = HTTPStatus.OK
+    encoding: str = ""
+    file_name: str = ""  #: offered for saving under this name
+
+
+class Refused(Exception):
+    """A request that is not answered, with the reason."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Explorer:
+    """What the explorer can show of a run: every product that a request may ask for, by its route.
+
+    Parameters
+    ----------
+    run_folder : path
+        The run.
+    """
+
+    def __init__(self, run_folder: str | os.PathLike[str]) -> None:
+        self.run = RunFolder(run_folder)
+        self.layers: dict[str, HipsLayer] = {layer.name: layer for layer in list_layers(self.run)}
+        self.verdicts = VerdictStore(self.run.path)
+        self._drawing = threading.Lock()  # matplotlib's settings are one for the process
+        self.tile = lru_cache(maxsize=256)(self._tile)
+        self.sheet = lru_cache(maxsize=64)(self._sheet)
+
+    @cached_property
+    def candidates(self) -> Table:
+        """The candidates, in the order of the page's numbering: highest p first."""
+        empty = Table({"name": np.empty(0, str), "lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
+        return empty if self.run.candidates is None else self.run.candidates
+
+    def answer(self, route: str) -> Answer:
+        """The product at a route.
+
+        Raises
+        ------
+        Refused
+            If there is none.
+        """
+        if route in _STATIC:
+            return _static(route)
+        plain: dict[str, Callable[[], Answer]] = {
+            "/api/run.json": lambda: _json(self.describe()),
+            "/api/candidates.json": lambda: self._candidates_json,
+            "/api/clusters.json": lambda: self._clusters_json,
+            "/api/verdicts.json": lambda: _json([verdict._asdict() for verdict in self.verdicts.read()]),
+            "/sky.png": lambda: self._sky_picture,
+            "/vetted.csv": lambda: self._vetted("csv"),
+            "/vetted.fits": lambda: self._vetted("fits"),
+            "/report.html": self._report,
+        }
+        if route in plain:
+            return plain[route]()
+        if found := _TILE.fullmatch(route):
+            name, order, npix, allsky, ending = found.groups()
+            return self.tile(self._layer(name), -1 if allsky else int(order), int(npix or 0), ending)
+        if found := _HIPS_FILE.fullmatch(route):
+            layer = self._layer(found[1])
+            if found[2] == "properties":
+                return Answer(layer.properties().encode(), "text/plain; charset=utf-8")
+            return Answer(layer.moc(), "application/fits")
+        if found := _DOSSIER.fullmatch(route):
+            if int(found[1]) >= len(self.candidates):
+                raise Refused(HTTPStatus.NOT_FOUND, "no such candidate")
+            return self.sheet(int(found[1]), found[2])
+        raise Refused(HTTPStatus.NOT_FOUND, "nothing here")
+
+    def describe(self) -> dict[str, Any]:
+        """The run's title, threshold and layers."""
+        shown = []
+        for layer in self.layers.values():
+            native = layer.colours.removesuffix("_r").lower()
+            facts = {
+                "name": layer.name,
+                "title": layer.title,
+                "unit": layer.unit,
+                "low": layer.low,
+                "high": layer.high,
+            }
+            shown.append({**facts, "order": layer.order, "colours": native, "reversed": layer.colours.endswith("_r")})
+        return {
+            "title": title_of(self.run),
+            "version": __version__,
+            "p_max": threshold_of(self.run),
+            "layers": shown,
+            "verdicts": VERDICTS,
+            "report": (self.run.path / "report.html").is_file(),
+        }
+
+    def post(self, route: str, content: Any) -> Answer:
+        """Take a verdict.
+
+        Raises
+        ------
+        Refused
+            If the route takes nothing or the content is not a verdict.
+        """
+        if route != "/api/verdicts.json":
+            raise Refused(HTTPStatus.NOT_FOUND, "nothing is taken here")
+        if not isinstance(content, dict) or not all(
+            isinstance(content.get(key, ""), str) for key in ("name", "verdict", "note")
+        ):
+            raise Refused(HTTPStatus.BAD_REQUEST, "expected an object with texts: name, verdict, note")
+        if content.get("name") not in self._names:
+            raise Refused(HTTPStatus.NOT_FOUND, "no candidate of that name")
+        try:
+            said = self.verdicts.write(content["name"], content.get("verdict", ""), content.get("note", ""))
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+        return _json(said._asdict())
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(str(name) for name in self.candidates["name"])
+
+    def _layer(self, name: str) -> HipsLayer:
+        if name not in self.layers:
+            raise Refused(HTTPStatus.NOT_FOUND, "no such layer")
+        return self.layers[name]
+
+    def _tile(self, layer: HipsLayer, order: int, npix: int, ending: str) -> Answer:
+        try:
+            picture = layer.allsky() if order < 0 else layer.tile(order, npix)
+        except ValueError as error:
+            raise Refused(HTTPStatus.NOT_FOUND, str(error)) from error
+        return Answer(layer.encode(picture, ending), "image/png" if ending == "png" else "image/fits")
+
+    def _sheet(self, row: int, ending: str) -> Answer:
+        with self._drawing:
+            if ending == "html":
+                return Answer(dossier.render_page(self.run, row).encode(), "text/html; charset=utf-8")
+            figure: Figure = dossier.plot_dossier(self.run, row)
+            content = dossier.picture_bytes(figure, ending)
+        kind = "image/png" if ending == "png" else "application/pdf"
+        return Answer(content, kind)
+
+    @cached_property
+    def _candidates_json(self) -> Answer:
+        columns = {
+            name: self.candidates[name] for name in self.candidates.colnames if self.candidates[name].ndim == 1
+        }
+        return _json({name: _json_column(values) for name, values in columns.items()})
+
+    @cached_property
+    def _clusters_json(self) -> Answer:
+        clusters = self.run.clusters
+        if clusters is None:
+            return _json({})
+        group = np.asarray(clusters["selection" if "selection" in clusters.colnames else "survey"], str)
+        kept = [
+            name for name in ("name", "lon_deg", "lat_deg", "z", "snr", "m500_1e14msun") if name in clusters.colnames
+        ]
+        groups = {
+            str(label) or "others": {name: _json_column(clusters[group == label][name]) for name in kept}
+            for label in dict.fromkeys(group.tolist())
+        }
+        return _json(groups)
+
+    @cached_property
+    def _sky_picture(self) -> Answer:
+        layer = next(iter(self.layers.values()))
+        base = np.concatenate([layer._run(0, npix) for npix in range(12)])
+        return Answer(layer.encode_png(mollweide_picture(base, 1600)[::-1]), "image/png")
+
+    def _vetted(self, ending: str) -> Answer:
+        table = vetted_candidates(self.run.path)
+        if ending == "csv":
+            text = io.StringIO()
+            table.write(text, format="ascii.csv")
+            return Answer(text.getvalue().encode(), "text/csv; charset=utf-8", file_name="candidates_vetted.csv")
+        buffer = io.BytesIO()
+        table.write(buffer, format="fits")
+        return Answer(buffer.getvalue(), "application/fits", file_name="candidates_vetted.fits")
+
+    def _report(self) -> Answer:
+        file = self.run.path / "report.html"
+        if not file.is_file():
+            raise Refused(HTTPStatus.NOT_FOUND, "this run has no report yet: `szeek report RUN` writes it")
+        return Answer(file.read_bytes(), "text/html; charset=utf-8")
+
+
+def _json_column(values: Any) -> list[Any]:
+    """A column as JSON holds it: NaN becomes null, floats keep seven digits."""
+    array = np.asarray(values)
+    if array.dtype.kind == "f":
+        return [round(v, 7) if np.isfinite(v) else None for v in array.astype(float).tolist()]
+    return list(array.astype(str).tolist() if array.dtype.kind in "SUO" else array.tolist())
+
+
+def _json(content: Any) -> Answer:
+    return Answer(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), "application/json")
+
+
+@lru_cache
+def _static(route: str) -> Answer:
+    name, kind = _STATIC[route]
+    content = (resources.files("szeek.show.explorer") / "static" / name).read_bytes()
+    return Answer(content, kind, encoding="gzip" if name.endswith(".gz") else "")
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: ExplorerServer
+    server_version = f"SZeek/{__version__}"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        self._respond(lambda route: self.server.explorer.answer(route))
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_POST(self) -> None:
+        self._respond(self._take)
+
+    def _take(self, route: str) -> Answer:
+        origin = self.headers.get("Origin")
+        if origin not in self.server.origins or self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            raise Refused(HTTPStatus.FORBIDDEN, "writes come from this page only")
+        if self.headers.get_content_type() != "application/json":
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"\d{1,9}", length, re.ASCII) or int(length) > _POST_LIMIT:
+            raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"expected at most {_POST_LIMIT} bytes")
+        try:
+            content = json.loads(self.rfile.read(int(length)))
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, "that is no JSON") from error
+        return self.server.explorer.post(route, content)
+
+    def _respond(self, find: Callable[[str], Answer]) -> None:
+        try:
+            if self.headers.get("Host") not in self.server.hosts:
+                raise Refused(HTTPStatus.MISDIRECTED_REQUEST, "this server answers to its loopback address only")
+            answer = find(unquote(urlsplit(self.path).path))
+        except Refused as refused:
+            answer = Answer(f"{refused}\n".encode(), "text/plain; charset=utf-8", refused.status)
+            self.close_connection = True  # what an unread body holds is not the next request
+        except ValueError as error:  # a path that no URL can be
+            answer = Answer(f"{error}\n".encode(), "text/plain; charset=utf-8", HTTPStatus.BAD_REQUEST)
+            self.close_connection = True
+        self._send(answer)
+
+    def _send(self, answer: Answer) -> None:
+        body, encoding = answer.body, answer.encoding
+        accepts = "gzip" in self.headers.get("Accept-Encoding", "")
+        if encoding and not accepts:
+            body, encoding = gzip.decompress(body), ""
+        elif (
+            not encoding and accepts and len(body) > 20_000 and answer.kind.startswith(("application/json", "text/"))
+        ):
+            body, encoding = gzip.compress(body, 4), "gzip"
+        self.send_response(answer.status)
+        self.send_header("Content-Type", answer.kind)
+        self.send_header("Content-Length", str(len(body)))
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
+        if answer.file_name:
+            self.send_header("Content-Disposition", f'attachment; filename="{answer.file_name}"')
+        if not answer.kind.startswith("text/html") or self.path.split("?")[0] != "/report.html":
+            self.send_header("Content-Security-Policy", _POLICY)
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self.send_header("Cache-Control", "no-store" if answer.kind == "application/json" else "no-cache")
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing: a page asks for hundreds of tiles."""
+
+
+class ExplorerServer(ThreadingHTTPServer):
+    """The explorer of one run on 127.0.0.1.
+
+    Parameters
+    ----------
+    run_folder : path
+        The run.
+    port : int
+        0 for any free one.
+    """
+
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, run_folder: str | os.PathLike[str], port: int = 0) -> None:
+        self.explorer = Explorer(run_folder)
+        super().__init__(("127.0.0.1", port), _Handler)
+        number = self.server_address[1]
+        self.hosts = (f"127.0.0.1:{number}", f"localhost:{number}")
+        self.origins = tuple(f"http://{host}" for host in self.hosts)
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        return f"{self.origins[0]}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle of a tile is no error; anything else is."""
+        import sys
+
+        if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)
+
+
+def serve(run_folder: str | os.PathLike[str], port: int = 0, open_browser: bool = True) -> None:
+    """Show a run in the browser until Ctrl-C.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run.
+    port : int
+        Port on 127.0.0.1; 0 for any free one.
+    open_browser : bool
+        Open the page in the default browser.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    FileNotFoundError
+        If the run holds no map to show.
+    OSError
+        If the port is taken.
+    """
+    with ExplorerServer(Path(run_folder), port) as server:
+        print(f"{server.url}  (Ctrl-C ends it)", flush=True)
+        if open_browser:
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("closed")

@@ -1,0 +1,252 @@
+// The page: candidates in a table that draws only the rows in sight, filters, verdicts, and the state in the address.
+import { icrsToGalactic, openSky } from "/skymap.js";
+
+const $ = id => document.getElementById(id);
+const get = async route => { const answer = await fetch(route); if (!answer.ok) throw new Error(`${route}: ${answer.status}`); return answer.json(); };
+const ROW = 30, FLY_FOV = 2;
+const COLUMNS = [["name", "candidate"], ["p", "p", 2], ["purity", "purity", 2], ["snr", "S/N", 1], ["lat_deg", "b", 1],
+  ["y5r500_arcmin2", "Y5R500", 2, 1e3, "10⁻³ arcmin²"], ["match_name", "match"], ["verdict", "verdict"]];
+const CLUSTER_COLOURS = { "planck_z": "#56b4e9", "planck_no-z": "#e69f00", mcxcwp: "#00c08a", rm50: "#ff7f3f", rm30: "#d98ac0" };
+const FILTERS = ["search", "p_min", "purity_min", "snr_min", "lat_min", "matched", "kind", "judged"];
+const VIEW = ["base", "overlay", "opacity", "frame", "projection", "stretch"];
+
+let run, table, n = 0, mask, order = [], sky, selected = -1, sort = { column: "p", down: true };
+const verdicts = new Map();
+
+async function start() {
+  const [facts, candidates, clusters, said] = await Promise.all(
+    ["run", "candidates", "clusters", "verdicts"].map(name => get(`/api/${name}.json`)));
+  run = facts; table = candidates; n = table.name.length; mask = new Uint8Array(n);
+  said.forEach(one => verdicts.set(one.name, one));
+  table.lower = table.name.map((name, i) => `${name} ${table.match_name?.[i] ?? ""}`.toLowerCase());
+  document.title = `${run.title} · SZeek explorer`;
+  $("title").textContent = run.title;
+  $("report").hidden = !run.report;
+  for (const layer of run.layers) for (const id of ["base", "overlay"]) $(id).add(new Option(layer.title, layer.name));
+  [...new Set(table.kind ?? [])].filter(Boolean).sort().forEach(kind => $("kind").add(new Option(kind, kind)));
+  run.verdicts.forEach(word => $("judged").add(new Option(word, word)));
+  drawHead(); makeJudge(); readState(); applyFilters();
+  sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon });
+  sky.setCandidates(table); sky.show(mask);
+  if (sky.kind === "still") $("readout").textContent = "This browser has no WebGL2: a still picture, the table is complete.";
+  makeClusterSwitches(clusters);
+  VIEW.forEach(applyView);
+  const asked = state();
+  if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
+  if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") });
+  listen();
+  window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select };
+  document.body.dataset.ready = sky.kind;
+}
+
+// ---- state in the address -------------------------------------------------------------------------------------------
+const state = () => new URLSearchParams(location.hash.slice(1));
+function readState() {
+  const asked = state();
+  for (const id of [...FILTERS, ...VIEW]) if (asked.has(id)) $(id).value = asked.get(id);
+  if (asked.has("sort") && COLUMNS.some(([column]) => column === asked.get("sort"))) sort = { column: asked.get("sort"), down: asked.get("down") !== "0" };
+  if (asked.has("at")) selected = table.name.indexOf(asked.get("at"));
+}
+let saving = 0;
+function saveSoon() { clearTimeout(saving); saving = setTimeout(saveState, 200); }
+function saveState() {
+  if (!sky) return;
+  const kept = new URLSearchParams();
+  for (const id of FILTERS) if ($(id).value) kept.set(id, $(id).value);
+  for (const id of VIEW) { const box = $(id); const plain = box.options ? box.options[0]?.value : box.defaultValue; if (box.value !== plain) kept.set(id, box.value); }
+  if (sort.column !== "p" || !sort.down) { kept.set("sort", sort.column); kept.set("down", sort.down ? "1" : "0"); }
+  const { lon, lat, fov } = sky.where();
+  kept.set("l", lon.toFixed(4)); kept.set("b", lat.toFixed(4)); kept.set("fov", fov.toPrecision(5));
+  if (selected >= 0) kept.set("at", table.name[selected]);
+  history.replaceState(null, "", `#${kept}`);
+}
+
+// ---- filter and sort ------------------------------------------------------------------------------------------------
+function parsePosition(text) {
+  const found = text.trim().match(/^(?:l\s*=?\s*)?([+-]?\d+(?:\.\d*)?)[\s,]+(?:b\s*=?\s*)?([+-]?\d+(?:\.\d*)?)$/i)
+    ?? text.trim().match(/^G?(\d+(?:\.\d+)?)([+-]\d+(?:\.\d+)?)$/i);
+  return found && Math.abs(found[2]) <= 90 ? [Number(found[1]) % 360, Number(found[2])] : null;
+}
+function applyFilters() {
+  const text = $("search").value.trim().toLowerCase(), place = parsePosition(text);
+  const least = [["p", "p_min"], ["purity", "purity_min"], ["snr", "snr_min"]]
+    .filter(([column, id]) => $(id).value !== "" && table[column]).map(([column, id]) => [table[column], Number($(id).value)]);
+  const height = Number($("lat_min").value) || 0, matched = $("matched").value, kind = $("kind").value, judged = $("judged").value;
+  const kept = [];
+  for (let i = 0; i < n; i++) {
+    let keep = Math.abs(table.lat_deg[i]) >= height;
+    for (const [values, limit] of least) keep &&= values[i] !== null && values[i] >= limit;
+    if (keep && text && !place) keep = table.lower[i].includes(text);
+    if (keep && matched) keep = Boolean(table.match_name?.[i]) === (matched === "yes");
+    if (keep && kind) keep = table.kind[i] === kind;
+    if (keep && judged) keep = (verdicts.get(table.name[i])?.verdict || "none") === judged;
+    mask[i] = keep ? 1 : 0;
+    if (keep) kept.push(i);
+  }
+  order = sortRows(kept, place);
+  $("summary").textContent = order.length === n ? `${n} candidates` : `${order.length} of ${n} candidates`;
+  $("grid").setAttribute("aria-rowcount", order.length + 1);
+  sky?.show(mask);
+  drawRows(true);
+}
+function sortRows(rows, place) {
+  if (place) {
+    const [l, b] = place.map(v => v * Math.PI / 180);
+    const nearness = i => { const bi = table.lat_deg[i] * Math.PI / 180; return Math.sin(b) * Math.sin(bi) + Math.cos(b) * Math.cos(bi) * Math.cos(table.lon_deg[i] * Math.PI / 180 - l); };
+    const near = Float64Array.from(rows, nearness);
+    return [...rows.keys()].sort((i, j) => near[j] - near[i]).map(i => rows[i]);
+  }
+  const { column, down } = sort, turn = down ? -1 : 1;
+  const values = column === "verdict" ? table.name.map(name => verdicts.get(name)?.verdict ?? "") : table[column];
+  if (!values) return rows;
+  if (typeof values.find(v => v !== null) === "string") return rows.sort((i, j) => (values[i] === "") - (values[j] === "") || turn * (values[i] < values[j] ? -1 : values[i] > values[j] ? 1 : 0) || i - j);
+  return rows.sort((i, j) => (values[i] === null) - (values[j] === null) || turn * (values[i] - values[j]) || i - j);
+}
+
+// ---- table ----------------------------------------------------------------------------------------------------------
+function drawHead() {
+  COLUMNS.forEach(([column, head, digits, , unit], index) => {
+    const cell = Object.assign(document.createElement("span"), { className: digits === undefined ? "" : "n" });
+    cell.setAttribute("role", "columnheader");
+    cell.setAttribute("aria-colindex", index + 1);
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: head, title: unit ? `in ${unit}` : "" });
+    button.addEventListener("click", () => {
+      sort = { column, down: sort.column === column ? !sort.down : digits !== undefined };
+      markSort(); applyFilters(); saveSoon();
+    });
+    cell.append(button); $("head").append(cell);
+  });
+  markSort();
+}
+function markSort() {
+  [...$("head").children].forEach((cell, index) => {
+    if (COLUMNS[index][0] === sort.column) cell.setAttribute("aria-sort", sort.down ? "descending" : "ascending"); else cell.removeAttribute("aria-sort");
+  });
+}
+const drawn = new Map(); // place in the order -> row element
+function drawRows(afresh) {
+  const grid = $("grid"), body = $("body");
+  body.style.height = `${order.length * ROW}px`;
+  const first = Math.max(0, Math.floor(grid.scrollTop / ROW) - 8), last = Math.min(order.length, Math.ceil((grid.scrollTop + grid.clientHeight) / ROW) + 8);
+  for (const [at, element] of drawn) if (afresh || at < first || at >= last) { element.remove(); drawn.delete(at); }
+  for (let at = first; at < last; at++) if (!drawn.has(at)) { const element = makeRow(at); drawn.set(at, element); body.append(element); }
+}
+function makeRow(at) {
+  const i = order[at], element = document.createElement("div");
+  element.className = "row"; element.id = `row-${i}`; element.style.top = `${at * ROW}px`;
+  element.setAttribute("role", "row"); element.setAttribute("aria-rowindex", at + 2); element.setAttribute("aria-selected", i === selected);
+  COLUMNS.forEach(([column, , digits, factor = 1], index) => {
+    const cell = document.createElement("span");
+    cell.setAttribute("role", "gridcell"); cell.setAttribute("aria-colindex", index + 1);
+    const value = column === "verdict" ? verdicts.get(table.name[i])?.verdict ?? "" : table[column]?.[i];
+    if (digits !== undefined) { cell.className = "n"; cell.textContent = value === null || value === undefined ? "" : (value * factor).toFixed(digits); }
+    else { cell.textContent = value ?? ""; if (column === "verdict" && value) cell.className = `v-${value.split(" ")[0]}`; }
+    element.append(cell);
+  });
+  element.addEventListener("click", () => { select(i, { fly: true }); $("grid").focus({ preventScroll: true }); });
+  return element;
+}
+
+// ---- selection and verdicts -----------------------------------------------------------------------------------------
+let showing = 0;
+function reveal() {
+  const at = order.indexOf(selected), grid = $("grid"), room = grid.clientHeight - $("head").offsetHeight;
+  if (at < 0) return;
+  if (at * ROW < grid.scrollTop) grid.scrollTop = at * ROW;
+  else if ((at + 1) * ROW > grid.scrollTop + room) grid.scrollTop = (at + 1) * ROW - room;
+  drawRows(false);
+}
+function select(i, { scroll = false, fly = false } = {}) {
+  selected = i;
+  for (const element of drawn.values()) element.setAttribute("aria-selected", element.id === `row-${i}`);
+  if (i < 0) { $("detail").hidden = true; return; }
+  $("detail").hidden = false;
+  if (scroll) reveal();
+  $("grid").setAttribute("aria-activedescendant", `row-${i}`);
+  sky?.select(table, i);
+  if (fly) sky?.goto(table.lon_deg[i], table.lat_deg[i], Math.min(FLY_FOV, sky.where().fov));
+  const name = table.name[i], said = verdicts.get(name);
+  $("name").textContent = name;
+  $("place").textContent = `l ${table.lon_deg[i].toFixed(3)}°  b ${table.lat_deg[i].toFixed(3)}°`;
+  $("note").value = said?.note ?? "";
+  $("dossier").href = `/dossier/${i}.html`;
+  $("sheet").alt = `Cut-outs, spectrum and profile of ${name}`;
+  clearTimeout(showing);
+  $("sheet").setAttribute("aria-busy", "true"); // what is there still shows another candidate
+  showing = setTimeout(() => { $("sheet").src = `/dossier/${i}.png`; }, 150);
+  markJudge(); saveSoon();
+}
+function makeJudge() {
+  for (const word of run.verdicts) {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: word });
+    button.addEventListener("click", () => judge(verdicts.get(table.name[selected])?.verdict === word ? "" : word));
+    $("judge").append(button);
+  }
+}
+function markJudge() {
+  const verdict = verdicts.get(table.name[selected])?.verdict ?? "";
+  for (const button of $("judge").children) button.setAttribute("aria-pressed", button.textContent === verdict);
+}
+async function judge(verdict, note = verdicts.get(table.name[selected])?.note ?? "") {
+  if (selected < 0) return;
+  const i = selected, name = table.name[i];
+  const answer = await fetch("/api/verdicts.json", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ name, verdict, note }) });
+  if (!answer.ok) { $("summary").textContent = `Not saved: ${await answer.text()}`; return; }
+  const said = await answer.json();
+  if (said.verdict || said.note) verdicts.set(name, said); else verdicts.delete(name);
+  markJudge();
+  const at = order.indexOf(i), old = drawn.get(at);
+  if (old) { const fresh = makeRow(at); drawn.set(at, fresh); old.replaceWith(fresh); }
+}
+function step(by) {
+  const at = order.indexOf(selected), next = Math.min(order.length - 1, Math.max(0, (at < 0 ? (by > 0 ? -1 : 0) : at) + by));
+  if (order.length) select(order[next], { scroll: true });
+}
+
+// ---- controls -------------------------------------------------------------------------------------------------------
+function applyView(id) {
+  const value = $(id).value;
+  if (id === "base") { if (value) sky.setBase(value); } else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
+  else if (id === "frame") sky.setFrame(value); else if (id === "projection") sky.setProjection(value);
+  else if (id === "stretch" && value !== "linear" || id === "stretch" && sky.stretched) { sky.stretched = true; sky.setStretch(value); }
+}
+function makeClusterSwitches(groups) {
+  for (const [name, group] of Object.entries(groups)) {
+    const label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox" });
+    label.append(box, ` ${name} (${group.name.length})`); $("layers").append(label);
+    box.addEventListener("change", () => sky.setClusters(name, group, CLUSTER_COLOURS[name] ?? "#cccccc", box.checked));
+  }
+}
+function listen() {
+  let waiting = 0;
+  $("filters").addEventListener("input", () => { cancelAnimationFrame(waiting); waiting = requestAnimationFrame(() => { applyFilters(); saveSoon(); }); });
+  $("filters").addEventListener("reset", () => setTimeout(() => { applyFilters(); saveSoon(); }));
+  $("filters").addEventListener("submit", event => {
+    event.preventDefault();
+    const place = parsePosition($("search").value);
+    if (place) sky.goto(...place, 5);
+    if (order.length) select(order[0], { scroll: true, fly: !place });
+    $("grid").focus();
+  });
+  VIEW.forEach(id => $(id).addEventListener("input", () => { applyView(id); saveSoon(); }));
+  $("grid").addEventListener("scroll", () => drawRows(false), { passive: true });
+  new ResizeObserver(() => { drawRows(false); reveal(); }).observe($("grid"));
+  for (const done of ["load", "error"]) $("sheet").addEventListener(done, () => $("sheet").removeAttribute("aria-busy"));
+  $("note").addEventListener("change", () => judge(verdicts.get(table.name[selected])?.verdict ?? "", $("note").value));
+  $("share").addEventListener("click", async () => { saveState(); try { await navigator.clipboard.writeText(location.href); $("summary").textContent = "Link copied"; } catch { prompt("Link to this view", location.href); } });
+  $("help").addEventListener("click", () => $("keys").showModal());
+  const page = () => Math.max(1, Math.floor($("grid").clientHeight / ROW) - 2);
+  const keys = { ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(page()), PageUp: () => step(-page()), Home: () => step(-n), End: () => step(n),
+    Enter: () => selected >= 0 && select(selected, { fly: true }), c: () => judge("cluster"), m: () => judge("maybe"), x: () => judge("no cluster"), u: () => judge(""),
+    n: () => $("note").focus(), "/": () => $("search").focus(), d: () => selected >= 0 && window.open(`/dossier/${selected}.html`, "_blank", "noopener"), "?": () => $("keys").showModal() };
+  document.addEventListener("keydown", event => {
+    const typing = event.target.closest("input,select,textarea,dialog");
+    if (typing) { if (event.key === "Escape") $("grid").focus(); return; }
+    const inGrid = event.target === $("grid") || event.target === document.body;
+    if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || (!inGrid && event.key.length > 1)) return;
+    event.preventDefault(); keys[event.key]();
+  });
+  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); if (selected >= 0) select(selected, { scroll: true }); });
+}
+
+start().catch(error => { $("summary").textContent = `The explorer could not start: ${error.message}`; console.error(error); });

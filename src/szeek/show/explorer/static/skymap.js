@@ -1,0 +1,152 @@
+// The sky: Aladin Lite over the run's own HiPS where the browser has WebGL2, a still Mollweide picture where not.
+// Both offer the same: goto, show, select, layer settings, and a call back when a source is clicked or the view moves.
+
+const RADIAN = Math.PI / 180;
+
+export function hasWebGL2() {
+  try { return Boolean(document.createElement("canvas").getContext("webgl2")); } catch { return false; }
+}
+
+// Mollweide: 2t + sin 2t = pi sin b (Snyder 1987, p. 251); x in -2..2 growing to the left, y in -1..1.
+export function mollweide(lon, lat) {
+  const target = Math.PI * Math.sin(lat * RADIAN);
+  let low = -Math.PI, high = Math.PI;
+  for (let i = 0; i < 40; i++) {
+    const middle = (low + high) / 2;
+    if (middle + Math.sin(middle) < target) low = middle; else high = middle;
+  }
+  const t = (low + high) / 4, wrapped = ((lon + 180) % 360 + 360) % 360 - 180;
+  return [-2 * wrapped / 180 * Math.cos(t), Math.sin(t)];
+}
+
+export async function openSky(element, run, callbacks) {
+  if (hasWebGL2()) {
+    try { return await AladinSky.open(element, run, callbacks); } catch (error) { console.warn("no Aladin:", error); }
+  }
+  return new StillSky(element, run, callbacks);
+}
+
+class AladinSky {
+  static async open(element, run, callbacks) {
+    const { default: A } = await import("/aladin.js");
+    await A.init;
+    const sky = new AladinSky();
+    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null });
+    const nothing = Object.fromEntries(["LayersControl", "GotoControl", "Frame", "ZoomControl", "FullscreenControl",
+      "SimbadPointerControl", "CooGridControl", "ProjectionControl", "SettingsControl", "ShareControl", "StatusBar",
+      "Reticle", "ContextMenu", "CooLocation", "Fov", "ColorPickerControl"].map(name => ["show" + name, false]));
+    const first = sky.hips(run.layers[0].name);
+    sky.view = A.aladin(element, { ...nothing, survey: first, hipsList: [], log: false, samp: false, cooFrame: "galactic",
+      projection: "MOL", fov: 360, target: "0 0", showZoomControl: true, backgroundColor: "rgb(38,40,44)" });
+    sky.view.constructor.DEFAULT_OPTIONS.survey = sky.url(run.layers[0].name); // never another host's, whatever fails
+    sky.base = run.layers[0].name;
+    sky.candidates = A.catalog({ name: "candidates", shape: "circle", sourceSize: 9, color: "#ffffff",
+      onClick: source => callbacks.pick(source.data.row), filter: source => !sky.shown || sky.shown[source.data.row] === 1 });
+    sky.mark = A.catalog({ name: "selected", shape: "circle", sourceSize: 24, color: "#ffb000" });
+    sky.view.addCatalog(sky.candidates);
+    sky.view.addCatalog(sky.mark);
+    sky.view.on("positionChanged", () => callbacks.moved());
+    sky.view.on("zoomChanged", () => callbacks.moved());
+    sky.view.on("mouseMove", at => at && callbacks.hover?.(at));
+    return sky;
+  }
+  url(name) { return `${location.origin}/hips/${name}`; }
+  hips(name, opacity = 1) {
+    const layer = this.layers.get(name);
+    return this.A.HiPS(this.url(name), { name: layer.title, imgFormat: "fits", cooFrame: "galactic", maxOrder: layer.order,
+      tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: "linear",
+      opacity, requestMode: "same-origin" });
+  }
+  setBase(name) { if (name !== this.base) { this.base = name; this.view.setBaseImageLayer(this.hips(name)); } }
+  setOverlay(name, opacity) {
+    if (!name) { if (this.over) this.view.removeImageLayer("over"); this.over = ""; return; }
+    if (name !== this.over) { this.over = name; this.overHips = this.hips(name, Number(opacity)); this.view.setOverlayImageLayer(this.overHips, "over"); }
+    else this.overHips.setOpacity(Number(opacity));
+  }
+  setStretch(stretch) {
+    const layer = this.layers.get(this.base);
+    this.view.getBaseImageLayer()?.setColormap(layer.colours, { stretch, reversed: layer.reversed });
+  }
+  setFrame(frame) { this.view.setFrame(frame); }
+  setProjection(projection) { this.view.setProjection(projection); }
+  setCandidates(table) {
+    const sources = table.ra_deg.map((ra, row) => this.A.source(ra, table.dec_deg[row], { row }));
+    this.candidates.addSources(sources);
+  }
+  show(mask) { this.shown = mask; this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
+  setClusters(name, group, colour, visible) {
+    this.known ??= new Map();
+    if (!this.known.has(name)) {
+      const catalog = this.A.catalog({ name, shape: "square", sourceSize: 9, color: colour });
+      this.view.addCatalog(catalog);
+      catalog.addSources(group.lon_deg.map((lon, i) => {
+        const [ra, dec] = galacticToIcrs(lon, group.lat_deg[i]);
+        return this.A.source(ra, dec, { name: group.name[i] });
+      }));
+      this.known.set(name, catalog);
+    }
+    const catalog = this.known.get(name);
+    visible ? catalog.show() : catalog.hide();
+  }
+  select(table, row) {
+    this.mark.removeAll?.();
+    if (row >= 0) this.mark.addSources([this.A.source(table.ra_deg[row], table.dec_deg[row], { row })]);
+  }
+  goto(lon, lat, fov) {
+    const [ra, dec] = galacticToIcrs(lon, lat);
+    if (fov) this.view.setFoV(fov);
+    this.view.gotoRaDec(ra, dec);
+  }
+  where() {
+    const [ra, dec] = this.view.getRaDec();
+    const [lon, lat] = icrsToGalactic(ra, dec);
+    return { lon, lat, fov: this.view.getFov()[0] };
+  }
+  pixel(table, row) { return this.view.world2pix(table.ra_deg[row], table.dec_deg[row]); }
+}
+
+class StillSky {
+  constructor(element, run, callbacks) {
+    Object.assign(this, { kind: "still", element, callbacks, centre: { lon: 0, lat: 0, fov: 360 } });
+    const picture = Object.assign(new Image(), { className: "still", src: "/sky.png", alt: "" });
+    this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    this.svg.setAttribute("viewBox", "-2.02 -1.02 4.04 2.04");
+    picture.style.objectFit = "contain";
+    element.append(picture, this.svg);
+    this.dots = this.svg.appendChild(document.createElementNS(this.svg.namespaceURI, "g"));
+    this.ring = this.svg.appendChild(this.circle(0, 0, 0.03, "#ffb000", 0.012));
+    this.ring.setAttribute("visibility", "hidden");
+  }
+  circle(x, y, r, colour, width) {
+    const circle = document.createElementNS(this.svg.namespaceURI, "circle");
+    for (const [key, value] of Object.entries({ cx: x, cy: -y, r, fill: "none", stroke: colour, "stroke-width": width })) circle.setAttribute(key, value);
+    return circle;
+  }
+  setBase() {} setOverlay() {} setStretch() {} setFrame() {} setProjection() {} setClusters() {}
+  setCandidates(table) {
+    const some = Math.min(table.lon_deg.length, 3000); // the brightest; all are in the table
+    for (let row = 0; row < some; row++) {
+      const dot = this.circle(...mollweide(table.lon_deg[row], table.lat_deg[row]), 0.008, "#fff", 0.003);
+      dot.addEventListener("click", () => this.callbacks.pick(row));
+      dot.style.pointerEvents = "all";
+      this.dots.append(dot);
+    }
+  }
+  show(mask) { [...this.dots.children].forEach((dot, row) => dot.setAttribute("visibility", mask[row] ? "visible" : "hidden")); }
+  select(table, row) {
+    if (row < 0) { this.ring.setAttribute("visibility", "hidden"); return; }
+    const [x, y] = mollweide(table.lon_deg[row], table.lat_deg[row]);
+    this.ring.setAttribute("cx", x); this.ring.setAttribute("cy", -y); this.ring.setAttribute("visibility", "visible");
+  }
+  goto(lon, lat, fov) { this.centre = { lon, lat, fov: fov ?? this.centre.fov }; this.callbacks.moved(); }
+  where() { return this.centre; }
+  pixel(table, row) { return mollweide(table.lon_deg[row], table.lat_deg[row]); }
+}
+
+// Galactic <-> ICRS: the matrix of the Hipparcos catalogue (ESA 1997, Vol. 1, Eq. 1.5.11), rows x, y, z of Galactic axes.
+const MATRIX = [[-0.0548755604, -0.8734370902, -0.4838350155], [0.4941094279, -0.4448296300, 0.7469822445],
+  [-0.8676661490, -0.1980763734, 0.4559837762]];
+const unit = (lon, lat) => [Math.cos(lat * RADIAN) * Math.cos(lon * RADIAN), Math.cos(lat * RADIAN) * Math.sin(lon * RADIAN), Math.sin(lat * RADIAN)];
+const angles = ([x, y, z]) => [(Math.atan2(y, x) / RADIAN + 360) % 360, Math.atan2(z, Math.hypot(x, y)) / RADIAN];
+export const icrsToGalactic = (ra, dec) => { const v = unit(ra, dec); return angles(MATRIX.map(r => r[0] * v[0] + r[1] * v[1] + r[2] * v[2])); };
+export const galacticToIcrs = (lon, lat) => { const v = unit(lon, lat); return angles([0, 1, 2].map(k => MATRIX[0][k] * v[0] + MATRIX[1][k] * v[1] + MATRIX[2][k] * v[2])); };

@@ -1,0 +1,226 @@
+"""The explorer's server: what it serves, what it refuses, and the verdicts it keeps."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from runmaker import EVIL_NAME, make_run
+
+from szeek.show.explorer.layers import list_layers
+from szeek.show.explorer.server import ExplorerServer
+from szeek.show.explorer.verdicts import VerdictStore, vetted_candidates
+from szeek.show.hips import tile_pixels
+from szeek.show.runfolder import RunFolder
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExplorerServer]:
+    folder = make_run(tmp_path_factory.mktemp("run") / "demo", nside=32, n_clusters=12)
+    (folder / "secret.txt").write_text("not for the page")
+    with ExplorerServer(folder) as running:
+        thread = threading.Thread(target=running.serve_forever, daemon=True)
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+def ask(
+    server: ExplorerServer, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, dict[str, str], bytes]:
+    """One request, with a right Host header unless another is given."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=20)
+    try:
+        connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+        for name, value in {"Host": server.hosts[0], **headers}.items():
+            connection.putheader(name.replace("_", "-"), value)
+        if body is not None:
+            connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body)
+        answer = connection.getresponse()
+        return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+    finally:
+        connection.close()
+
+
+def judge(server: ExplorerServer, content: object, **changes: str) -> tuple[int, dict[str, str], bytes]:
+    headers = {"Content_Type": "application/json", "Origin": server.origins[0], **changes}
+    return ask(server, "/api/verdicts.json", "POST", json.dumps(content).encode(), **headers)
+
+
+def test_bound_to_loopback_alone(server: ExplorerServer) -> None:
+    assert server.server_address[0] == "127.0.0.1"
+
+
+def test_page_and_headers(server: ExplorerServer) -> None:
+    for path, kind in (("/", "text/html"), ("/explorer.js", "text/javascript"), ("/explorer.css", "text/css")):
+        status, headers, body = ask(server, path)
+        assert status == 200 and headers["content-type"].startswith(kind) and body
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+    status, headers, packed = ask(server, "/aladin.js", Accept_Encoding="gzip")
+    assert headers["content-encoding"] == "gzip" and len(packed) < 1_000_000
+    status, headers, plain = ask(server, "/aladin.js")
+    assert "content-encoding" not in headers and len(plain) > 2_000_000
+    assert b"GNU GENERAL PUBLIC LICENSE" in ask(server, "/aladin-licence.txt")[2]
+    assert ask(server, "/", "HEAD")[2] == b""
+
+
+def test_products(server: ExplorerServer) -> None:
+    facts = json.loads(ask(server, "/api/run.json")[2])
+    assert [layer["name"] for layer in facts["layers"]] == [
+        "p",
+        "y",
+        *(f"band-{b}" for b in (100, 143, 217, 353, 545, 857)),
+    ]
+    table = json.loads(ask(server, "/api/candidates.json")[2])
+    run = RunFolder(server.explorer.run.path)
+    assert run.candidates is not None and len(table["name"]) == len(run.candidates)
+    np.testing.assert_allclose(table["p"], run.candidates["p"], atol=1e-6)
+    assert table["snr"][0] is not None and table["match_z"][0] is None  # NaN is null
+    assert EVIL_NAME in table["match_name"]
+    groups = json.loads(ask(server, "/api/clusters.json")[2])
+    assert {name: len(group["name"]) for name, group in groups.items()} == {
+        "planck_z": 12,
+        "planck_no-z": 6,
+        "mcxcwp": 19,
+    }
+    sheet = ask(server, "/dossier/0.png")[2]
+    assert Image.open(io.BytesIO(sheet)).size[0] > 1000
+    assert ask(server, "/dossier/1.pdf")[2].startswith(b"%PDF")
+    assert Image.open(io.BytesIO(ask(server, "/sky.png")[2])).size == (1600, 800)
+    assert ask(server, "/report.html")[0] == 404  # none was written
+
+
+def test_tiles_are_the_map(server: ExplorerServer) -> None:
+    with fits.open(io.BytesIO(ask(server, "/hips/p/Norder0/Dir0/Npix4.fits")[2])) as hdus:
+        picture = hdus[0].data[::-1]
+    nested = RunFolder(server.explorer.run.path).p_nested
+    assert nested is not None
+    np.testing.assert_array_equal(picture, np.repeat(nested[4 * 32**2 : 5 * 32**2], 16**2)[tile_pixels()])
+    for layer in ("y", "band-100"):
+        assert ask(server, f"/hips/{layer}/Norder0/Dir0/Npix11.png")[0] == 200
+        assert b"hips_frame" in ask(server, f"/hips/{layer}/properties")[2]
+    assert ask(server, "/hips/p/Norder3/Allsky.fits")[0] == 200
+    for missing in ("/hips/p/Norder1/Dir0/Npix0.fits", "/hips/p/Norder0/Dir0/Npix12.fits", "/hips/q/properties"):
+        assert ask(server, missing)[0] == 404
+
+
+def test_evil_names_are_escaped(server: ExplorerServer) -> None:
+    names = list(server.explorer.candidates["match_name"])
+    status, _, body = ask(server, f"/dossier/{names.index(EVIL_NAME)}.html")
+    assert status == 200 and b"<script>" not in body
+    assert b"&lt;script&gt;" in body
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/secret.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/static/../../secret.txt", "//etc/passwd", "/run.json",
+     "/hips/../run.json", "/hips/p/Norder0/Dir0/../../../run.json", "/dossier/..%2f..%2frun.json", "/verdicts.sqlite",
+     "/dossier/99999.png", "/dossier/-1.png", "/hips/p/Norder%D9%A0/Dir0/Npix0.fits"],
+)  # fmt: skip
+def test_no_path_leads_out(server: ExplorerServer, path: str) -> None:
+    status, _, body = ask(server, path)
+    assert status in (400, 404)
+    assert b"not for the page" not in body and b"root:" not in body
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1", "0.0.0.0", "[::1]:80", ""])
+def test_other_host_names_are_refused(server: ExplorerServer, host: str) -> None:
+    status, _, body = ask(server, "/api/candidates.json", Host=host)
+    assert status == 421 and b"loopback" in body
+
+
+def test_localhost_is_this_machine(server: ExplorerServer) -> None:
+    assert ask(server, "/", Host=f"localhost:{server.server_address[1]}")[0] == 200
+
+
+def test_cross_site_writes_are_refused(server: ExplorerServer) -> None:
+    name = str(server.explorer.candidates["name"][0])
+    said = {"name": name, "verdict": "cluster"}
+    assert judge(server, said, Origin="http://evil.example")[0] == 403
+    assert judge(server, said, Origin="null")[0] == 403
+    assert judge(server, said, Sec_Fetch_Site="cross-site")[0] == 403
+    body = json.dumps(said).encode()
+    assert ask(server, "/api/verdicts.json", "POST", body, Content_Type="application/json")[0] == 403  # no Origin
+    assert judge(server, said, Content_Type="text/plain")[0] == 415
+    assert ask(server, "/api/verdicts.json", "PUT", body)[0] == 501
+    assert VerdictStore(server.explorer.run.path).read() == []
+
+
+def test_malformed_writes_are_refused(server: ExplorerServer) -> None:
+    name = str(server.explorer.candidates["name"][0])
+    for content in ([], "x", {"name": 3}, {"name": name, "verdict": "yes!"}, {"name": name, "verdict": None}):
+        assert judge(server, content)[0] == 400
+    assert judge(server, {"name": "nobody", "verdict": "maybe"})[0] == 404
+    assert judge(server, {"name": name, "verdict": "maybe", "note": "x" * 2001})[0] == 400
+    assert judge(server, {"name": name, "note": "x" * 20000})[0] == 413
+    headers = {"Content_Type": "application/json", "Origin": server.origins[0]}
+    assert ask(server, "/api/verdicts.json", "POST", b"{", **headers)[0] == 400
+    assert ask(server, "/api/run.json", "POST", b"{}", **headers)[0] == 404
+
+
+def test_verdicts_round_trip(server: ExplorerServer) -> None:
+    first, second = (str(name) for name in server.explorer.candidates["name"][:2])
+    note = "merger? 'quoted'; DROP TABLE verdicts; " + EVIL_NAME
+    assert judge(server, {"name": first, "verdict": "cluster", "note": note})[0] == 200
+    assert judge(server, {"name": second, "verdict": "maybe"})[0] == 200
+    kept = {said["name"]: said for said in json.loads(ask(server, "/api/verdicts.json")[2])}
+    assert kept[first]["note"] == note and kept[second]["verdict"] == "maybe"
+    with fits.open(io.BytesIO(ask(server, "/vetted.fits")[2])) as hdus:
+        vetted = Table(hdus[1].data)
+    row = list(vetted["NAME"]).index(first)
+    assert vetted["VERDICT"][row] == "cluster" and vetted["NOTE"][row] == note
+    assert (vetted["VERDICT"] != "").sum() == 2 and len(vetted) == len(server.explorer.candidates)
+    assert b"DROP TABLE" in ask(server, "/vetted.csv")[2]
+    for name in (first, second):
+        assert judge(server, {"name": name, "verdict": "", "note": ""})[0] == 200
+    assert json.loads(ask(server, "/api/verdicts.json")[2]) == []
+
+
+def test_verdicts_from_many_threads(tmp_path: Path) -> None:
+    store = VerdictStore(tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: store.write(f"c{k}", "maybe", str(k)), range(60)))
+    assert len(store.read()) == 60
+    with pytest.raises(ValueError, match="verdict 'sure' is unknown"):
+        store.write("c", "sure")
+    with pytest.raises(ValueError, match="names no candidate"):
+        store.write("", "maybe")
+
+
+def test_vetted_catalogue_without_verdicts(server: ExplorerServer) -> None:
+    vetted = vetted_candidates(server.explorer.run.path)
+    assert set(vetted["VERDICT"]) == {""} and set(vetted["NOTE"]) == {""}
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60),
+    st.sampled_from(["GET", "POST", "HEAD", "DELETE"]),
+)
+def test_any_path_is_answered_calmly(server: ExplorerServer, tail: str, method: str) -> None:
+    status, _, body = ask(server, "/" + quote(tail, safe="/%?#.&=", encoding="latin-1"), method)
+    assert status in (200, 400, 403, 404, 501)
+    assert b"Traceback" not in body and b"not for the page" not in body
+
+
+def test_a_run_without_maps_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"holds neither prediction\.fits nor y_map\.fits nor maps/"):
+        list_layers(RunFolder(tmp_path))
+    with pytest.raises(NotADirectoryError, match="is no folder"):
+        ExplorerServer(tmp_path / "nowhere")
