@@ -4,9 +4,9 @@ Six bands are six combinations of white fields w_k with C_l = 1,
 
     a^b_lm = sum_k L_bk(l) w^k_lm,      L L^T = C(l) = C_clustered(l) + C_shot,
 
-with L from a Cholesky factorisation at each l in which the 353 GHz band, at the heart of the CIB, comes first, so that
-w^0 is what the bands share. On scales that the density shells resolve, w^0 is the weighted sum of those shells, which
-the clusters follow too.
+with L from a Cholesky factorisation at each l in which the 353 GHz band, at the heart of the CIB, comes first, so
+that w^0 is what the bands share. On scales that the density shells resolve, w^0 is the weighted sum of those
+shells, which the clusters follow too.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from functools import cache
 import camb
 import numpy as np
 
-from szeek.simulate.harmonics import Alm, Floats, gaussian_alm
 from szeek.simulate.haloes import random_generator
+from szeek.simulate.harmonics import Alm, Floats, gaussian_alm
 
 # Planck 2018 results VI (A&A 641, A6), Table 2, last column (TT,TE,EE+lowE+lensing+BAO).
 _H0, _OMEGA_B_H2, _OMEGA_C_H2 = 67.66, 0.02242, 0.11933

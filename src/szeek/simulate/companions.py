@@ -1,8 +1,8 @@
 """Maps of the same large-scale structure at other wavelengths, for stacks: X-rays, lensing, galaxies.
 
-    xray.fits              counts of soft X-rays: clusters (L500-M500), unresolved sources, Poisson noise
-    kappa.fits             CMB lensing convergence: density shells with the lensing kernel + haloes + Planck's noise
-    galaxies_*.fits        over-density of galaxies at 0.1 < z < 0.3 like WISExSCOS: all, passive, transitioning, active
+xray.fits              counts of soft X-rays: clusters (L500-M500), unresolved sources, Poisson noise
+kappa.fits             CMB lensing convergence: density shells with the lensing kernel + haloes + Planck's noise
+galaxies_*.fits        over-density of galaxies at 0.1 < z < 0.3 (WISExSCOS): all, passive, transitioning, active
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from szeek.simulate.harmonics import (
 )
 from szeek.simulate.planckfits import write_planck_map
 
-# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: Arnaud et al. (2010), Sect. 2 (REXCESS, as
-# MCXC uses it); scatter 38 % (Pratt et al. 2009, Table 2).
+# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: Arnaud et al. (2010), Sect. 2
+# (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009, Table 2).
 _LX_NORM, _LX_SLOPE, _LX_SCATTER_LN = 1.64e44, 1.64, 0.38
-# ROSAT all-sky survey: 1 count in 400 s is 1e-11 erg/s/cm^2 x 400 s / 1e-11 ... conversion 1 ct/s = 1.1e-11
-# erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background 1e-3 ct/s/arcmin^2 (Snowden et al. 1997).
+# ROSAT all-sky survey: 400 s; 1 ct/s = 1.1e-11 erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background
+# 1e-3 ct/s/arcmin^2 (Snowden et al. 1997, ApJ 485, 125), of which a tenth is left between 0.5 and 2 keV.
 _ERG_PER_COUNT, _EXPOSURE_S, _XRAY_BACKGROUND_PER_ARCMIN2 = 1.1e-11, 400.0, 1.0e-3
 #: Point-spread of the survey, FWHM. Boese (2000, A&AS 141, 507).
 XRAY_FWHM_ARCMIN = 1.5
 # Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
 _KAPPA_NOISE, _KAPPA_LMAX = 1.0e-7, 1500
-# WISExSCOS: 0.1 < z < 0.3, 15.8 million galaxies over 24,000 deg^2 in the bins used (Bilicki et al. 2016, ApJS 225, 5).
+# WISExSCOS: 0.1 < z < 0.3, 15.8 million galaxies over 24,000 deg^2 (Bilicki et al. 2016, ApJS 225, 5).
 _GALAXY_Z, _GALAXIES_PER_ARCMIN2 = (0.1, 0.3), 0.16
 #: share of all galaxies, bias of the field, members per 1e14 Msun: passive ones live in clusters.
 _GALAXY_KINDS = {
@@ -49,9 +49,7 @@ _GALAXY_KINDS = {
 }
 
 
-def write_companions(
-    haloes: Table, seed: int, nside: int, folder: Path, *, threads: int = 0
-) -> dict[str, Path]:
+def write_companions(haloes: Table, seed: int, nside: int, folder: Path, *, threads: int = 0) -> dict[str, Path]:
     """Make and write the companion maps.
 
     Parameters
@@ -123,9 +121,7 @@ def xray_map(haloes: Table, seed: int, nside: int) -> Map32:
     return (counts + background).astype(np.float32)
 
 
-def kappa_map(
-    haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0
-) -> Map32:
+def kappa_map(haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0) -> Map32:
     """CMB lensing convergence as Planck reconstructs it, (12 nside^2,) float32.
 
     kappa = 3/2 Om H0^2/c^2 sum_shells chi (1 - chi/chi*) (1 + z) delta dchi

@@ -132,9 +132,7 @@ def synthesise(alm: Alm, nside: int, threads: int = 0) -> Map32:
     """
     geometry = ducc0.healpix.Healpix_Base(nside, "RING").sht_info()
     lmax = multipole_limit(alm)
-    values = ducc0.sht.experimental.synthesis(
-        alm=alm.reshape(1, -1), lmax=lmax, spin=0, nthreads=threads, **geometry
-    )
+    values = ducc0.sht.experimental.synthesis(alm=alm.reshape(1, -1), lmax=lmax, spin=0, nthreads=threads, **geometry)
     return np.asarray(values[0])
 
 

@@ -21,11 +21,11 @@ _OPENING_DEG, _PRECESSION_DEG = 85.0, 7.5
 _POLE_LON, _POLE_LAT = np.radians(96.3840), np.radians(29.8114)
 _TABLE_SIZE = 4096
 
-# N_l relative to the nominal white level: white + blue (l/4000)^2 + red (4000/l) + (100/l)^1.5. The last is the rise at low
-# l of half-mission differences (Planck 2018 results III, A&A 641, A3, Fig. 11). The others are fitted, with the depth
-# pattern below, to six real HFI cut-outs of 140 deg^2 around Coma at 1500 < l < 4900, whose release is not stated: they
-# are 10 % less noisy than Table 4 of Planck 2018 results I in K_CMB bands, 15 % noisier at 545 and 857 GHz; the noise of
-# 100 GHz rises with l (deconvolution of the detectors' time response).
+# N_l relative to the nominal white level: white + blue (l/4000)^2 + red (4000/l) + (100/l)^1.5. The last is the rise
+# at low l of half-mission differences (Planck 2018 results III, A&A 641, A3, Fig. 11). The others are fitted, with
+# the depth pattern below, to six real HFI cut-outs of 140 deg^2 around Coma at 1500 < l < 4900, whose release is not
+# stated: they are 10 % less noisy than Table 4 of Planck 2018 results I in K_CMB bands, 15 % noisier at 545 and
+# 857 GHz; the noise of 100 GHz rises with l (deconvolution of the detectors' time response).
 _SHAPE = {
     "100": (0.62, 0.40, 0.0),
     "143": (0.84, 0.0, 0.0),
@@ -62,9 +62,7 @@ def noise_pattern(nside: int) -> Map32:
     z = (np.arange(_TABLE_SIZE) + 0.5) / _TABLE_SIZE * 2 - 1
     variance = 1.0 / scan_depth(z)
     variance /= variance.mean()
-    pole = np.array(
-        [np.cos(_POLE_LAT) * np.cos(_POLE_LON), np.cos(_POLE_LAT) * np.sin(_POLE_LON), np.sin(_POLE_LAT)]
-    )
+    pole = np.array([np.cos(_POLE_LAT) * np.cos(_POLE_LON), np.cos(_POLE_LAT) * np.sin(_POLE_LON), np.sin(_POLE_LAT)])
     pattern = np.empty(12 * nside * nside, np.float32)
     _fill_pattern(nside, pole, np.sqrt(variance).astype(np.float32), pattern)
     return pattern
@@ -99,9 +97,7 @@ def white_level(instrument: Instrument, nside: int) -> Floats:
     return np.asarray(instrument.noise_uk_deg * np.sqrt(white) * scale / pixel_deg)
 
 
-def add_white_noise(
-    values: NDArray[np.float32], level: float, pattern: Map32, rng: np.random.Generator
-) -> None:
+def add_white_noise(values: NDArray[np.float32], level: float, pattern: Map32, rng: np.random.Generator) -> None:
     """Add white noise of standard deviation ``level * pattern`` to a map, in place, a million pixels at a time."""
     for start in range(0, pattern.size, 1 << 20):
         stop = min(start + (1 << 20), pattern.size)

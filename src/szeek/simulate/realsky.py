@@ -50,7 +50,7 @@ class FieldSpectra:
     @property
     def auto(self) -> Floats:
         """Auto spectra, (n_bin, n_band)."""
-        return np.einsum("nbb->nb", self.power)
+        return np.asarray(np.einsum("nbb->nb", self.power))
 
     @property
     def correlation(self) -> NDArray[np.float64]:
@@ -139,11 +139,12 @@ def cluster_weight(shape: tuple[int, int], x: float, y: float) -> NDArray[np.flo
     """0 within 40 arcmin of a cluster at pixel (x, y), 1 beyond 70 arcmin."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     radius = np.hypot(columns - x, rows - y) * PIXEL_ARCMIN
-    return np.clip((radius - _CLUSTER_HOLE_ARCMIN) / _CLUSTER_EDGE_ARCMIN, 0, 1)
+    return np.asarray(np.clip((radius - _CLUSTER_HOLE_ARCMIN) / _CLUSTER_EDGE_ARCMIN, 0, 1))
 
 
 def find_alike(centre: SkyCoord, n: int, *, radius_deg: float = 5.5) -> list[tuple[float, float, float]]:
-    """Fields as far from the plane as ``centre`` (within 35 deg) with the same mean and scatter of E(B-V).
+    """Fields like that at ``centre``: as far from the plane (within 35 deg) with the same mean and scatter of E(B-V),
+    as far from the ecliptic (within 8 deg), so as deep.
 
     Returns
     -------
@@ -152,20 +153,21 @@ def find_alike(centre: SkyCoord, n: int, *, radius_deg: float = 5.5) -> list[tup
     column = read_column_map("dust_ebv_Planck13")
 
     def look(lon_deg: float, lat_deg: float) -> tuple[float, float]:
-        disc = healpy.query_disc(
-            64, healpy.ang2vec(lon_deg, lat_deg, lonlat=True), np.radians(radius_deg)
-        )
+        disc = healpy.query_disc(64, healpy.ang2vec(lon_deg, lat_deg, lonlat=True), np.radians(radius_deg))
         return float(column[disc].mean()), float(column[disc].std())
 
     galactic = centre.galactic
     mean, scatter = look(galactic.l.deg, galactic.b.deg)
     lowest = abs(galactic.b.deg) - 35.0
+    depth = abs(centre.barycentricmeanecliptic.lat.deg)
     rng = np.random.default_rng(0)
     found: list[tuple[float, float, float]] = []
     vectors: list[NDArray[np.float64]] = []
-    for _ in range(4000):
-        lon_deg, angle_deg = rng.uniform(0, 360, 2)
-        lat_deg = np.degrees(np.arcsin(rng.uniform(np.sin(np.radians(lowest)), 1))) * rng.choice([-1, 1])
+    lons, angles = rng.uniform(0, 360, (2, 4000))
+    lats = np.degrees(np.arcsin(rng.uniform(np.sin(np.radians(lowest)), 1, 4000))) * rng.choice([-1, 1], 4000)
+    ecliptic = SkyCoord(lons, lats, unit="deg", frame="galactic").barycentricmeanecliptic.lat.deg
+    for index in np.flatnonzero(np.abs(np.abs(ecliptic) - depth) < 8.0):
+        lon_deg, lat_deg, angle_deg = lons[index], lats[index], angles[index]
         here = look(lon_deg, lat_deg)
         vector = healpy.ang2vec(lon_deg, lat_deg, lonlat=True)
         apart = all(vector @ other < np.cos(np.radians(8.0)) for other in vectors)

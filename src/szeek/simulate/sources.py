@@ -27,12 +27,12 @@ Map32 = NDArray[np.float32]
 # Radio, 143 GHz: model C2Ex of Tucci et al. (2011, A&A 533, A57) as compared with Planck's counts in Planck
 # Intermediate Results VII (2013, A&A 550, A133), Fig. 8; shot noise below 350 mJy is then 6 Jy^2/sr (Planck 2013 XXX,
 # Table 7: 6.05 +- 1.47).
-_RADIO_JY = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 20.0])
-_RADIO_COUNTS = np.array([1.6, 2.5, 4.0, 6.0, 9.0, 13.0, 13.0, 9.0, 6.0])
+RADIO_COUNTS_JY = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 20.0])
+RADIO_COUNTS = np.array([1.6, 2.5, 4.0, 6.0, 9.0, 13.0, 13.0, 9.0, 6.0])
 # Dusty, 857 GHz: Bethermin et al. (2012, ApJ 757, L23) below 0.3 Jy, plateau of the local galaxies from Planck
 # Intermediate Results VII (2013), Table 4. Shot noise below 710 mJy is then 5,300 Jy^2/sr (published: 5,628).
-_DUSTY_JY = np.array([0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0])
-_DUSTY_COUNTS = np.array([14000.0, 10000.0, 5000.0, 1500.0, 700.0, 600.0, 600.0, 600.0])
+DUSTY_COUNTS_JY = np.array([0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0])
+DUSTY_COUNTS = np.array([14000.0, 10000.0, 5000.0, 1500.0, 700.0, 600.0, 600.0, 600.0])
 RADIO_LIMIT_JY, DUSTY_LIMIT_JY = 0.003, 0.06
 
 # Spectral index of radio sources, S ~ nu^alpha: -0.5 below 143 GHz and -0.7 above on average, with a
@@ -113,7 +113,7 @@ def draw_fluxes(flux_jy: Floats, counts: Floats, limit_jy: float, rng: np.random
 def draw_radio_sources(instrument: Instrument, seed: int) -> Sources:
     """Radio galaxies above 3 mJy at 143 GHz."""
     rng = random_generator(seed, "radio sources")
-    flux = draw_fluxes(_RADIO_JY, _RADIO_COUNTS, RADIO_LIMIT_JY, rng)
+    flux = draw_fluxes(RADIO_COUNTS_JY, RADIO_COUNTS, RADIO_LIMIT_JY, rng)
     return Sources(*draw_directions(flux.size, rng), _radio_spectrum(flux, instrument, rng), np.zeros(flux.size))
 
 
@@ -128,7 +128,7 @@ def _radio_spectrum(flux_143_jy: Floats, instrument: Instrument, rng: np.random.
 def draw_dusty_sources(instrument: Instrument, seed: int) -> Sources:
     """Dusty galaxies above 60 mJy at 857 GHz."""
     rng = random_generator(seed, "dusty sources")
-    flux = draw_fluxes(_DUSTY_JY, _DUSTY_COUNTS, DUSTY_LIMIT_JY, rng)
+    flux = draw_fluxes(DUSTY_COUNTS_JY, DUSTY_COUNTS, DUSTY_LIMIT_JY, rng)
     temperature = np.interp(np.log(flux), np.log([0.06, 0.5]), [14.0, 22.0])
     temperature = np.clip(temperature + _DUSTY_SCATTER_K * rng.standard_normal(flux.size), 9.0, 35.0)
     lon_deg, lat_deg = draw_directions(flux.size, rng)
@@ -155,13 +155,21 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
     grid = np.geomspace(1e-3, 4.0, 500)
     distance_m = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("m"))
     dust_kg = (
-        _CLUSTER_DUST_MSUN * 1.989e30 * mass / _CLUSTER_DUST_M500 * ((1 + z) / 1.26) ** 2
+        _CLUSTER_DUST_MSUN
+        * 1.989e30
+        * mass
+        / _CLUSTER_DUST_M500
+        * ((1 + z) / 1.26) ** 2
         * np.exp(0.4 * rng.standard_normal(z.size) - 0.08)
     )
     flux = np.stack(
         [
             # kappa B_nu at the emitted frequency; MJy/sr x m^2 / m^2 x 1e6 = Jy
-            dust_kg * _CLUSTER_DUST_KAPPA * (1 + z) / distance_m**2 * 1e6
+            dust_kg
+            * _CLUSTER_DUST_KAPPA
+            * (1 + z)
+            / distance_m**2
+            * 1e6
             * modified_blackbody_redshifted(band.freq_ghz, z)
             for band in instrument.bands
         ],
@@ -170,7 +178,7 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
     extent = np.asarray(haloes["theta500_arcmin"], dtype=np.float64)
     lon_deg = np.asarray(haloes["lon_deg"], dtype=np.float64)
     lat_deg = np.asarray(haloes["lat_deg"], dtype=np.float64)
-    dusty = flux[:, -1] > 0.02
+    dusty = flux[:, -1] > 0.05  # Jy
     loud = rng.uniform(size=z.size) < _CLUSTER_RADIO_FRACTION * np.clip(mass / 3.0, 0.2, 3.0)
     luminosity = _CLUSTER_RADIO_W_HZ * rng.uniform(size=z.size) ** (-1 / _CLUSTER_RADIO_SLOPE)
     radio = np.minimum(luminosity, 3e26) / (4 * np.pi * distance_m**2) * 1e26

@@ -2,8 +2,8 @@
 
     y(x) = sum_j  N_j [ sum_b w_jb(x) (N_j d_b)(x) ],       w_j = e (A^T C_j^-1 A)^-1 A^T C_j^-1
 
-with N_j the needlet filter of scale j (sum of their squares 1), d_b the map of band b brought to 10 arcmin, C_j(x) the
-local covariance of the filtered maps, A the two columns (SZ response, CMB = 1) and e = (1, 0). As MILCA
+with N_j the needlet filter of scale j (sum of their squares 1), d_b the map of band b brought to 10 arcmin, C_j(x)
+the local covariance of the filtered maps, A the two columns (SZ response, CMB = 1) and e = (1, 0). As MILCA
 (Hurier, Macias-Perez & Hildebrandt 2013, A&A 558, A118), with the localisation of NILC; its residuals are those of
 the simulated sky.
 """
@@ -113,9 +113,9 @@ class NeedletILC:
     def _fade_plane(self, bright: NDArray[np.float32]) -> Map32:
         """1 at high latitude, 0 where the Galactic plane outshines everything; smooth over 2 deg."""
         coarse = healpy.ud_grade(np.ascontiguousarray(bright, np.float64), 64)
-        smooth = synthesise(
-            filter_alm(analyse(coarse, 128, 1, iterations=2), beam_window(90.0, 128)), 64, 1
-        ).astype(np.float64)
+        smooth = synthesise(filter_alm(analyse(coarse, 128, 1, iterations=2), beam_window(90.0, 128)), 64, 1).astype(
+            np.float64
+        )
         fade = 1.0 / (1.0 + (np.maximum(smooth, 0.0) / _BRIGHT_MJYSR) ** 4)
         return synthesise(analyse(fade, 128, 1, iterations=2), self.nside, self.threads)
 
@@ -166,8 +166,7 @@ class NeedletILC:
                 covariance[:, j, i] = covariance[:, i, j]
         weights = constrained_weights(covariance, self.instrument.tsz_kcmb)
         return [
-            analyse(weights[:, band].astype(np.float32), _COVARIANCE_LMAX, 1, iterations=1)
-            for band in range(n_band)
+            analyse(weights[:, band].astype(np.float32), _COVARIANCE_LMAX, 1, iterations=1) for band in range(n_band)
         ]
 
 

@@ -1,0 +1,137 @@
+"""The whole simulated sky at low resolution, the y map, and the comparison with real fields."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pytest
+from astropy.table import Table
+from pydantic import ValidationError
+
+from szeek.inputs.instrument import read_instrument
+from szeek.simulate.realsky import find_alike, measure_spectra
+from szeek.simulate.sky import SimulateConfig, SimulatedSky, core_fwhm_arcmin, simulate_sky
+from szeek.simulate.validate import validate_sky
+from szeek.simulate.ymap import NeedletILC, constrained_weights, needlet_windows
+
+HFI = read_instrument("planck-hfi")
+
+
+@pytest.fixture(scope="module")
+def sky(tmp_path_factory: pytest.TempPathFactory) -> SimulatedSky:
+    config = SimulateConfig(nside=64, seed=3, threads=1, half_missions=True)
+    return simulate_sky(config, tmp_path_factory.mktemp("sky"))
+
+
+def test_files(sky: SimulatedSky) -> None:
+    names = {path.name for path in sky.folder.iterdir()}
+    assert {f"szeek_sim_{band}_64.fits" for band in HFI.band_names} <= names
+    assert {"y_map.fits", "y_map_first.fits", "y_map_last.fits", "truth.fits", "psz2.fits"} <= names
+    assert {"xray.fits", "kappa.fits", "galaxies_all.fits", "mcxc.fits", "redmapper.fits"} <= names
+    assert not any(name.endswith(".part") for name in names)
+    record = json.loads((sky.folder / "simulate.json").read_text())
+    assert record["config"]["seed"] == 3
+    assert record["rows"]["truth"] == len(Table.read(sky.catalogues["truth"]))
+
+
+def test_units_and_zero_holes(sky: SimulatedSky) -> None:
+    for band in HFI.bands:
+        values, header = healpy.read_map(sky.maps[band.name], h=True)
+        assert dict(header)["TUNIT1"] == band.unit
+        assert np.all(np.isfinite(values))
+    high = np.abs(healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[1]) > 50
+    # CMB of 1e-4 K in the K_CMB bands; dust and CIB of order 1 MJy/sr at 857 GHz
+    assert 5e-5 < np.std(healpy.read_map(sky.maps["143"])[high]) < 1.5e-4
+    assert 0.3 < np.median(healpy.read_map(sky.maps["857"])[high]) < 2.0
+
+
+def test_half_missions_average_to_the_whole(sky: SimulatedSky) -> None:
+    whole = healpy.read_map(sky.maps["143"])
+    halves = [healpy.read_map(sky.folder / f"szeek_sim_143_64_half{n}.fits") for n in (1, 2)]
+    np.testing.assert_allclose(np.mean(halves, axis=0), whole, atol=1e-9, rtol=1e-5)
+    assert np.std(halves[0] - halves[1]) > 0
+
+
+def test_same_seed_same_bits(sky: SimulatedSky, tmp_path: Path) -> None:
+    config = sky.config.model_copy(update={"threads": 2, "y_map": False, "companions": False})
+    again = simulate_sky(config, tmp_path)
+    for name in ("143", "857"):
+        assert again.maps[name].read_bytes() == sky.maps[name].read_bytes()
+
+
+def test_validation_page(sky: SimulatedSky, tmp_path: Path) -> None:
+    table = validate_sky(sky.folder)
+    assert set(table["status"]) <= {"ok", "off"}
+    page = (sky.folder / "validation.html").read_text()
+    assert "Planck 2018 VI" in page and "PSZ2" in page
+    with pytest.raises(FileNotFoundError, match=r"simulate\.json not found; simulate it first"):
+        validate_sky(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"nside": 100}, "nside is 100, expected a power of two"),
+        ({"nside": 4096}, "less than or equal to 2048"),
+        ({"seed": -1}, "greater than or equal to 0"),
+        ({"sede": 1}, "Extra inputs are not permitted"),
+    ],
+)
+def test_bad_settings(settings: dict[str, int], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        SimulateConfig(**settings)  # type: ignore[arg-type]
+
+
+def test_needlets_conserve_power() -> None:
+    np.testing.assert_allclose(np.sum(np.square(needlet_windows(700)), axis=0), 1.0, atol=1e-12)
+
+
+def test_constrained_weights_by_hand() -> None:
+    # unit covariance: w = A (A^T A)^-1 e with A = [a, 1]; passes a, nulls a flat spectrum
+    response = np.array([-4.0, -3.0, 0.2, 6.0])
+    mixing = np.stack([response, np.ones(4)], axis=1)
+    expected = mixing @ np.linalg.inv(mixing.T @ mixing)[:, 0]
+    weights = constrained_weights(np.eye(4)[None], response)[0]
+    np.testing.assert_allclose(weights, expected, rtol=1e-4)
+    assert weights @ response == pytest.approx(1.0)
+    assert weights.sum() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_ilc_recovers_y_and_removes_the_cmb() -> None:
+    nside = 64
+    rng = np.random.default_rng(5)
+    pixels = np.arange(12 * nside**2)
+    theta = healpy.rotator.angdist(healpy.pix2ang(nside, pixels, lonlat=True), [30.0, 40.0], lonlat=True)
+    y = 1e-4 * np.exp(-0.5 * (np.degrees(theta) / 3.0) ** 2)
+    cmb = 1e-4 * np.degrees(theta) / 50
+    noise = rng.standard_normal((pixels.size, 6)) * 1e-8 * HFI.unit_per_kcmb
+    maps = (y[:, None] * HFI.tsz_response + cmb[:, None] * HFI.unit_per_kcmb + noise).astype(np.float32)
+    ilc = NeedletILC(HFI, nside, core_fwhm_arcmin(HFI), threads=1)
+    with pytest.raises(RuntimeError, match=r"call fit\(maps\) before combine"):
+        ilc.combine(maps)
+    ilc.fit(maps)
+    found = ilc.combine(maps)
+    near = theta < np.radians(6)
+    np.testing.assert_allclose(found[near], y[near], atol=3e-6)
+    assert np.std(found[~near] - y[~near]) < 2e-6
+
+
+def test_spectrum_of_a_white_field() -> None:
+    # white noise of 2 MJy/sr per pixel: C = 4 (1.7177 arcmin)^2 in sr
+    rng = np.random.default_rng(6)
+    field = 2.0 * rng.standard_normal((6, 300, 300)) * 1e-6
+    spectra = measure_spectra(field, HFI)
+    expected = 4e-12 * np.radians(1.7177 / 60) ** 2
+    assert spectra.auto[4:].mean() == pytest.approx(expected, rel=0.02)
+    assert np.abs(spectra.correlation[6:][:, 0, 1:]).max() < 0.08
+
+
+def test_fields_like_another() -> None:
+    from astropy.coordinates import SkyCoord
+
+    fields = find_alike(SkyCoord(195.0, 29.0, unit="deg"), 4)
+    assert 1 <= len(fields) <= 4
+    assert all(abs(lat) > 50 for _, lat, _ in fields)
