@@ -11,6 +11,8 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from szeek.sky.projection import unit_vectors
+
 
 def match(sources: Table, clusters: Table, radius_arcmin: ArrayLike = 5.0) -> Table:
     """One-to-one matches of sources to clusters, greedy by p.
@@ -128,60 +130,6 @@ def further_peaks(
     return further
 
 
-def identify(sources: Table, clusters: Table, radius_arcmin: float = 5.0, neighbourhood_deg: float = 5.0) -> Table:
-    """The nearest known cluster of each source, and how likely one is that near by chance.
-
-    The chance is 1 - exp(-n pi s^2) for a separation s where the clusters within ``neighbourhood_deg`` have
-    the density n: crowded catalogues match by chance more often. Unlike :func:`match`, several sources may
-    have the same cluster.
-
-    Parameters
-    ----------
-    sources : Table
-        ``lon_deg``, ``lat_deg``.
-    clusters : Table
-        ``name``, ``survey``, ``lon_deg``, ``lat_deg``, and ``z`` and ``m500_1e14msun`` if known.
-    radius_arcmin : float
-        Farthest counterpart.
-    neighbourhood_deg : float
-        Radius within which the density is counted.
-
-    Returns
-    -------
-    Table
-        In the order of the sources: ``match_name``, ``match_survey`` (empty without counterpart),
-        ``match_sep_arcmin``, ``match_p_chance``, ``match_z``, ``match_m500_1e14msun`` (NaN).
-    """
-    n = len(sources)
-    out = Table(
-        {
-            "match_name": np.full(n, "", object),
-            "match_survey": np.full(n, "", object),
-            **{
-                name: np.full(n, np.nan)
-                for name in ("match_sep_arcmin", "match_p_chance", "match_z", "match_m500_1e14msun")
-            },
-        }
-    )
-    if n and len(clusters):
-        source_vectors = unit_vectors(sources)
-        tree = cKDTree(unit_vectors(clusters))
-        chord, nearest = tree.query(source_vectors, distance_upper_bound=_chord(radius_arcmin))
-        found = np.flatnonzero(np.isfinite(chord))
-        cluster = nearest[found]
-        separation_deg = np.degrees(2 * np.arcsin(chord[found] / 2))
-        near = tree.query_ball_point(source_vectors[found], _chord(60 * neighbourhood_deg), return_length=True)
-        cap_deg2 = 2 * np.pi * (1 - np.cos(np.radians(neighbourhood_deg))) * np.degrees(1) ** 2
-        out["match_sep_arcmin"][found] = 60 * separation_deg
-        out["match_p_chance"][found] = -np.expm1(-near / cap_deg2 * np.pi * separation_deg**2)
-        for name in ("name", "survey", "z", "m500_1e14msun"):
-            if name in clusters.colnames:
-                out[f"match_{name}"][found] = np.asarray(clusters[name])[cluster]
-    for name in ("match_name", "match_survey"):
-        out[name] = np.asarray(out[name], str)
-    return out
-
-
 class ChanceRate(NamedTuple):
     """Matches expected by chance, as fractions, with the standard error of their means."""
 
@@ -233,7 +181,7 @@ def chance_rate(
     if len(sources) == 0 or len(clusters) == 0:
         return ChanceRate(0.0, 0.0, 0.0, 0.0)
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"chance_rate")]))
-    vectors = unit_vectors(clusters)
+    vectors = table_vectors(clusters)
     n_match = np.array(
         [
             len(match(sources, _table(shift_directions(vectors, footprint, rng)), radius_arcmin))
@@ -290,7 +238,7 @@ def list_pairs(
     radius = np.broadcast_to(np.asarray(radius_arcmin, float), (len(clusters),))
     if not np.all(radius > 0):
         raise ValueError(f"radius_arcmin goes down to {radius.min()}, expected positive radii")
-    source_vectors, cluster_vectors = unit_vectors(sources), unit_vectors(clusters)
+    source_vectors, cluster_vectors = table_vectors(sources), table_vectors(clusters)
     if len(sources) == 0 or len(clusters) == 0:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     pairs = cKDTree(source_vectors).sparse_distance_matrix(
@@ -301,20 +249,20 @@ def list_pairs(
     return pairs["i"][inside], pairs["j"][inside], separation_arcmin[inside]
 
 
-def unit_vectors(table: Table) -> NDArray[np.float64]:
+def table_vectors(table: Table) -> NDArray[np.float64]:
     """Unit vectors (n, 3) of the table's ``lon_deg``, ``lat_deg``."""
     missing = [name for name in ("lon_deg", "lat_deg") if name not in table.colnames]
     if missing:
         raise ValueError(f"the table has columns {table.colnames}, expected also {' and '.join(missing)}")
-    lon, lat = (np.radians(np.asarray(table[name], float)) for name in ("lon_deg", "lat_deg"))
-    bad = ~(np.isfinite(lon) & np.isfinite(lat) & (np.abs(lat) <= np.pi / 2 + 1e-9))
+    lon_deg, lat_deg = (np.asarray(table[name], float) for name in ("lon_deg", "lat_deg"))
+    bad = ~(np.isfinite(lon_deg) & (np.abs(lat_deg) <= 90))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
             f"{bad.sum()} positions are no positions, the first in row {row}: "
-            f"lon_deg = {table['lon_deg'][row]}, lat_deg = {table['lat_deg'][row]}; remove those rows"
+            f"lon_deg = {lon_deg[row]:g}, lat_deg = {lat_deg[row]:g}; remove those rows"
         )
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
+    return unit_vectors(lon_deg, lat_deg)
 
 
 def _chord(angle_arcmin: float) -> float:
