@@ -168,9 +168,23 @@ def test_any_other_list(tmp_path):
     table = read_catalogue(path, survey="mine")
     assert list(table["survey"]) == ["MINE", "MINE"] and table["lat_deg"][0] == pytest.approx(87.96, abs=0.02)
     assert np.isnan(table["z"][1])
+    path.write_text("Name,_RAJ2000,_DEJ2000,RAJ2000,DEJ2000,lambda\nR,194.9,27.9,12 59 39,+27 57 16,42.5\n")
+    vizier = read_catalogue(path, survey="redmapper")
+    assert vizier["survey"][0] == "REDMAPPER" and vizier["richness"][0] == 42.5
     path.write_text("GLON,GLAT\n57.8,88.0\n")
     assert COMA.icrs.to_string("hmsdms", precision=0) == "12h59m39s +27d57m16s"  # truncated, 39 s is 0.6 min
     assert list(read_catalogue(path, survey="PGCC")["name"]) == ["PGCC J1259.6+2757"]
+
+
+def test_act_as_lambda_serves_it(tmp_path):
+    """DR5 and DR6 FITS: RADeg, decDeg, redshift 0 where missing, M500cCal or M500c."""
+    for mass in ("M500cCal", "M500c"):
+        table = Table({"name": ["ACT-CL J0000.0-3837"], "RADeg": [0.0209], "decDeg": [-38.627], "SNR": [6.1]})
+        table["redshift"], table["fixed_y_c"], table[mass] = [0.0], [0.9], [2.5]
+        table.write(tmp_path / f"{mass}.fits")
+        clusters = read_catalogue(tmp_path / f"{mass}.fits")
+        assert clusters["survey"][0] == "ACT" and clusters["m500_1e14msun"][0] == 2.5 and clusters["snr"][0] == 6.1
+        assert np.isnan(clusters["z"][0]) and clusters["dec_deg"][0] == pytest.approx(-38.627)
 
 
 def test_names_are_truncated_not_rounded(tmp_path):

@@ -166,6 +166,12 @@ def test_no_galaxies_inside():
         galaxy_maps(make_galaxies(100), nside=NSIDE, footprint=np.zeros(N_PIX, bool))
 
 
+def test_missing_magnitudes():
+    galaxies = make_galaxies(100)["lon_deg", "lat_deg"]
+    with pytest.raises(ValueError, match="the galaxies lack w1, w2, w3, z, expected log_mass and log_sfr"):
+        galaxy_maps(galaxies, nside=NSIDE)
+
+
 def test_footprint_from_the_galaxies_themselves():
     maps = galaxy_maps(make_galaxies(100_000), nside=NSIDE, fwhm_arcmin=120.0)
     lat = healpy.pix2ang(NSIDE, np.flatnonzero(maps.footprint), lonlat=True)[1]

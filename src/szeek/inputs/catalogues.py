@@ -418,6 +418,14 @@ def _from_act_dr5(table: Table) -> Table:
     )
 
 
+def _from_act_fits(table: Table) -> Table:
+    """Hilton et al. 2021 and the DR6 catalogue, as LAMBDA serves them: M500cCal or M500c in 1e14 Msun."""
+    clusters = _from_any(table, "ACT")
+    by_upper = {name.upper(): name for name in table.colnames}
+    clusters["m500_1e14msun"] = _numbers(table, by_upper.get("M500CCAL", by_upper.get("M500C")), 0.0)
+    return clusters
+
+
 def _from_meta(table: Table) -> Table:
     """SZ meta-catalogue: the survey is that of the coordinates; mass, S/N and Y of PSZ2 where it is in it."""
     survey = np.array(_words(table, "COORD_SOURCE"), str)
@@ -457,18 +465,19 @@ _SURVEYS = (
     _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "REDSHIFT"}), _from_redmapper_v510),
     _Survey("SPT", frozenset({"NAME", "RA", "DEC", "REDSHIFT", "R500"}), _from_spt),
     _Survey("ACT", frozenset({"RA", "DEC", "Z", "M500"}), _from_act_dr5),
+    _Survey("ACT", frozenset({"NAME", "REDSHIFT", "SNR", "FIXED_Y_C"}), _from_act_fits),
 )
 
 
 def _from_any(table: Table, survey: str) -> Table:
-    """Name, position, redshift and S/N of a catalogue that has no reader of its own (PGCC, PCCS2, a private list)."""
+    """Name, position, redshift, richness and S/N where there is no reader: PGCC, PCCS2, VizieR, one's own."""
     by_upper = {name.upper(): name for name in table.colnames}
 
     def find(*names: str) -> str | None:
         return next((by_upper[n] for n in names if n in by_upper), None)
 
-    ra = find("RA", "RAJ2000", "RA_DEG", "RADEG", "_RAJ2000")
-    dec = find("DEC", "DEJ2000", "DEC_DEG", "DEDEG", "_DEJ2000")
+    ra = find("_RAJ2000", "RA_DEG", "RADEG", "RA", "RA_ICRS", "RAICRS", "RAJ2000")  # the last may be sexagesimal
+    dec = find("_DEJ2000", "DEC_DEG", "DECDEG", "DEDEG", "DEC", "DE_ICRS", "DEICRS", "DEJ2000")
     lon, lat = find("GLON", "L", "LON_DEG"), find("GLAT", "B", "LAT_DEG")
     if ra and dec:
         position = _equatorial(table, ra, dec)
@@ -483,7 +492,8 @@ def _from_any(table: Table, survey: str) -> Table:
         names,
         position,
         z=_numbers(table, find("Z", "REDSHIFT"), 0.0),
-        snr=_numbers(table, find("SNR", "S/N", "DETFLUX_SNR")),
+        richness=_numbers(table, find("LAMBDA", "RICHNESS")),
+        snr=_numbers(table, find("SNR", "S/N")),
     )
 
 

@@ -299,6 +299,12 @@ def galaxy_maps(
     if {"log_mass", "log_sfr"} <= set(galaxies.colnames):
         log_mass, log_sfr = (np.asarray(galaxies[c], float) for c in ("log_mass", "log_sfr"))
     else:
+        lacking = [c for c in ("w1", "w2", "w3", "z") if c not in galaxies.colnames]
+        if lacking:
+            raise ValueError(
+                f"the galaxies lack {', '.join(lacking)}, expected log_mass and log_sfr, or w1, w2, w3 and z; "
+                "join missing magnitudes from AllWISE"
+            )
         log_mass, log_sfr = galaxy_properties(*(np.asarray(galaxies[c], float) for c in ("w1", "w2", "w3", "z")))
     below = below_main_sequence(log_mass, log_sfr)
     samples = {
