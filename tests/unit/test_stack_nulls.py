@@ -36,7 +36,7 @@ def test_matched_positions_have_the_latitude_and_dust_of_their_source(dusty_sky:
     places = matched_positions(sources, dust, seed=3)
     assert len(places) > 0.99 * len(sources)
     source = sources[places["source"]]
-    assert (np.abs(places["lat_deg"]) // 5 == np.abs(source["lat_deg"]) // 5).mean() > 0.95  # pixels straddle bins
+    assert (np.abs(places["lat_deg"]) // 5 == np.abs(source["lat_deg"]) // 5).mean() > 0.9  # pixels straddle bins
     # 20 bins: the quantiles of dust agree to one bin
     quantiles = np.linspace(0.05, 0.95, 10)
     found = np.quantile(level(dust, places), quantiles)

@@ -69,7 +69,8 @@ def matched_positions(
     """
     nside = healpy.npix2nside(dust.size)
     lon_deg, lat_deg = (np.asarray(positions[name], float) for name in ("lon_deg", "lat_deg"))
-    level = dust[healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True)]
+    here = healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True)
+    level = dust[here]
     if not np.isfinite(level).all():
         raise ValueError(
             f"the dust map is not finite at {np.count_nonzero(~np.isfinite(level))} of {level.size} sources; "
@@ -80,7 +81,7 @@ def matched_positions(
     allowed = np.isfinite(dust)
     kind_of_pixel = np.where(allowed, _kind(edges, dust, map_lat_deg), -1)
     order = np.argsort(kind_of_pixel, kind="stable")
-    kind_of_source = _kind(edges, level, lat_deg)
+    kind_of_source = kind_of_pixel[here]  # that of its pixel, so that there is always a choice
     start = np.searchsorted(kind_of_pixel[order], kind_of_source, side="left")
     n_choice = np.searchsorted(kind_of_pixel[order], kind_of_source, side="right") - start
 

@@ -1,0 +1,101 @@
+"""The stacking stage on a small painted sky: its files hold what was painted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.table import Table
+
+from szeek.sky.skymaps import Band, SkyMaps
+from szeek.stack.products import read_stacks, stack_sources
+
+NSIDE = 512
+EDGES = (0, 8, 16, 30)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Table]:
+    """60 sources whose y goes with the odds of p; two bands, the first with half the y, the second with none."""
+    rng = np.random.default_rng(0)
+    n_pix = 12 * NSIDE**2
+    lat_deg = np.degrees(np.arcsin(rng.uniform(0.3, 0.9, 60)))
+    sources = Table({"lon_deg": rng.uniform(0, 360, 60), "lat_deg": lat_deg, "p": rng.uniform(0.1, 0.9, 60)})
+    y_map = rng.normal(0, 1e-7, n_pix).astype(np.float32)
+    for row in sources:
+        centre = healpy.ang2vec(row["lon_deg"], row["lat_deg"], lonlat=True)
+        ipix = healpy.query_disc(NSIDE, centre, np.radians(1))
+        radius = np.degrees(healpy.rotator.angdist(centre, healpy.pix2vec(NSIDE, ipix))) * 60
+        y_map[ipix] += 2e-6 * row["p"] / (1 - row["p"]) * np.exp(-4 * np.log(2) * (radius / 14) ** 2)
+    noise = rng.normal(0, 1e-7, (n_pix, 2)).astype(np.float32)
+    noise[:, 0] += 0.5 * y_map
+    bands = SkyMaps(noise, np.ones(n_pix, bool), tuple(Band(n, 100.0, 10.0, "K_CMB") for n in ("100", "143")))
+    dust = 1 / (0.1 + np.abs(np.sin(np.radians(healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[1]))))
+    folder = tmp_path_factory.mktemp("run")
+    files = stack_sources(
+        {"y": y_map, "bands": bands}, sources, dust, folder, flux_map="y", comparisons={"PSZ2": sources[:20]},
+        edges_arcmin=EDGES, n_p_bins=4, n_null_sets=3, size=60,
+    )  # fmt: skip
+    assert sorted(path.name for path in folder.iterdir()) == ["profiles.ecsv", "scaling.ecsv", "stacks.fits"]
+    return files, sources
+
+
+def test_images_are_those_of_each_map(run: tuple[dict[str, Path], Table]) -> None:
+    files, sources = run
+    images = read_stacks(files["stacks"])
+    assert list(images) == ["y", "bands: 100", "bands: 143"]
+    assert list(images["y"]) == ["mean", "median", "error", "block_error", "null"]
+    odds = np.mean(sources["p"] / (1 - sources["p"]))
+    y_peak = images["y"]["mean"][29:31, 29:31].mean()
+    # bilinear interpolation between pixels of 6.9 arcmin takes about 8 ln 2 / 6 (6.9 / 14)^2 = 0.22 off a peak of 14
+    assert y_peak == pytest.approx(0.8 * 2e-6 * odds, rel=0.1)
+    assert images["bands: 100"]["mean"][29:31, 29:31].mean() == pytest.approx(0.5 * y_peak, rel=0.05)
+    assert np.abs(images["bands: 143"]["mean"]).max() < 6 * images["bands: 143"]["error"].mean()
+    for entry in images.values():
+        assert np.abs(entry["null"]).max() < 0.1 * y_peak
+        assert entry["mean"].shape == (60, 60)
+    with fits.open(files["stacks"]) as hdus:
+        assert hdus["Y_MEAN"].header["NSOURCE"] == 60
+        table = Table(hdus["SIGNIFICANCE"].data)
+    assert table["map"].tolist() == ["map0", "100", "143"]
+    assert (table["p_value"][:2] < 1e-6).all()
+    assert table["p_value"][2] > 1e-3
+
+
+def test_profiles_rise_with_p(run: tuple[dict[str, Path], Table]) -> None:
+    profiles = Table.read(run[0]["profiles"])
+    y = profiles[profiles["maps"] == "y"]
+    centre = [float(y[y["sample"] == f"p bin {k}"]["mean"][0]) for k in (1, 2, 3, 4)]
+    assert np.all(np.diff(centre) > 0)
+    everything = y[y["sample"] == "all"]
+    assert np.all(np.diff(everything["mean"]) < 0)
+    null = y[y["sample"] == "null"]
+    assert np.all(np.abs(null["mean"]) < 5 * null["error"] + 1e-8)
+    assert len(profiles) == 3 * 3 * 6  # maps, rings, samples
+
+
+def test_fluxes_and_their_law(run: tuple[dict[str, Path], Table]) -> None:
+    files, _ = run
+    scaling = Table.read(files["scaling"])
+    assert scaling["sample"].tolist() == ["p bin 1", "p bin 2", "p bin 3", "p bin 4", "PSZ2"]
+    assert np.all(np.diff(scaling["flux"][:4]) > 0)
+    assert scaling["n"].tolist() == [15, 15, 15, 15, 20]
+    assert np.isnan(scaling["p_mean"][4])
+    # flux goes with the odds: the slope of ln Y against logit p is 1
+    law = scaling.meta["law"]
+    assert abs(law["slope"] - 1) < 4 * law["slope_error"]
+
+
+def test_bad_input_is_refused(tmp_path: Path) -> None:
+    sources = Table({"lon_deg": [1.0], "lat_deg": [50.0], "p": [0.5]})
+    sky, dust = np.zeros(12 * 16**2, np.float32), np.ones(12 * 16**2)
+    with pytest.raises(ValueError, match="0 sources and 1 maps"):
+        stack_sources({"y": sky}, sources[:0], dust, tmp_path)
+    with pytest.raises(ValueError, match="flux_map is 'z', expected one of y"):
+        stack_sources({"y": sky}, sources, dust, tmp_path, flux_map="z")
+    with pytest.raises(ValueError, match="n_null_sets is 1, expected at least 2"):
+        stack_sources({"y": sky}, sources, dust, tmp_path, n_null_sets=1)
+    assert list(tmp_path.iterdir()) == []
