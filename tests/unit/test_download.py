@@ -158,13 +158,15 @@ def test_fetch_verify_and_leave_alone(server, tmp_path, body):
 
 
 @pytest.mark.realdata
-def test_fifty_interruptions_of_the_real_psz2(server, tmp_path, real_data):
-    """The official file under its public name, cut at 50 random bytes, each time continued from there."""
-    body = (real_data / "catalogues" / "HFI_PCCS_SZ-union_R2.08.fits").read_bytes()
-    url = "/data/Planck/release_2/catalogs/HFI_PCCS_SZ-union_R2.08.fits.gz"
-    packed = gzip.compress(body, 6)
-    server.files[url] = packed
-    cuts = iter(np.sort(RNG.choice(np.arange(1, len(packed)), 50, replace=False)).tolist())
+@pytest.mark.parametrize("name", ["psz2", "hfi-rimo"])
+def test_fifty_interruptions_of_a_real_file(server, tmp_path, real_data, name):
+    """Official files under their public names, cut at 50 random bytes, each time continued from there."""
+    known = next(d for d in list_datasets() if d.name == name).files[0]
+    body = (real_data / known.path).read_bytes()
+    url = "/" + known.urls[0].split("/", 3)[3]
+    sent = gzip.compress(body, 6) if known.unpack == "gzip" else body
+    server.files[url] = sent
+    cuts = iter(np.sort(RNG.choice(np.arange(1, len(sent)), 50, replace=False)).tolist())
 
     def break_off(handler, data, first):
         stop = next((c for c in cuts if c > first), None)
@@ -174,16 +176,9 @@ def test_fifty_interruptions_of_the_real_psz2(server, tmp_path, real_data):
         return True
 
     server.behaviour[url] = break_off
-    official = next(d for d in list_datasets() if d.name == "psz2").files[0]
-    source = write_list(
-        tmp_path,
-        [server.address + url],
-        path=official.path,
-        unpack="gzip",
-        size=official.size,
-        sha256=official.sha256,
-        checksum="unofficial",
-    )
+    facts = {"size": known.size, "sha256": known.sha256, "checksum": known.checksum}
+    unpack = {"unpack": known.unpack} if known.unpack else {}
+    source = write_list(tmp_path, [server.address + url], path=known.path, **facts, **unpack)
     (state,) = get(tmp_path, source)
     assert state.state == "verified" and state.path.read_bytes() == body
     assert len(server.requests) == 51

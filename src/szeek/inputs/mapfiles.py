@@ -458,8 +458,8 @@ def dipole_amplitude(skymaps: SkyMaps, instrument: Instrument) -> NDArray[np.flo
         b for b, band in enumerate(skymaps.bands) if band.unit == "K_CMB" and instrument.bands[b].freq_ghz < 300.0
     ]
     amplitudes = []
-    cmb_rms = 100e-6  # the CMB's own large-scale structure is the noise of this fit; a few dozen such modes at most
-    modes = max(3.0, 3.0 * len(ipix) / len(skymaps.footprint) * 100.0)
+    cmb_rms = 100e-6  # the CMB's own large-scale structure is the noise of this fit: 3 modes, more on more sky
+    modes = 3.0 + 300.0 * float(skymaps.footprint.mean())
     weight = modes / cmb_rms**2 / len(ipix)
     for b in columns:
         design = np.stack([template, np.ones_like(template)], axis=1)
