@@ -30,3 +30,13 @@ def test_fields_like_coma(real_data: Path, tmp_path: Path) -> None:
         assert abs(float(row["ours"]) - 1) < slack, band
     pairs = [row for name, row in rows.items() if name.startswith("correlation")]
     assert np.median([abs(float(r["ours"]) - float(r["published"])) for r in pairs]) < 0.07
+
+
+@pytest.mark.slow
+def test_same_seed_same_bits_whatever_the_threads(tmp_path: Path) -> None:
+    skies = [
+        simulate_sky(SimulateConfig(nside=64, seed=3, threads=n, y_map=False, companions=False), tmp_path / str(n))
+        for n in (1, 2)
+    ]
+    for name in ("143", "857"):
+        assert skies[0].maps[name].read_bytes() == skies[1].maps[name].read_bytes()

@@ -87,7 +87,7 @@ def test_cmb_spectrum_against_ffp10(real_data: Path) -> None:
 
 
 def test_modified_blackbody_by_hand() -> None:
-    # 353 GHz, 20 K: x = h nu / k T = 0.84707; 2 h nu^3 / c^2 / (e^x - 1) = 4.865e-16 W m^-2 Hz^-1 sr^-1 = 4.865e4 MJy/sr
+    # 353 GHz, 20 K: x = h nu / k T = 0.84707; 2 h nu^3 / c^2 / (e^x - 1) = 4.865e-16 W/m^2/Hz/sr = 4.865e4 MJy/sr
     assert float(modified_blackbody(353.0, 20.0, 1.6)) == pytest.approx(4.865e4, rel=2e-3)
     # Rayleigh-Jeans limit: brightness goes as nu^(2 + beta)
     ratio = modified_blackbody(0.2, 20.0, 1.5) / modified_blackbody(0.1, 20.0, 1.5)

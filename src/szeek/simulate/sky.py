@@ -315,8 +315,7 @@ def _write_y_maps(
 ) -> Path:
     """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
     ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument), config.threads)
-    ilc.fit(maps)
-    y = ilc.combine(maps)
+    y = ilc.fit(maps)
     cards = {"FWHM": (ilc.fwhm_arcmin, "arcmin"), "SEED": config.seed, "CREATOR": f"szeek {__version__}"}
     path = write_planck_map(folder / "y_map.fits", y, column="Y", unit="", extra=cards)
     for index in range(len(instrument.bands)):  # the six maps have been written: their room is free

@@ -84,14 +84,32 @@ class NeedletILC:
         self._weights: list[list[Alm]] | None = None
         self._fade: Map32 | None = None
 
-    def fit(self, maps: NDArray[np.float32]) -> None:
-        """Find the weights that these maps call for; ``maps`` is (12 nside^2, n_band) float32 in map units."""
+    def fit(self, maps: NDArray[np.float32]) -> Map32:
+        """Find the weights that these maps call for, and combine the maps with them.
+
+        Parameters
+        ----------
+        maps : (12 nside^2, n_band) float32
+            RING, map units.
+
+        Returns
+        -------
+        (12 nside^2,) float32
+            Compton y, RING, 10 arcmin.
+        """
         self._fade = self._fade_plane(maps[:, -1])
         alms = self._harmonics(maps)
-        self._weights = [self._fit_scale(alms, window) for window in self._windows]
+        total = np.zeros_like(alms[0])
+        self._weights = []
+        for window in self._windows:
+            fields = [self._filtered(alm, window) for alm in alms]
+            weights = self._fit_scale(fields, window)
+            self._weights.append(weights)
+            self._add_scale(total, fields, weights, window)
+        return synthesise(total, self.nside, self.threads)
 
     def combine(self, maps: NDArray[np.float32]) -> Map32:
-        """Compton y with the fitted weights, (12 nside^2,) float32 RING, 10 arcmin.
+        """Combine other maps - a half mission, noise alone - with the fitted weights, (12 nside^2,) float32 RING.
 
         Raises
         ------
@@ -103,12 +121,16 @@ class NeedletILC:
         alms = self._harmonics(maps)
         total = np.zeros_like(alms[0])
         for weights, window in zip(self._weights, self._windows, strict=True):
-            nside, top = self._scale_size(window)
-            y = np.zeros(12 * nside * nside, np.float32)
-            for alm, weight in zip(alms, weights, strict=True):
-                y += self._filtered(alm, window) * synthesise(weight, nside, self.threads)
-            add_alm(total, analyse(y, top, self.threads, iterations=0 if nside > 512 else 1), window)
+            self._add_scale(total, [self._filtered(alm, window) for alm in alms], weights, window)
         return synthesise(total, self.nside, self.threads)
+
+    def _add_scale(self, total: Alm, fields: list[Map32], weights: list[Alm], window: Floats) -> None:
+        """Add one scale's weighted sum to the coefficients of y."""
+        nside, top = self._scale_size(window)
+        y = np.zeros(12 * nside * nside, np.float32)
+        for field, weight in zip(fields, weights, strict=True):
+            y += field * synthesise(weight, nside, self.threads)
+        add_alm(total, analyse(y, top, self.threads, iterations=0 if nside > 512 else 1), window)
 
     def _fade_plane(self, bright: NDArray[np.float32]) -> Map32:
         """1 at high latitude, 0 where the Galactic plane outshines everything; smooth over 2 deg."""
@@ -143,10 +165,9 @@ class NeedletILC:
         add_alm(small, alm, window)
         return synthesise(small, nside, self.threads)
 
-    def _fit_scale(self, alms: list[Alm], window: Floats) -> list[Alm]:
+    def _fit_scale(self, fields: list[Map32], window: Floats) -> list[Alm]:
         """Weights of one scale as smooth fields, coefficients up to l = 80."""
         nside, _ = self._scale_size(window)
-        fields = [self._filtered(alm, window) for alm in alms]
         ell = np.arange(window.size)
         modes = float(np.sum((2 * ell + 1) * window**2))
         area = min(4 * np.pi * _MODES / max(modes, 1.0), 4 * np.pi)
