@@ -18,7 +18,7 @@ HFI = read_instrument("planck-hfi")
 PR3_COLUMNS = ("I_STOKES", "Q_STOKES", "U_STOKES", "HITS", "II_COV", "IQ_COV", "IU_COV", "QQ_COV", "QU_COV", "UU_COV")
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=3)
 def planck_like_sky(nside: int, n_cluster: int = 300) -> tuple[np.ndarray, Table]:
     """Six bands in the instrument's units, (n_pix, 6) float32 RING Galactic, and the clusters painted on them."""
     rng = np.random.default_rng(20)

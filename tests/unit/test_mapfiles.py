@@ -273,10 +273,11 @@ def test_right_bands_pass(fine_sky, values):
 
 @pytest.mark.parametrize("pair", list(combinations(range(6), 2)))
 @pytest.mark.parametrize("unit", ["K_CMB", "MJy/sr"])
-def test_every_exchange_is_named(fine_sky, pair, unit):
+def test_every_exchange_is_named(pair, unit):
     """Two files under each other's name, in K_CMB or in MJy/sr (then each goes through the wrong factor)."""
     i, j = pair
-    kelvin = fine_sky / HFI.unit_per_kcmb
+    only_beams_tell = unit == "K_CMB" and j < 3
+    kelvin = planck_like_sky(512 if only_beams_tell else 128)[0] / HFI.unit_per_kcmb
     factor = HFI.mjysr_per_kcmb if unit == "MJy/sr" else np.ones(6)
     written = (kelvin * factor)[:, [{i: j, j: i}.get(b, b) for b in range(6)]]
     read = written / factor * HFI.unit_per_kcmb

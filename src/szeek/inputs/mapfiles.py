@@ -147,9 +147,9 @@ def read_skymaps(
                 "all are UNSEEN, NaN or Inf in one or the other; expected overlapping maps"
             )
         skymaps = SkyMaps(values, footprint, setup.bands)
-        if check:  # with the dipole in, if it is: the same in all bands, it does no harm there
-            check_bands(skymaps, setup, units_in, tuple(p.name for p in paths))
         _remove_dipole(skymaps, setup)
+        if check:
+            check_bands(skymaps, setup, units_in, tuple(p.name for p in paths))
         if target is None or staging is None:
             return skymaps
         np.save(staging / "footprint.npy", footprint)
@@ -475,9 +475,18 @@ def _dipole_at(nside: int, ipix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _remove_dipole(skymaps: SkyMaps, instrument: Instrument) -> None:
-    """Take the solar dipole out of all bands where most of the CMB bands show it; say so in the log."""
+    """Take the solar dipole out of all bands where every CMB band shows it; say so in the log.
+
+    Bands that show it with different amplitudes are mis-scaled or exchanged; they stay as they are, so that the
+    check of the bands finds CMB and dipole with the same wrong factor.
+    """
     amplitudes = dipole_amplitude(skymaps, instrument)
-    if not len(amplitudes) or abs(np.median(amplitudes) - 1.0) > 0.5:
+    found = np.abs(amplitudes - 1.0) < 0.4
+    if not found.all() or not len(found):
+        if found.any():
+            log.warning(
+                "solar dipole in some bands only (%s of 3362.08 uK): left in", np.round(amplitudes, 2).tolist()
+            )
         return
     log.info("solar dipole found (%s of 3362.08 uK) and removed from all bands", np.round(amplitudes, 2).tolist())
     seen = np.flatnonzero(skymaps.footprint)
