@@ -16,9 +16,9 @@ const verdicts = new Map();
 async function start() {
   const [facts, candidates, clusters, said] = await Promise.all(
     ["run", "candidates", "clusters", "verdicts"].map(name => get(`/api/${name}.json`)));
-  run = facts; table = candidates; n = table.name.length; mask = new Uint8Array(n);
+  run = facts; table = candidates;
+  grow();
   said.forEach(one => verdicts.set(one.name, one));
-  table.lower = table.name.map((name, i) => `${name} ${table.match_name?.[i] ?? ""}`.toLowerCase());
   document.title = `${run.title} · SZeek explorer`;
   $("title").textContent = run.title;
   $("report").hidden = !run.report;
@@ -35,8 +35,15 @@ async function start() {
   if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
   if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") });
   listen();
-  window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select };
+  window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select, grow };
   document.body.dataset.ready = sky.kind;
+}
+
+// The table has grown: bring everything that depends on its length up to date.
+function grow() {
+  n = table.name.length; mask = new Uint8Array(n);
+  table.lower = table.name.map((name, i) => `${name} ${table.match_name?.[i] ?? ""}`.toLowerCase());
+  sky?.setCandidates(table);
 }
 
 // ---- state in the address -------------------------------------------------------------------------------------------

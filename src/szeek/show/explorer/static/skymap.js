@@ -71,6 +71,7 @@ class AladinSky {
   setProjection(projection) { this.view.setProjection(projection); }
   setCandidates(table) {
     const sources = table.ra_deg.map((ra, row) => this.A.source(ra, table.dec_deg[row], { row }));
+    this.candidates.removeAll?.();
     this.candidates.addSources(sources);
   }
   show(mask) { this.shown = mask; this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
@@ -125,6 +126,7 @@ class StillSky {
   setBase() {} setOverlay() {} setStretch() {} setFrame() {} setProjection() {} setClusters() {}
   setCandidates(table) {
     const some = Math.min(table.lon_deg.length, 3000); // the brightest; all are in the table
+    this.dots.replaceChildren();
     for (let row = 0; row < some; row++) {
       const dot = this.circle(...mollweide(table.lon_deg[row], table.lat_deg[row]), 0.008, "#fff", 0.003);
       dot.addEventListener("click", () => this.callbacks.pick(row));
