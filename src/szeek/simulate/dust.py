@@ -127,7 +127,7 @@ def modified_blackbody(freq_ghz: float, temperature_k: Floats | float, beta: Flo
     Examples
     --------
     >>> f"{modified_blackbody(857.0, 20.0, 1.6):.3g}"
-    '5.61e+05'
+    '5.63e+05'
     """
     frequency = freq_ghz * u.GHz
     x = (h * frequency / (k_B * u.K)).to_value("") / np.asarray(temperature_k, dtype=np.float64)
