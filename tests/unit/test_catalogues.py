@@ -169,7 +169,7 @@ def test_any_other_list(tmp_path):
     assert list(table["survey"]) == ["MINE", "MINE"] and table["lat_deg"][0] == pytest.approx(87.96, abs=0.02)
     assert np.isnan(table["z"][1])
     path.write_text("Name,_RAJ2000,_DEJ2000,RAJ2000,DEJ2000,lambda\nR,194.9,27.9,12 59 39,+27 57 16,42.5\n")
-    vizier = read_catalogue(path, survey="redmapper")
+    vizier = read_catalogue(path)  # told by its richness
     assert vizier["survey"][0] == "REDMAPPER" and vizier["richness"][0] == 42.5
     path.write_text("GLON,GLAT\n57.8,88.0\n")
     assert COMA.icrs.to_string("hmsdms", precision=0) == "12h59m39s +27d57m16s"  # truncated, 39 s is 0.6 min

@@ -463,6 +463,7 @@ _SURVEYS = (
     _Survey("MCXC", frozenset({"MCXC", "RADEG", "DEDEG", "L500", "SCALE"}), _from_mcxc),
     _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "Z_SPEC"}), _from_redmapper_v63),
     _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "REDSHIFT"}), _from_redmapper_v510),
+    _Survey("REDMAPPER", frozenset({"RAJ2000", "DEJ2000", "LAMBDA"}), lambda table: _from_any(table, "REDMAPPER")),
     _Survey("SPT", frozenset({"NAME", "RA", "DEC", "REDSHIFT", "R500"}), _from_spt),
     _Survey("ACT", frozenset({"RA", "DEC", "Z", "M500"}), _from_act_dr5),
     _Survey("ACT", frozenset({"NAME", "REDSHIFT", "SNR", "FIXED_Y_C"}), _from_act_fits),
@@ -491,7 +492,7 @@ def _from_any(table: Table, survey: str) -> Table:
         survey,
         names,
         position,
-        z=_numbers(table, find("Z", "REDSHIFT"), 0.0),
+        z=_numbers(table, find("Z", "REDSHIFT", "ZSPEC", "Z_SPEC", "ZLAMBDA", "Z_LAMBDA"), 0.0),
         richness=_numbers(table, find("LAMBDA", "RICHNESS")),
         snr=_numbers(table, find("SNR", "S/N")),
     )
