@@ -106,6 +106,7 @@ class TrainConfig(_Section):
     learning_rate: float = Field(1e-4, gt=0)
     schedule: Literal["constant", "one-cycle"] = "constant"
     batch: int = Field(20, ge=1)
+    shards: int = Field(2, ge=1, description="parts of a batch that are worked on at once, one core each")
     max_epochs: int = Field(200, ge=1)
     patience: int = Field(12, ge=1)
     bfloat16: bool = Field(False, description="mixed precision in training; prediction stays float32")

@@ -24,7 +24,6 @@ from typing import Any
 import healpy
 import numpy as np
 import tomli_w
-import torch
 from astropy.table import Table, vstack
 
 from szeek._version import __version__
@@ -126,8 +125,6 @@ def run(
         )
     job = Run(config, Path(folder), threads)
     job.folder.mkdir(parents=True, exist_ok=True)
-    if threads:
-        torch.set_num_threads(threads)
     record = _open_record(job)
     key = hashlib.sha256(__version__.encode()).hexdigest()
     for stage in STAGES[: STAGES.index(until) + 1]:
@@ -196,7 +193,9 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
-    model = train(maps, read_catalogue(job.folder / "clusters.fits"), job.config, job.folder, report=report)
+    model = train(
+        maps, read_catalogue(job.folder / "clusters.fits"), job.config, job.folder, threads=job.threads, report=report
+    )
     return {"best_epoch": model.card["best_epoch"]}
 
 

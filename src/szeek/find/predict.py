@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import healpy
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
+from szeek.learn.threads import core_pool, one_torch_thread
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -75,8 +72,16 @@ def predict(
         gather_field(field, _mean_over_rotations(model, values, rotations), model.pixel_arcmin, maps.footprint, p_map)
 
     model.network.eval()
-    with _one_thread_per_field():
-        _run_all(work, fields, threads or available_cores(), report)
+    # the largest first, so that none is left alone at the end
+    fields.sort(key=lambda f: -f.ny * f.nx)
+    with one_torch_thread(), core_pool(threads) as pool:
+        try:
+            for done, _ in enumerate(pool.map(work, fields), start=1):
+                if report is not None:
+                    report(done, len(fields))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     missed = int(np.isnan(p_map[maps.footprint]).sum())
     if missed:
         raise RuntimeError(f"{missed} seen pixels got no value; the maps hold NaN inside their footprint")
@@ -93,62 +98,6 @@ def _mean_over_rotations(model: Model, values: NDArray[np.float32], rotations: i
         p = p[::-1] if k >= 4 else p
         total += np.rot90(p, -turns)
     return total / np.float32(rotations)
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextmanager
-def _one_thread_per_field() -> Iterator[None]:
-    """PyTorch on one thread in each worker: its own thread team spins, and crawls on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _run_all(
-    work: Callable[[Field], None], fields: list[Field], threads: int, report: Callable[[int, int], None] | None
-) -> None:
-    """Do all fields on some threads; the first error stops them all and is raised here."""
-    todo: queue.SimpleQueue[Field] = queue.SimpleQueue()
-    for field in sorted(fields, key=lambda f: -f.ny * f.nx):
-        todo.put(field)
-    done: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-    stop = threading.Event()
-
-    def worker() -> None:
-        torch.set_num_threads(1)
-        while not stop.is_set():
-            try:
-                field = todo.get_nowait()
-            except queue.Empty:
-                return
-            try:
-                work(field)
-            except BaseException as error:
-                done.put(error)
-                return
-            done.put(None)
-
-    workers = [threading.Thread(target=worker, daemon=True) for _ in range(max(1, threads))]
-    for thread in workers:
-        thread.start()
-    try:
-        for k in range(len(fields)):
-            error = done.get()
-            if error is not None:
-                raise error
-            if report is not None:
-                report(k + 1, len(fields))
-    finally:
-        stop.set()
-        for thread in workers:
-            thread.join()
 
 
 def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], **provenance: str) -> Path:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import healpy
@@ -129,11 +128,9 @@ class Patches:
             self.labels.draw(*place, size, size, pixel_arcmin),
         )
 
-    def batch(
-        self, indices: Sequence[int], part: str = "training", pool: ThreadPoolExecutor | None = None
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def batch(self, indices: Iterable[int], part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""
-        cut = [self.cut(i, part) for i in indices] if pool is None else list(pool.map(self.cut, indices))
+        cut = [self.cut(i, part) for i in indices]
         return np.stack([field for field, _ in cut]), np.stack([target for _, target in cut])
 
 

@@ -1,0 +1,175 @@
+"""The whole job through the command line on a small simulated sky; what is skipped, continued and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import healpy
+import numpy as np
+import pytest
+from astropy.io import votable
+from astropy.table import Table
+
+from szeek.config import load_config
+from szeek.run import run
+
+CONFIG = """
+preset = "demo"
+[sky]
+nside = 256
+[patches]
+n_patches = 240
+validation_fraction = 0.2
+size = 32
+pixel_arcmin = 13.74
+[network]
+filters = [4, 8]
+[labels]
+disc_arcmin = 40.0
+[input]
+background_nside = 16
+[train]
+max_epochs = 2
+"""
+
+
+def szeek(*words, **options):
+    command = [sys.executable, "-m", "szeek.cli", *map(str, words)]
+    return subprocess.run(command, check=False, capture_output=True, text=True, **options)
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "small.toml").write_text(CONFIG)
+    done = szeek("run", folder / "small.toml", "--out", folder / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
+    return folder / "run"
+
+
+def test_all_products_are_there_and_open(job):
+    assert healpy.read_map(job / "prediction.fits").size == 12 * 256**2
+    table = Table.read(job / "candidates.fits")
+    assert {"NAME", "RA", "DEC", "GLON", "GLAT", "POS_ERR", "P"} <= set(table.colnames)
+    assert votable.parse(job / "candidates.vot", verify="exception").get_first_table().nrows == len(table)
+    assert len(Table.read(job / "recovery.ecsv")) > 10
+    record = json.loads((job / "run.json").read_text())
+    assert record["config"]["preset"] == "demo" and record["versions"]["torch"]
+    assert set(record["timings"]) == {"sky", "maps", "train", "predict", "detect", "assess", "report"}
+    assert "light up" in record["stages"]["maps"]["preflight"]
+    assert "<html" in (job / "report.html").read_text()[:200]
+    assert not [p for p in job.rglob(".*") if p.is_file()]
+
+
+def test_the_configuration_that_was_kept_repeats_the_run(job):
+    assert load_config(job / "config.toml") == load_config(job.parent / "small.toml")
+
+
+def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
+    times = {name: (job / name).stat().st_mtime_ns for name in ("model.safetensors", "prediction.fits")}
+    config = load_config(job.parent / "small.toml")
+    done = []
+    run(config, job, tell=lambda stage, a, b, text: done.append((stage, text)))
+    assert {text for _, text in done} == {"unchanged"} and len(done) == 7
+    # another threshold: the network and its map stay, the candidates are made again
+    done.clear()
+    run(load_config(job.parent / "small.toml", detect={"p_max": 0.3}), job, tell=lambda *a: done.append((a[0], a[3])))
+    again = [stage for stage, text in done if text != "unchanged"]
+    assert set(again) == {"detect", "assess", "report"}
+    assert times == {name: (job / name).stat().st_mtime_ns for name in times}
+    run(config, job)
+
+
+def test_a_run_killed_in_the_training_ends_with_the_same_bits(job, tmp_path):
+    (tmp_path / "small.toml").write_text(CONFIG.replace("max_epochs = 2", "max_epochs = 2\ncheckpoint_s = 0.01"))
+    words = [sys.executable, "-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (tmp_path / "run" / "checkpoint.safetensors").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+    assert szeek(*words[3:]).returncode == 0
+    for name in ("model.safetensors", "prediction.fits"):
+        a, b = ((folder / name).read_bytes() for folder in (job, tmp_path / "run"))
+        assert a == b or name.endswith(".fits")
+    np.testing.assert_array_equal(
+        healpy.read_map(job / "prediction.fits"), healpy.read_map(tmp_path / "run" / "prediction.fits")
+    )
+
+
+def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(tmp_path):
+    (tmp_path / "small.toml").write_text(CONFIG)
+    words = [sys.executable, "-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not (tmp_path / "run" / "simulated").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1].endswith("the same command goes on from here")
+    assert "Traceback" not in errors
+    assert not (tmp_path / "run" / "simulated" / "simulate.json").exists()
+
+
+def test_predict_detect_and_assess_on_files(job, tmp_path):
+    maps = str(job / "simulated" / "szeek_sim_{band}_256.fits")
+    known = job / "simulated" / "psz2.fits"
+    found = szeek("predict", "--model", job, "--map", maps, "--catalogue", known, "--out", tmp_path / "again")
+    assert found.returncode == 0, found.stderr
+    np.testing.assert_array_equal(
+        healpy.read_map(tmp_path / "again" / "prediction.fits"), healpy.read_map(job / "prediction.fits")
+    )
+    found = szeek("detect", tmp_path / "again", "--p-max", 0.2, "--out", tmp_path / "detected")
+    assert found.returncode == 0, found.stderr
+    table = Table.read(tmp_path / "detected" / "candidates.fits")
+    assert np.all(table["P"] >= 0.2) and found.stdout.startswith(f"{len(table)} candidates")
+    found = szeek("assess", tmp_path / "again", "--catalogue", known, "--out", tmp_path / "assessed", "--tile", 6)
+    assert found.returncode == 0, found.stderr
+    assert "planck_z: " in found.stdout and (tmp_path / "assessed" / "recovery.ecsv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "no-such.toml", "--out", "x"], "neither a file nor a preset; presets are bonjean2020"),
+        (["run", "bonjean2020", "--out", "x"], "names no maps and catalogues"),
+        (["predict", "--model", "nothing", "--map", "{band}.fits", "--out", "x"], "neither a folder with model.json"),
+        (["train", "bonjean2020", "--map", "100", "--out", "x"], "neither BAND=FILE nor a single pattern"),
+        (["run", "demo", "--out", "x", "--device", "abacus"], "--device 'abacus' is not supported"),
+        (["report", "nowhere"], "'nowhere' is no folder"),
+    ],
+)
+def test_errors_are_one_line_that_says_the_way_out(words, message, tmp_path):
+    failed = szeek(*words, cwd=tmp_path)
+    assert failed.returncode == 1
+    assert message in failed.stderr and "Traceback" not in failed.stderr
+    assert failed.stderr.startswith("szeek: ") and len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_help_teaches_every_verb_and_loads_no_torch():
+    shown = szeek("--help", env={**os.environ, "COLUMNS": "120"})
+    for verb in ("simulate", "train", "predict", "detect", "assess", "report", "run"):
+        assert verb in shown.stdout
+    heavy = ("torch", "numba", "healpy", "matplotlib", "scipy")
+    code = f"import sys, szeek.cli; sys.exit(any(m in sys.modules for m in {heavy}))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_public_names_are_there():
+    import szeek
+
+    for name in szeek.__all__:
+        assert getattr(szeek, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'utils'"):
+        _ = szeek.utils
+    assert Path(szeek.__file__).name == "__init__.py"
