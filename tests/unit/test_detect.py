@@ -252,7 +252,7 @@ def test_deblending_only_cuts(seed: int) -> None:
     p_map = healpy.smoothing(rng.normal(size=12 * 16**2), fwhm=0.2).astype(np.float32)
     threshold = float(np.quantile(p_map, 0.7))
     areas = detect_sources(p_map, threshold)
-    cut = detect_sources(p_map, threshold, deblend=True, min_prominence=1e-6)
+    cut = detect_sources(p_map, threshold, deblend=True, min_prominence=1e-12)
     assert cut["n_pix"].sum() == areas["n_pix"].sum()
     assert len(cut) >= len(areas)
     whole = detect_sources(p_map, threshold, deblend=True, min_prominence=1e6)
