@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from szeek.inputs.data_cli import data_app
+
 if TYPE_CHECKING:
     from szeek.config import Config
 
@@ -25,6 +27,8 @@ app = typer.Typer(
     "The whole job on a simulated sky: `szeek run demo --out my-run`. On your own maps: write a TOML file with "
     "`[sky] maps` and `catalogues` (see `szeek config --help`), then `szeek run my.toml --out my-run`.",
 )
+
+app.add_typer(data_app, name="data")
 
 ConfigSource = Annotated[
     str, typer.Argument(metavar="CONFIG", help="a preset's name (see `szeek config`) or a TOML file")
@@ -204,6 +208,18 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folde
     from szeek.show.report import write_report
 
     typer.echo(f"report: {write_report(run_folder)}")
+
+
+@app.command()
+def view(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    port: Annotated[int, typer.Option(help="port on 127.0.0.1; 0 for any free one")] = 0,
+    browser: Annotated[bool, typer.Option(help="open the page in the default browser")] = True,
+) -> None:
+    """Look at a run: the sky, the candidates and their verdicts, in the browser, on this machine only."""
+    from szeek.show.explorer.server import serve
+
+    serve(run_folder, port, browser)
 
 
 @app.command()

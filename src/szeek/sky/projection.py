@@ -60,64 +60,71 @@ def _ring_theta(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compil
     return theta
 
 
+@njit(cache=True, nogil=True)
+def _ring_table(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compiled
+    """Colatitude, its cosine and its sine, of ring 0 (the pole) to 4 nside (the other pole): (4 nside + 1, 3)."""
+    table = np.empty((4 * nside + 1, 3))
+    table[:, 0] = _ring_theta(nside)
+    table[:, 1] = np.cos(table[:, 0])
+    table[:, 2] = np.sin(table[:, 0])
+    return table
+
+
 @njit(cache=True, nogil=True, inline="always")
-def _neighbours(nside, theta, x, y, z, pixels, weights):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Pixels and weights of the bilinear interpolation at the direction (x, y, z), of any length."""
-    rho = math.sqrt(x * x + y * y)
-    colatitude = math.atan2(rho, z)
-    cosine = z / math.sqrt(rho * rho + z * z)
-    phi = math.atan2(y, x)
-    if phi < 0.0:
-        phi += 2.0 * math.pi
+def _arc_sine(s):  # type: ignore[no-untyped-def]  # pragma: no cover
+    return s + s * s * s / 6.0 if abs(s) < 0.003 else math.asin(s)  # the next term is below 2e-14
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _beside(nside, ring, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """The two pixels of a ring about a longitude, and the weight of the second."""
+    first, count, shifted = ring_info(nside, ring)
+    position = phi * (count / (2.0 * math.pi)) - 0.5 * shifted
+    left = int(position + 1.0) - 1  # floor, as position > -1
+    weight = position - left
+    right = left + 1
+    if left < 0:
+        left += count
+    if right >= count:
+        right -= count
+    return first + left, first + right, weight
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _neighbours(nside, rings, x, y, z, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Pixels and weights of the bilinear interpolation at the direction (x, y, z), of any length, longitude phi.
+
+    The distance from a ring comes from the sine of the difference of colatitudes, which needs no inverse function.
+    """
+    length = 1.0 / math.sqrt(x * x + y * y + z * z)
+    cosine = z * length
+    sine = math.sqrt(x * x + y * y) * length
     if abs(cosine) > 2.0 / 3.0:
-        half = rho / math.sqrt(rho * rho + z * z)
-        ring = int(nside * math.sqrt(3.0 * half * half / (1.0 + abs(cosine))))
+        ring = int(nside * sine * math.sqrt(3.0 / (1.0 + abs(cosine))))
         above = ring if cosine > 0 else 4 * nside - ring - 1
     else:
         above = int(nside * (2.0 - 1.5 * cosine))
     # rounding may put a direction that lies on a ring on its wrong side
-    if above > 0 and theta[above] > colatitude:
+    if above > 0 and sine * rings[above, 1] - cosine * rings[above, 2] < 0.0:
         above -= 1
-    elif above < 4 * nside - 1 and theta[above + 1] <= colatitude:
+    elif above < 4 * nside - 1 and sine * rings[above + 1, 1] - cosine * rings[above + 1, 2] >= 0.0:
         above += 1
-    for side in range(2):
-        ring = above + side
-        if ring == 0 or ring == 4 * nside:
-            continue
-        first, count, shifted = ring_info(nside, ring)
-        position = phi * count / (2.0 * math.pi) - 0.5 * shifted
-        left = math.floor(position)
-        fraction = position - left
-        right = left + 1
-        if left < 0:
-            left += count
-        if right >= count:
-            right -= count
-        pixels[2 * side] = first + int(left)
-        pixels[2 * side + 1] = first + int(right)
-        weights[2 * side] = 1.0 - fraction
-        weights[2 * side + 1] = fraction
+    south = _arc_sine(sine * rings[above, 1] - cosine * rings[above, 2])
+    south /= rings[above + 1, 0] - rings[above, 0]
+    north = 1.0 - south
     if above == 0:  # between the pole and the first ring: the pole is the mean of that ring's four pixels
-        south = colatitude / theta[1]
-        share = 0.25 * (1.0 - south)
-        for k in range(2):
-            weights[2 + k] = weights[2 + k] * south + share
-            weights[k] = share
-            pixels[k] = (pixels[2 + k] + 2) & 3
-    elif above == 4 * nside - 1:
-        south = (colatitude - theta[above]) / (math.pi - theta[above])
+        p2, p3, east = _beside(nside, 1, phi)
+        share = 0.25 * north
+        return (p2 + 2) & 3, (p3 + 2) & 3, p2, p3, share, share, (1.0 - east) * south + share, east * south + share
+    if above == 4 * nside - 1:
+        p0, p1, east = _beside(nside, above, phi)
         share = 0.25 * south
         last = 12 * nside * nside - 4
-        for k in range(2):
-            weights[k] = weights[k] * (1.0 - south) + share
-            weights[2 + k] = share
-            pixels[2 + k] = ((pixels[k] - last + 2) & 3) + last
-    else:
-        south = (colatitude - theta[above]) / (theta[above + 1] - theta[above])
-        weights[0] *= 1.0 - south
-        weights[1] *= 1.0 - south
-        weights[2] *= south
-        weights[3] *= south
+        p2, p3 = ((p0 - last + 2) & 3) + last, ((p1 - last + 2) & 3) + last
+        return p0, p1, p2, p3, (1.0 - east) * north + share, east * north + share, share, share
+    p0, p1, east0 = _beside(nside, above, phi)
+    p2, p3, east1 = _beside(nside, above + 1, phi)
+    return p0, p1, p2, p3, (1.0 - east0) * north, east0 * north, (1.0 - east1) * south, east1 * south
 
 
 # All of fast-math but 'nnan' and 'ninf': NaN marks what lies outside the footprint.
@@ -125,41 +132,39 @@ _FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
-def _look_up(nside, theta, values, footprint, x, y, z, pixels, weights, row):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _look_up(nside, rings, values, footprint, x, y, z, phi, row):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Bilinear value of every band at one direction, into ``row``; NaN where less than half is seen."""
-    _neighbours(nside, theta, x, y, z, pixels, weights)
+    p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, x, y, z, phi)
     if footprint.size:
-        seen = 0.0
-        for m in range(4):
-            if not footprint[pixels[m]]:
-                weights[m] = 0.0
-            seen += weights[m]
+        w0 *= footprint[p0]
+        w1 *= footprint[p1]
+        w2 *= footprint[p2]
+        w3 *= footprint[p3]
+        seen = w0 + w1 + w2 + w3
         if seen < 0.5:
             row[:] = np.nan
             return
-        for m in range(4):
-            weights[m] /= seen
-    p0, p1, p2, p3 = pixels[0], pixels[1], pixels[2], pixels[3]
-    w0, w1 = np.float32(weights[0]), np.float32(weights[1])
-    w2, w3 = np.float32(weights[2]), np.float32(weights[3])
+        w0, w1, w2, w3 = w0 / seen, w1 / seen, w2 / seen, w3 / seen
+    f0, f1, f2, f3 = np.float32(w0), np.float32(w1), np.float32(w2), np.float32(w3)
     for b in range(values.shape[1]):
-        row[b] = w0 * values[p0, b] + w1 * values[p1, b] + w2 * values[p2, b] + w3 * values[p3, b]
+        row[b] = f0 * values[p0, b] + f1 * values[p1, b] + f2 * values[p2, b] + f3 * values[p3, b]
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _interpolate(nside, theta, values, footprint, vectors, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    pixels = np.zeros(4, np.int64)
-    weights = np.zeros(4)
+def _interpolate(nside, rings, values, footprint, vectors, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     for k in range(vectors.shape[0]):
         v = vectors[k]
-        _look_up(nside, theta, values, footprint, v[0], v[1], v[2], pixels, weights, out[k])
+        phi = math.atan2(v[1], v[0])
+        if phi < 0.0:
+            phi += 2.0 * math.pi
+        _look_up(nside, rings, values, footprint, v[0], v[1], v[2], phi, out[k])
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
-def _sample_field(nside, theta, values, footprint, basis, pixel_rad, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    pixels = np.zeros(4, np.int64)
-    weights = np.zeros(4)
+def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     ny, nx, _ = out.shape
+    middle = math.atan2(basis[0, 1], basis[0, 0])
+    cos_middle, sin_middle = math.cos(middle), math.sin(middle)
     for i in range(ny):
         y = pixel_rad * (i - 0.5 * (ny - 1))
         for j in range(nx):
@@ -167,7 +172,22 @@ def _sample_field(nside, theta, values, footprint, basis, pixel_rad, out):  # ty
             vx = basis[0, 0] + x * basis[1, 0] + y * basis[2, 0]
             vy = basis[0, 1] + x * basis[1, 1] + y * basis[2, 1]
             vz = basis[0, 2] + x * basis[1, 2] + y * basis[2, 2]
-            _look_up(nside, theta, values, footprint, vx, vy, vz, pixels, weights, out[i, j])
+            # longitude from the meridian of the field's centre: away from the poles the tangent is small, and the
+            # series' next term, t^13 / 13, below 1e-14
+            along = vx * cos_middle + vy * sin_middle
+            across = vy * cos_middle - vx * sin_middle
+            if abs(across) < 0.1 * along:
+                t = across / along
+                q = t * t
+                phi = t * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * (1 / 9 - q / 11)))))
+            else:
+                phi = math.atan2(across, along)
+            phi += middle
+            if phi < 0.0:
+                phi += 2.0 * math.pi
+            elif phi >= 2.0 * math.pi:
+                phi -= 2.0 * math.pi
+            _look_up(nside, rings, values, footprint, vx, vy, vz, phi, out[i, j])
 
 
 def unit_vectors(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -262,7 +282,7 @@ def interpolate(
     nside = nside_of(values)
     flat = np.ascontiguousarray(vectors, np.float64).reshape(-1, 3)
     out = np.empty((len(flat), values.shape[1]), np.float32)
-    _interpolate(nside, ring_theta(nside), values, EVERYWHERE if footprint is None else footprint, flat, out)
+    _interpolate(nside, ring_table(nside), values, EVERYWHERE if footprint is None else footprint, flat, out)
     return out.reshape(*np.shape(vectors)[:-1], values.shape[1])
 
 
@@ -299,7 +319,7 @@ def sample_field(
     nside = nside_of(values)
     out = np.empty((ny, nx, values.shape[1]), np.float32)
     basis = field_basis(lon_deg, lat_deg, angle_deg)
-    _sample_field(nside, ring_theta(nside), values, footprint, basis, math.radians(pixel_arcmin / 60), out)
+    _sample_field(nside, ring_table(nside), values, footprint, basis, math.radians(pixel_arcmin / 60), out)
     return out
 
 
@@ -310,11 +330,16 @@ def nside_of(values: NDArray[np.float32]) -> int:
     return int((values.shape[0] / 12) ** 0.5 + 0.5)
 
 
-_theta_tables: dict[int, NDArray[np.float64]] = {}
+_ring_tables: dict[int, NDArray[np.float64]] = {}
 
 
 def ring_theta(nside: int) -> NDArray[np.float64]:
     """Colatitudes of the rings, (4 nside + 1,) float64 radians, poles included; computed once per nside."""
-    if nside not in _theta_tables:
-        _theta_tables[nside] = _ring_theta(nside)
-    return _theta_tables[nside]
+    return ring_table(nside)[:, 0]
+
+
+def ring_table(nside: int) -> NDArray[np.float64]:
+    """Colatitude of the rings, its cosine and its sine, (4 nside + 1, 3) float64; computed once per nside."""
+    if nside not in _ring_tables:
+        _ring_tables[nside] = _ring_table(nside)
+    return _ring_tables[nside]
