@@ -125,7 +125,9 @@ def test_gallery_refuses_nothing_and_unlike_rows() -> None:
 def test_colour_limits_of_each_kind() -> None:
     ramp = np.linspace(-10, 10, 10001).reshape(73, 137)
     band = cutouts.colour_limits([cutouts.Cutout("100", ramp, "", 0)])
-    assert (band.vmin, band.vmax) == (pytest.approx(-9.9, abs=0.01), pytest.approx(9.9, abs=0.01))
+    assert (band.vmin, band.vmax) == (pytest.approx(-9.95, abs=0.01), pytest.approx(9.95, abs=0.01))
+    fields = [cutouts.Cutout("100", scale * ramp, "", 0) for scale in (1, 1, 1, 100)]  # one in the Galactic plane
+    assert cutouts.colour_limits(fields).vmax == pytest.approx(1.3 * 9.95, abs=0.02)
     assert cutouts.colour_limits([cutouts.Cutout("p", ramp, "", 0)]).vmax == 1.0
     assert cutouts.colour_limits([cutouts.Cutout("y", ramp, "", 0)]).vmin == 0.0
     blank = cutouts.colour_limits([cutouts.Cutout("100", np.full((3, 3), np.nan), "", 0)])

@@ -94,8 +94,10 @@ def colour_limits(cuts: Sequence[Cutout]) -> Normalize:
     kind = cuts[0].kind
     if kind == "p":
         return Normalize(0.0, 1.0)
-    values = np.concatenate([c.picture[np.isfinite(c.picture)] for c in cuts])
-    top = float(np.percentile(np.abs(values), 99.0)) if values.size else 1.0
+    # the typical picture sets the scale: one field in the Galactic plane must not bleach all others
+    seen = [cut.picture[np.isfinite(cut.picture)] for cut in cuts]
+    reach = [float(np.percentile(np.abs(values), 99.5)) for values in seen if values.size]
+    top = float(np.median(reach)) * (1.0 if len(reach) == 1 else 1.3) if reach else 1.0
     return Normalize(0.0 if kind == "y" else -top, top or 1.0)
 
 

@@ -112,7 +112,9 @@ class Figures:
     ) -> Block:
         """Save a figure and embed it: SVG where it is lines, PNG where it is a picture of the sky."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        png, _ = (save_figure(figure, self.folder / f"{name}.{ending}") for ending in ("png", "pdf"))
+        png = save_figure(figure, self.folder / f"{name}.png")
+        figure.set_layout_engine("none")  # the layout is found; the other formats need not look for it again
+        save_figure(figure, self.folder / f"{name}.pdf")
         if vector:
             with tempfile.TemporaryDirectory() as scratch:
                 data, kind = save_figure(figure, Path(scratch) / "figure.svg").read_bytes(), "image/svg+xml"

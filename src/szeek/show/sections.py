@@ -17,7 +17,7 @@ from szeek.show.field import section_fields
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.runfolder import RunFolder
 from szeek.show.style import catalogue_look
-from szeek.sky.tiles import TEST_TILE, tile_of
+from szeek.sky.tiles import TEST_TILE, TILE_NSIDE, tile_of
 
 #: Other figures on the same sky tile at p > 0.1 (or S/N > 5.4): who, Planck_z recovered, sources, share matched.
 PUBLISHED = (
@@ -172,7 +172,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
             vector=False,
         )
     )
-    in_tile = tile_of(*healpy.pix2ang(nside, np.flatnonzero(seen), nest=True, lonlat=True)) == TEST_TILE
+    in_tile = seen.reshape(48, -1)[healpy.ring2nest(TILE_NSIDE, TEST_TILE)]
     if not in_tile.any():
         part.absent.append("The test tile (112.5°, +41.81°) lies outside the footprint.")
         return part
@@ -184,6 +184,8 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
         part.missing("clusters.fits", "The sources are shown without known clusters beside them.")
         clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
     clusters = clusters[tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"])) == TEST_TILE]
+    papers = np.isin(np.asarray(clusters["selection"]), list(figures.PAPER_TEST_TILE))
+    clusters = clusters[papers] if papers.any() else clusters  # redMaPPer's thousands would hide the rest
     threshold = threshold_of(run)
     above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
     part.blocks.append(

@@ -193,8 +193,8 @@ def plot_tile(
     axes.plot(edge_x, edge_y, color=VERMILION, linewidth=1.2)
     kept = sources[np.asarray(sources["p"]) >= p_max]
     axes.plot(
-        *_lambert(basis, kept["lon_deg"], kept["lat_deg"]), linestyle="none", marker="o", markersize=9,
-        markerfacecolor="none", markeredgecolor="white", markeredgewidth=0.8, label=f"sources, p > {p_max:g}",
+        *_lambert(basis, kept["lon_deg"], kept["lat_deg"]), linestyle="none", marker="o", markersize=8,
+        markerfacecolor="none", markeredgecolor="white", markeredgewidth=0.7, label=f"sources, p > {p_max:g}",
     )  # fmt: skip
     selections = (
         np.asarray(clusters["selection"]) if "selection" in clusters.colnames else np.full(len(clusters), "all")
