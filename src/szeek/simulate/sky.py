@@ -43,6 +43,7 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
+from szeek.simulate.mapnoise import noise_deviates
 from szeek.simulate.noise import (
     add_white_noise,
     draw_coloured_noise,
@@ -160,10 +161,11 @@ def simulate_sky(
     beams = core_fwhm_arcmin(instrument)
 
     clock("haloes and catalogues")
-    haloes = draw_haloes(seed)
+    shells = list(density_shells(seed))
+    haloes = draw_haloes(seed, shells=shells)
     catalogues = {
         "truth": haloes,
-        "psz2": mock_psz2(haloes, seed, dust=read_column_map("dust_ebv_Planck13")),
+        "psz2": mock_psz2(haloes, seed, dust=read_column_map("dust_ebv_Planck13")),  # again, with the y map's noise
         "mcxc": mock_mcxc(haloes, seed),
         "redmapper": mock_redmapper(haloes, seed),
     }
@@ -190,10 +192,10 @@ def simulate_sky(
     clock("Galaxy")
     galaxy = draw_galaxy(instrument, nside, seed, threads)
     clock("CIB")
-    cib = draw_cib(instrument, lmax, seed, shot_painted_jy2_sr=shot, shells=density_shells(seed), threads=threads)
+    cib = draw_cib(instrument, lmax, seed, shot_painted_jy2_sr=shot, shells=shells, threads=threads)
     clock("CMB")
     cmb = draw_cmb(lmax, seed)
-    groups = analyse(group_background(seed), min(lmax, 512), threads, iterations=1)
+    groups = analyse(group_background(seed, shells=shells), min(lmax, 512), threads, iterations=1)
     pattern = noise_pattern(nside)
 
     paths = {}
@@ -222,11 +224,17 @@ def simulate_sky(
     y_path = None
     if config.y_map:
         clock("y map")
-        y_path = _write_y_maps(maps, instrument, config, pattern, folder)
+        y_path, y, fwhm_arcmin = _write_y_maps(maps, instrument, config, pattern, folder)
+        clock("PSZ2 from the maps' noise")
+        map_noise = noise_deviates(y, fwhm_arcmin, haloes, threads)
+        del y
+        dust = read_column_map("dust_ebv_Planck13")
+        catalogues["psz2"] = mock_psz2(haloes, seed, dust=dust, map_noise=map_noise)
+        write_catalogue(catalogues["psz2"], files["psz2"])
     del maps
     if config.companions:
         clock("companion maps")
-        write_companions(haloes, seed, min(nside, 1024), folder, threads=threads)
+        write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
     clock("done")
     record = {
         "config": config.model_dump(),
@@ -312,7 +320,7 @@ def _write_band(
 
 def _write_y_maps(
     maps: NDArray[np.float32], instrument: Instrument, config: SimulateConfig, pattern: Map32, folder: Path
-) -> Path:
+) -> tuple[Path, Map32, float]:
     """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
     ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument), config.threads)
     y = ilc.fit(maps)
@@ -324,4 +332,4 @@ def _write_y_maps(
     for name, sign in (("first", 1), ("last", -1)):
         half = y + np.float32(sign) * difference
         write_planck_map(folder / f"y_map_{name}.fits", half, column="Y", unit="", extra=cards)
-    return path
+    return path, y, ilc.fwhm_arcmin

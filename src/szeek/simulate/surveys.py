@@ -42,6 +42,8 @@ _SNR_MIN = 4.5
 # The union of three pipelines keeps whatever one of them sees: 1653 entries against 1271 of MMF3 alone
 # (Planck 2015 results XXVII, Sect. 3). Their noise is mostly common.
 _PIPELINES, _COMMON_NOISE = 3, 0.45
+#: The same where the common part is the maps' own noise, which no pipeline escapes.
+_COMMON_MAP_NOISE = 0.7
 # 83-90 % of the 1653 entries are clusters (same paper, abstract): 13 % of them are not.
 _N_SPURIOUS = 215.0
 _SPURIOUS_SNR_SCALE = 0.55
@@ -192,7 +194,13 @@ def _check_truth(haloes: Table) -> None:
         raise ValueError(f"the haloes have no column {', '.join(missing)}, expected a truth table")
 
 
-def mock_psz2(haloes: Table, seed: int, *, dust: NDArray[np.floating] | None = None) -> Table:
+def mock_psz2(
+    haloes: Table,
+    seed: int,
+    *,
+    dust: NDArray[np.floating] | None = None,
+    map_noise: NDArray[np.floating] | None = None,
+) -> Table:
     """The catalogue that Planck's matched filters would make of these haloes, over the union of three pipelines.
 
     Source: Planck 2015 results XXVII (PSZ2) and XXIV (noise). Deviation: the pipelines share one noise table and
@@ -207,6 +215,10 @@ def mock_psz2(haloes: Table, seed: int, *, dust: NDArray[np.floating] | None = N
     dust : (n_pix,) float, optional
         Dust brightness, HEALPix RING, Galactic: sets where the noise is high, the masked 16.4 % of the sky, and
         where spurious entries crowd. Without it they follow Galactic latitude.
+    map_noise : (n_halo,) float, optional
+        Deviate of the maps' noise at each halo (:func:`szeek.simulate.mapnoise.noise_deviates`), which the
+        pipelines have in common. Without it the catalogue has noise of its own, and faint entries that
+        cannot be seen in any map.
 
     Returns
     -------
@@ -228,7 +240,10 @@ def mock_psz2(haloes: Table, seed: int, *, dust: NDArray[np.floating] | None = N
     place = _sky_fraction(lon, lat, dust)
     snr_true = y500 / planck_noise_arcmin2(theta, place)
     common, own = random.standard_normal(lon.size), random.standard_normal((_PIPELINES, lon.size)).max(axis=0)
-    snr = snr_true + np.sqrt(_COMMON_NOISE) * common + np.sqrt(1 - _COMMON_NOISE) * own
+    share = _COMMON_NOISE
+    if map_noise is not None:
+        common, share = np.asarray(map_noise, np.float64), _COMMON_MAP_NOISE
+    snr = snr_true + np.sqrt(share) * common + np.sqrt(1 - share) * own
     # A halo far below the noise is no cluster that Planck found: its place holds a noise peak, which the spurious
     # entries stand for.
     rows = np.flatnonzero((snr > _SNR_MIN) & (snr_true > 2.0) & (place < PSZ2_SKY_FRACTION))
