@@ -24,6 +24,7 @@ class SkyConfig(_Section):
 
     simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
     nside: int = Field(2048, description="resolution of the simulated sky")
+    companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
     instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
     maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
     unit: str | None = Field(None, description="brightness unit of the maps where their headers say none")

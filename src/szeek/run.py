@@ -160,6 +160,7 @@ def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
         nside=job.config.sky.nside,
         seed=job.config.seed,
         instrument=job.config.sky.instrument,
+        companions=job.config.sky.companions,
         threads=job.threads or 0,
     )
     simulate_sky(config, job.simulated, progress=lambda text: _say(tell, "sky", 0, 0, text))
@@ -247,7 +248,8 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
         _say(tell, "assess", 0, 0, "completeness and purity")
         held_out = (*config.split.test_tiles, *config.split.validation_tiles)
         rows = completeness_purity(
-            detect_sources(p_map, 0.02),
+            # neighbours separated: far below the threshold the areas of whole regions merge
+            detect_sources(p_map, 0.05, weighted=True, deblend=True, min_prominence=0.05),
             read_catalogue(job.simulated / "truth.fits"),
             catalogues.get("planck_z"),
             tiles=held_out,
