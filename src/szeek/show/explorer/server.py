@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import sys
 import threading
 import webbrowser
 from collections.abc import Callable
@@ -53,6 +54,10 @@ _TILE = re.compile(r"/hips/([\w-]+)/Norder(\d{1,2})/(?:Dir\d{1,9}/Npix(\d{1,9})|
 _HIPS_FILE = re.compile(r"/hips/([\w-]+)/(properties|Moc\.fits)", re.ASCII)
 _DOSSIER = re.compile(r"/dossier/(\d{1,7})\.(png|pdf|html)", re.ASCII)
 _POST_LIMIT = 16_384
+#: Columns of the candidates that the page reads.
+_SHOWN = (
+    "name", "ra_deg", "dec_deg", "lon_deg", "lat_deg", "p", "purity", "snr", "y5r500_arcmin2", "kind", "match_name",
+)  # fmt: skip
 
 
 class Answer(NamedTuple):
@@ -132,6 +137,11 @@ class Explorer:
             return self.sheet(int(found[1]), found[2])
         raise Refused(HTTPStatus.NOT_FOUND, "nothing here")
 
+    def warm(self) -> None:
+        """Make ready what the page asks for first, while the browser is still starting."""
+        for first in (self._candidates_json, self._clusters_json):
+            _packed(first.body)
+
     def describe(self) -> dict[str, Any]:
         """The run's title, threshold and layers."""
         shown = []
@@ -203,10 +213,8 @@ class Explorer:
 
     @cached_property
     def _candidates_json(self) -> Answer:
-        columns = {
-            name: self.candidates[name] for name in self.candidates.colnames if self.candidates[name].ndim == 1
-        }
-        return _json({name: _json_column(values) for name, values in columns.items()})
+        shown = [name for name in _SHOWN if name in self.candidates.colnames]
+        return _json({name: _json_column(self.candidates[name]) for name in shown})
 
     @cached_property
     def _clusters_json(self) -> Answer:
@@ -247,15 +255,23 @@ class Explorer:
 
 
 def _json_column(values: Any) -> list[Any]:
-    """A column as JSON holds it: NaN becomes null, floats keep seven digits."""
+    """A column as JSON holds it: NaN becomes null, floats keep six decimals."""
     array = np.asarray(values)
-    if array.dtype.kind == "f":
-        return [round(v, 7) if np.isfinite(v) else None for v in array.astype(float).tolist()]
-    return list(array.astype(str).tolist() if array.dtype.kind in "SUO" else array.tolist())
+    if array.dtype.kind != "f":
+        return list(array.astype(str).tolist() if array.dtype.kind in "SUO" else array.tolist())
+    numbers: list[Any] = np.round(array.astype(float), 6).tolist()
+    for gap in np.flatnonzero(~np.isfinite(array)):
+        numbers[gap] = None
+    return numbers
 
 
 def _json(content: Any) -> Answer:
     return Answer(json.dumps(content, allow_nan=False, separators=(",", ":")).encode(), "application/json")
+
+
+@lru_cache(maxsize=8)
+def _packed(body: bytes) -> bytes:
+    return gzip.compress(body, 1)
 
 
 @lru_cache
@@ -317,7 +333,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif (
             not encoding and accepts and len(body) > 20_000 and answer.kind.startswith(("application/json", "text/"))
         ):
-            body, encoding = gzip.compress(body, 4), "gzip"
+            body, encoding = _packed(body), "gzip"
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
         self.send_header("Content-Length", str(len(body)))
@@ -358,6 +374,7 @@ class ExplorerServer(ThreadingHTTPServer):
     def __init__(self, run_folder: str | os.PathLike[str], port: int = 0) -> None:
         self.explorer = Explorer(run_folder)
         super().__init__(("127.0.0.1", port), _Handler)
+        threading.Thread(target=self.explorer.warm, daemon=True).start()
         number = self.server_address[1]
         self.hosts = (f"127.0.0.1:{number}", f"localhost:{number}")
         self.origins = tuple(f"http://{host}" for host in self.hosts)
@@ -369,8 +386,6 @@ class ExplorerServer(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle of a tile is no error; anything else is."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 

@@ -14,8 +14,7 @@ let run, table, n = 0, mask, order = [], sky, selected = -1, sort = { column: "p
 const verdicts = new Map();
 
 async function start() {
-  const [facts, candidates, clusters, said] = await Promise.all(
-    ["run", "candidates", "clusters", "verdicts"].map(name => get(`/api/${name}.json`)));
+  const [facts, candidates, said] = await Promise.all(["run", "candidates", "verdicts"].map(name => get(`/api/${name}.json`)));
   run = facts; table = candidates;
   grow();
   said.forEach(one => verdicts.set(one.name, one));
@@ -26,16 +25,18 @@ async function start() {
   [...new Set(table.kind ?? [])].filter(Boolean).sort().forEach(kind => $("kind").add(new Option(kind, kind)));
   run.verdicts.forEach(word => $("judged").add(new Option(word, word)));
   drawHead(); makeJudge(); readState(); applyFilters();
+  performance.mark("table");
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon });
   sky.setCandidates(table); sky.show(mask);
   if (sky.kind === "still") $("readout").textContent = "This browser has no WebGL2: a still picture, the table is complete.";
-  makeClusterSwitches(clusters);
   VIEW.forEach(applyView);
   const asked = state();
   if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
   if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") });
   listen();
   window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select, grow };
+  performance.mark("sky");
+  makeClusterSwitches(await get("/api/clusters.json"));
   document.body.dataset.ready = sky.kind;
 }
 
