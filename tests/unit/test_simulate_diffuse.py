@@ -11,7 +11,7 @@ from astropy.io import fits
 
 from szeek.inputs.instrument import read_instrument
 from szeek.simulate.cib import BANDS, clustered_spectra, draw_cib, dusty_shot_noise
-from szeek.simulate.cmb import lensed_spectrum
+from szeek.simulate.cmb import lensed_spectrum, solve_lensed_spectrum
 from szeek.simulate.dust import co_intensity, draw_galaxy, modified_blackbody, read_column_map
 from szeek.simulate.harmonics import (
     add_alm,
@@ -74,6 +74,13 @@ def test_first_acoustic_peak() -> None:
     peak = int(np.argmax(band_power[50:400])) + 50
     assert abs(peak - 220.6) < 2
     assert band_power[peak] == pytest.approx(5733, rel=0.01)
+
+
+def test_shipped_cmb_is_what_camb_solves() -> None:
+    # solved to l = 700 only, for speed: the lensing of l < 500 needs no more
+    np.testing.assert_allclose(lensed_spectrum(500)[2:], solve_lensed_spectrum(500)[2:], rtol=2e-3)
+    with pytest.raises(ValueError, match="lmax is 5000, expected 0 to 4096"):
+        lensed_spectrum(5000)
 
 
 @pytest.mark.realdata

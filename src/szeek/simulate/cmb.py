@@ -1,10 +1,10 @@
-"""The lensed cosmic microwave background, from camb."""
+"""The lensed cosmic microwave background, solved once by camb and shipped as a table."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib import resources
 
-import camb
 import numpy as np
 
 from szeek.simulate.haloes import random_generator
@@ -16,20 +16,50 @@ _TAU, _N_S, _LN_1E10_A_S = 0.0561, 0.9665, 3.047
 
 
 @cache
+def _shipped_spectrum() -> Floats:
+    """C_l in K_CMB^2 of the shipped table, l = 0 ... 4096."""
+    with (resources.files("szeek.simulate") / "data" / "planck2018_lensed_tt.txt").open() as lines:
+        band_power = np.loadtxt(lines)
+    ell = np.arange(2.0, 2.0 + band_power.size)
+    return np.concatenate([[0.0, 0.0], band_power * 2e-12 * np.pi / (ell * (ell + 1))])
+
+
 def lensed_spectrum(lmax: int) -> Floats:
     """Lensed temperature spectrum of the CMB; monopole and dipole are zero.
 
-    Source: Planck 2018 results VI, Table 2, last column, solved by camb.
+    Source: Planck 2018 results VI, Table 2, last column: the table that :func:`solve_lensed_spectrum` made.
 
     Parameters
     ----------
     lmax : int
+        At most 4096.
 
     Returns
     -------
     (lmax + 1,) float64
         C_l in K_CMB^2.
+
+    Raises
+    ------
+    ValueError
+        Beyond the table.
+
+    Examples
+    --------
+    >>> spectrum = lensed_spectrum(220)
+    >>> round(float(spectrum[220] * 220 * 221 / (2 * np.pi) * 1e12), -1)  # the first peak, uK^2
+    5730.0
     """
+    spectrum = _shipped_spectrum()
+    if not 0 <= lmax < spectrum.size:
+        raise ValueError(f"lmax is {lmax}, expected 0 to {spectrum.size - 1}, where the CMB table ends")
+    return spectrum[: lmax + 1].copy()
+
+
+def solve_lensed_spectrum(lmax: int) -> Floats:
+    """The spectrum of :func:`lensed_spectrum` from camb, (lmax + 1,) float64 in K_CMB^2; some seconds."""
+    import camb
+
     parameters = camb.set_params(
         H0=_H0,
         ombh2=_OMEGA_B_H2,

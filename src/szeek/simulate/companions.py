@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
-from szeek.simulate.haloes import COSMOLOGY, DensityShell, density_shells, random_generator
+from szeek.simulate.haloes import COSMOLOGY, DensityShell, random_generator
 from szeek.simulate.harmonics import (
     Alm,
     Floats,
@@ -49,15 +49,18 @@ _GALAXY_KINDS = {
 }
 
 
-def write_companions(haloes: Table, seed: int, nside: int, folder: Path, *, threads: int = 0) -> dict[str, Path]:
+def write_companions(
+    haloes: Table, shells: list[DensityShell], seed: int, nside: int, folder: Path, *, threads: int = 0
+) -> dict[str, Path]:
     """Make and write the companion maps.
 
     Parameters
     ----------
     haloes : Table
         The sky's truth.
+    shells : list of DensityShell
+        The sky's, to z = 3.5.
     seed : int
-        Of the sky: the density shells are drawn again from it.
     nside : int
     folder : Path
     threads : int
@@ -66,7 +69,6 @@ def write_companions(haloes: Table, seed: int, nside: int, folder: Path, *, thre
     -------
     dict of str to Path
     """
-    shells = list(density_shells(seed))
     cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
     paths = {
         "xray": write_planck_map(

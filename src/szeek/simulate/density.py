@@ -140,20 +140,33 @@ def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
     """Gaussian random field with a spectrum, RING nside 256."""
     random = random_generator(seed, f"density shell {index}")
     lmax = _SHELL_LMAX
-    order = np.concatenate([np.arange(m, lmax + 1) for m in range(lmax + 1)])
-    alm = random.standard_normal(order.size) + 1j * random.standard_normal(order.size)
-    alm *= np.sqrt(spectrum[order] / 2)
-    alm[: lmax + 1] = alm[: lmax + 1].real * np.sqrt(2)
+    order = _multipole_of_coefficient()
+    alm = random.standard_normal(2 * order.size, dtype=np.float32).view(np.complex64)
+    alm *= np.sqrt(spectrum / 2).astype(np.float32)[order]
+    alm[: lmax + 1] = alm[: lmax + 1].real * np.float32(np.sqrt(2))
     geometry = ducc0.healpix.Healpix_Base(SHELL_NSIDE, "RING").sht_info()
-    values = ducc0.sht.synthesis(alm=alm.astype(np.complex64)[None], spin=0, lmax=lmax, nthreads=1, **geometry)
+    values = ducc0.sht.synthesis(alm=alm[None], spin=0, lmax=lmax, nthreads=1, **geometry)
     return np.asarray(values[0], np.float32)
+
+
+@cache
+def _multipole_of_coefficient() -> NDArray[np.int64]:
+    """l of each coefficient of a shell, m-major."""
+    return np.concatenate([np.arange(m, _SHELL_LMAX + 1) for m in range(_SHELL_LMAX + 1)])
+
+
+@cache
+def _field_spectrum(z_min: float, z_max: float) -> Floats:
+    """C_l of a shell's Gaussian field, (lmax + 1,); one for all seeds."""
+    return _gaussian_spectrum(_shell_spectrum(z_min, z_max))
 
 
 def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
     """Lognormal matter density in redshift shells, the very fields that the haloes follow.
 
     Each shell's C_l is the linear matter spectrum (Eisenstein & Hu 1998), projected over the shell's depth of
-    about 150 Mpc (450 Mpc beyond z = 1.5); shells are independent of one another.
+    about 150 Mpc (450 Mpc beyond z = 1.5); shells are independent of one another. Whoever needs them more than
+    once keeps them in a list: drawing all takes some seconds.
 
     Parameters
     ----------
@@ -177,7 +190,7 @@ def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
     for index, (near, far) in enumerate(pairwise(edges)):
         if near >= z_max:
             return
-        spectrum = _gaussian_spectrum(_shell_spectrum(near, far))
+        spectrum = _field_spectrum(near, far)
         variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
         field = _draw_field(seed, index, spectrum)
         yield DensityShell(index, near, far, (near + far) / 2, field, variance)

@@ -10,6 +10,7 @@ large-scale structure shares.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
 from typing import Any
@@ -93,6 +94,7 @@ def _halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
 
 
 _M500_MAX_1E14MSUN = 40.0
+_Z_MAX = 1.5
 
 
 def _draw_shell(
@@ -192,6 +194,7 @@ def _pair_up(
     angles = random.uniform(0.0, 360.0, primaries.size)
     factors = random.uniform(*_PAIR_SEPARATION, primaries.size)
     velocity = random.normal(0.0, 0.002, primaries.size)
+    pairs = []
     for number, primary in enumerate(primaries):
         fit = candidates[
             (pair_id[candidates] < 0) & (mass[candidates] < mass[primary]) & (mass[candidates] > 0.3 * mass[primary])
@@ -200,14 +203,15 @@ def _pair_up(
             continue
         partner = fit[np.argmin(np.abs(z[fit] - z[primary]))]
         z[partner] = max(z[primary] + velocity[number], 0.01)
-        both = np.array([primary, partner])
-        theta = theta500_from_mass(mass[both], z[both], mass_bias)
-        centre = SkyCoord(lon_deg[primary], lat_deg[primary], unit="deg", frame="galactic")
-        moved = centre.directional_offset_by(
-            angles[number] * u.deg, min(factors[number] * theta.sum() / 60.0, 5.0) * u.deg
-        )
-        lon_deg[partner], lat_deg[partner] = moved.l.deg, moved.b.deg
-        pair_id[both] = number
+        pair_id[[primary, partner]] = number
+        pairs.append((number, primary, partner))
+    numbers, first, second = np.array(pairs, np.int64).reshape(-1, 3).T
+    theta_arcmin = theta500_from_mass(mass[first], z[first], mass_bias)
+    theta_arcmin = theta_arcmin + theta500_from_mass(mass[second], z[second], mass_bias)
+    centres = SkyCoord(lon_deg[first], lat_deg[first], unit="deg", frame="galactic")
+    away_deg = np.minimum(factors[numbers] * theta_arcmin / 60.0, 5.0)
+    moved = centres.directional_offset_by(angles[numbers] * u.deg, away_deg * u.deg)
+    lon_deg[second], lat_deg[second] = moved.l.deg, moved.b.deg
     return pair_id
 
 
@@ -218,6 +222,7 @@ def draw_haloes(
     z_min: float = 0.01,
     z_max: float = 1.5,
     mass_bias: float = MASS_BIAS,
+    shells: Sequence[DensityShell] | None = None,
 ) -> Table:
     """Draw every halo of the sky above a mass.
 
@@ -234,6 +239,8 @@ def draw_haloes(
         Redshift range, within 0.01 and 1.5.
     mass_bias : float
         (1-b): 0.64 with this cosmology gives the observed number of Planck clusters.
+    shells : sequence of DensityShell, optional
+        The :func:`~szeek.simulate.density.density_shells` of this seed, where the caller has them already.
 
     Returns
     -------
@@ -263,8 +270,8 @@ def draw_haloes(
     if not 0.3 <= mass_bias <= 1.0:
         raise ValueError(f"mass_bias (1-b) is {mass_bias}, expected 0.3 to 1")
     columns = []
-    for shell in density_shells(seed, z_max=z_max):
-        if shell.z_max > z_min:
+    for shell in density_shells(seed, z_max=z_max) if shells is None else shells:
+        if shell.z_max > z_min and shell.z_min < z_max:
             random = random_generator(seed, f"haloes of shell {shell.index}")
             pixel, z, mass = _draw_shell(shell, random, m500_min_1e14msun, (z_min, z_max))
             columns.append((*_scatter_in_pixels(pixel, random), z, mass))
@@ -318,6 +325,7 @@ def group_background(
     m500_min_1e14msun: float = 0.1,
     m500_max_1e14msun: float = 0.7,
     mass_bias: float = MASS_BIAS,
+    shells: Sequence[DensityShell] | None = None,
 ) -> Floats:
     """Compton y of the haloes too small to be painted one by one: a clustered background.
 
@@ -332,6 +340,8 @@ def group_background(
         Range of true M500c in 1e14 Msun; the upper end is ``m500_min_1e14msun`` of the painted haloes.
     mass_bias : float
         (1-b).
+    shells : sequence of DensityShell, optional
+        As in :func:`draw_haloes`.
 
     Returns
     -------
@@ -350,7 +360,9 @@ def group_background(
     y_map = np.zeros(12 * SHELL_NSIDE**2)
     shot_noise = 0.0  # sum of Y^2 per steradian
     steradian = np.radians(1 / 60) ** 2
-    for shell in density_shells(seed, z_max=1.5):
+    for shell in density_shells(seed, z_max=_Z_MAX) if shells is None else shells:
+        if shell.z_min >= _Z_MAX:
+            break
         log_mass, density = _number_density(shell.z, m500_min_1e14msun, m500_max_1e14msun)
         mass = np.exp(log_mass)
         volume = np.diff(COSMOLOGY.comoving_distance([shell.z_min, shell.z_max]).value ** 3)[0] / 3
