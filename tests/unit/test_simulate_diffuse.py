@@ -10,7 +10,7 @@ import pytest
 from astropy.io import fits
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.cib import BANDS, clustered_spectra, draw_cib, dusty_shot_noise
+from szeek.simulate.cib import BANDS, CALIBRATION, clustered_spectra, draw_cib, dusty_shot_noise
 from szeek.simulate.cmb import lensed_spectrum, solve_lensed_spectrum
 from szeek.simulate.dust import co_intensity, draw_galaxy, modified_blackbody, read_column_map
 from szeek.simulate.harmonics import (
@@ -151,7 +151,8 @@ def test_drawn_cib_has_the_spectra_it_was_drawn_from() -> None:
     lmax = 500
     alms = draw_cib(HFI, lmax, seed=8, threads=1)
     per_jy = HFI.unit_per_kcmb / HFI.mjysr_per_kcmb * 1e-6
-    expected = clustered_spectra(lmax) + dusty_shot_noise()
+    gain = np.array([CALIBRATION.get(name, 1.0) for name in BANDS])
+    expected = clustered_spectra(lmax) * np.outer(gain, gain) + dusty_shot_noise()
     ell = np.arange(lmax + 1)
     inside, weights = slice(300, lmax + 1), (2 * ell + 1)[300:]
     error = np.sqrt(2 / weights.sum())

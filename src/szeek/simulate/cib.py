@@ -31,8 +31,8 @@ from szeek.simulate.harmonics import (
 
 BANDS = ("100", "143", "217", "353", "545", "857")
 
-#: Dusty shot noise in Jy^2/sr for sources below FLUX_CUT_JY. Planck 2013 results XXX (A&A 571, A30), Table 6
-#: (Bethermin et al. 2012 counts); 100 GHz scaled from 143 GHz with the SED of the clustered part.
+#: Dusty shot noise in Jy^2/sr for sources below FLUX_CUT_JY, after Planck 2013 results XXX (A&A 571, A30), from the
+#: counts of Bethermin et al. (2012); 100 GHz scaled from 143 GHz with the SED of the clustered part.
 DUSTY_SHOT_JY2_SR = {
     ("857", "857"): 5628.0,
     ("857", "545"): 2655.0,
@@ -50,8 +50,13 @@ DUSTY_SHOT_JY2_SR = {
     ("217", "143"): 4.3,
     ("143", "143"): 1.2,
 }
-#: Flux cuts of those shot-noise levels, Planck 2013 results XXX, Table 1.
+#: Flux cuts of those shot-noise levels, after Planck 2013 results XXX.
 FLUX_CUT_JY = {"100": 0.400, "143": 0.350, "217": 0.225, "353": 0.315, "545": 0.350, "857": 0.710}
+
+#: Amplitude of the clustered CIB relative to Planck 2013 results XXX, whose 545 and 857 GHz maps were calibrated to
+#: about 10 % (after Planck 2013 results VIII, A&A 571, A8). Fitted to six real HFI cut-outs around Coma: there, at
+#: 857 GHz and 700 < l < 1500, clustered part and shot noise as published leave no room for dust; 545 GHz agrees.
+CALIBRATION = {"857": 0.90}
 
 _SHELL_LMAX = 600  # nside-256 shells are cut off softly from here on
 _MASTER = 3  # 353 GHz
@@ -102,7 +107,7 @@ def _nearest_covariance(matrices: NDArray[np.float64], floor: float = 1e-6) -> N
 def star_formation_weight(z: float) -> float:
     """Relative CIB emissivity of a redshift shell per comoving depth: star-formation history over (1 + z).
 
-    Source: Madau & Dickinson (2014, ARA&A 52, 415), eq. 15, bias growing as 0.8 + 0.8 z (Planck 2013 XXX, Fig. 12).
+    Source: Madau & Dickinson (2014, ARA&A 52, 415), eq. 15, bias growing as 0.8 + 0.8 z (after Planck 2013 XXX).
     """
     history = (1 + z) ** 2.7 / (1 + ((1 + z) / 2.9) ** 5.6)
     return float(history / (1 + z) * (0.8 + 0.8 * z))
@@ -167,7 +172,8 @@ def draw_cib(
     shot = dusty_shot_noise()
     if shot_painted_jy2_sr is not None:
         shot = shot - np.minimum(shot_painted_jy2_sr, 0.95 * shot)
-    spectra = clustered_spectra(lmax) + shot
+    gain = np.array([CALIBRATION.get(name, 1.0) for name in BANDS])
+    spectra = clustered_spectra(lmax) * np.outer(gain, gain) + shot
     spectra[:2] = 0.0
     order = [_MASTER, *(b for b in range(6) if b != _MASTER)]
     covariance = _nearest_covariance(spectra[2:, order][:, :, order])

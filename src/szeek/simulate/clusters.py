@@ -38,7 +38,7 @@ _FLUX_INSIDE = 0.998  # a component's disc holds this much of its flux; the rest
 _MAX_KAPPA = 400.0
 _NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
 # Bridge between the members of a merging pair: y of about 1e-5 over 1 x 1.5 Mpc between A399 and A401, 6 % of
-# the flux of the two (Planck Intermediate Results VIII, 2013, A&A 550, A134, Sect. 5).
+# the flux of the two (Planck Intermediate Results VIII, 2013, A&A 550, A134).
 _BRIDGE_FRACTION = 0.06
 
 

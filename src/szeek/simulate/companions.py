@@ -28,8 +28,8 @@ from szeek.simulate.harmonics import (
 )
 from szeek.simulate.planckfits import write_planck_map
 
-# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: Arnaud et al. (2010), Sect. 2
-# (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009, Table 2).
+# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
+# (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009).
 _LX_NORM, _LX_SLOPE, _LX_SCATTER_LN = 1.64e44, 1.64, 0.38
 # ROSAT all-sky survey: 400 s; 1 ct/s = 1.1e-11 erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background
 # 1e-3 ct/s/arcmin^2 (Snowden et al. 1997, ApJ 485, 125), of which a tenth is left between 0.5 and 2 keV.

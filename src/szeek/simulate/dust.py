@@ -7,7 +7,7 @@ column gets a cascade of octaves,
 
 with g_k a Gaussian field of one octave in l and ridge(g) = <|g|> - |g|, bright along the curves g = 0: filaments.
 Fluctuations are thus proportional to the local brightness, as in the real cirrus (Miville-Deschenes et al. 2007,
-A&A 469, 595, Sect. 4), and the sum's spectrum goes on as l^slope where the real map ends. A band is
+A&A 469, 595), and the sum's spectrum goes on as l^slope where the real map ends. A band is
 
     I_b(x) = exp( B_b * [ln D + ln c_b] (x) ),      c_b = modified blackbody + CO + free-free + synchrotron per E(B-V)
 
@@ -48,15 +48,15 @@ _REAL_LMAX = 128
 #: The real map is trusted above this scale, and apodised there: its pixels are 55 arcmin.
 _REAL_FWHM_ARCMIN = 100.0
 
-#: E(B-V) / tau_353. Planck 2013 results XI (A&A 571, A11), Sect. 6.
+#: E(B-V) / tau_353. Planck 2013 results XI (A&A 571, A11).
 EBV_PER_TAU353 = 1.49e4
-# Mean and scatter over the sky, Planck 2013 results XI, Table 3 (whole sky); anticorrelated, Sect. 5.1.
+# Mean and scatter over the sky, Planck 2013 results XI (whole sky); anticorrelated.
 _TEMPERATURE_K, _TEMPERATURE_SCATTER_K = 19.7, 1.4
 _BETA, _BETA_SCATTER = 1.62, 0.10
 _TEMPERATURE_BETA_CORRELATION = -0.8
 _COLOUR_SLOPE = -2.5  # spectrum of the maps of T and beta
 
-#: Spectral index of C_l of the cascade. Miville-Deschenes et al. (2007, A&A 469, 595), Sect. 3: -2.9 +- 0.2 in
+#: Spectral index of C_l of the cascade. Miville-Deschenes et al. (2007, A&A 469, 595): -2.9 +- 0.2 in
 #: intensity; -2.6 gives three times the power that real HFI maps show at l = 1000 around Coma.
 CASCADE_SLOPE = -2.9
 _CASCADE_L0 = 80
@@ -66,12 +66,12 @@ _RIDGE = 0.8
 # CO per H2 from Bolatto et al. (2013, ARA&A 51, 207): X_CO = 2e20 cm^-2 / (K km/s).
 _HYDROGEN_PER_EBV = 8.8e21
 _X_CO = 2.0e20
-# The line saturates: no degree of the sky is brighter than this (Dame et al. 2001, ApJ 547, 792, Fig. 2).
+# The line saturates: no degree of the sky is brighter than this (Dame et al. 2001, ApJ 547, 792).
 _CO_SATURATION_KKMS = 300.0
 # Planck 2013 results XIII (A&A 571, A13): uK_CMB per K km/s of each line, and line over J=1-0 (Sect. 4.4.1).
 CO_UK_PER_KKMS = {"100": 14.78, "217": 45.85, "353": 175.1}
 CO_LINE_RATIO = {"100": 1.0, "217": 0.595, "353": 0.297}
-# Planck 2015 results X (A&A 594, A10), Fig. 51 (93 % of the sky): free-free and synchrotron in brightness
+# Planck 2015 results X (A&A 594, A10; 93 % of the sky): free-free and synchrotron in brightness
 # temperature relative to dust at 100 GHz, and their indices.
 _FREE_FREE_AT_100, _FREE_FREE_INDEX = 0.35, -2.14
 _SYNCHROTRON_AT_100, _SYNCHROTRON_INDEX = 0.12, -3.1
@@ -157,7 +157,7 @@ def draw_colours(seed: int) -> tuple[Floats, Floats]:
 def co_intensity() -> Floats:
     """CO J=1-0 line intensity in K km/s from the dust column in excess of H I, (49152,) float64 RING."""
     excess = _HYDROGEN_PER_EBV * read_column_map("dust_ebv_Planck13") - read_column_map("h1_nh_HI4PI")
-    # diffuse H2 that CO does not trace: below 1e21 cm^-2 (Bolatto et al. 2013, Sect. 6)
+    # diffuse H2 that CO does not trace: below 1e21 cm^-2 (Bolatto et al. 2013).
     intensity = np.maximum(excess - 1e21, 0.0) / 2.0 / _X_CO
     return intensity / (1 + intensity / _CO_SATURATION_KKMS)
 

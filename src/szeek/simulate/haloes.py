@@ -52,7 +52,7 @@ Floats = NDArray[np.float64]
 #: (1-b) = M_SZ / M500. Planck 2018 results VI (A&A 641, A6), Sect. 5.4: 0.62 +- 0.03 reconciles the cluster counts
 #: with this cosmology (sigma8 = 0.81); 0.64 lies within, and gives the number of entries of PSZ2.
 MASS_BIAS = 0.64
-#: Y5R500 / Y500 of the universal pressure profile, as PSZ2 quotes it (Planck 2015 results XXVII, Sect. 4).
+#: Y5R500 / Y500 of the universal pressure profile, as PSZ2 quotes it (Planck 2015 results XXVII).
 Y5R500_PER_Y500 = 1.79
 
 # Planck 2013 results XX (A&A 571, A20), eq. 7 and Table 1.
@@ -61,9 +61,9 @@ _Y_SLOPE = 1.79
 _Y_EVOLUTION = 2 / 3
 _Y_SCATTER_LN = 0.075 * np.log(10)  # sigma_logY = 0.075: 17 %
 
-# Shapes. Concentration: scatter of c500 among the REXCESS profiles of Arnaud et al. (2010), Sect. 3. Axis ratio
-# of the gas: Lau et al. (2011), Fig. 4 (gas axis ratios 0.8-0.95 inside R500). A quarter of an SZ-selected
-# sample is strongly disturbed: Lovisari et al. (2017), Sect. 4. Pairs: Planck Intermediate Results VIII (2013)
+# Shapes. Concentration: scatter of c500 among the REXCESS profiles of Arnaud et al. (2010). Axis ratio
+# of the gas: Lau et al. (2011) (gas axis ratios 0.8-0.95 inside R500). A quarter of an SZ-selected
+# sample is strongly disturbed: Lovisari et al. (2017). Pairs: Planck Intermediate Results VIII (2013)
 # found 25 candidate bridges among about 1,000 close pairs; A399-A401 lie 1.1 (theta1 + theta2) apart.
 _CONCENTRATION_SCATTER_LN = 0.25
 _AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, _AXIS_RATIO_MIN = 0.87, 0.08, 0.6

@@ -19,7 +19,9 @@ _SMOOTHING_ARCMIN = (0.0, 6.0, 12.0, 25.0)
 #: What varies over more than this is taken out, as a matched filter does.
 _BACKGROUND_ARCMIN = 60.0
 _CELL_NSIDE = 16
-_LMAX = 2500
+_LMAX = 2048  # of the y map
+#: Haloes fainter than this, a quarter of Planck's noise, are part of the noise: too faint to be taken out.
+_FAINTEST_ARCMIN2 = 5e-5
 
 
 def noise_deviates(
@@ -38,7 +40,7 @@ def noise_deviates(
     fwhm_arcmin : float
         Its beam.
     haloes : Table
-        Every halo that was painted.
+        Every halo that was painted; those above 5e-5 arcmin^2 are taken out.
 
     Returns
     -------
@@ -48,7 +50,8 @@ def noise_deviates(
     nside = healpy.get_nside(y_map)
     lmax = min(_LMAX, 2 * nside)
     measured = analyse(y_map, lmax, threads)
-    painted = analyse(paint_y(haloes, nside, fwhm_arcmin), lmax, threads)
+    bright = haloes[np.asarray(haloes["y500_arcmin2"]) > _FAINTEST_ARCMIN2]
+    painted = analyse(paint_y(bright, nside, fwhm_arcmin, threads=threads or None), lmax, threads)
     coarse = min(nside, 1024)
     lon_deg, lat_deg = np.asarray(haloes["lon_deg"], float), np.asarray(haloes["lat_deg"], float)
     at = healpy.ang2pix(coarse, lon_deg, lat_deg, lonlat=True)

@@ -15,14 +15,14 @@ from szeek.inputs.instrument import Instrument
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
 
-# Planck early results I (2011, A&A 536, A1), Sect. 4.
+# Planck early results I (2011, A&A 536, A1).
 _OPENING_DEG, _PRECESSION_DEG = 85.0, 7.5
 # North ecliptic pole in Galactic coordinates: (l, b) = (96.3840, 29.8114) deg.
 _POLE_LON, _POLE_LAT = np.radians(96.3840), np.radians(29.8114)
 _TABLE_SIZE = 4096
 
 # N_l relative to the nominal white level: white + blue (l/4000)^2 + red (4000/l) + (100/l)^1.5. The last is the rise
-# at low l of half-mission differences (Planck 2018 results III, A&A 641, A3, Fig. 11). The others are fitted, with
+# at low l of half-mission differences (Planck 2018 results III, A&A 641, A3). The others are fitted, with
 # the depth pattern below, to six real HFI cut-outs of 140 deg^2 around Coma at 1500 < l < 4900, whose release is not
 # stated: they are 10 % less noisy than Table 4 of Planck 2018 results I in K_CMB bands, 15 % noisier at 545 and
 # 857 GHz; the noise of 100 GHz rises with l (deconvolution of the detectors' time response).

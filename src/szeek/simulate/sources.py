@@ -25,29 +25,29 @@ Map32 = NDArray[np.float32]
 
 # Euclidean-normalised counts S^2.5 dN/dS in Jy^1.5/sr.
 # Radio, 143 GHz: model C2Ex of Tucci et al. (2011, A&A 533, A57) as compared with Planck's counts in Planck
-# Intermediate Results VII (2013, A&A 550, A133), Fig. 8; shot noise below 350 mJy is then 6 Jy^2/sr (Planck 2013 XXX,
-# Table 7: 6.05 +- 1.47).
+# Intermediate Results VII (2013, A&A 550, A133); shot noise below 350 mJy is then 6 Jy^2/sr (Planck 2013 XXX:
+# 6.05 +- 1.47).
 RADIO_COUNTS_JY = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 20.0])
 RADIO_COUNTS = np.array([1.6, 2.5, 4.0, 6.0, 9.0, 13.0, 13.0, 9.0, 6.0])
 # Dusty, 857 GHz: Bethermin et al. (2012, ApJ 757, L23) below 0.3 Jy, plateau of the local galaxies from Planck
-# Intermediate Results VII (2013), Table 4. Shot noise below 710 mJy is then 5,300 Jy^2/sr (published: 5,628).
+# Intermediate Results VII (2013). Shot noise below 710 mJy is then 5,300 Jy^2/sr (published: 5,628).
 DUSTY_COUNTS_JY = np.array([0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0, 10.0])
 DUSTY_COUNTS = np.array([14000.0, 10000.0, 5000.0, 1500.0, 700.0, 600.0, 600.0, 600.0])
 RADIO_LIMIT_JY, DUSTY_LIMIT_JY = 0.003, 0.06
 
 # Spectral index of radio sources, S ~ nu^alpha: -0.5 below 143 GHz and -0.7 above on average, with a
-# scatter of 0.3 (Planck Intermediate Results VII, Sect. 5; Planck early results XIII, Fig. 6).
+# scatter of 0.3 (Planck Intermediate Results VII; Planck early results XIII).
 _RADIO_INDEX_LOW, _RADIO_INDEX_HIGH, _RADIO_INDEX_SCATTER = -0.45, -0.65, 0.3
-# Observed dust temperature T/(1+z): 22 K of local galaxies (Planck Intermediate Results VII, Sect. 5.2) at
-# 0.5 Jy; 14 K at 0.06 Jy, where z is about 1 (Bethermin et al. 2012, Fig. 4).
+# Observed dust temperature T/(1+z): 22 K of local galaxies (Planck Intermediate Results VII) at
+# 0.5 Jy; 14 K at 0.06 Jy, where z is about 1 (Bethermin et al. 2012).
 _DUSTY_BETA, _DUSTY_SCATTER_K = 1.75, 2.5
 
 # Dust of cluster galaxies: 1.1e10 Msun at T = 24 K, beta = 1.5, in clusters of 5.6e14 Msun at z = 0.26.
-# Planck Intermediate Results XLIII (2016, A&A 596, A104), Table 2; kappa(353 GHz) = 0.0431 m^2/kg there.
+# Planck Intermediate Results XLIII (2016, A&A 596, A104); kappa(353 GHz) = 0.0431 m^2/kg there.
 _CLUSTER_DUST_MSUN, _CLUSTER_DUST_K, _CLUSTER_DUST_BETA = 1.1e10, 24.2, 1.5
 _CLUSTER_DUST_M500, _CLUSTER_DUST_KAPPA = 5.6, 0.0431
 # Radio galaxies in clusters: about a tenth of clusters host one above 1e24 W/Hz at 150 GHz, luminosity function
-# ~ L^-0.6 per ln L (Gupta et al. 2017, MNRAS 467, 3737, Sect. 4).
+# ~ L^-0.6 per ln L (Gupta et al. 2017, MNRAS 467, 3737).
 _CLUSTER_RADIO_FRACTION, _CLUSTER_RADIO_W_HZ, _CLUSTER_RADIO_SLOPE = 0.1, 1e24, 0.6
 
 # Planck 2015 results XXVIII (A&A 594, A28): 13,188 sources; T = 13-14.5 K, beta about 2; sizes 8-10 arcmin.
@@ -147,7 +147,7 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
     """Infrared and radio emission of the galaxies in clusters.
 
     Dust scales with mass and as (1 + z)^2 with the star formation of cluster galaxies (Planck Intermediate
-    Results XLIII, Sect. 4), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre.
+    Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre.
     """
     rng = random_generator(seed, "cluster galaxies")
     z = np.asarray(haloes["z"], dtype=np.float64)

@@ -27,7 +27,7 @@ _KEV_PER_THETA = 510.99895  # m_e c^2
 #: Largest electron temperature for which the third-order expansion is used, keV.
 T_E_MAX_KEV = 15.0
 # Half width of a band without a measured bandpass, of its frequency: HFI's are about 33 % wide
-# (Planck 2013 results IX, Table 1).
+# (Planck 2013 results IX).
 _HALF_WIDTH = 0.165
 
 

@@ -28,7 +28,7 @@ _CM_PER_MPC = 3.0856775815e24
 
 # --- PSZ2 -------------------------------------------------------------------------------------------------------
 # Noise of Planck's matched filter on Y500: fitted to the published tables of the cosmology sample (SZ_thetas.txt,
-# SZ_ylims.txt, SZ_skyfracs.txt of the Planck likelihood code; Planck 2015 results XXIV, Sect. 3), 417 patches on
+# SZ_ylims.txt, SZ_skyfracs.txt of the Planck likelihood code; Planck 2015 results XXIV), 417 patches on
 # 62.2 % of the sky: a median in ln theta500, and the patches' offsets by their rank in noise. 7 % rms.
 _NOISE_THETA_ARCMIN = (1.0, 2.0, 3.5, 6.0, 10.0, 18.0, 32.0, 60.0, 100.0)
 _NOISE_LN_SIGMA = (-9.301, -9.228, -8.979, -8.627, -8.214, -7.657, -7.051, -6.153, -4.876)
@@ -36,11 +36,11 @@ _NOISE_LN_SIGMA = (-9.301, -9.228, -8.979, -8.627, -8.214, -7.657, -7.051, -6.15
 # of the PSZ2 mask.
 _NOISE_SKY_FRACTION = (0.003, 0.012, 0.031, 0.062, 0.124, 0.218, 0.311, 0.404, 0.498, 0.56, 0.591, 0.61, 0.836)
 _NOISE_OFFSET = (-0.492, -0.424, -0.314, -0.209, -0.107, -0.033, 0.0, 0.038, 0.103, 0.165, 0.237, 0.292, 0.42)
-#: Share of the sky that the PSZ2 union catalogue covers. Planck 2015 results XXVII (A&A 594, A27), Sect. 2.
+#: Share of the sky that the PSZ2 union catalogue covers. Planck 2015 results XXVII (A&A 594, A27).
 PSZ2_SKY_FRACTION = 0.836
 _SNR_MIN = 4.5
 # The union of three pipelines keeps whatever one of them sees: 1653 entries against 1271 of MMF3 alone
-# (Planck 2015 results XXVII, Sect. 3). Their noise is mostly common.
+# (Planck 2015 results XXVII). Their noise is mostly common.
 _PIPELINES, _COMMON_NOISE = 3, 0.45
 #: The same where the common part is the maps' own noise, which no pipeline escapes.
 _COMMON_MAP_NOISE = 0.7
@@ -61,7 +61,7 @@ _POSITION_FLOOR_ARCMIN, _POSITION_NOISE_ARCMIN = 0.7, 5.3
 # the CMB (e.g. Boehringer et al. 2014, REFLEX II).
 _LX_NORM, _LX_SLOPE, _LX_SCATTER_DEX = 0.62 * 10**0.274, 1.64, 0.183
 # (name, least |b|, greatest |b|, z above, share of sky, flux limit in 1e-12 erg/s/cm2 (0.1-2.4 keV), completeness).
-# Piffaretti et al. (2011), Table 1, and the fluxes of the catalogue's own rows.
+# Piffaretti et al. (2011), and the fluxes of the catalogue's own rows.
 _X_SURVEYS = (
     ("all sky", 20.0, 90.0, 0.0, 1.0, 2.2, 0.95),
     ("Galactic plane", 3.0, 20.0, 0.0, 1.0, 3.0, 0.45),
@@ -118,7 +118,7 @@ def _shift(
 def planck_noise_arcmin2(theta500_arcmin: ArrayLike, sky_fraction: ArrayLike) -> Floats:
     """Noise of Planck's matched filter on Y500.
 
-    Source: Planck 2015 results XXIV, Sect. 3; a fit to its published table, 7 % rms.
+    Source: Planck 2015 results XXIV; a fit to its published table, 7 % rms.
 
     Parameters
     ----------
@@ -344,7 +344,7 @@ def mock_mcxc(haloes: Table, seed: int) -> Table:
 def in_sdss(lon_deg: Floats, lat_deg: Floats) -> NDArray[np.bool_]:
     """True inside a simple outline of the SDSS DR8 footprint of redMaPPer, about 10,400 deg^2.
 
-    Source: Rykoff et al. (2014), Fig. 11: the northern cap at b > 24 deg, and the southern one.
+    Source: Rykoff et al. (2014): the northern cap at b > 24 deg, and the southern one.
     """
     icrs = SkyCoord(lon_deg, lat_deg, unit="deg", frame="galactic").icrs
     ra, dec = icrs.ra.deg, icrs.dec.deg

@@ -192,10 +192,10 @@ def _check_counts(instrument: Instrument, seed: int) -> list[tuple[object, ...]]
         source = "Bethermin et al. 2012, Planck Int. VII"
         rows.append(_row(f"dusty > {limit} Jy at 857 GHz per sr", source, published, ours, 0.15))
     cut = np.array([FLUX_CUT_JY[name] for name in instrument.band_names])
-    # Planck 2013 XXX, Table 7: radio shot noise below the flux cuts
+    # Planck 2013 XXX: radio shot noise below the flux cuts
     for band, published in ((1, 6.05), (2, 3.12)):
         name = f"radio shot noise {instrument.band_names[band]} GHz, Jy^2/sr"
-        rows.append(_row(name, "Planck 2013 XXX, Table 7", published, radio.shot_noise(cut)[band, band], 0.3))
+        rows.append(_row(name, "Planck 2013 XXX", published, radio.shot_noise(cut)[band, band], 0.3))
     return rows
 
 

@@ -28,7 +28,7 @@ from szeek.simulate.harmonics import (
     synthesise,
 )
 
-#: Resolution of the y map, that of MILCA. Planck 2015 results XXII (A&A 594, A22), Sect. 2.
+#: Resolution of the y map, that of MILCA. Planck 2015 results XXII (A&A 594, A22).
 Y_FWHM_ARCMIN = 10.0
 _LMAX = 2048  # the 10 arcmin beam passes 4 % there
 _PEAKS = (0, 64, 128, 256, 512, 1024, 2048)
