@@ -357,6 +357,7 @@ def predict_files(
             lat_deg=lat_deg,
             width_deg=math.sqrt(area_deg2) * 1.3,
             y_files=y_maps,
+            y_title="y map (" + ", ".join(Path(file).stem for file in y_maps) + ")",
         )
     lines.append(f"report: {write_report(target)}")
     return "\n".join(lines)
