@@ -1,10 +1,10 @@
-"""The stacking stage: maps and candidates in; stacks.fits, profiles.ecsv and scaling.ecsv out."""
+"""The stacking stage: maps and candidates in; stacks.fits, profiles.ecsv, scaling.ecsv and a spectrum out."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.inputs.instrument import Instrument
 from szeek.sky.projection import PIXEL_ARCMIN
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.nulls import matched_positions
-from szeek.stack.profiles import measure_fluxes, measure_profile, measure_significance
+from szeek.stack.profiles import gaussian_aperture_fraction, measure_fluxes, measure_profile, measure_significance
 from szeek.stack.scaling import fit_scaling, measure_flux_in_bins
+from szeek.stack.spectrum import fit_spectrum
 from szeek.stack.stacks import Stack, equal_count_bins, measure_error, stack_at
 
 #: Rings of the profiles, arcmin.
@@ -38,6 +40,7 @@ def stack_sources(
     n_p_bins: int = 5,
     n_null_sets: int = 20,
     size: int = 120,
+    median: bool = True,
     seed: int = 0,
 ) -> dict[str, Path]:
     """Stack sources in every map, with matched nulls; profiles in bins of p; flux against p.
@@ -71,6 +74,8 @@ def stack_sources(
     size : int
         Pixels on a side, of 1.7177 arcmin; the background annulus runs from 0.58 to 0.97 of the half width (60 to
         100 arcmin for 120 pixels).
+    median : bool
+        Also the median image; with many sources it costs more than all the rest.
     seed : int
         Of everything random.
 
@@ -97,11 +102,9 @@ def stack_sources(
     for name, sky in maps.items():
         settings: dict[str, Any] = {"mask": (masks or {}).get(name), "size": size}
         settings["background_arcmin"] = (0.58 * size * PIXEL_ARCMIN * 0.5, 0.97 * size * PIXEL_ARCMIN * 0.5)
-        stack = stack_at(sky, sources, median=True, seed=seed, **settings)
+        stack = stack_at(sky, sources, median=median, seed=seed, **settings)
         profile = measure_profile(stack, edges_arcmin, seed=seed)
-        nulls = [stack_at(sky, where, seed=seed + k, **settings) for k, where in enumerate(places)]
-        null_image = np.mean([null.mean for null in nulls], axis=0)
-        null_profiles = np.array([measure_profile(null, edges_arcmin, n_bootstrap=2).mean for null in nulls])
+        null_image, null_profiles = _stack_nulls(sky, places, edges_arcmin, seed, settings)
         hdus += _image_hdus(name, stack, null_image)
         profiles.append(_labelled(profile.to_table(), name, "all"))
         profiles.append(_labelled(profile.to_table(), name, "null"))
@@ -134,8 +137,70 @@ def stack_sources(
     return written
 
 
+def measure_spectrum(
+    bands: SkyMaps,
+    sources: Table,
+    nulls: Table,
+    instrument: Instrument,
+    mask: NDArray[np.bool_] | None = None,
+    radius_arcmin: float = 10.0,
+    background_arcmin: tuple[float, float] = (15.0, 25.0),
+) -> Table:
+    """Mean aperture flux of sources in every band less that of null positions, and what it is made of.
+
+    The components are fitted (:func:`szeek.stack.spectrum.fit_spectrum`) with the part of a point source's flux that
+    each band's beam leaves in the aperture; the covariance is that of the means, sources and nulls.
+
+    Parameters
+    ----------
+    bands : SkyMaps
+        The instrument's bands.
+    sources, nulls : Table
+        ``lon_deg``, ``lat_deg``; nulls from :func:`szeek.stack.nulls.matched_positions`.
+    instrument : Instrument
+    mask : (n_pix,) bool, optional
+        True where pixels count.
+    radius_arcmin, background_arcmin : float
+        Disc and annulus, see :func:`szeek.stack.profiles.measure_fluxes`.
+
+    Returns
+    -------
+    Table
+        One row per band: ``band``, ``freq_ghz``, ``unit`` (of the map, times arcmin^2), ``flux``, ``error``,
+        ``null``, and with more sources than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts; the
+        amplitudes in the metadata ``fit``.
+    """
+    settings: dict[str, Any] = {"mask": mask, "radius_arcmin": radius_arcmin, "background_arcmin": background_arcmin}
+    values = [measure_fluxes(bands, where, **settings) for where in (sources, nulls)]
+    flux, null = (v[np.isfinite(v).all(axis=1)] for v in values)
+    enough = min(len(flux), len(null)) > bands.n_band + 1
+    out = Table({"band": [band.name for band in bands.bands], "freq_ghz": [band.freq_ghz for band in bands.bands]})
+    out["unit"] = [f"{band.unit} arcmin2" for band in bands.bands]
+    out["null"] = null.mean(axis=0) if len(null) else np.nan
+    out["flux"] = (flux.mean(axis=0) if len(flux) else np.nan) - out["null"]
+    out.meta["n_source"], out.meta["n_null"] = len(flux), len(null)
+    out["error"] = np.nan
+    if enough:
+        covariance = np.cov(flux, rowvar=False) / len(flux) + np.cov(null, rowvar=False) / len(null)
+        out["error"] = np.sqrt(np.diag(covariance))
+        kept = [gaussian_aperture_fraction(b.fwhm_arcmin, radius_arcmin, background_arcmin) for b in bands.bands]
+        fit = fit_spectrum(np.asarray(out["flux"]), covariance, instrument, beam_factor=kept)
+        for name, part in zip(fit.components, fit.model, strict=True):
+            out[name] = part
+        parts = fit.to_table()
+        out.meta["fit"] = {c: {k: _plain(row[k]) for k in parts.colnames[1:]} for c, row in zip(
+            fit.components, parts, strict=True)}  # fmt: skip
+        out.meta["chi2"], out.meta["n_freedom"], out.meta["p_value"] = fit.chi2, fit.n_freedom, fit.p_value
+    return out
+
+
+def _plain(value: Any) -> float | str:
+    return str(value) if isinstance(value, str) else float(value)
+
+
 def read_stacks(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[np.float32]]]:
-    """Images of a stacks.fits: name of the map -> 'mean', 'median', 'error', 'block_error', 'null' -> (ny, nx).
+    """Images of a stacks.fits: name of the map -> kind ('mean', 'median' if there is one, 'error',
+    'block_error', 'null') -> (ny, nx).
 
     A map of several bands gives one entry per band, ``'name: band'``.
     """
@@ -152,6 +217,22 @@ def read_stacks(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[np.
     return images
 
 
+def _stack_nulls(
+    sky: SkyMaps | NDArray[np.float32],
+    places: Sequence[Table],
+    edges_arcmin: ArrayLike,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Mean image of the null sets, and the profile of each, (n_set, n_map, n_ring); one stack in memory at a time."""
+    image, profiles = np.zeros(()), []
+    for k, where in enumerate(places):
+        null = stack_at(sky, where, seed=seed + k, **settings)
+        image = image + null.mean / len(places)
+        profiles.append(measure_profile(null, edges_arcmin, n_bootstrap=2).mean)
+    return image.astype(np.float32), np.array(profiles)
+
+
 def _image_hdus(name: str, stack: Stack, null: NDArray[np.float32]) -> list[fits.ImageHDU]:
     images = {
         "mean": stack.mean,
@@ -162,6 +243,8 @@ def _image_hdus(name: str, stack: Stack, null: NDArray[np.float32]) -> list[fits
     }
     hdus = []
     for kind, image in images.items():
+        if image is None:
+            continue
         hdu = fits.ImageHDU(np.moveaxis(np.asarray(image, np.float32), 2, 0), name=f"{name}_{kind}")
         hdu.header["MAPS"] = (name, "map or set of maps")
         hdu.header["KIND"] = (kind, "null: matched positions")

@@ -1,0 +1,371 @@
+"""`szeek stack`: the stacks of one run, all maps of its sky at all samples of its candidates.
+
+The samples: *all* candidates; the *unmatched* ones, in none of the catalogues that the paper counts as known (its
+Fig. 5); of these the ones in the *test_tile* (its Fig. 4). Each gets a folder RUN/stacks/SAMPLE with the files of
+:func:`szeek.stack.products.stack_sources` and spectrum.ecsv; RUN/stacks/stacks.json says what went in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.find.candidates import list_sources, read_candidates
+from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
+from szeek.inputs.download import list_datasets, locate
+from szeek.inputs.instrument import read_instrument
+from szeek.inputs.masks import mask_sources, read_mask
+from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
+from szeek.sky.skymaps import Band, SkyMaps
+from szeek.sky.tiles import TEST_TILE, tile_of
+from szeek.stack.nulls import matched_positions
+from szeek.stack.products import measure_spectrum, stack_sources
+
+#: Clusters that count as known, and the radius of a match: Bonjean (2020), Sect. 4.1.
+KNOWN, MATCH_ARCMIN = ("planck_z", "planck_no-z", "mcxcwp"), 5.0
+SAMPLES = ("all", "unmatched", "test_tile")
+#: The maps of the paper's Fig. 5 beside the bands: name -> data set that it is made from.
+COMPANIONS: dict[str, str] = {
+    "y": "planck-y",
+    "iris_100um": "iris",
+    "kappa": "planck-lensing",
+    "xray": "rosat",
+    "galaxies_all": "wisexscos",
+    "galaxies_passive": "wisexscos",
+    "galaxies_transitioning": "wisexscos",
+    "galaxies_active": "wisexscos",
+    "sfr": "wisexscos",
+    "stellar_mass": "wisexscos",
+}
+#: Radius that is cut out around a catalogued point source: about a beam at 353 GHz, and 1.5 PSF of ROSAT.
+CUT_ARCMIN = {"bands": 5.0, "y": 5.0, "xray": 3.0}
+_CUT_FROM = {"bands": ("pccs2",), "y": ("pccs2",), "xray": ("2rxs", "csc", "3xmm")}
+#: Units and beams (arcmin) of a simulated sky's companion maps, see szeek.simulate.companions.
+_SIMULATED = {"y": ("y", 10.0), "xray": ("count", 1.5), "kappa": ("kappa", 0.0)}
+_DUST_NSIDE = 256
+
+#: Told (done, total, text) while stacks are made.
+Say = Callable[[int, int, str], None]
+
+
+def stack_run(
+    run_folder: str | os.PathLike[str],
+    *,
+    maps: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None,
+    masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
+    samples: tuple[str, ...] = SAMPLES,
+    n_p_bins: int = 5,
+    n_null_sets: int = 5,
+    size: int = 120,
+    median: bool = False,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Path:
+    """Stack a run's candidates in every map of its sky, with matched nulls.
+
+    The six bands are those of RUN/maps. The others are a simulated sky's companions (RUN/simulated), or on the real
+    sky what lies in the data folder (`szeek data fetch`): maps that are nowhere are left out and named in
+    stacks.json.
+
+    Source: Bonjean (2020), Figs. 4 to 7.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run with candidates.fits, clusters.fits and maps/.
+    maps : mapping of name to path or SkyMaps, optional
+        More maps, or others than the run's: HEALPix FITS files that say unit and beam, or maps in memory.
+    masks : mapping of name to path or (12 nside^2,) bool, optional
+        HEALPix masks (True, 1: pixel counts) of 'bands', 'y' or any other map, of the map's nside. On the real sky
+        point sources are cut out besides: PCCS2 out of the bands and y, 2RXS, CSC and 3XMM out of X-rays, where
+        their catalogues are in the data folder.
+    samples : tuple of str
+        Some of 'all', 'unmatched', 'test_tile'.
+    n_p_bins, n_null_sets, size, median, seed
+        As for :func:`szeek.stack.products.stack_sources`.
+    say : callable, optional
+        Told (done, total, text).
+
+    Returns
+    -------
+    Path
+        RUN/stacks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If candidates, clusters or maps are missing; the message says which stage makes them.
+    ValueError
+        If a sample is unknown, or no candidate is above the run's threshold.
+    """
+    run = Path(run_folder)
+    if unknown := sorted(set(samples) - set(SAMPLES)):
+        raise ValueError(f"samples {', '.join(unknown)} are unknown, expected some of {', '.join(SAMPLES)}")
+    for product, stage in (("candidates.fits", "detect"), ("clusters.fits", "assess"), ("maps", "run")):
+        if not (run / product).exists():
+            raise FileNotFoundError(f"'{run / product}' is not there; `szeek {stage}` makes it")
+    clusters = read_catalogue(run / "clusters.fits")
+    groups, lacking = open_run_maps(run, maps)
+    bands = groups["bands"]
+    dust = dust_map(bands)
+    sources = list_sources(read_candidates(run))
+    config = _config(run)
+    p_max = float(config.get("detect", {}).get("p_max", 0.1))
+    sources = sources[np.asarray(sources["p"]) >= p_max]
+    here = healpy.ang2pix(_nside(dust), np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), lonlat=True)
+    sources = sources[np.isfinite(dust[here])]
+    if not len(sources):
+        raise ValueError(f"'{run}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
+    chosen = choose_samples(sources, clusters, tuple(config.get("split", {}).get("test_tiles", (TEST_TILE,))))
+    used_masks = _masks(groups, masks or {}, real_sky=not _is_simulated(run))
+    groups = join_maps(groups, apart={"bands", "y", *used_masks})
+    comparisons = {
+        name.upper(): rows
+        for name in ("planck", "mcxcwp", "rm50", "rm30")
+        if len(rows := _inside(_selected(clusters, name), dust))
+    }
+    target = run / "stacks"
+    record: dict[str, Any] = {"p_max": p_max, "n_null_sets": n_null_sets, "seed": seed, "lacking": lacking}
+    record["maps"] = {
+        name: {"bands": [b.name for b in sky.bands], "units": [b.unit for b in sky.bands],
+               "fwhm_arcmin": [b.fwhm_arcmin for b in sky.bands], "masked": name in used_masks}
+        for name, sky in groups.items()
+    }  # fmt: skip
+    record["samples"] = {name: len(rows) for name, rows in chosen.items()}
+    for done, name in enumerate(samples):
+        rows = chosen[name]
+        if say is not None:
+            say(done, len(samples), f"{name}: {len(rows)} sources")
+        if not len(rows):
+            continue
+        settings: dict[str, Any] = {"footprint": bands.footprint, "seed": seed}
+        nulls = matched_positions(rows, dust, bands.footprint, seed=seed)
+        stack_sources(
+            groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
+            comparisons={**comparisons, "NULL": nulls}, n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size,
+            median=median, **settings,
+        )  # fmt: skip
+        instrument = config.get("sky", {}).get("instrument", "planck-hfi")
+        if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
+            spectrum = measure_spectrum(bands, rows, nulls, read_instrument(instrument), used_masks.get("bands"))
+            _write(target / name / "spectrum.ecsv", spectrum.write)
+    target.mkdir(parents=True, exist_ok=True)
+    _write(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    return target
+
+
+def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
+    """The three samples of a source table.
+
+    Unmatched: no cluster of Planck_z, Planck_no-z or MCXCwP within 5 arcmin.
+
+    Examples
+    --------
+    >>> sources = Table({"lon_deg": [10.0, 112.5], "lat_deg": [50.0, 41.8], "p": [0.5, 0.9]})
+    >>> known = Table({"name": ["A"], "survey": ["PSZ2"], "lon_deg": [10.0], "lat_deg": [50.05], "z": [0.1]})
+    >>> {name: len(rows) for name, rows in choose_samples(sources, known).items()}
+    {'all': 2, 'unmatched': 1, 'test_tile': 1}
+    """
+    free = np.ones(len(sources), bool)
+    for name in KNOWN:
+        free &= separation_arcmin(sources, _selected(clusters, name)) > MATCH_ARCMIN
+    unmatched = sources[free]
+    tile = tile_of(np.asarray(unmatched["lon_deg"], float), np.asarray(unmatched["lat_deg"], float))
+    return {"all": sources, "unmatched": unmatched, "test_tile": unmatched[np.isin(tile, test_tiles)]}
+
+
+def open_run_maps(
+    run_folder: str | os.PathLike[str], more: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None
+) -> tuple[dict[str, SkyMaps], dict[str, str]]:
+    """The maps of a run's sky: 'bands', and each companion by its name.
+
+    Returns
+    -------
+    maps : dict of str to SkyMaps
+    lacking : dict of str to str
+        Maps of the paper's Fig. 5 that are not there, and what to do about each.
+    """
+    run = Path(run_folder)
+    maps: dict[str, SkyMaps] = {"bands": SkyMaps.open(run / "maps")}
+    lacking: dict[str, str] = {}
+    given = dict(more or {})
+    own_y = _config(run).get("sky", {}).get("y_map") or (
+        run / "y_map.fits" if (run / "y_map.fits").is_file() else None
+    )
+    if own_y is not None:
+        given.setdefault("y", Path(own_y))
+    for name, source in given.items():
+        if isinstance(source, SkyMaps):
+            maps[name] = source
+        else:
+            unit, beam = _SIMULATED.get(name, (None, None))
+            maps[name] = read_stack_map(name, source, unit=unit, fwhm_arcmin=beam)
+        if name != "bands" and len(maps[name].bands) == 1:
+            maps[name] = _named(maps[name], name)
+    wanted = [name for name in COMPANIONS if name not in maps]
+    if _is_simulated(run):
+        for name in wanted:
+            file = run / "simulated" / ("y_map.fits" if name == "y" else f"{name}.fits")
+            if file.is_file():
+                unit, beam = _SIMULATED.get(name, ("over-density", 10.0))
+                maps[name] = read_stack_map(name, file, unit=unit, fwhm_arcmin=beam)
+            else:
+                lacking[name] = "the simulation makes no such map; a run on the real sky stacks it: " + way_to_get(
+                    COMPANIONS[name]
+                )
+        return maps, lacking
+    galaxies: SkyMaps | None = None
+    for name in wanted:
+        try:
+            files = locate(COMPANIONS[name])
+        except FileNotFoundError:
+            lacking[name] = f"{COMPANIONS[name]} is not in the data folder: {way_to_get(COMPANIONS[name])}"
+            continue
+        if COMPANIONS[name] == "wisexscos":
+            galaxies = galaxy_maps(read_wisexscos(next(iter(files.values())))) if galaxies is None else galaxies
+            known = {"galaxies_all": "galaxies"}.get(name, name.removeprefix("galaxies_"))
+            maps[name] = _named(galaxies, name, [band.name for band in galaxies.bands].index(known))
+        else:
+            maps[name] = _named(_read_companion(name, files), name)
+    return maps, lacking
+
+
+def join_maps(maps: Mapping[str, SkyMaps], apart: set[str]) -> dict[str, SkyMaps]:
+    """Maps of equal nside and footprint interleaved, so that a stack samples all of them in one pass.
+
+    Examples
+    --------
+    >>> flat = SkyMaps(np.ones((48, 1), np.float32), np.ones(48, bool), (Band("a", 0.0, 0.0, ""),))
+    >>> list(join_maps({"y": flat, "kappa": flat, "xray": flat}, apart={"y"}))
+    ['y', 'companions 1']
+    """
+    joined: list[list[str]] = []
+    for name, sky in maps.items():
+        like = [
+            names
+            for names in joined
+            if name not in apart and names[0] not in apart and maps[names[0]].nside == sky.nside
+            and np.array_equal(maps[names[0]].footprint, sky.footprint)
+        ]  # fmt: skip
+        if like:
+            like[0].append(name)
+        else:
+            joined.append([name])
+    out, n_joined = {}, 0
+    for names in joined:
+        n_joined += len(names) > 1
+        first, parts = maps[names[0]], [maps[name] for name in names]
+        bands = tuple(band for sky in parts for band in sky.bands)
+        values = first.values if len(parts) == 1 else np.concatenate([sky.values for sky in parts], axis=1)
+        out[names[0] if len(names) == 1 else f"companions {n_joined}"] = SkyMaps(values, first.footprint, bands)
+    return out
+
+
+def dust_map(bands: SkyMaps) -> NDArray[np.float64]:
+    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions."""
+    top = int(np.argmax([band.freq_ghz for band in bands.bands]))
+    values = np.where(bands.footprint, np.asarray(bands.values[:, top], np.float32), np.float32(healpy.UNSEEN))
+    coarse = np.asarray(healpy.ud_grade(values, min(_DUST_NSIDE, bands.nside)), float)
+    coarse[coarse == healpy.UNSEEN] = np.nan
+    return coarse
+
+
+def _read_companion(name: str, files: Mapping[str, Path]) -> SkyMaps:
+    """One map of the real sky from its data set's files."""
+    inside = [file for top in files.values() for file in ([top] if top.is_file() else sorted(top.rglob("*.fits")))]
+    if name == "kappa":
+        klm = [file for file in inside if file.name == "dat_klm.fits"]
+        if not klm:
+            raise FileNotFoundError(f"no dat_klm.fits among {', '.join(f.name for f in inside)}; fetch it again")
+        return read_convergence(klm[0])
+    if name == "y":
+        milca = [file for file in inside if "milca" in file.name.lower()]
+        return read_stack_map("milca", (milca or inside)[0])
+    if name == "xray":
+        return read_stack_map("rosat", inside[0])
+    return read_stack_map(name, inside[0])
+
+
+def _named(maps: SkyMaps, name: str, k: int = 0) -> SkyMaps:
+    """Band k by itself, under the name that it has here."""
+    band = maps.bands[k]
+    values = maps.values if maps.n_band == 1 else np.ascontiguousarray(maps.values[:, [k]])
+    return SkyMaps(values, maps.footprint, (Band(name, band.freq_ghz, band.fwhm_arcmin, band.unit),))
+
+
+def _masks(
+    groups: Mapping[str, SkyMaps], given: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]], *, real_sky: bool
+) -> dict[str, NDArray[np.bool_]]:
+    if unknown := sorted(set(given) - set(groups)):
+        raise ValueError(f"masks of {', '.join(unknown)}, expected some of {', '.join(groups)}")
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, mask in given.items():
+        nside = groups[name].nside
+        masks[name] = mask if isinstance(mask, np.ndarray) else read_mask(mask, nside=nside)
+    for name, datasets in _CUT_FROM.items() if real_sky else ():
+        for dataset in datasets if name in groups else ():
+            try:
+                files = locate(dataset)
+            except FileNotFoundError:
+                continue
+            for file in files.values():
+                found = read_catalogue(file, survey=dataset.upper())
+                cut = mask_sources(found, groups[name].nside, CUT_ARCMIN[name])
+                masks[name] = masks[name] & cut if name in masks else cut
+    return masks
+
+
+def _selected(clusters: Table, selection: str) -> Table:
+    try:
+        return select_clusters(clusters, selection)
+    except ValueError:  # its survey is not among the run's catalogues
+        return clusters[:0]
+
+
+def _inside(clusters: Table, dust: NDArray[np.float64]) -> Table:
+    if not len(clusters):
+        return clusters
+    lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
+    return clusters[np.isfinite(dust[healpy.ang2pix(_nside(dust), lon_deg, lat_deg, lonlat=True)])]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / "run.json"
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return dict(record.get("config") or {})
+
+
+def _is_simulated(run: Path) -> bool:
+    return bool(_config(run).get("sky", {}).get("simulate", (run / "simulated").is_dir()))
+
+
+def way_to_get(dataset: str) -> str:
+    """The command that brings a data set: `szeek data fetch`, or `szeek data add` where there is no public file."""
+    known = {entry.name: entry for entry in list_datasets()}
+    if dataset in known and not known[dataset].files:
+        return f"`szeek data add {dataset} PATH` ({known[dataset].note})"
+    return f"`szeek data fetch {dataset}`"
+
+
+def _nside(values: NDArray[Any]) -> int:
+    return math.isqrt(values.size // 12)
+
+
+def _write(path: Path, write: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    staging.unlink(missing_ok=True)
+    try:
+        write(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
