@@ -211,6 +211,29 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folde
 
 
 @app.command()
+def stack(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    seed: Annotated[int, typer.Option(help="of the null positions and bootstraps")] = 0,
+) -> None:
+    """Stack a run's candidates in every map that is there, with matched nulls, profiles and fluxes."""
+    from szeek.stack.stage import stack_run
+
+    with _progress() as tell:
+        folder = stack_run(run_folder, seed=seed, say=lambda done, total, text: tell("stack", done, total, text))
+    typer.echo(f"stacks: {folder}")
+
+
+@app.command()
+def reproduce(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
+    """Set the paper's Table 1, Figs. 1 to 8 and numbers beside those of a run; stacks first where need be."""
+    from szeek.show.reproduce import reproduce_run
+
+    with _progress() as tell:
+        page = reproduce_run(run_folder, say=lambda done, total, text: tell("stack", done, total, text))
+    typer.echo(f"the paper's figures and numbers: {page}")
+
+
+@app.command()
 def view(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
     port: Annotated[int, typer.Option(help="port on 127.0.0.1; 0 for any free one")] = 0,
