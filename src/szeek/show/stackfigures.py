@@ -399,7 +399,10 @@ def _draw_stack(axes: Axes, panel: Panel, norm: Normalize, pixel_arcmin: float) 
         at = -0.8 * half
         axes.add_patch(Circle((at, at), panel.fwhm_arcmin / 120, facecolor="0.25", edgecolor="white", linewidth=0.5))
     if panel.remark:
-        axes.text(0.97, 0.95, panel.remark, transform=axes.transAxes, ha="right", va="top", fontsize=7.5)
+        axes.text(
+            0.96, 0.95, panel.remark, transform=axes.transAxes, ha="right", va="top", fontsize=7.5,
+            bbox={"facecolor": "white", "alpha": 0.75, "linewidth": 0, "pad": 1.2},
+        )  # fmt: skip
     return image
 
 
