@@ -88,6 +88,9 @@ def simulate(
     validate: Annotated[
         bool, typer.Option("--validate", help="write validation.html: the sky against published numbers")
     ] = False,
+    cutouts: Annotated[
+        Path | None, typer.Option(help="folder of real cut-outs hfi_{band}_coma.fits to validate against as well")
+    ] = None,
 ) -> None:
     """Make a Planck-like full sky with known truth: six maps, truth, mock catalogues, y map."""
     from szeek.simulate.sky import SimulateConfig, simulate_sky
@@ -96,10 +99,12 @@ def simulate(
     with _progress() as tell:
         simulate_sky(settings, out, progress=lambda text: tell("sky", 0, 0, text))
     typer.echo(f"simulated sky: {out}")
-    if validate:
+    if validate or cutouts:
         from szeek.simulate.validate import validate_sky
 
-        typer.echo(f"validation: {validate_sky(out)}")
+        checks = validate_sky(out, cutouts=cutouts)
+        n_off = int((checks["status"] != "ok").sum())
+        typer.echo(f"validation: {out / 'validation.html'}, {len(checks) - n_off} checks ok, {n_off} off")
 
 
 @app.command()
