@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from szeek.inputs.instrument import Instrument
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
+from szeek.simulate.painting import ring_start
 
 # Planck early results I (2011, A&A 536, A1).
 _OPENING_DEG, _PRECESSION_DEG = 85.0, 7.5
@@ -71,22 +72,17 @@ def noise_pattern(nside: int) -> Map32:
 @numba.njit(cache=True, parallel=True)
 def _fill_pattern(nside, pole, table, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     for ring in numba.prange(1, 4 * nside):
-        if ring < nside:
-            first, count, shift = 2 * ring * (ring - 1), 4 * ring, 0.5
-            z = 1.0 - ring * ring / (3.0 * nside * nside)
-        elif ring <= 3 * nside:
-            first = 2 * nside * (nside - 1) + (ring - nside) * 4 * nside
-            count, shift = 4 * nside, 0.5 * ((ring - nside + 1) % 2)
-            z = (2.0 * nside - ring) * 2.0 / (3.0 * nside)
-        else:
-            south = 4 * nside - ring
-            first, count, shift = 12 * nside * nside - 2 * south * (south + 1), 4 * south, 0.5
-            z = south * south / (3.0 * nside * nside) - 1.0
-        s = np.sqrt((1.0 - z) * (1.0 + z))
-        for k in range(count):
-            phi = (k + shift) * 2 * np.pi / count
-            height = pole[2] * z + s * (pole[0] * np.cos(phi) + pole[1] * np.sin(phi))
-            out[first + k] = table[min(int((height + 1.0) * 0.5 * table.size), table.size - 1)]
+        _fill_ring(nside, ring, pole, table, out)
+
+
+@numba.njit(cache=True)
+def _fill_ring(nside, ring, pole, table, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    start, count, z, first_lon = ring_start(nside, ring)
+    s = np.sqrt((1.0 - z) * (1.0 + z))
+    for k in range(count):
+        phi = first_lon + k * 2 * np.pi / count
+        height = pole[2] * z + s * (pole[0] * np.cos(phi) + pole[1] * np.sin(phi))
+        out[start + k] = table[min(int((height + 1.0) * 0.5 * table.size), table.size - 1)]
 
 
 def white_level(instrument: Instrument, nside: int) -> Floats:

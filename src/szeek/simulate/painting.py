@@ -93,13 +93,13 @@ def paint_components(
     pixel_arcmin = np.sqrt(4 * np.pi / (12 * nside**2)) / _ARCMIN
     coarse = sigma_arcmin.min() < _SAMPLED * pixel_arcmin
     uneven = np.flatnonzero(coarse | (np.abs(components.lat_deg) > _POLAR_LAT_DEG))
-    amplitude[uneven] /= _measure_sums(nside, lon[uneven], z[uneven], log_theta[uneven], *profiles)
     ranges = _ring_ranges(nside, z, edge)
+    amplitude[uneven] /= _measure_sums(nside, ranges[uneven], lon[uneven], z[uneven], log_theta[uneven], *profiles)
     edges = _zone_edges(nside)
     zone_of_ring = np.searchsorted(edges, np.arange(4 * nside), side="right") - 1
     members, start = _sort_into_zones(ranges, zone_of_ring, edges.size - 1)
     _paint_zones(
-        nside, edges, members, start, lon, z, ranges[:, 0].copy(), ranges[:, 1].copy(), log_theta,
+        nside, edges, members, start, lon, z, ranges, log_theta,
         np.ascontiguousarray(amplitude, np.float32), *profiles, out,
     )  # fmt: skip
 
@@ -108,12 +108,12 @@ def _zone_edges(nside: int) -> NDArray[np.int64]:
     """First rings of zones of about equal area, and one past the last ring."""
     n_zones = min(_N_ZONES, 2 * nside)
     z = np.linspace(1.0, -1.0, n_zones + 1)[1:-1]
-    rings = np.array([_ring_above(nside, value) for value in z])
+    rings = np.array([ring_above(nside, value) for value in z])
     return np.unique(np.concatenate([[1], rings + 1, [4 * nside]]))
 
 
 @numba.njit(cache=True)
-def _ring_start(nside: int, ring: int) -> tuple[int, int, float, float]:  # pragma: no cover
+def ring_start(nside: int, ring: int) -> tuple[int, int, float, float]:  # pragma: no cover
     """First pixel, number of pixels, z = cos(colatitude) and longitude of the first pixel of ring 1 ... 4 nside-1."""
     n_pix = 12 * nside * nside
     if ring < nside:
@@ -131,7 +131,7 @@ def _ring_start(nside: int, ring: int) -> tuple[int, int, float, float]:  # prag
 
 
 @numba.njit(cache=True)
-def _ring_above(nside: int, z: float) -> int:  # pragma: no cover
+def ring_above(nside: int, z: float) -> int:  # pragma: no cover
     """Number of the last ring whose z is at least that given (0 to 4 nside-1)."""
     if z > 2.0 / 3.0:
         return int(nside * np.sqrt(3.0 * max(1.0 - z, 0.0)))
@@ -165,7 +165,7 @@ def _paint_rings(
     sine = np.sqrt(max(1.0 - z * z, 0.0))
     cos_edge = np.cos(edge)
     for ring in range(first_ring, last_ring + 1):
-        start, count, ring_z, first_lon = _ring_start(nside, ring)
+        start, count, ring_z, first_lon = ring_start(nside, ring)
         ring_sine = np.sqrt(max(1.0 - ring_z * ring_z, 0.0))
         product = sine * ring_sine
         reach = cos_edge - z * ring_z
@@ -238,6 +238,7 @@ def _blend_profile(
 @numba.njit(parallel=True, cache=True)
 def _measure_sums(
     nside: int,
+    ranges: NDArray[np.int64],
     lon: Floats,
     z: Floats,
     log_theta: Floats,
@@ -248,19 +249,38 @@ def _measure_sums(
     values: NDArray[np.float32],
 ) -> Floats:  # pragma: no cover
     """Sum over pixels of each component of unit flux, times the pixel area: (n_component, n_band), about 1."""
+    sums = np.zeros((lon.size, values.shape[2]))
+    area_arcmin2 = 4 * np.pi / (12.0 * nside * nside) * (10800.0 / np.pi) ** 2
+    for c in numba.prange(lon.size):
+        _measure_sum(
+            nside, ranges[c], lon[c], z[c], log_theta[c], log_theta_min, step, edges, core_arcmin, values, sums[c]
+        )  # fmt: skip
+    return sums * area_arcmin2
+
+
+@numba.njit(cache=True)
+def _measure_sum(
+    nside: int,
+    rings: NDArray[np.int64],
+    lon: float,
+    z: float,
+    log_theta: float,
+    log_theta_min: float,
+    step: float,
+    edges: Floats,
+    core_arcmin: float,
+    values: NDArray[np.float32],
+    total: Floats,
+) -> None:  # pragma: no cover
+    """Sum over pixels of one component of unit flux, into ``total`` (n_band,)."""
     n_band = values.shape[2]
     arcmin = np.pi / 10800.0
-    sums = np.zeros((lon.size, n_band))
-    area = 4 * np.pi / (12.0 * nside * nside) / arcmin**2
     nowhere = np.empty((0, n_band), np.float32)
-    for c in numba.prange(lon.size):
-        profile = np.empty(values.shape[1:], np.float32)
-        edge = _blend_profile(log_theta[c], log_theta_min, step, edges, values, np.ones(n_band, np.float32), profile)
-        _paint_rings(
-            nside, 1, 4 * nside - 1, lon[c], z[c], edge * arcmin, core_arcmin * arcmin, profile, nowhere,
-            sums[c], False,
-        )  # fmt: skip
-    return sums * area
+    profile = np.empty(values.shape[1:], np.float32)
+    edge = _blend_profile(log_theta, log_theta_min, step, edges, values, np.ones(n_band, np.float32), profile)
+    _paint_rings(
+        nside, rings[0], rings[1], lon, z, edge * arcmin, core_arcmin * arcmin, profile, nowhere, total, False
+    )  # fmt: skip
 
 
 @numba.njit(parallel=True, cache=True)
@@ -271,8 +291,7 @@ def _paint_zones(
     member_start: NDArray[np.int64],
     lon: Floats,
     z: Floats,
-    first_ring: NDArray[np.int64],
-    last_ring: NDArray[np.int64],
+    ranges: NDArray[np.int64],
     log_theta: Floats,
     amplitude: NDArray[np.float32],
     log_theta_min: float,
@@ -283,26 +302,41 @@ def _paint_zones(
     out: NDArray[np.float32],
 ) -> None:  # pragma: no cover
     """Paint all components, zone by zone: no two threads ever write the same pixel."""
-    arcmin = np.pi / 10800.0
     for zone in numba.prange(zone_edges.size - 1):
-        profile = np.empty(values.shape[1:], np.float32)
-        unused = np.empty(values.shape[2])
-        for m in range(member_start[zone], member_start[zone + 1]):
-            c = members[m]
-            edge = _blend_profile(log_theta[c], log_theta_min, step, edges, values, amplitude[c], profile)
-            _paint_rings(
-                nside,
-                max(first_ring[c], zone_edges[zone]),
-                min(last_ring[c], zone_edges[zone + 1] - 1),
-                lon[c],
-                z[c],
-                edge * arcmin,
-                core_arcmin * arcmin,
-                profile,
-                out,
-                unused,
-                True,
-            )
+        _paint_zone(
+            nside, zone_edges[zone], zone_edges[zone + 1] - 1, members[member_start[zone] : member_start[zone + 1]],
+            lon, z, ranges, log_theta, amplitude, log_theta_min, step, edges, core_arcmin, values, out,
+        )  # fmt: skip
+
+
+@numba.njit(cache=True)
+def _paint_zone(
+    nside: int,
+    zone_first: int,
+    zone_last: int,
+    members: NDArray[np.int64],
+    lon: Floats,
+    z: Floats,
+    ranges: NDArray[np.int64],
+    log_theta: Floats,
+    amplitude: NDArray[np.float32],
+    log_theta_min: float,
+    step: float,
+    edges: Floats,
+    core_arcmin: float,
+    values: NDArray[np.float32],
+    out: NDArray[np.float32],
+) -> None:  # pragma: no cover
+    """Paint what of the components ``members`` lies in the rings zone_first ... zone_last."""
+    arcmin = np.pi / 10800.0
+    profile = np.empty(values.shape[1:], np.float32)
+    unused = np.empty(values.shape[2])
+    for c in members:
+        edge = _blend_profile(log_theta[c], log_theta_min, step, edges, values, amplitude[c], profile)
+        _paint_rings(
+            nside, max(ranges[c, 0], zone_first), min(ranges[c, 1], zone_last), lon[c], z[c], edge * arcmin,
+            core_arcmin * arcmin, profile, out, unused, True,
+        )  # fmt: skip
 
 
 @numba.njit(cache=True)
@@ -312,10 +346,8 @@ def _ring_ranges(nside: int, z: Floats, edge: Floats) -> NDArray[np.int64]:  # p
     for c in range(z.size):
         colatitude = np.arccos(z[c])
         top, bottom = colatitude - edge[c], colatitude + edge[c]
-        ranges[c, 0] = 1 if top <= 0 else max(_ring_above(nside, np.cos(top)), 1)
-        ranges[c, 1] = (
-            4 * nside - 1 if bottom >= np.pi else min(_ring_above(nside, np.cos(bottom)) + 1, 4 * nside - 1)
-        )
+        ranges[c, 0] = 1 if top <= 0 else max(ring_above(nside, np.cos(top)), 1)
+        ranges[c, 1] = 4 * nside - 1 if bottom >= np.pi else min(ring_above(nside, np.cos(bottom)) + 1, 4 * nside - 1)
     return ranges
 
 

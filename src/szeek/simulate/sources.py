@@ -20,6 +20,7 @@ from szeek.simulate.clusters import pixel_window_sigma_rad
 from szeek.simulate.dust import modified_blackbody, read_column_map
 from szeek.simulate.haloes import COSMOLOGY, random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
+from szeek.simulate.painting import ring_above, ring_start
 
 Map32 = NDArray[np.float32]
 
@@ -286,81 +287,54 @@ def paint_sources(
     return out
 
 
+# The parallel loop is a thin shell about a plain function: numba compiles what stands inside it several times over.
 @numba.njit(cache=True, parallel=True)
 def _paint(nside, theta, phi, peak, inverse, radius, table, out):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Zones of rings run in parallel; each paints, in order of colatitude, what reaches into it."""
     n_ring = 4 * nside - 1
-    n_band = peak.shape[1]
     largest = radius.max()
-    limit = _SPOT_RADIUS_SIGMA**2 / 2
     for zone in numba.prange(_N_ZONES):
         first_ring = 1 + zone * n_ring // _N_ZONES
         last_ring = (zone + 1) * n_ring // _N_ZONES
-        if last_ring < first_ring:
-            continue
-        top = np.arccos(_ring_cosine(nside, first_ring)) - largest
-        bottom = np.arccos(_ring_cosine(nside, last_ring)) + largest
-        begin, end = np.searchsorted(theta, top), np.searchsorted(theta, bottom)
-        for i in range(begin, end):
-            cos_t, sin_t = np.cos(theta[i]), np.sin(theta[i])
-            ring_0 = max(first_ring, _ring_above(nside, np.cos(max(theta[i] - radius[i], 0.0))))
-            ring_1 = min(last_ring, _ring_above(nside, np.cos(min(theta[i] + radius[i], np.pi))) + 1)
-            for ring in range(ring_0, ring_1 + 1):
-                z = _ring_cosine(nside, ring)
-                s = np.sqrt((1.0 - z) * (1.0 + z))
-                start, count, shift = _ring_layout(nside, ring)
-                # cos(dphi) at the edge of the disc
-                edge = (np.cos(radius[i]) - z * cos_t) / max(s * sin_t, 1e-12)
-                if edge >= 1.0:
-                    continue
-                half = np.pi if edge <= -1.0 else np.arccos(edge)
-                step = 2 * np.pi / count
-                low = int(np.ceil((phi[i] - half) / step - shift))
-                high = int(np.floor((phi[i] + half) / step - shift))
-                if high - low >= count:
-                    low, high = 0, count - 1
-                d_theta = np.arccos(z) - theta[i]
-                base = 4 * np.sin(d_theta / 2) ** 2
-                for k in range(low, high + 1):
-                    d_phi = (k + shift) * step - phi[i]
-                    d2 = base + 4 * s * sin_t * np.sin(d_phi / 2) ** 2
-                    pixel = start + k % count
-                    for b in range(n_band):
-                        x = d2 * inverse[i, b]
-                        if x < limit and peak[i, b] != 0.0:
-                            t = x * _TABLE_STEPS
-                            n = int(t)
-                            f = np.float32(t - n)
-                            out[pixel, b] += peak[i, b] * (table[n] + f * (table[n + 1] - table[n]))
+        _paint_zone(nside, first_ring, last_ring, theta, phi, peak, inverse, radius, largest, table, out)
 
 
-@numba.njit(cache=True, inline="always")
-def _ring_cosine(nside, ring):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """cos(colatitude) of ring 1 ... 4 nside - 1."""
-    if ring < nside:
-        return 1.0 - ring * ring / (3.0 * nside * nside)
-    if ring <= 3 * nside:
-        return (2.0 * nside - ring) * 2.0 / (3.0 * nside)
-    south = 4 * nside - ring
-    return south * south / (3.0 * nside * nside) - 1.0
-
-
-@numba.njit(cache=True, inline="always")
-def _ring_above(nside, z):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Number of the ring at or just north of cos(colatitude) = z, at least 1."""
-    if z > 2.0 / 3.0:
-        return max(int(nside * np.sqrt(3.0 * (1.0 - z))), 1)
-    if z >= -2.0 / 3.0:
-        return int(nside * (2.0 - 1.5 * z))
-    return 4 * nside - 1 - int(nside * np.sqrt(3.0 * (1.0 + z)))
-
-
-@numba.njit(cache=True, inline="always")
-def _ring_layout(nside, ring):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """First pixel, number of pixels, and shift of the first pixel's centre in pixels."""
-    if ring < nside:
-        return 2 * ring * (ring - 1), 4 * ring, 0.5
-    if ring <= 3 * nside:
-        return 2 * nside * (nside - 1) + (ring - nside) * 4 * nside, 4 * nside, 0.5 * ((ring - nside + 1) % 2)
-    south = 4 * nside - ring
-    return 12 * nside * nside - 2 * south * (south + 1), 4 * south, 0.5
+@numba.njit(cache=True)
+def _paint_zone(  # type: ignore[no-untyped-def]  # pragma: no cover
+    nside, first_ring, last_ring, theta, phi, peak, inverse, radius, largest, table, out
+):
+    """Paint the rings first_ring ... last_ring."""
+    if last_ring < first_ring:
+        return
+    n_band = peak.shape[1]
+    limit = _SPOT_RADIUS_SIGMA**2 / 2
+    top = np.arccos(ring_start(nside, first_ring)[2]) - largest
+    bottom = np.arccos(ring_start(nside, last_ring)[2]) + largest
+    for i in range(np.searchsorted(theta, top), np.searchsorted(theta, bottom)):
+        cos_t, sin_t = np.cos(theta[i]), np.sin(theta[i])
+        ring_0 = max(first_ring, ring_above(nside, np.cos(max(theta[i] - radius[i], 0.0))))
+        ring_1 = min(last_ring, ring_above(nside, np.cos(min(theta[i] + radius[i], np.pi))) + 1)
+        for ring in range(ring_0, ring_1 + 1):
+            start, count, z, first_lon = ring_start(nside, ring)
+            s = np.sqrt((1.0 - z) * (1.0 + z))
+            # cos(dphi) at the edge of the disc
+            edge = (np.cos(radius[i]) - z * cos_t) / max(s * sin_t, 1e-12)
+            if edge >= 1.0:
+                continue
+            half = np.pi if edge <= -1.0 else np.arccos(edge)
+            step = 2 * np.pi / count
+            low = int(np.ceil((phi[i] - half - first_lon) / step))
+            high = int(np.floor((phi[i] + half - first_lon) / step))
+            if high - low >= count:
+                low, high = 0, count - 1
+            base = 4 * np.sin((np.arccos(z) - theta[i]) / 2) ** 2
+            for k in range(low, high + 1):
+                d2 = base + 4 * s * sin_t * np.sin((first_lon + k * step - phi[i]) / 2) ** 2
+                pixel = start + k % count
+                for b in range(n_band):
+                    x = d2 * inverse[i, b]
+                    if x < limit and peak[i, b] != 0.0:
+                        t = x * _TABLE_STEPS
+                        n = int(t)
+                        f = np.float32(t - n)
+                        out[pixel, b] += peak[i, b] * (table[n] + f * (table[n + 1] - table[n]))
