@@ -295,7 +295,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
     rows = profiles[(profiles["map"] == shown) & (profiles["sample"] != "all")]
     figure = stackfigures.plot_profiles(rows, factor=factor, unit=unit, fwhm_arcmin=float(beam), labels=labels)
     caption = (
-        f"Profiles of the stacked {LOOKS[shown][0].replace('$', '')} map in five bins of p of equal numbers of "
+        f"Radial profiles of the stack ({LOOKS[shown][0].replace('$', '')}) in five bins of p of equal numbers of "
         "sources, background removed source by source, bootstrap errors; dashed: the point-spread function, scaled "
         "to the highest bin; grey: matched nulls."
     )

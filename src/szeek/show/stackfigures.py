@@ -42,7 +42,7 @@ LOOKS: Mapping[str, tuple[str, float, str]] = {
     "y": ("Compton $y$", 1e6, "$10^{-6}$"),
     "iris_100um": ("IRIS 100 µm", 1e3, "kJy sr$^{-1}$"),
     "kappa": ("lensing convergence", 1e3, "$10^{-3}$"),
-    "xray": ("X-rays", 1e3, "$10^{-3}$ counts"),
+    "xray": ("X-rays", 1.0, "counts per pixel"),
     "galaxies_all": ("galaxies, all", 1e2, "$\\delta$ [%]"),
     "galaxies_passive": ("galaxies, passive", 1e2, "$\\delta$ [%]"),
     "galaxies_transitioning": ("galaxies, transitioning", 1e2, "$\\delta$ [%]"),
