@@ -189,12 +189,7 @@ def _source_entries(run: RunFolder) -> list[Entry]:
     """Numbers of sources; their error: the scatter between tiles on a simulated sky, Poisson on the real one."""
     recovery = run.table("recovery.ecsv")
     here, sky = _recovery_row(recovery, TEST_TILE, "planck_z"), _recovery_row(recovery, ALL_TILES, "planck_z")
-    if run.candidates is not None and run.clusters is not None:
-        free = choose_samples(run.candidates[np.asarray(run.candidates["p"]) >= P_MAX], run.clusters)["unmatched"]
-        tiles = tile_of(np.asarray(free["lon_deg"], float), np.asarray(free["lat_deg"], float))
-        spread = float(np.bincount(tiles, minlength=48).std(ddof=1))
-    else:
-        spread = math.nan
+    spread = _tile_scatter(run)
     entries = []
     for where, what, paper, row, column, n_tile in (
         ("Sect. 4.1, test tile", "sources in none of the three catalogues", figures.PAPER_NEW_SOURCES, here,
@@ -210,6 +205,15 @@ def _source_entries(run: RunFolder) -> list[Entry]:
         note = f"scatter of one tile: {spread:.0f}" if math.isfinite(spread) else ""
         entries.append(_entry(where, what, paper, n, scatter, "count", note))
     return entries
+
+
+def _tile_scatter(run: RunFolder) -> float:
+    """Standard deviation of the number of unmatched sources between the 48 tiles."""
+    if run.candidates is None or run.clusters is None:
+        return math.nan
+    free = choose_samples(run.candidates[np.asarray(run.candidates["p"]) >= P_MAX], run.clusters)["unmatched"]
+    tiles = tile_of(np.asarray(free["lon_deg"], float), np.asarray(free["lat_deg"], float))
+    return float(np.bincount(tiles, minlength=48).std(ddof=1))
 
 
 def _cross_checks(run: RunFolder) -> list[Entry]:
@@ -274,7 +278,7 @@ def _stack_entries(run: RunFolder) -> list[Entry]:
         )
         n = int(np.asarray(bins["n"]).min())
         note = "sources of a fifth of all unmatched ones"
-        spread = math.sqrt(n + PAPER_PER_BIN)
+        spread = _tile_scatter(run) * math.sqrt(48) / len(bins) if is_simulated(run) else math.sqrt(n + PAPER_PER_BIN)
         entries.append(
             _entry("Sect. 4.3, Fig. 6", "sources in each bin of p", PAPER_PER_BIN, n, spread, "count", note)
         )
