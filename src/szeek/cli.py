@@ -5,6 +5,7 @@ Heavy imports happen inside the verbs: `szeek --help` answers without loading Py
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -323,12 +324,21 @@ def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
         yield tell
 
 
+class _InterruptedByUser(BaseException):
+    """Ctrl-C; its own class, because typer ends a KeyboardInterrupt without a word."""
+
+
+def _interrupt(*_: object) -> None:
+    raise _InterruptedByUser
+
+
 def main() -> None:
     """Run the command line; errors of the user's become one line, an interrupt leaves no broken file."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
-    except KeyboardInterrupt:
-        typer.echo("szeek: interrupted; finished products are whole, the same command goes on from here", err=True)
+    except _InterruptedByUser:
+        typer.echo("szeek: interrupted; what is finished is whole, and the same command goes on from here", err=True)
         raise SystemExit(130) from None
     except (ValueError, OSError) as error:
         typer.echo(f"szeek: {error}", err=True)

@@ -80,6 +80,7 @@ class PatchConfig(_Section):
     size: int = Field(64, ge=16, multiple_of=16)
     pixel_arcmin: float = Field(1.7177, gt=0)
     empty_fraction: float = Field(0.0, ge=0, lt=1, description="fraction of patches at random positions")
+    mirror: bool = Field(False, description="mirror every second patch, beside the random orientation")
     fresh: bool = Field(False, description="new patches in every epoch instead of the same ones")
 
     @property

@@ -90,6 +90,20 @@ def test_a_patch_is_a_pure_function_of_seed_and_index(sky):
     assert a.place(7) != a.place(7, "validation")
 
 
+def test_half_of_the_patches_are_mirrored_field_and_target_alike(sky):
+    upright, mirrored = _patches(sky), _patches(sky, mirror=True)
+    turned = 0
+    for index in range(60):
+        (field, target), (same_field, same_target) = upright.cut(index), mirrored.cut(index)
+        if not np.array_equal(field, same_field):
+            turned += 1
+            field, target = field[:, ::-1], target[:, ::-1]
+        np.testing.assert_array_equal(field, same_field)
+        np.testing.assert_array_equal(target, same_target)
+    # binomial, 60 draws: 30 +- 3.9
+    assert 15 <= turned <= 45
+
+
 def test_small_footprint_without_room_says_so():
     footprint = np.zeros(12 * 64**2, bool)
     footprint[healpy.query_disc(64, healpy.ang2vec(112.5, 41.8, lonlat=True), np.radians(3))] = True

@@ -123,10 +123,11 @@ class Patches:
         """Patch ``index``: field (size, size, n_band) float32 minus background, and target (size, size) uint8."""
         size, pixel_arcmin = self.config.size, self.config.pixel_arcmin
         place = self.place(index, part)
-        return (
-            self.sky.sample(*place, size, size, pixel_arcmin),
-            self.labels.draw(*place, size, size, pixel_arcmin),
-        )
+        field = self.sky.sample(*place, size, size, pixel_arcmin)
+        target = self.labels.draw(*place, size, size, pixel_arcmin)
+        if self.config.mirror and np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5:
+            return field[:, ::-1], target[:, ::-1]
+        return field, target
 
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""

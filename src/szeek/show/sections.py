@@ -117,7 +117,7 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
         ]
     card = run.json("model.json") or {}
     if card.get("curve"):
-        seconds = sum(float(row.get("seconds") or 0) for row in card["curve"])
+        seconds = max(float(row.get("seconds") or 0) for row in card["curve"])  # since the beginning
         tiles.append(
             {"label": "training", "value": f"{seconds / 60:.1f} min", "detail": f"{len(card['curve'])} epochs"}
         )
