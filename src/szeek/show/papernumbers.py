@@ -113,7 +113,7 @@ def compare_fractions(found: int, of: int, paper: float, paper_of: int) -> tuple
     --------
     >>> error, status = compare_fractions(38, 40, 1.0, 40)
     >>> round(error, 3), status
-    (0.034, 'agrees')
+    (0.035, 'agrees')
     """
     if of == 0:
         return math.nan, "not compared"

@@ -48,7 +48,7 @@ def lensed_spectrum(lmax: int) -> Floats:
     --------
     >>> spectrum = lensed_spectrum(220)
     >>> round(float(spectrum[220] * 220 * 221 / (2 * np.pi) * 1e12), -1)  # the first peak, uK^2
-    5730.0
+    5740.0
     """
     spectrum = _shipped_spectrum()
     if not 0 <= lmax < spectrum.size:
