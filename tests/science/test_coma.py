@@ -45,16 +45,16 @@ def test_coma_is_found_within_five_arcmin(field):
 
 
 def test_confirmed_clusters_are_found_and_infrared_sources_are_not(field):
-    """At p > 0.3 a random position has a source within 5 arcmin in 0.4 % (20 sources in 133 deg^2)."""
+    """At the paper's threshold. A random position has a source within 5 arcmin in 1.1 % (70 in 133 deg^2)."""
     _, psz2, _, p_map = field
-    sources = detect_sources(p_map, 0.3)
+    sources = detect_sources(p_map, 0.1)
     found = {name: _nearest(sources, psz2[psz2["name"] == name][0])[0] < 5 for name in (*CONFIRMED, *SPURIOUS)}
     assert sum(found[name] for name in CONFIRMED) == 3
     assert sum(found[name] for name in SPURIOUS) == 0
 
 
 def test_p_is_higher_at_redmapper_clusters_than_at_random_positions(field):
-    """Clusters too faint to be found one by one raise the mean p; ten sets of random positions give the error."""
+    """Clusters too faint to be found one by one raise the mean of log p; 200 sets of random positions give the error."""
     maps, _, rich, p_map = field
     nside = maps.nside
     pixels = healpy.ang2pix(nside, np.asarray(rich["lon_deg"]), np.asarray(rich["lat_deg"]), lonlat=True)
@@ -63,4 +63,4 @@ def test_p_is_higher_at_redmapper_clusters_than_at_random_positions(field):
     seen = np.flatnonzero(maps.footprint)
     random = np.array([np.log(p_map[rng.choice(seen, len(here))]).mean() for _ in range(200)])
     assert len(here) > 100
-    assert np.log(here).mean() > random.mean() + 4 * random.std()
+    assert np.log(here).mean() > random.mean() + 3 * random.std()

@@ -13,15 +13,12 @@ from szeek.simulate.validate import validate_sky
 
 
 @pytest.mark.realdata
-@pytest.mark.slow
-def test_fields_like_coma(real_data: Path, tmp_path: Path) -> None:
+def test_fields_like_coma(real_data: Path) -> None:
     """Auto spectra at 500 < l < 1500 of the CMB bands within 10 % of the real HFI cut-outs; the far-infrared ones,
     where one field's cirrus and galaxies vary by more, within two field-to-field scatters of that."""
-    if os.environ.get("SZEEK_SIMULATED_SKY"):
-        folder = Path(os.environ["SZEEK_SIMULATED_SKY"])
-    else:
-        folder = tmp_path
-        simulate_sky(SimulateConfig(nside=1024, seed=1, y_map=False, companions=False), folder)
+    if not os.environ.get("SZEEK_SIMULATED_SKY"):
+        pytest.skip("needs a simulated sky of nside 2048 in SZEEK_SIMULATED_SKY: coarser pixels damp the spectra")
+    folder = Path(os.environ["SZEEK_SIMULATED_SKY"])
     table = validate_sky(folder, cutouts=real_data / "maps" / "coma")
     rows = {str(row["check"]): row for row in table}
     for band in ("100", "143", "217", "353", "545", "857"):

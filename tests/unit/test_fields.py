@@ -61,4 +61,6 @@ def test_only_pixels_of_the_footprint_are_written_and_asked_for():
 def test_a_field_too_small_for_what_it_owns_is_an_error():
     field = Field(0.0, 90.0, 16, 16, (1, 20), 0, 1)
     with pytest.raises(RuntimeError, match="lie outside it"):
-        gather_field(field, np.zeros((16, 16), np.float32), 1.7, np.ones(12 * 32**2, bool), np.zeros(12 * 32**2, "f4"))
+        gather_field(
+            field, np.zeros((16, 16), np.float32), 1.7, np.ones(12 * 32**2, bool), np.zeros(12 * 32**2, "f4")
+        )

@@ -116,7 +116,10 @@ def test_failed_write_leaves_the_old_file(whole, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"margin": 8}, "margin is 8 pixels, expected at least 16"), ({"rotations": 3}, "rotations is 3, expected 1, 2, 4 or 8")],
+    [
+        ({"margin": 8}, "margin is 8 pixels, expected at least 16"),
+        ({"rotations": 3}, "rotations is 3, expected 1, 2, 4 or 8"),
+    ],
 )
 def test_bad_options(whole, options, message):
     with pytest.raises(ValueError, match=message):
