@@ -54,7 +54,7 @@ def test_confirmed_clusters_are_found_and_infrared_sources_are_not(field):
 
 
 def test_p_is_higher_at_redmapper_clusters_than_at_random_positions(field):
-    """Clusters too faint to be found one by one raise the mean of log p; 200 sets of random positions give the error."""
+    """Clusters too faint to be found one by one raise mean log p; 200 sets of random positions give the error."""
     maps, _, rich, p_map = field
     nside = maps.nside
     pixels = healpy.ang2pix(nside, np.asarray(rich["lon_deg"]), np.asarray(rich["lat_deg"]), lonlat=True)
