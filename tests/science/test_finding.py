@@ -61,14 +61,15 @@ def _held_out_maps(maps):
 
 
 def test_known_clusters_are_recovered_out_of_sample(sky, p_map):
-    """The 600 brightest of 3440 deg^2. The demo, at full resolution, finds 0.83 of them with 980 (p > 0.1)."""
+    """The 600 brightest peaks of 3440 deg^2: 0.79 when this was written, and 114 clusters have an error of 0.04."""
     known = _held_out(select_clusters(sky[1], "planck_z"))
-    sources = _held_out(detect_sources(p_map, 0.02))
+    # peaks, not areas: at this threshold areas merge, and their barycentres lie far from any cluster
+    sources = _held_out(detect_sources(p_map, 0.05, weighted=True, deblend=True, min_prominence=0.05))
     brightest = sources[np.argsort(-sources["p"])[:600]]  # 4 tiles of 860 deg^2
     found = len(match(brightest, known, 5.0)) / len(known)
     chance = chance_rate(brightest, known, 5.0).clusters
     assert len(known) > 50
-    assert found > 0.6 and chance < 0.03
+    assert found > 0.7 and chance < 0.03
 
 
 def test_p_is_high_on_the_brightest_clusters_and_rises_with_y(sky, p_map):
