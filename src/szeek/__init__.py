@@ -15,15 +15,10 @@ The pipeline in ten lines::
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from szeek._version import __version__
-
-# OpenMP threads that spin while they wait lose a factor of four on a machine that does anything else; the runtime
-# reads this when PyTorch first loads it.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from szeek.assess.match import match

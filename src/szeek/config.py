@@ -31,7 +31,6 @@ class SkyConfig(_Section):
     frame: Literal["galactic", "icrs"] | None = Field(None, description="frame where the headers say none")
     ordering: Literal["RING", "NESTED"] | None = Field(None, description="ordering where the headers say none")
     catalogues: tuple[Path, ...] = Field((), description="files of known clusters")
-    y_map: Path | None = Field(None, description="Compton-y map for comparison, never used in training")
 
 
 class SplitConfig(_Section):
@@ -239,6 +238,4 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
     if isinstance(sky.get("catalogues"), list):
         anchored["catalogues"] = [str(folder / file) for file in sky["catalogues"]]
-    if isinstance(sky.get("y_map"), str):
-        anchored["y_map"] = str(folder / sky["y_map"])
     return {**values, "sky": anchored}

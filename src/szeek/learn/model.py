@@ -36,7 +36,7 @@ class Model:
     pixel_arcmin : float
         Pixel size the network was trained at.
     card : dict
-        Preset, seed, tiles, data checksums, training curve, scores: anything JSON holds.
+        Preset, seed, configuration, training curve, scores: anything JSON holds.
     """
 
     network: UNet

@@ -1,8 +1,8 @@
 """How SZeek uses cores: one Python thread a core, each with a PyTorch that does not start threads of its own.
 
-PyTorch's own thread team meets at a barrier after every layer; on a machine that does anything else the
-barriers wait for the slowest, and a factor of four is lost. Fields and shards are independent, so that whole ones
-can be given to each core instead.
+PyTorch's own thread team meets at a barrier after every layer; on a machine that does anything else the barriers wait
+for the slowest, and a training step became six times slower (measured). Fields and shards are independent, so
+whole ones are given to each core instead.
 """
 
 from __future__ import annotations

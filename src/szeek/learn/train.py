@@ -5,9 +5,9 @@ Every random draw is a pure function of the seed and a number: patch i of (seed,
 and counters, and no generator state; a run that was killed goes on with the same bits.
 
 A batch is worked off in shards, each by a copy of the network in a Python thread that keeps to one core, from
-cutting its patches to its gradients, which are then averaged. On two cores this is faster than PyTorch's own threads
-(2.6 against 3.8 ms a patch), whose barriers also wait for whatever else the machine does; and the bits do not
-depend on the number of cores.
+cutting its patches to its gradients, which are then averaged. PyTorch's own threads meet at a barrier after every
+layer and wait there for whatever else the machine does; whole shards do not, and the bits do not depend on the
+number of cores.
 """
 
 from __future__ import annotations
