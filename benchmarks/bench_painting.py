@@ -21,10 +21,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.clusters import _split_components, _tabulate_profiles, paint_clusters, pixel_window_sigma_rad
-from szeek.simulate.haloes import MASS_BIAS, draw_haloes
+from szeek.inputs.tsz import band_response, electron_temperature_kev
+from szeek.simulate.clusters import _split_components, _tabulate_profiles, paint_clusters
+from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.painting import ProfileTable, paint_components
-from szeek.simulate.spectra import band_response, electron_temperature_kev
+from szeek.sky.gas import MASS_BIAS, pixel_window_sigma_rad
 
 ARCMIN = np.pi / 10800
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import i0e
 
-from szeek.simulate.clusters import paint_clusters, paint_y, pixel_window_sigma_rad, pressure_profile
+from szeek.simulate.clusters import paint_clusters, paint_y
+from szeek.sky.gas import pixel_window_sigma_rad, pressure_profile
 
 ARCMIN = np.pi / 10800
 

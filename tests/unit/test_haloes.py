@@ -9,14 +9,10 @@ from astropy.table import Table
 from colossus.cosmology import cosmology
 from colossus.lss import mass_function
 
-from szeek.simulate.density import COSMOLOGY, density_shells, random_generator
-from szeek.simulate.haloes import (
-    MASS_BIAS,
-    draw_haloes,
-    group_background,
-    theta500_from_mass,
-    y500_from_mass,
-)
+from szeek.simulate.density import density_shells, random_generator
+from szeek.simulate.haloes import draw_haloes, group_background
+from szeek.sky.cosmology import COSMOLOGY
+from szeek.sky.gas import MASS_BIAS, theta500_from_mass, y500_from_mass
 
 
 @pytest.fixture(scope="module")

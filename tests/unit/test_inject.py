@@ -7,9 +7,10 @@ import pytest
 from astropy.table import Table
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.haloes import MASS_BIAS, draw_haloes
+from szeek.inputs.tsz import band_response, electron_temperature_kev
+from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
-from szeek.simulate.spectra import band_response, electron_temperature_kev
+from szeek.sky.gas import MASS_BIAS
 from szeek.sky.skymaps import Band, SkyMaps
 
 PLANCK = read_instrument("planck-hfi")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.clusters import pixel_window_sigma_rad
 from szeek.simulate.sources import (
     Sources,
     counts_above,
@@ -17,6 +16,7 @@ from szeek.simulate.sources import (
     draw_radio_sources,
     paint_sources,
 )
+from szeek.sky.gas import pixel_window_sigma_rad
 
 HFI = read_instrument("planck-hfi")
 BEAMS = np.array([9.66, 7.22, 4.9, 4.92, 4.4, 4.22])

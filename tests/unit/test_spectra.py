@@ -10,7 +10,7 @@ from astropy.io import fits
 from scipy.optimize import brentq
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.spectra import (
+from szeek.inputs.tsz import (
     T_CMB_K,
     Bandpass,
     band_response,

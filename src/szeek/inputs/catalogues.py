@@ -16,6 +16,8 @@ from astropy.units import UnitsWarning
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from szeek.sky.gas import Y5R500_PER_Y500
+
 #: Columns of every cluster table: name -> (unit, description). Missing numbers are NaN, missing words ''.
 COLUMNS: dict[str, tuple[str | None, str]] = {
     "name": (None, "name in its survey"),
@@ -34,8 +36,6 @@ COLUMNS: dict[str, tuple[str | None, str]] = {
 }
 _WORDS = ("name", "survey", "counterparts")
 
-#: Y(<5 R500) / Y500 of the PSZ2 profile, Planck 2015 results XXVII (A&A 594, A27); the header's PP_Y2YFH is 1/1.796.
-Y5R500_PER_Y500 = 1.79
 #: An MCXC cluster is 'in PSZ2' where PSZ2 names it; where no names are given (mocks), within this radius. On the real
 #: files names give 1193 MCXCwP as in Bonjean (2020), Table 1; the radius gives 1194 and differs in 13 of 1743.
 MCXC_MATCH_ARCMIN = 6.6

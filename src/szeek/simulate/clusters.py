@@ -1,9 +1,8 @@
 """Clusters painted on the sphere: the universal pressure profile, projected and seen through each band's beam.
 
-    p(x) ~ (c x)^-gamma [1 + (c x)^alpha]^-(beta - gamma)/alpha,  x = r/R500 < 5         Arnaud et al. (2010)
     y(r) = flux  int k dk/(2 pi) s(k theta500) exp(-k^2 sigma^2 / 2) J0(k r)
 
-s is the profile's normalised spherical Fourier transform, which is also that of its projection, so that the
+s is the Fourier transform of the universal pressure profile (:mod:`szeek.sky.gas`), projected, so that the
 beam is exact and no projection integral is needed. Every cluster is a sum of round components - a clump, a
 bridge, a line of components for an elongated one - so that the beam stays round whatever the cluster's shape.
 """
@@ -11,7 +10,6 @@ bridge, a line of components for an elongated one - so that the beam stays round
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numba
 import numpy as np
@@ -20,65 +18,20 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j0
 
-from szeek.simulate.haloes import Y5R500_PER_Y500
 from szeek.simulate.painting import Components, ProfileTable, paint_components
+from szeek.sky.gas import MAX_KAPPA, TRUNCATION_R500, Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
 
 Floats = NDArray[np.float64]
-
-# Arnaud et al. (2010), A&A 517, A92, eq. 12. The amplitude P0 is not needed: profiles are normalised to Y5R500.
-C500, GAMMA, ALPHA, BETA = 1.177, 0.3081, 1.0510, 5.4905
-#: The profile ends here, in R500.
-TRUNCATION_R500 = 5.0
 
 _ARCMIN = np.pi / 180 / 60
 _FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 _N_RADII = 160
 _THETA_STEP = 0.05  # in ln theta500, of the tabulated profiles
 _FLUX_INSIDE = 0.998  # a component's disc holds this much of its flux; the rest is scaled back in
-_MAX_KAPPA = 400.0
 _NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
 # Bridge between the members of a merging pair: y of about 1e-5 over 1 x 1.5 Mpc between A399 and A401, 6 % of
 # the flux of the two (Planck Intermediate Results VIII, 2013, A&A 550, A134).
 _BRIDGE_FRACTION = 0.06
-
-
-def pixel_window_sigma_rad(nside: int) -> float:
-    """Sigma of the Gaussian that stands for the HEALPix pixel window, in radians.
-
-    The mean second moment of the pixels about their centres, along one axis: 1.065 times that of a square of
-    the same area. Window function: exp(-l (l+1) sigma^2 / 2).
-
-    Examples
-    --------
-    >>> round(float(np.degrees(pixel_window_sigma_rad(2048)) * 60), 3)
-    0.512
-    """
-    return float(np.sqrt(1.065 * 4 * np.pi / (12 * nside**2) / 12))
-
-
-def pressure_profile(x: ArrayLike) -> Floats:
-    """Universal pressure profile, up to its amplitude, at ``x`` = r/R500; 0 beyond 5 R500.
-
-    Source: Arnaud et al. (2010), eqs. 11-12.
-    """
-    scaled = C500 * np.asarray(x, np.float64)
-    with np.errstate(divide="ignore"):
-        value = scaled**-GAMMA * (1 + scaled**ALPHA) ** ((GAMMA - BETA) / ALPHA)
-    return np.where(scaled <= C500 * TRUNCATION_R500, value, 0.0)
-
-
-@cache
-def _profile_transform() -> CubicSpline:
-    """s(kappa) against ln kappa, kappa = k theta500: int x^2 p sinc(kappa x) dx, 1 at kappa = 0."""
-    nodes, weights = np.polynomial.legendre.leggauss(16)
-    edges = np.linspace(0.0, 1.0, 801)
-    half = np.diff(edges)[:, None] / 2
-    t = (edges[:-1, None] + half * (1 + nodes)).ravel()
-    x = TRUNCATION_R500 * t**3  # resolves the cusp
-    mass = (half * weights).ravel() * 3 * TRUNCATION_R500 * t**2 * x**2 * pressure_profile(x)
-    log_kappa = np.linspace(np.log(1e-3), np.log(_MAX_KAPPA), 1500)
-    values = [mass @ np.sinc(np.exp(k) / np.pi * x) for k in log_kappa]
-    return CubicSpline(log_kappa, np.array(values) / mass.sum())
 
 
 def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin: Floats) -> tuple[Floats, Floats]:
@@ -86,14 +39,14 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
 
     Returns (n_radius, n_band) in 1/arcmin^2 and (n_radius, n_band) dimensionless.
     """
-    k_max = min(5.5 / sigma_arcmin.min(), _MAX_KAPPA / theta_arcmin)
+    k_max = min(5.5 / sigma_arcmin.min(), MAX_KAPPA / theta_arcmin)
     n_panels = int(np.ceil(k_max * radius_arcmin.max() / 12)) + 3
     nodes, weights = np.polynomial.legendre.leggauss(16)
     edges = np.linspace(0.0, k_max, n_panels + 1)
     half = np.diff(edges)[:, None] / 2
     k = (edges[:-1, None] + half * (1 + nodes)).ravel()
     step = (half * weights).ravel()
-    shape = _profile_transform()(np.log(np.maximum(k * theta_arcmin, 1e-3)))
+    shape = profile_transform(k * theta_arcmin)
     seen = shape[:, None] * np.exp(-((k[:, None] * sigma_arcmin) ** 2) / 2)
     phase = np.outer(radius_arcmin, k)
     brightness = j0(phase) @ (seen * (k * step)[:, None]) / (2 * np.pi)
@@ -268,7 +221,7 @@ def paint_clusters(
     fwhm_arcmin : (n_band,) float64
         Gaussian beams.
     response : (n_band,) or (n_cluster, n_band) float64
-        Signal per unit Compton y, see :func:`szeek.simulate.spectra.band_response`.
+        Signal per unit Compton y, see :func:`szeek.inputs.tsz.band_response`.
     out : (12 nside^2, n_band) float32, optional
         RING maps to add to, in place; zeros if not given.
     pixel_window : bool

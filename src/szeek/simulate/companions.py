@@ -14,7 +14,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
-from szeek.simulate.haloes import COSMOLOGY, DensityShell, random_generator
+from szeek.simulate.haloes import DensityShell, random_generator
 from szeek.simulate.harmonics import (
     Alm,
     Floats,
@@ -27,6 +27,7 @@ from szeek.simulate.harmonics import (
     synthesise,
 )
 from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.cosmology import COSMOLOGY
 
 # L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
 # (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009).

@@ -15,31 +15,17 @@ from zlib import crc32
 
 import ducc0
 import numpy as np
-from astropy.cosmology import FlatLambdaCDM
 from colossus.cosmology import cosmology as colossus_cosmology
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from szeek.sky.cosmology import COSMOLOGY
 
 Floats = NDArray[np.float64]
-
-#: Planck 2018 results VI, Table 2, TT,TE,EE+lowE+lensing+BAO; the numbers of colossus' 'planck18'.
-COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Tcmb0=2.7255, Neff=3.046)
 
 SHELL_NSIDE = 256
 _SHELL_LMAX = 3 * SHELL_NSIDE - 1
 _SHELL_DEPTH_MPC = 150.0
 _SMOOTHING_MPC = 3.0  # a Lagrangian radius: the linear spectrum is no guide below it
-
-
-def angular_diameter_distance_mpc(z: ArrayLike) -> Floats:
-    """Angular diameter distance in Mpc of any number of redshifts between 0.001 and 5, tabulated to 1e-5."""
-    grid, distance = _distance_grid()
-    return np.asarray(np.interp(np.asarray(z, np.float64), grid, distance))
-
-
-@cache
-def _distance_grid() -> tuple[Floats, Floats]:
-    grid = np.geomspace(0.001, 5.0, 3000)
-    return grid, COSMOLOGY.angular_diameter_distance(grid).value
 
 
 def random_generator(seed: int, component: str) -> np.random.Generator:

@@ -25,40 +25,26 @@ from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import NDArray
 
 from szeek.simulate.density import (
-    COSMOLOGY,
     SHELL_NSIDE,
     DensityShell,
-    angular_diameter_distance_mpc,
     colossus_planck18,
     density_shells,
     random_generator,
 )
+from szeek.sky.cosmology import COSMOLOGY
+from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 
 __all__ = [
-    "COSMOLOGY",
-    "MASS_BIAS",
-    "Y5R500_PER_Y500",
     "DensityShell",
     "density_shells",
     "draw_haloes",
     "group_background",
     "random_generator",
-    "theta500_from_mass",
-    "y500_from_mass",
 ]
 
 Floats = NDArray[np.float64]
 
-#: (1-b) = M_SZ / M500. Planck 2018 results VI (A&A 641, A6), Sect. 5.4: 0.62 +- 0.03 reconciles the cluster counts
-#: with this cosmology (sigma8 = 0.81); 0.64 lies within, and gives the number of entries of PSZ2.
-MASS_BIAS = 0.64
-#: Y5R500 / Y500 of the universal pressure profile, as PSZ2 quotes it (Planck 2015 results XXVII).
-Y5R500_PER_Y500 = 1.79
-
-# Planck 2013 results XX (A&A 571, A20), eq. 7 and Table 1.
-_Y_STAR = 10**-0.19  # x 1e-4 Mpc^2
-_Y_SLOPE = 1.79
-_Y_EVOLUTION = 2 / 3
+# Planck 2013 results XX (A&A 571, A20), Table 1.
 _Y_SCATTER_LN = 0.075 * np.log(10)  # sigma_logY = 0.075: 17 %
 
 # Shapes. Concentration: scatter of c500 among the REXCESS profiles of Arnaud et al. (2010). Axis ratio
@@ -146,40 +132,6 @@ def _scatter_in_pixels(pixel: NDArray[np.int64], random: np.random.Generator) ->
     nested = base.ring2nest(pixel) * descendants + random.integers(0, descendants, pixel.size)
     colatitude, longitude = ducc0.healpix.Healpix_Base(fine, "NEST").pix2ang(nested).T
     return np.degrees(longitude), 90.0 - np.degrees(colatitude)
-
-
-def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
-    """Mean Y500 in arcmin^2 of haloes of true mass M500.
-
-    Source: Planck 2013 results XX, eq. 7 and Table 1, h = 0.6766.
-
-    Parameters
-    ----------
-    m500_1e14msun, z : (n,) float64
-        True M500c in 1e14 Msun, redshift.
-    mass_bias : float
-        (1-b), ratio of the X-ray calibrated to the true mass.
-
-    Examples
-    --------
-    >>> float(y500_from_mass(np.array([6 / 0.64]), np.array([0.2]))[0].round(5))
-    0.00166
-    """
-    distance_mpc = angular_diameter_distance_mpc(z)
-    y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (_Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
-    y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / 6.0) ** _Y_SLOPE
-    return np.asarray(y_mpc2 / distance_mpc**2 * np.degrees(1.0) ** 2 * 3600.0)
-
-
-def theta500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
-    """Angular radius theta500 in arcmin, inside which the X-ray mass (1-b) M500 makes 500 critical densities.
-
-    Source: Planck 2013 results XX, eq. 9: the relation was calibrated with R500 of the X-ray mass.
-    """
-    distance_mpc = angular_diameter_distance_mpc(z)
-    density = COSMOLOGY.critical_density0.to_value(u.Msun / u.Mpc**3) * COSMOLOGY.efunc(z) ** 2
-    r500_mpc = np.cbrt(3 * mass_bias * m500_1e14msun * 1e14 / (4 * np.pi * 500 * density))
-    return np.asarray(np.degrees(r500_mpc / distance_mpc) * 60.0)
 
 
 def _pair_up(

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument
+from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.clusters import paint_clusters
-from szeek.simulate.haloes import MASS_BIAS, random_generator
-from szeek.simulate.spectra import band_response, electron_temperature_kev
+from szeek.simulate.haloes import random_generator
+from szeek.sky.gas import MASS_BIAS
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from szeek._version import __version__
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.cmb import draw_cmb
@@ -59,7 +60,6 @@ from szeek.simulate.sources import (
     draw_radio_sources,
     paint_sources,
 )
-from szeek.simulate.spectra import band_response, electron_temperature_kev
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.simulate.ymap import NeedletILC
 

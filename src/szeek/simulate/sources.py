@@ -16,11 +16,12 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import Instrument
-from szeek.simulate.clusters import pixel_window_sigma_rad
 from szeek.simulate.dust import modified_blackbody, read_column_map
-from szeek.simulate.haloes import COSMOLOGY, random_generator
+from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.simulate.painting import ring_above, ring_start
+from szeek.sky.cosmology import COSMOLOGY
+from szeek.sky.gas import pixel_window_sigma_rad
 
 Map32 = NDArray[np.float32]
 

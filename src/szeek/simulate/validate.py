@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.simulate.cib import FLUX_CUT_JY, clustered_spectra, dusty_shot_noise
 from szeek.simulate.cmb import lensed_spectrum
-from szeek.simulate.haloes import MASS_BIAS, group_background
+from szeek.simulate.haloes import group_background
 from szeek.simulate.harmonics import beam_window, pixel_window
 from szeek.simulate.realsky import (
     MULTIPOLE_EDGES,
@@ -39,6 +39,7 @@ from szeek.simulate.sources import (
     draw_dusty_sources,
     draw_radio_sources,
 )
+from szeek.sky.gas import MASS_BIAS
 
 _COLUMNS = ("check", "source", "published", "ours", "tolerance", "spread", "status")
 _N_FIELD = 12

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from szeek.inputs.instrument import Instrument
-from szeek.simulate.spectra import band_response
+from szeek.inputs.tsz import band_response
 
 COMPONENTS = ("tsz", "dust", "radio", "cmb")
 _UNITS = {"tsz": "Compton y", "dust": "MJy/sr at 857 GHz", "radio": "MJy/sr at 100 GHz", "cmb": "K_CMB"}

@@ -17,7 +17,7 @@ from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.inputs.instrument import Instrument
-from szeek.simulate.haloes import COSMOLOGY
+from szeek.sky.cosmology import COSMOLOGY
 
 Floats = NDArray[np.float64]
 

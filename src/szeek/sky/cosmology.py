@@ -1,0 +1,26 @@
+"""The cosmology that simulation, scaling relations and masses share."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from astropy.cosmology import FlatLambdaCDM
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+#: Planck 2018 results VI, Table 2, TT,TE,EE+lowE+lensing+BAO; the numbers of colossus' 'planck18'.
+COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Tcmb0=2.7255, Neff=3.046)
+
+
+def angular_diameter_distance_mpc(z: ArrayLike) -> Floats:
+    """Angular diameter distance in Mpc of any number of redshifts between 0.001 and 5, tabulated to 1e-5."""
+    grid, distance = _distance_grid()
+    return np.asarray(np.interp(np.asarray(z, np.float64), grid, distance))
+
+
+@cache
+def _distance_grid() -> tuple[Floats, Floats]:
+    grid = np.geomspace(0.001, 5.0, 3000)
+    return grid, COSMOLOGY.angular_diameter_distance(grid).value
