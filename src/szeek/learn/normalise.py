@@ -14,6 +14,7 @@ from typing import Any, Literal
 import healpy
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from torch import Tensor
@@ -48,11 +49,16 @@ class Normaliser:
         -------
         (n, n_band, ny, nx) float32 tensor, channels last in memory
         """
-        x = torch.from_numpy(fields)
-        x = (x - torch.from_numpy(self.offset)) @ torch.from_numpy(self.matrix.T.copy())
-        if self.kind == "local-whitened":
-            x = torch.asinh(x)
-        return torch.nan_to_num_(x, nan=0.0).permute(0, 3, 1, 2)
+        x = np.empty(fields.shape, np.float32)
+        n_band = fields.shape[-1]
+        _normalise(
+            np.ascontiguousarray(fields).reshape(-1, n_band),
+            self.offset,
+            self.matrix,
+            self.kind == "local-whitened",
+            x.reshape(-1, n_band),
+        )
+        return torch.from_numpy(x).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for the model card."""
@@ -72,6 +78,29 @@ class Normaliser:
             np.array(record["matrix"], np.float32),
             record["background_nside"],
         )
+
+
+@njit(cache=True, nogil=True)
+def _normalise(values, offset, matrix, stretch, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """All of it in one pass over the pixels: as matrix product and asinh of PyTorch it took 11 % of a training step."""
+    n_band = offset.size
+    zero = np.float32(0.0)
+    one = np.float32(1.0)
+    x = np.empty(n_band, np.float32)
+    for k in range(values.shape[0]):
+        seen = True
+        for b in range(n_band):
+            x[b] = values[k, b] - offset[b]
+            seen = seen and not np.isnan(x[b])
+        for a in range(n_band):
+            y = zero
+            if seen:
+                for b in range(n_band):
+                    y += matrix[a, b] * x[b]
+                if stretch:
+                    size = np.log(abs(y) + np.sqrt(y * y + one))
+                    y = size if y > zero else -size
+            out[k, a] = y
 
 
 def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[float, float]:
