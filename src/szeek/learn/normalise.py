@@ -82,7 +82,7 @@ class Normaliser:
 
 @njit(cache=True, nogil=True)
 def _normalise(values, offset, matrix, stretch, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """All of it in one pass over the pixels: as matrix product and asinh of PyTorch it took 11 % of a training step."""
+    """All of it in one pass: as matrix product and asinh of PyTorch it took 11 % of a training step."""
     n_band = offset.size
     zero = np.float32(0.0)
     one = np.float32(1.0)
