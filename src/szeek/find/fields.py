@@ -138,15 +138,26 @@ def _run(ring_count, shifted, part, n_parts):  # type: ignore[no-untyped-def]  #
 
 
 @njit(cache=True, nogil=True)
-def _gather(nside, ring_first, ring_last, part, n_parts, basis, pixel_rad, theta, p_field, footprint, p_map):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _own_runs(nside, ring_first, ring_last, part, n_parts):  # type: ignore[no-untyped-def]  # pragma: no cover
+    runs = np.empty((ring_last - ring_first, 2), np.int64)
+    for ring in range(ring_first, ring_last):
+        first, count, shifted = ring_info(nside, ring)
+        runs[ring - ring_first, 0] = first + _run(count, int(shifted), part, n_parts)
+        runs[ring - ring_first, 1] = first + _run(count, int(shifted), part + 1, n_parts)
+    return runs
+
+
+@njit(cache=True, nogil=True)
+def _gather(nside, ring_first, ring_last, part, n_parts, basis, pixel_rad, theta, p_field, footprint, values):  # type: ignore[no-untyped-def]  # pragma: no cover
     ny, nx = p_field.shape
-    outside = 0
+    outside, n = 0, -1
     for ring in range(ring_first, ring_last):
         first, count, shifted = ring_info(nside, ring)
         start = _run(count, int(shifted), part, n_parts)
         stop = _run(count, int(shifted), part + 1, n_parts)
         z, s = math.cos(theta[ring]), math.sin(theta[ring])
         for k in range(start, stop):
+            n += 1
             if not footprint[first + k]:
                 continue
             phi = (k + 0.5 * shifted) * 2.0 * math.pi / count
@@ -159,10 +170,19 @@ def _gather(nside, ring_first, ring_last, part, n_parts, basis, pixel_rad, theta
                 outside += 1
                 continue
             u, v = row - i, column - j
-            p_map[first + k] = (1 - u) * ((1 - v) * p_field[i, j] + v * p_field[i, j + 1]) + u * (
+            values[n] = (1 - u) * ((1 - v) * p_field[i, j] + v * p_field[i, j + 1]) + u * (
                 (1 - v) * p_field[i + 1, j] + v * p_field[i + 1, j + 1]
             )
     return outside
+
+
+@njit(cache=True, nogil=True)
+def _place(runs, values, p_map):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    n = 0
+    for k in range(runs.shape[0]):
+        length = runs[k, 1] - runs[k, 0]
+        p_map[runs[k, 0] : runs[k, 1]] = values[n : n + length]
+        n += length
 
 
 @njit(cache=True, nogil=True)
@@ -180,23 +200,51 @@ def owns_seen_pixels(field: Field, nside: int, footprint: NDArray[np.bool_]) -> 
     return bool(_any_seen(nside, *field.rings, field.part, field.n_parts, footprint))
 
 
+def own_runs(field: Field, nside: int) -> NDArray[np.int64]:
+    """First RING pixel, and one past the last, of each ring's run that the field owns: (n_ring, 2) int64.
+
+    Examples
+    --------
+    >>> own_runs(Field(0.0, 90.0, 16, 16, (1, 3), 0, 1), 64).tolist()
+    [[0, 4], [4, 12]]
+    """
+    runs: NDArray[np.int64] = _own_runs(nside, *field.rings, field.part, field.n_parts)
+    return runs
+
+
 def gather_field(
-    field: Field,
-    p_field: NDArray[np.float32],
-    pixel_arcmin: float,
-    footprint: NDArray[np.bool_],
-    p_map: NDArray[np.float32],
-) -> None:
-    """Write a field's values into the RING map at the pixels that it owns, by bilinear interpolation.
+    field: Field, p_field: NDArray[np.float32], pixel_arcmin: float, footprint: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Values of the RING pixels that a field owns, by bilinear interpolation.
+
+    Parameters
+    ----------
+    field : Field
+    p_field : (ny, nx) float32
+    pixel_arcmin : float
+    footprint : (n_pix,) bool
+        RING.
+
+    Returns
+    -------
+    (n_own,) float32
+        In the order of :func:`own_runs`; NaN outside the footprint.
 
     Raises
     ------
     RuntimeError
         If a pixel that the field owns lies outside it: the cover would have a hole.
     """
-    nside = int((len(p_map) / 12) ** 0.5 + 0.5)
+    nside = int((len(footprint) / 12) ** 0.5 + 0.5)
     own = (*field.rings, field.part, field.n_parts)
     pixel_rad = math.radians(pixel_arcmin / 60)
-    outside = _gather(nside, *own, field.basis, pixel_rad, ring_theta(nside), p_field, footprint, p_map)
+    values = np.full(int(np.diff(own_runs(field, nside)).sum()), np.nan, np.float32)
+    outside = _gather(nside, *own, field.basis, pixel_rad, ring_theta(nside), p_field, footprint, values)
     if outside:
         raise RuntimeError(f"{outside} pixels of {field} lie outside it")
+    return values
+
+
+def place_field(field: Field, values: NDArray[np.float32], p_map: NDArray[np.float32]) -> None:
+    """Write what :func:`gather_field` returned into the RING map."""
+    _place(own_runs(field, int((len(p_map) / 12) ** 0.5 + 0.5)), values, p_map)

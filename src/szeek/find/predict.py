@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import healpy
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels
+from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels, place_field
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
 from szeek.learn.threads import core_pool, one_torch_thread
@@ -55,6 +55,20 @@ def predict(
     ValueError
         If the bands differ from the model's, the footprint is empty, or margin or rotations are out of range.
     """
+    fields = plan_fields(maps, model, margin=margin, rotations=rotations)
+    p_map = np.full(len(maps.footprint), np.nan, np.float32)
+    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
+    for done, (field, values) in enumerate(work, start=1):
+        place_field(field, values, p_map)
+        if report is not None:
+            report(done, len(fields))
+    check_seen(p_map, maps.footprint)
+    return p_map
+
+
+def plan_fields(maps: SkyMaps, model: Model, *, margin: int = 16, rotations: int = 1) -> list[Field]:
+    """The fields to compute for these maps, from north to south; parameters and errors as of :func:`predict`."""
     model.check_bands(maps)
     if margin < 16:
         raise ValueError(f"margin is {margin} pixels, expected at least 16")
@@ -62,30 +76,36 @@ def predict(
         raise ValueError(f"rotations is {rotations}, expected 1, 2, 4 or 8")
     if not maps.footprint.any():
         raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
     fields = cover_sphere(maps.nside, model.pixel_arcmin, margin, model.network.stride)
-    fields = [f for f in fields if owns_seen_pixels(f, maps.nside, maps.footprint)]
-    p_map = np.full(len(maps.footprint), np.nan, np.float32)
+    return [field for field in fields if owns_seen_pixels(field, maps.nside, maps.footprint)]
 
-    def work(field: Field) -> None:
-        values = sky.sample(field.lon_deg, field.lat_deg, 0.0, field.ny, field.nx, model.pixel_arcmin)
-        gather_field(field, _mean_over_rotations(model, values, rotations), model.pixel_arcmin, maps.footprint, p_map)
 
+def predict_field(sky: LocalMaps, model: Model, field: Field, rotations: int) -> NDArray[np.float32]:
+    """Values of the pixels that one field owns, in the order of :func:`~szeek.find.fields.own_runs`."""
+    values = sky.sample(field.lon_deg, field.lat_deg, 0.0, field.ny, field.nx, model.pixel_arcmin)
+    return gather_field(field, _mean_over_rotations(model, values, rotations), model.pixel_arcmin, sky.maps.footprint)
+
+
+def predict_fields(
+    sky: LocalMaps, model: Model, fields: Sequence[Field], *, rotations: int, threads: int | None
+) -> Iterator[tuple[Field, NDArray[np.float32]]]:
+    """Each field with its values, as they are done; one core each."""
     model.network.eval()
     # the largest first, so that none is left alone at the end
-    fields.sort(key=lambda f: -f.ny * f.nx)
+    fields = sorted(fields, key=lambda field: -field.ny * field.nx)
     with one_torch_thread(), core_pool(threads) as pool:
         try:
-            for done, _ in enumerate(pool.map(work, fields), start=1):
-                if report is not None:
-                    report(done, len(fields))
+            yield from zip(fields, pool.map(lambda f: predict_field(sky, model, f, rotations), fields), strict=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    missed = int(np.isnan(p_map[maps.footprint]).sum())
+
+
+def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:
+    """Refuse a map without a value at a pixel that the maps saw."""
+    missed = int(np.isnan(p_map[footprint]).sum())
     if missed:
         raise RuntimeError(f"{missed} seen pixels got no value; the maps hold NaN inside their footprint")
-    return p_map
 
 
 def _mean_over_rotations(model: Model, values: NDArray[np.float32], rotations: int) -> NDArray[np.float32]:
