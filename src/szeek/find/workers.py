@@ -1,0 +1,146 @@
+"""A prediction by the workers of a Dask cluster: one field, one task.
+
+Maps and network are never sent: each worker memory-maps the one and reads the other from a folder that all
+machines see, so that it holds the pages of the fields it works on and nothing else. A finished field goes to the
+caller at once and leaves the worker. What a lost worker had under way, or had not handed over, Dask gives to
+another; the map is that of a single machine bit for bit, where the processors are of one kind.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from szeek.find.fields import Field, place_field
+from szeek.find.predict import check_seen, plan_fields, predict_field
+from szeek.learn.model import Model, load_model
+from szeek.learn.patches import LocalMaps
+from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Client
+
+#: How often a task that fails by itself, a file server that hiccups say, is tried again.
+_RETRIES = 3
+
+
+@contextmanager
+def connect(scheduler: str) -> Iterator[Client]:
+    """A client of a running Dask scheduler, given by its address or its scheduler file.
+
+    Raises
+    ------
+    ValueError
+        If Dask is not installed.
+    OSError
+        If nothing answers there.
+    """
+    try:
+        from distributed import Client
+    except ImportError:
+        raise ValueError("a Dask cluster needs the extra 'cluster': pip install 'szeek[cluster]'") from None
+    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
+    with Client(**where) as client:  # type: ignore[no-untyped-call]
+        yield client
+
+
+def predict_on_cluster(
+    client: Client,
+    maps: str | os.PathLike[str],
+    model: str | os.PathLike[str],
+    *,
+    margin: int = 16,
+    rotations: int = 1,
+    report: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """:func:`~szeek.find.predict.predict` by the workers of a Dask cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Of any cluster: LocalCluster, dask-jobqueue's SLURMCluster. A worker with several threads computes as many
+        fields at once.
+    maps : path
+        Folder of a saved SkyMaps that every worker sees under this name.
+    model : path
+        Folder with model.json that every worker sees, or a shipped model's name.
+    margin, rotations, report
+        As of :func:`~szeek.find.predict.predict`.
+
+    Returns
+    -------
+    (n_pix,) float32
+        RING; NaN outside the footprint.
+
+    Examples
+    --------
+    ::
+
+        with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster) as client:
+            p_map = predict_on_cluster(client, "my-run/maps", "my-run")
+    """
+    from distributed import as_completed
+
+    sky, network = SkyMaps.open(maps), load_model(model)
+    fields = plan_fields(sky, network, margin=margin, rotations=rotations)
+    fields.sort(key=lambda field: -field.ny * field.nx)
+    folders = _full_path(maps), _full_path(model)
+    again = {"pure": False, "retries": _RETRIES}
+    # a task and not data sent along: what a task made can be made again where its worker is lost
+    background = client.submit(_background, folders, network.normaliser.background_nside, **again)
+    tasks = [client.submit(_predict_one, folders, field, background, rotations, **again) for field in fields]
+    number = {task.key: k for k, task in enumerate(tasks)}
+    p_map = np.full(len(sky.footprint), np.nan, np.float32)
+    work = as_completed(tasks, with_results=True)  # type: ignore[no-untyped-call]
+    try:
+        for done, (task, values) in enumerate(work, start=1):
+            place_field(fields[number[task.key]], values, p_map)
+            task.release()
+            if report is not None:
+                report(done, len(fields))
+    except BaseException:
+        client.cancel(tasks)  # type: ignore[no-untyped-call]
+        raise
+    check_seen(p_map, sky.footprint)
+    return p_map
+
+
+def _full_path(source: str | os.PathLike[str]) -> str:
+    """A folder by its full name, for workers that stand elsewhere; a shipped model's name as it is."""
+    return str(Path(source).resolve()) if Path(source).exists() else str(source)
+
+
+# --- in the worker ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=2)
+def _open(folders: tuple[str, str], _written: tuple[int, ...]) -> tuple[SkyMaps, Model]:
+    return SkyMaps.open(folders[0]), load_model(folders[1])
+
+
+def _open_once(folders: tuple[str, str]) -> tuple[SkyMaps, Model]:
+    """Maps and model, opened once by a process, and again when they were written again."""
+    cards = Path(folders[0]) / "bands.json", Path(folders[1]) / "model.json"
+    return _open(folders, tuple(card.stat().st_mtime_ns for card in cards if card.is_file()))
+
+
+def _background(folders: tuple[str, str], nside: int) -> NDArray[np.float32] | None:
+    return LocalMaps.prepare(_open_once(folders)[0], nside).background
+
+
+def _predict_one(
+    folders: tuple[str, str], field: Field, background: NDArray[np.float32] | None, rotations: int
+) -> NDArray[np.float32]:
+    torch.set_num_threads(1)  # one core a task, see szeek.learn.threads
+    maps, model = _open_once(folders)
+    return predict_field(LocalMaps(maps, background), model, field, rotations)
