@@ -7,7 +7,7 @@ and counters, and no generator state; a run that was killed goes on with the sam
 A batch is worked off in shards, each by a copy of the network in a Python thread that keeps to one core, from
 cutting its patches to its gradients, which are then averaged. PyTorch's own threads meet at a barrier after every
 layer and wait there for whatever else the machine does; whole shards do not, and the bits do not depend on the
-number of cores.
+number of cores. Under torchrun the shards are dealt out to processes (:mod:`szeek.learn.distributed`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from torch.nn import functional
 
 from szeek.config import Config, TrainConfig
 from szeek.inputs.catalogues import select_clusters
+from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import fit_normaliser
@@ -68,7 +69,8 @@ def train(
     folder : path
         Receives model.safetensors, model.json and, while it trains, checkpoint.safetensors.
     threads : int, optional
-        Shards worked on at once, one core each; the machine's cores by default. The bits do not depend on it.
+        Shards worked on at once by this process, one core each; the machine's cores by default. The bits do not
+        depend on it.
     report : callable, optional
         Called after every step with ``{'step', 'n_steps', 'epoch', 'loss', 'patches_per_s'}``.
     stop_after_steps : int, optional
@@ -82,8 +84,14 @@ def train(
     Raises
     ------
     ValueError
-        If the selection of clusters is empty, or no patch fits footprint and tiles.
+        If the selection of clusters is empty, no patch fits footprint and tiles, or there are more ranks than shards.
     """
+    ranks = current_ranks()
+    if ranks.world > config.train.shards:
+        raise ValueError(
+            f"train.shards is {config.train.shards}, but {ranks.world} processes take part; set it to a multiple of "
+            f"{ranks.world}, so that each has its share of every batch"
+        )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     labels = make_labels(clusters, config)
@@ -140,6 +148,7 @@ class _Loop:
     def __init__(self, model: Model, patches: Patches, config: Config) -> None:
         self.model, self.patches, self.config = model, patches, config
         self.network = model.network
+        self.ranks = current_ranks()
         self.copies = [copy.deepcopy(self.network) for _ in range(config.train.shards)]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.train.learning_rate)
         self.step = 0  # steps done, over all epochs
@@ -159,7 +168,7 @@ class _Loop:
     ) -> None:
         """Train until the patience or the epochs are used up; always leaves the best weights in the model."""
         checkpoint = folder / "checkpoint.safetensors"
-        if checkpoint.is_file():
+        if self.ranks.follow_first(checkpoint.is_file()):
             self.load(checkpoint)
         train = self.config.train
         first, began, saved = self.step, time.monotonic() - self.seconds, time.monotonic()
@@ -192,7 +201,8 @@ class _Loop:
         self.model.card["curve"] = self.curve
         self.model.card["best_epoch"] = self.best_epoch
         self.model.card["finished"] = self.finished()
-        self.model.save(folder)
+        if self.ranks.rank == 0:
+            self.model.save(folder)
 
     def finished(self) -> bool:
         """Whether the patience or the epochs are used up."""
@@ -215,21 +225,26 @@ class _Loop:
     def _step(self, indices: list[int], pool: ThreadPoolExecutor) -> float:
         """One step of the optimiser over the patches; returns the loss."""
         shards = [list(s) for s in np.array_split(np.array(indices), len(self.copies)) if len(s)]
-        losses = list(pool.map(self._gradients, range(len(shards)), shards))
-        shares = [len(shard) / len(indices) for shard in shards]
-        copies = self.copies[: len(shards)]
+        mine = self.ranks.share(len(shards))
+        losses = list(pool.map(self._gradients, mine, [shards[k] for k in mine]))
+        shares = [len(shards[k]) / len(indices) for k in mine]
+        copies = [self.copies[k] for k in mine]
         with torch.no_grad():
+            sums = []
             for weight, *parts in zip(self.network.parameters(), *(c.parameters() for c in copies), strict=True):
-                weight.grad = torch.stack([share * _gradient(p) for share, p in zip(shares, parts, strict=True)]).sum(
-                    0
-                )
+                weight.grad = _weighted_sum(shares, [_gradient(p) for p in parts], weight)
+                sums.append(weight.grad)
             for buffer, *parts in zip(self.network.buffers(), *(c.buffers() for c in copies), strict=True):
-                mean = torch.stack([share * p for share, p in zip(shares, parts, strict=True)]).sum(0)
-                buffer.copy_(mean if buffer.is_floating_point() else parts[0])
+                if buffer.is_floating_point():
+                    buffer.copy_(_weighted_sum(shares, parts, buffer))
+                    sums.append(buffer)
+                elif parts:
+                    buffer.copy_(parts[0])
+            self.ranks.sum(sums)
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config.train, self.step, self.steps_per_epoch)
         self.optimiser.step()
-        return float(np.dot(shares, losses))
+        return self.ranks.sum_floats([float(np.dot(shares, losses))])[0]
 
     def _gradients(self, k: int, indices: list[int]) -> float:
         """Cut the patches of shard k, and leave its gradients in the k-th copy of the network."""
@@ -250,7 +265,10 @@ class _Loop:
         self.network.eval()
         n, batch = self.config.patches.n_validation, self.config.train.batch
         parts = [range(first, min(n, first + batch)) for first in range(0, n, batch)]
-        return float(np.dot(list(pool.map(self._loss_of, parts)), [len(part) for part in parts])) / n
+        mine = self.ranks.share(len(parts))
+        losses = np.zeros(len(parts))  # zero where another rank adds its own: the sum has the bits of one process
+        losses[mine] = list(pool.map(self._loss_of, [parts[k] for k in mine]))
+        return float(np.dot(self.ranks.sum_floats(losses.tolist()), [len(part) for part in parts])) / n
 
     @torch.inference_mode()
     def _loss_of(self, indices: range) -> float:
@@ -274,7 +292,9 @@ class _Loop:
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
 
     def save(self, path: Path) -> None:
-        """Write the checkpoint, whole or not at all."""
+        """Write the checkpoint, whole or not at all; only rank 0 does."""
+        if self.ranks.rank > 0:
+            return
         tensors: dict[str, Tensor] = {}
         for name, tensor in self.network.state_dict().items():
             tensors[f"network.{name}"] = tensor.contiguous()
@@ -331,6 +351,12 @@ def _identity(config: Config) -> dict[str, Any]:
     )
     del record["train"]["checkpoint_s"]
     return record
+
+
+def _weighted_sum(shares: list[float], parts: list[Tensor], like: Tensor) -> Tensor:
+    """Of the shards' tensors; zero for a rank that has no shard of a short batch."""
+    weighted = [share * part for share, part in zip(shares, parts, strict=True)]
+    return torch.stack(weighted).sum(0) if weighted else torch.zeros_like(like)
 
 
 def _gradient(weight: torch.nn.Parameter) -> Tensor:
