@@ -5,6 +5,7 @@ Heavy imports happen inside the verbs: `szeek --help` answers without loading Py
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -42,7 +43,8 @@ Maps = Annotated[
     typer.Option(
         "--map",
         "-m",
-        help="BAND=FILE, once per band, or one pattern with {band}, e.g. 'HFI_SkyMap_{band}_2048_R3.01_full.fits'",
+        help="BAND=FILE, once per band, or one pattern with {band}, e.g. 'HFI_SkyMap_{band}_2048_R3.01_full.fits'; "
+        "for `predict` also the folder `maps` of a run",
     ),
 ]
 Catalogues = Annotated[
@@ -76,7 +78,8 @@ def run(
     _check_device(device)
     with _progress() as tell:
         report = run_stages(_load(config, seed), out, threads=threads, until=until, tell=tell)
-    typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
+    if _is_first_rank():
+        typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
 
 
 @app.command()
@@ -121,7 +124,10 @@ def train(
     ordering: Ordering = None,
     device: Device = "cpu",
 ) -> None:
-    """Train a network on maps and catalogues; a killed training is continued by the same command."""
+    """Train a network on maps and catalogues; a killed training is continued by the same command.
+
+    By several processes: `torchrun --nproc-per-node 4 -m szeek.cli train ...`, with `[train] shards` a multiple of 4.
+    """
     from szeek.config import load_config
     from szeek.run import run as run_stages
 
@@ -137,7 +143,8 @@ def train(
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
     with _progress() as tell:
         run_stages(load_config(config, **changes), out, threads=threads, until="train", tell=tell)
-    typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
+    if _is_first_rank():
+        typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
 
 
 @app.command()
@@ -148,26 +155,45 @@ def predict(
     catalogue: Catalogues = None,
     y_map: Annotated[list[Path] | None, typer.Option(help="Compton-y image(s) to show beside p; their mean")] = None,
     p_max: Annotated[float, typer.Option(min=0, max=1, help="threshold of the candidates")] = 0.1,
-    rotations: Annotated[int, typer.Option(help="orientations and flips to average: 1, 2, 4 or 8")] = 1,
+    rotations: Annotated[
+        int | None, typer.Option(help="orientations and flips to average: 1, 2, 4 or 8; default: the model's own")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="compute only the I-th of N parts: one task of a job array")
+    ] = None,
+    gather: Annotated[
+        bool, typer.Option("--gather", help="put the parts in the folder together instead of computing")
+    ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="compute on the workers of this Dask scheduler (or its file)"),
+    ] = None,
     threads: Threads = None,
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
     device: Device = "cpu",
 ) -> None:
-    """Find clusters in maps (full sky or cut-outs) with a trained network: prediction.fits and candidates."""
+    """Find clusters in maps (full sky or cut-outs) with a trained network: prediction.fits and candidates.
+
+    On a cluster: `--shard 1/16` to `--shard 16/16` in any order on any machines, then the same with `--gather`;
+    or `--scheduler tcp://host:8786`.
+    """
     from szeek.run import predict_files
 
     _check_device(device)
     with _progress() as tell:
         summary = predict_files(
-            _band_files(map),
+            Path(map[0]) if len(map) == 1 and Path(map[0]).is_dir() else _band_files(map),
             model,
             out,
             catalogues=catalogue or [],
             y_maps=y_map or [],
             p_max=p_max,
             rotations=rotations,
+            shard=shard,
+            gather=gather,
+            scheduler=scheduler,
             threads=threads,
             unit=unit,
             frame=frame,
@@ -286,6 +312,11 @@ def _band_files(given: list[str]) -> dict[str, Path]:
             raise ValueError(f"--map '{item}' is neither BAND=FILE nor a single pattern with {{band}}")
         files[band] = Path(file)
     return files
+
+
+def _is_first_rank() -> bool:
+    """False in all but one of the processes that torchrun starts: one is enough to talk."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _check_device(device: str) -> None:

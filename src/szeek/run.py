@@ -30,13 +30,16 @@ from szeek._version import __version__
 from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
-from szeek.config import Config
+from szeek.config import Config, PredictConfig
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, read_prediction, write_prediction
+from szeek.find.shards import gather_shards, parse_shard, predict_shard
+from szeek.find.workers import connect, predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
+from szeek.learn.distributed import Ranks, join_ranks
 from szeek.learn.model import load_model
 from szeek.learn.train import train
 from szeek.show.field import keep_field
@@ -125,15 +128,29 @@ def run(
         )
     job = Run(config, Path(folder), threads)
     job.folder.mkdir(parents=True, exist_ok=True)
+    with join_ranks() as ranks:
+        if ranks.rank == 0:
+            _do_stages(job, until, tell, ranks)
+        # the other processes of a torchrun help with the training, where there is something to train
+        elif STAGES.index(until) >= STAGES.index("train") and ranks.follow_first(False):
+            _train(job, None)
+    report = job.folder / "report.html"
+    return report if until == "report" else job.folder
+
+
+def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
     record = _open_record(job)
     key = hashlib.sha256(__version__.encode()).hexdigest()
     for stage in STAGES[: STAGES.index(until) + 1]:
         reads, work, products = _TABLE[stage]
         key = _key(key, job, reads, stage)
-        if stage == "sky" and not config.sky.simulate:
+        if stage == "sky" and not job.config.sky.simulate:
             continue
         done = record["stages"].get(stage, {})
-        if done.get("key") == key and all((job.folder / name).exists() for name in products):
+        unchanged = done.get("key") == key and all((job.folder / name).exists() for name in products)
+        if stage == "train":
+            ranks.follow_first(not unchanged)
+        if unchanged:
             _say(tell, stage, 1, 1, "unchanged")
             continue
         if done.get("started_with") != key:
@@ -148,8 +165,6 @@ def run(
         record["timings"] = {s: record["stages"][s].get("seconds", 0.0) for s in STAGES if s in record["stages"]}
         _write_json(job.folder / "run.json", record)
         _say(tell, stage, 1, 1, f"{seconds:.0f} s")
-    report = job.folder / "report.html"
-    return report if until == "report" else job.folder
 
 
 # --- stages ----------------------------------------------------------------------------------------------
@@ -290,14 +305,17 @@ _TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Tell | None], dict[str, 
 
 
 def predict_files(
-    maps: Mapping[str, str | os.PathLike[str]],
+    maps: Mapping[str, str | os.PathLike[str]] | str | os.PathLike[str],
     model: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
     catalogues: Iterable[str | os.PathLike[str]] = (),
     y_maps: Sequence[str | os.PathLike[str]] = (),
     p_max: float = 0.1,
-    rotations: int = 1,
+    rotations: int | None = None,
+    shard: str | None = None,
+    gather: bool = False,
+    scheduler: str | None = None,
     threads: int | None = None,
     unit: str | None = None,
     frame: str | None = None,
@@ -306,30 +324,51 @@ def predict_files(
 ) -> str:
     """Find clusters in map files, full sky or cut-outs, with a trained network.
 
+    ``maps`` are files by band, or the folder of a saved SkyMaps, which is memory-mapped. With ``shard`` 'i/n' only
+    that part of the prediction is computed and written; with ``gather`` the parts are read instead of computing;
+    with ``scheduler`` the workers of that Dask cluster compute, which must see the folders.
+
     Writes prediction.fits and the candidates; with catalogues also clusters.fits and a report, which shows
-    a cut-out's p beside its Compton y where ``y_maps`` are given.
+    a cut-out's p beside its Compton y where ``y_maps`` are given. Margin and, unless given, ``rotations`` are
+    those of the model's own configuration, so that its run is repeated bit for bit.
 
     Returns
     -------
     str
         What was found, in words.
     """
+    if (shard is not None) + gather + (scheduler is not None) > 1:
+        raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
+    part = parse_shard(shard) if shard is not None else None
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     network = load_model(model)
     known = read_clusters(catalogues) if catalogues else None
     _say(tell, "maps", 0, 0, "frequency maps")
-    skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering)
+    folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
+    if isinstance(maps, Mapping):
+        skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, out=folder)
+    else:
+        skymaps = SkyMaps.open(maps)
+    own = PredictConfig.model_validate(network.card.get("config", {}).get("predict", {}))
+    options = {"margin": own.margin, "rotations": own.rotations if rotations is None else rotations}
+
+    def fields(done: int, total: int) -> None:
+        _say(tell, "predict", done, total, "fields")
+
+    if part is not None:
+        file = predict_shard(skymaps, network, target, part, **options, threads=threads, report=fields)
+        return f"part {part[0]} of {part[1]}: {file}"
     lines = []
     if known is not None:
         lines.append(preflight(skymaps, known).sentence)
-    p_map = predict(
-        skymaps,
-        network,
-        rotations=rotations,
-        threads=threads,
-        report=lambda done, total: _say(tell, "predict", done, total, "fields"),
-    )
+    if gather:
+        p_map = gather_shards(skymaps, network, target, **options)
+    elif scheduler is not None and folder is not None:
+        with connect(scheduler) as client:
+            p_map = predict_on_cluster(client, folder, model, **options, report=fields)
+    else:
+        p_map = predict(skymaps, network, **options, threads=threads, report=fields)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     sources = detect_sources(p_map, p_max)
     write_candidates(make_candidates(identify_sources(sources, known)), target)
