@@ -18,7 +18,8 @@ from szeek.find.candidates import make_candidates, write_candidates
 from szeek.inputs.instrument import read_instrument
 from szeek.sky.skymaps import SkyMaps
 
-EVIL_NAME = '<script>alert("x")</script> & co'
+#: Would run in a page, and stop matplotlib's formulas.
+EVIL_NAME = '<script>alert("x")</script> & $\\co$'
 
 
 def _positions(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -129,11 +130,13 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
     ]
     names = list(instrument.band_names)
     card = {"preset": "demo", "bands": names,
-            "normalisation": {"mean": [0.0] * 6, "sigma": [1.0] * 6},
+            "normaliser": {"kind": "left-gaussian", "offset": [0.0] * 6,
+                           "matrix": np.diag(1 / values.std(axis=0)).tolist(), "background_nside": 0},
             "tiles": list(range(7, 48)), "seed": seed, "version": "0.1.0", "data": {}, "curve": curve}  # fmt: skip
     (folder / "model.json").write_text(json.dumps(card))
     record = {
-        "config": {"preset": "demo", "detect": {"p_max": 0.1}, "sky": {"simulate": True}}, "seed": seed,
+        "config": {"preset": "demo", "detect": {"p_max": 0.1}, "sky": {"simulate": True},
+                   "split": {"test_tiles": [6], "validation_tiles": [9, 38, 41]}}, "seed": seed,
         "versions": {"szeek": "0.1.0", "numpy": np.__version__},
         "timings": {"simulate": 201.5, "train": 252.0, "predict": 120.2},
     }  # fmt: skip

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import healpy
 import numpy as np
 import pytest
+from astropy.table import Table
 from runmaker import make_run
 
 from szeek.inputs.instrument import read_instrument
-from szeek.show.dossier import (
-    RING_ARCMIN,
-    list_numbers,
-    measure_spectrum,
-    picture_bytes,
-    plot_dossier,
-    render_page,
-    write_dossiers,
-)  # fmt: skip
+from szeek.show.dossier import draw_sheet, list_known, list_numbers, plot_dossier, spectrum_of, training_of
+from szeek.show.dossierpage import render_page
+from szeek.show.dossierset import stream_zip, write_dossiers
 from szeek.show.runfolder import RunFolder
+from szeek.show.selection import Filters, choose_candidates
+from szeek.show.spectrum import RING_ARCMIN, measure_spectrum
+from szeek.show.verdicts import VerdictStore
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -73,22 +73,154 @@ def test_unobserved_field_has_no_spectrum() -> None:
     assert measure_spectrum(empty, instrument, 0.0, 0.0) is None
 
 
-def test_sheet_page_and_numbers(run: RunFolder) -> None:
-    numbers = dict(list_numbers(run, 0))
+def test_numbers_with_errors_and_nothing_unknown(run: RunFolder) -> None:
     assert run.candidates is not None
-    assert numbers["p"] == f"{run.candidates['p'][0]:.3f}" and "±" in numbers["Y5R500"]
-    assert "training fold" not in numbers  # -1: unknown
-    assert picture_bytes(plot_dossier(run, 0), "png").startswith(b"\x89PNG")
-    assert "/dossier/0.png" in render_page(run, 0)
+    row = run.candidates[0]
+    numbers = dict(list_numbers(run, 0, spectrum_of(run, 0)))
+    assert numbers["p"] == f"{row['p']:.3f}" and numbers["S/N"] == f"{row['snr']:.1f}"
+    # the run's catalogue has Y5R500 = 1.5e-3 p with an error of 2e-4 arcmin^2
+    assert numbers["Y5R500"] == f"({1.5 * row['p']:.2f} ± 0.20) × 10⁻³ arcmin²"
+    assert "±" in numbers["y from spectrum"]
+    assert not {"E(B-V)", "kind", "flags", "by chance"} & set(numbers)  # NaN, '', 0: not known
+
+
+def test_kind_flags_and_dust_are_told(run: RunFolder) -> None:
+    assert run.candidates is not None
+    told = RunFolder(run.path)
+    told.__dict__["candidates"] = run.candidates.copy()
+    told.candidates["kind"] = ["cold clump"] * len(run.candidates)
+    told.candidates["flags"], told.candidates["dust"] = 2 + 8, 0.123  # see szeek.find.candidates.FLAGS
+    numbers = dict(list_numbers(told, 0))
+    assert numbers["kind"] == "cold clump" and numbers["flags"] == "galactic, cold clump"
+    assert numbers["E(B-V)"] == "0.123 mag"
+
+
+def test_training_fold_of_a_candidate(run: RunFolder) -> None:
+    assert run.candidates is not None
+    tiles = np.asarray(
+        healpy.ang2pix(2, np.asarray(run.candidates["lon_deg"]), np.asarray(run.candidates["lat_deg"]), lonlat=True)
+    )
+    said = [training_of(run, row) for row in range(len(tiles))]
+    for tile, words in zip(tiles.tolist(), said, strict=True):
+        expected = {6: "held out (test tile 6)"} | {t: f"held out (validation tile {t})" for t in (9, 38, 41)}
+        assert words == expected.get(tile, f"trained on here (tile {tile})")
+    assert "held out (test tile 6)" in said
+    folds, silent = RunFolder(run.path), RunFolder(run.path)
+    folds.__dict__["candidates"] = run.candidates.copy()
+    folds.candidates["fold"] = 3
+    assert training_of(folds, 0) == "fold 3, not trained on here"
+    silent.__dict__["config"] = {}
+    assert training_of(silent, 0) == ""
+
+
+def test_known_clusters_nearby(run: RunFolder) -> None:
+    # candidates of known clusters were put on them: the nearest is the match, at no distance
+    assert run.candidates is not None and run.clusters is not None
+    row = next(k for k, name in enumerate(run.candidates["match_name"]) if name)
+    near = list_known(run, row)
+    assert near[0].name == run.candidates["match_name"][row] and near[0].separation_arcmin < 0.01
+    assert [one.separation_arcmin for one in near] == sorted(one.separation_arcmin for one in near)
+    lonely = next(k for k, name in enumerate(run.candidates["match_name"]) if not name)
+    assert all(one.separation_arcmin > 0.01 for one in list_known(run, lonely))
+
+
+def test_sheet_and_page(run: RunFolder) -> None:
+    assert draw_sheet(run, 0, "png").startswith(b"\x89PNG")
+    figure = plot_dossier(run, 0)
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert [title.split(" ")[0] for title in titles] == [
+        "100", "143", "217", "353", "545", "857", "$p$", "$y$", "excess", "radial",
+    ]  # fmt: skip
+    cuts = figure.axes[:16:2]  # a colour bar follows each: all show 60 arcmin, longitude growing to the left
+    assert {(axes.get_xlim(), axes.get_ylim()) for axes in cuts} == {((30.0, -30.0), (-30.0, 30.0))}
+    page = render_page(run, 0)
+    assert run.candidates is not None
+    assert "/dossier/SZeek%20G" in page and str(run.candidates["name"][0]) in page
+    assert 'rel="next"' in page and 'rel="prev"' not in page  # the highest p comes first
     with pytest.raises(IndexError, match="expected a number from 0"):
         plot_dossier(run, 10_000)
+    with pytest.raises(IndexError, match="expected a number from 0"):
+        render_page(run, -1)
+
+
+def test_beams_are_drawn_to_scale(run: RunFolder) -> None:
+    figure = plot_dossier(run, 0)
+    assert run.maps is not None
+    for band, axes in zip(run.maps.bands, figure.axes[:12:2], strict=True):
+        radii = [patch.radius for patch in axes.patches]
+        assert radii == [5.0, band.fwhm_arcmin / 2]  # the 5-arcmin circle, the beam
 
 
 def test_zipped_set(run: RunFolder, tmp_path: Path) -> None:
-    archive = zipfile.ZipFile(write_dossiers(run.path, tmp_path / "dossiers.zip", n_most=2))
+    told: list[tuple[int, int]] = []
+    target = write_dossiers(
+        run.path, tmp_path / "dossiers.zip", n_most=2, say=lambda done, total, _: told.append((done, total))
+    )
+    archive = zipfile.ZipFile(target)
+    assert archive.testzip() is None
     names = archive.namelist()
-    assert len(names) == 2 and names[0].startswith("00000_SZeek_G") and names[0].endswith(".pdf")
-    assert archive.read(names[1]).startswith(b"%PDF")
+    assert names[0] == "candidates.csv" and len(names) == 3
+    assert names[1].startswith("00000_SZeek_G") and names[1].endswith(".pdf")
+    assert archive.read(names[2]).startswith(b"%PDF")
+    rows = Table.read(archive.read("candidates.csv").decode(), format="ascii.csv")
+    assert run.candidates is not None and list(rows["name"]) == list(run.candidates["name"][:2])
+    assert told[-1] == (2, 2)
     assert [file.name for file in tmp_path.iterdir()] == ["dossiers.zip"]
+
+
+def test_zipped_set_of_the_chosen(run: RunFolder, tmp_path: Path) -> None:
+    assert run.candidates is not None
+    name = str(run.candidates["name"][3])
+    store = VerdictStore(run.path)
+    store.write(name, "cluster")
+    target = write_dossiers(run.path, tmp_path / "d.zip", filters=Filters(judged="cluster"), ending="png")
+    store.write(name, "")
+    assert [entry[:6] for entry in zipfile.ZipFile(target).namelist()] == ["candid", "00003_"]
     with pytest.raises(ValueError, match="sheets as 'docx'"):
         write_dossiers(run.path, tmp_path / "x.zip", ending="docx")
+    with pytest.raises(ValueError, match=r"none of the \d+ candidates .* passes the filters"):
+        write_dossiers(run.path, tmp_path / "x.zip", filters=Filters(p_min=1.1))
+    assert not list(tmp_path.glob("*x.zip"))
+
+
+def test_a_zip_comes_piece_by_piece() -> None:
+    made: list[str] = []
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for name in ("a", "b", "c"):
+            made.append(name)
+            yield name, name.encode() * 1000
+
+    pieces = stream_zip(files())
+    first = next(pieces)
+    assert made == ["a"] and b"a" * 1000 in first  # sent before the next file is made
+    archive = zipfile.ZipFile(io.BytesIO(first + b"".join(pieces)))
+    assert archive.testzip() is None and archive.read("c") == b"c" * 1000
+
+
+def test_filters_choose_what_they_say(run: RunFolder) -> None:
+    table = run.candidates
+    assert table is not None
+    p, lat, matched = np.asarray(table["p"]), np.asarray(table["lat_deg"]), np.asarray(table["match_name"]) != ""
+    chosen = choose_candidates(table, Filters(p_min=0.5, lat_min=20.0, matched="no"))
+    assert chosen.tolist() == np.flatnonzero((p >= 0.5) & (np.abs(lat) >= 20) & ~matched).tolist()
+    assert choose_candidates(table, Filters()).tolist() == list(range(len(table)))
+    name = str(table["name"][2])
+    assert choose_candidates(table, Filters(search=name.lower()[6:])).tolist() == [2]
+    some = table.copy()
+    some["purity"][::2] = np.nan  # unknown passes no filter on it
+    assert (choose_candidates(some, Filters(purity_min=0.0)) % 2 == 1).all()
+    some["kind"] = ["dusty" if k % 3 == 0 else "" for k in range(len(some))]
+    assert (choose_candidates(some, Filters(kind="dusty")) % 3 == 0).all()
+    said = {name: "maybe"}
+    assert choose_candidates(table, Filters(judged="maybe"), said).tolist() == [2]
+    assert 2 not in choose_candidates(table, Filters(judged="none"), said)
+
+
+def test_filters_from_an_address() -> None:
+    words = {"p_min": "0.5", "matched": "yes", "base": "y", "kind": "", "search": " A 1689 "}
+    assert Filters.parse(words) == Filters(p_min=0.5, matched="yes", search="A 1689")
+    with pytest.raises(ValueError, match="filter p_min is 'much', expected a number"):
+        Filters.parse({"p_min": "much"})
+    with pytest.raises(ValueError, match="filter matched is 'perhaps'"):
+        Filters.parse({"matched": "perhaps"})

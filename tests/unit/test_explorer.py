@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import http.client
 import io
 import json
+import re
+import socket
 import threading
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,11 +24,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from runmaker import EVIL_NAME, make_run
 
+from szeek.show.dossierpage import page_address
+from szeek.show.explorer import server as server_module
 from szeek.show.explorer.layers import list_layers
 from szeek.show.explorer.server import ExplorerServer
-from szeek.show.explorer.verdicts import VerdictStore, vetted_candidates
 from szeek.show.hips import tile_pixels
 from szeek.show.runfolder import RunFolder
+from szeek.show.verdicts import VerdictStore, vetted_candidates
 
 
 @pytest.fixture(scope="module")
@@ -99,11 +105,49 @@ def test_products(server: ExplorerServer) -> None:
         "planck_no-z": 6,
         "mcxcwp": 19,
     }
-    sheet = ask(server, "/dossier/0.png")[2]
-    assert Image.open(io.BytesIO(sheet)).size[0] > 1000
-    assert ask(server, "/dossier/1.pdf")[2].startswith(b"%PDF")
     assert Image.open(io.BytesIO(ask(server, "/sky.png")[2])).size == (1600, 800)
     assert ask(server, "/report.html")[0] == 404  # none was written
+    assert facts["report"] is False
+    report = server.explorer.run.path / "report.html"
+    report.write_text("<p>here</p>")
+    assert ask(server, "/report.html")[2] == b"<p>here</p>"
+    assert json.loads(ask(server, "/api/run.json")[2])["report"] is True
+    report.unlink()
+
+
+def test_dossiers_by_name(server: ExplorerServer) -> None:
+    name = str(server.explorer.candidates["name"][1])
+    status, headers, page = ask(server, page_address(name))
+    assert status == 200 and headers["content-type"].startswith("text/html") and name.encode() in page
+    assert "default-src 'none'" in headers["content-security-policy"]
+    sheet = ask(server, page_address(name, "png"))[2]
+    assert Image.open(io.BytesIO(sheet)).size[0] > 1000
+    assert ask(server, page_address(name, "pdf"))[2].startswith(b"%PDF")
+    # every address on the page leads somewhere
+    for address in re.findall(r'(?:href|src)="(/[^"#]*)"', page.decode()):
+        assert ask(server, html.unescape(address), "HEAD")[0] == 200, address
+    for missing in (
+        "/dossier/",
+        "/dossier/nobody",
+        "/dossier/nobody.png",
+        "/dossier/0.html",
+        f"/dossier/{name[:-1]}",
+    ):
+        assert ask(server, quote(missing))[0] == 404, missing
+
+
+def test_all_dossiers_in_one_zip(server: ExplorerServer) -> None:
+    p = np.sort(np.asarray(server.explorer.candidates["p"]))[::-1]
+    status, headers, body = ask(server, f"/dossiers.zip?p_min={p[1]:.7f}&format=png")
+    assert status == 200 and headers["content-type"] == "application/zip"
+    assert headers["content-disposition"] == 'attachment; filename="dossiers.zip"'
+    archive = zipfile.ZipFile(io.BytesIO(body))
+    assert archive.testzip() is None
+    assert [name[:6] for name in archive.namelist()] == ["candid", "00000_", "00001_"]
+    assert ask(server, "/dossiers.zip?p_min=2")[0] == 404
+    assert ask(server, "/dossiers.zip?p_min=high")[0] == 400
+    assert ask(server, "/dossiers.zip?format=exe")[0] == 400
+    assert ask(server, "/dossiers.zip", "HEAD")[0] == 200  # not made to be thrown away
 
 
 def test_tiles_are_the_map(server: ExplorerServer) -> None:
@@ -121,8 +165,8 @@ def test_tiles_are_the_map(server: ExplorerServer) -> None:
 
 
 def test_evil_names_are_escaped(server: ExplorerServer) -> None:
-    names = list(server.explorer.candidates["match_name"])
-    status, _, body = ask(server, f"/dossier/{names.index(EVIL_NAME)}.html")
+    row = list(server.explorer.candidates["match_name"]).index(EVIL_NAME)
+    status, _, body = ask(server, page_address(str(server.explorer.candidates["name"][row])))
     assert status == 200 and b"<script>" not in body
     assert b"&lt;script&gt;" in body
 
@@ -130,6 +174,7 @@ def test_evil_names_are_escaped(server: ExplorerServer) -> None:
 @pytest.mark.parametrize(
     "path",
     ["/secret.txt", "/../secret.txt", "/%2e%2e/secret.txt", "/static/../../secret.txt", "//etc/passwd", "/run.json",
+     "/dossier/..", "/dossier/%2e%2e%2frun.json", "/dossier/../../secret.txt", "/dossiers.zip/../secret.txt",
      "/hips/../run.json", "/hips/p/Norder0/Dir0/../../../run.json", "/dossier/..%2f..%2frun.json", "/verdicts.sqlite",
      "/dossier/99999.png", "/dossier/-1.png", "/hips/p/Norder%D9%A0/Dir0/Npix0.fits"],
 )  # fmt: skip
@@ -208,15 +253,81 @@ def test_vetted_catalogue_without_verdicts(server: ExplorerServer) -> None:
     assert set(vetted["VERDICT"]) == {""} and set(vetted["NOTE"]) == {""}
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_PIECES = st.sampled_from(
+    ["/", "..", "%2e%2e", "%2f", "%00", "%", "hips", "p", "band-100", "Norder0", "Norder-1", "Norder99", "Dir0",
+     "Npix0", "Npix999999999", "Allsky", ".fits", ".png", ".pdf", ".html", "properties", "Moc.fits", "dossier",
+     "dossiers.zip?p_min=9", "api", "run.json", "candidates.json", "verdicts.json", "secret.txt", "verdicts.sqlite",
+     "candidates.fits",
+     "report.html", "?p_min=nan", "?format=pdf&p_min=9", "?kind=%ff", "#", ";", "\\", "~", "etc/passwd"]
+)  # fmt: skip
+_WILD = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60)
+
+
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60),
-    st.sampled_from(["GET", "POST", "HEAD", "DELETE"]),
+    st.one_of(st.lists(_PIECES, max_size=8).map("".join), _WILD),
+    st.sampled_from(["GET", "POST", "HEAD", "DELETE", "OPTIONS"]),
 )
 def test_any_path_is_answered_calmly(server: ExplorerServer, tail: str, method: str) -> None:
-    status, _, body = ask(server, "/" + quote(tail, safe="/%?#.&=", encoding="latin-1"), method)
+    status, headers, body = ask(server, "/" + quote(tail, safe="/%?#.&=;~", encoding="latin-1"), method)
     assert status in (200, 400, 403, 404, 501)
-    assert b"Traceback" not in body and b"not for the page" not in body
+    assert b"Traceback" not in body and b"not for the page" not in body and b"root:" not in body
+    assert b"SQLite format" not in body and not body.startswith(b"SIMPLE  =                    T / conforms")
+    if status == 200 and headers["content-type"].startswith("text/html"):
+        assert "default-src 'none'" in headers["content-security-policy"]
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=30),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["name", "verdict", "note", "x"]), inner, max_size=4)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.one_of(_JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=80)))
+def test_any_body_is_answered_calmly(server: ExplorerServer, body: bytes) -> None:
+    headers = {"Content_Type": "application/json", "Origin": server.origins[0]}
+    assert ask(server, "/api/verdicts.json", "POST", body, **headers)[0] in (400, 404)  # no candidate is named
+    assert VerdictStore(server.explorer.run.path).read() == []
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [b"\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02\x00\x01",
+     b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n",
+     b"GET http://evil.example/ HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+     b"POST /api/verdicts.json HTTP/1.1\r\nContent-Length: -5\r\n\r\n"],
+)  # fmt: skip
+def test_any_bytes_are_answered_calmly(server: ExplorerServer, raw: bytes) -> None:
+    with socket.create_connection(server.server_address[:2], timeout=10) as connection:
+        connection.sendall(raw)
+        connection.shutdown(socket.SHUT_WR)
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    assert b" 200 " not in answer[:20] and b"Traceback" not in answer
+    assert ask(server, "/")[0] == 200  # and the next one is served
+
+
+def test_the_default_port_is_the_one_reports_link_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = make_run(tmp_path / "demo", nside=16, n_clusters=12)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setattr(server_module, "EXPLORER_PORT", port)
+    with server_module._open_server(folder, None) as first:
+        assert first.server_address[1] == port
+        with server_module._open_server(folder, None) as second:  # taken: any other, and said
+            assert second.server_address[1] not in (port, 0)
+            assert f"port {port} is taken" in capsys.readouterr().out
+        with pytest.raises(OSError, match="in use"):
+            server_module._open_server(folder, port)
 
 
 def test_a_run_without_maps_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from runmaker import make_clusters, make_recovery
 
 from szeek.inputs.instrument import read_instrument
 from szeek.show import cutouts, figures, skyplots
-from szeek.show.style import catalogue_look, journal, save_figure
+from szeek.show.style import catalogue_look, journal, plain_text, save_figure
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
 
@@ -152,16 +152,31 @@ def test_recovery_draws_every_catalogue_and_the_paper() -> None:
     assert "Bonjean (2020)" not in [text.get_text() for text in without.axes[0].get_legend().get_texts()]
 
 
-def test_normalisation_and_mass_redshift() -> None:
-    rng = np.random.default_rng(3)
-    instrument = read_instrument("planck-hfi")
-    values = rng.normal(2.0, 0.5, (12 * 16**2, 6)).astype(np.float32)
-    maps = SkyMaps(values, np.ones(len(values), bool), instrument.bands)
-    figure = figures.plot_normalisation(maps, np.full(6, 2.0), np.full(6, 0.5))
-    assert len(figure.axes) == 6
-    clusters = make_clusters(rng, 10)
+@pytest.mark.parametrize("asinh", [False, True])
+def test_input_of_pure_noise_lies_under_the_dashed_curve(asinh: bool) -> None:
+    # unit Gaussian noise, seen as it is or through asinh: the histogram is the curve, to the noise of its counts
+    noise = np.random.default_rng(3).normal(size=(400_000, 2))
+    figure = figures.plot_input(np.arcsinh(noise) if asinh else noise, ["a", "b"], asinh=asinh)
+    assert len(figure.axes) == 2
+    for axes in figure.axes:
+        counts, edges, _ = axes.patches[0].get_data()
+        x, curve = axes.lines[0].get_data()
+        np.testing.assert_allclose(x, 0.5 * (edges[1:] + edges[:-1]))
+        np.testing.assert_allclose(counts, curve / (curve * counts).sum() * (counts**2).sum(), atol=0.03)
+
+
+def test_mass_redshift_names_what_it_shows() -> None:
+    clusters = make_clusters(np.random.default_rng(3), 10)
     labels = figures.plot_mass_redshift(clusters).axes[0].get_legend().get_texts()
     assert [text.get_text() for text in labels] == ["Planck_z (10)", "MCXCwP (16)"]  # Planck_no-z has no redshift
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:
+    clusters = make_clusters(np.random.default_rng(3), 10)
+    clusters["selection"] = r"$\frac{$"
+    save_figure(figures.plot_mass_redshift(clusters), tmp_path / "a.png")
+    cut = cutouts.Cutout("p", np.zeros((5, 5)), "", 0.0)
+    save_figure(cutouts.plot_gallery([(plain_text(r"$\nonsense$"), [cut])]), tmp_path / "b.png")
 
 
 def test_saved_figures_are_the_same_bytes_twice(tmp_path: Path) -> None:

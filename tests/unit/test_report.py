@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
+import healpy
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from matplotlib.figure import Figure
 from runmaker import EVIL_NAME, make_run
 
 from szeek.assess.match import match
 from szeek.find.candidates import read_candidates, write_candidates
+from szeek.inputs.instrument import read_instrument
+from szeek.learn.normalise import Normaliser
+from szeek.show.candidatesections import section_candidates
 from szeek.show.field import keep_field, sample_image, section_fields
+from szeek.show.known import recovered
 from szeek.show.report import write_report
-from szeek.show.reportparts import Figures, number, percent
+from szeek.show.reportparts import Block, Figures, number, percent
 from szeek.show.runfolder import RunFolder
-from szeek.show.sections import recovered, section_candidates
+from szeek.show.sections import key_numbers, sample_input, section_clusters, section_recovery, section_sky
+from szeek.sky.skymaps import SkyMaps
 
 
 class _Page(HTMLParser):
@@ -52,7 +61,9 @@ def page(run_folder: Path) -> _Page:
 
 def test_one_file_that_loads_nothing(page: _Page) -> None:
     assert page.links
-    assert all(link.startswith(("data:", "#")) for link in page.links)
+    to_explorer = [link for link in page.links if link.startswith("http://127.0.0.1:8217/#")]
+    assert len(to_explorer) > 20
+    assert all(link.startswith(("data:", "#")) for link in page.links if link not in to_explorer)
     assert page.tags.count("script") == 1  # our own; none from a catalogue
     assert "iframe" not in page.tags
 
@@ -61,7 +72,7 @@ def test_everything_of_a_full_run_is_shown(page: _Page, run_folder: Path) -> Non
     for words in ("The sky", "Known clusters recovered", "What the candidates look like", "How to cite",
                   "Planck_no-z", "SZcat (2022)", 'extends = "demo"', "simulated"):  # fmt: skip
         assert words in page.text
-    assert page.tags.count("figure") == 8
+    assert page.tags.count("figure") == 9
     assert "Not in this run: a field beside a y map" in page.text
     names = {f.name for f in (run_folder / "figures").iterdir()}
     assert {"sky.png", "sky.pdf", "test_tile.png", "recovery.pdf", "gallery_candidates.png", "training.png"} <= names
@@ -89,6 +100,77 @@ def test_no_candidate_and_no_maps(run_folder: Path, tmp_path: Path) -> None:
     part = section_candidates(RunFolder(tmp_path), Figures(tmp_path / "figures"))
     assert "The catalogue holds no candidate." in part.absent
     assert part.absent[0].startswith("Not in this run: the frequency maps")
+
+
+class _Unsaved(Figures):
+    """Keeps the captions and saves no picture: saving is most of a report's time."""
+
+    def block(self, name: str, figure: Figure, caption: str, alt: str, **_: bool) -> Block:
+        return Block("figure", caption=caption, alt=alt)
+
+
+def _captions(run_folder: Path, folder: Path, config: dict[str, object]) -> str:
+    """Captions and texts of the report's sections on the sky, under another configuration."""
+    folder.mkdir()
+    for product in ("prediction.fits", "clusters.fits", "candidates.fits", "maps"):
+        (folder / product).symlink_to(run_folder / product)
+    (folder / "run.json").write_text(json.dumps({"config": config}))
+    recovery = Table.read(run_folder / "recovery.ecsv")
+    recovery["tile"][recovery["tile"] == 6] = (config.get("split") or {"test_tiles": [6]})["test_tiles"][0]  # type: ignore[index]
+    recovery.write(folder / "recovery.ecsv")
+    run, made = RunFolder(folder), _Unsaved(folder)
+    parts = [section(run, made) for section in (section_sky, section_recovery, section_candidates, section_clusters)]
+    texts = [f"{b.caption} {b.text} {' '.join(c.name for c in b.columns)}" for part in parts for b in part.blocks]
+    return "\n".join(texts + [f"{tile['label']} {tile['detail']}" for tile in key_numbers(run)])
+
+
+def test_captions_follow_the_run(run_folder: Path, tmp_path: Path) -> None:
+    split = {"test_tiles": [20, 6], "validation_tiles": [9]}
+    config = {"detect": {"p_max": 0.3}, "assess": {"radius_arcmin": 7.0}, "split": split}
+    told = _captions(run_folder, tmp_path / "other", config)
+    for words in (
+        "test tile 20, which no training patch touched; the others are 6", "sources above 0.3", "p > 0.3",
+        "within 7 arcmin", "in tile 20", "measured in tiles 20 (test), 6 (test), 9 (validation)",
+    ):  # fmt: skip
+        assert words in told, words
+    for words in ("above 0.1", "5 arcmin of", "within 5 arcmin", "tile 6,", "Stars"):  # the paper's tile is another
+        assert words not in told, words
+    paper = _captions(run_folder, tmp_path / "paper", {"split": {"test_tiles": [6], "validation_tiles": [9, 38, 41]}})
+    for words in ("Test tile 6, which no training patch touched", "above 0.1", "Stars: Bonjean (2020), Fig. 3"):
+        assert words in paper, words
+    silent = _captions(run_folder, tmp_path / "silent", {})
+    assert "no training patch" not in silent and "does not say what was trained on" in silent
+
+
+def test_recovery_says_which_catalogues_count_as_known(run_folder: Path, tmp_path: Path) -> None:
+    recovery = Table.read(run_folder / "recovery.ecsv")
+    recovery.meta["known"] = ["planck_z", "mcxcwp"]
+    recovery.write(tmp_path / "recovery.ecsv")
+    part = section_recovery(RunFolder(tmp_path), _Unsaved(tmp_path))
+    assert "those in none of Planck_z and MCXCwP" in part.blocks[0].caption
+
+
+def test_links_lead_to_each_candidate(run_folder: Path, page: _Page) -> None:
+    run = RunFolder(run_folder)
+    assert run.candidates is not None
+    asked = [parse_qs(urlsplit(link).fragment) for link in page.links if link.startswith("http:")]
+    assert {state["at"][0] for state in asked if "at" in state} == set(map(str, run.candidates["name"]))
+    places = [state for state in asked if "at" not in state]  # missed clusters, by position
+    assert places and all(float(state["fov"][0]) == 2 for state in places)
+
+
+def test_input_of_a_whitened_network(run_folder: Path) -> None:
+    # white noise that differs from cell to cell by a constant: the medians go, the matrix makes variance one
+    rng = np.random.default_rng(0)
+    cell = rng.normal(0, 50, (12 * 8**2, 6))
+    values = healpy.reorder((cell[np.arange(12 * 64**2) // 64] + rng.normal(0, 2, (12 * 64**2, 6))).T, n2r=True).T
+    maps = SkyMaps(values.astype(np.float32), np.ones(len(values), bool), read_instrument("planck-hfi").bands)
+    normaliser = Normaliser("local-whitened", np.zeros(6, np.float32), np.eye(6, dtype=np.float32) / 2, 8)
+    seen = np.sinh(sample_input(maps, normaliser))
+    assert seen.shape == (12 * 64**2, 6)
+    np.testing.assert_allclose(seen.std(axis=0), 1.0, atol=0.02)
+    plain = Normaliser("left-gaussian", np.zeros(6, np.float32), np.eye(6, dtype=np.float32))
+    assert set(sample_input(maps, plain)[:, 0].tolist()) <= set(maps.values[:, 0].tolist())
 
 
 def test_broken_products_are_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from szeek.show.skyplots import P_COLOURS
-from szeek.show.style import journal
+from szeek.show.style import journal, plain_text
 from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 
@@ -55,6 +55,7 @@ def cut_out(
     maps: SkyMaps | None = None,
     p_map: NDArray[np.float32] | None = None,
     y_map: NDArray[np.float32] | None = None,
+    y_fwhm_arcmin: float = 0.0,
     width_arcmin: float = 60.0,
     pixel_arcmin: float = 1.0,
 ) -> list[Cutout]:
@@ -69,6 +70,8 @@ def cut_out(
         Centre, Galactic.
     p_map, y_map : (12 nside^2,) float32
         RING, NaN outside the footprint.
+    y_fwhm_arcmin : float
+        Beam of the y map, 0 where it is not known.
     """
     n = max(3, round(width_arcmin / pixel_arcmin))
     cuts = []
@@ -82,10 +85,13 @@ def cut_out(
                 Cutout(band.name, plane - (np.median(plane[seen]) if seen.any() else 0), unit, band.fwhm_arcmin)
             )
     directions = field_directions(lon_deg, lat_deg, 0.0, n, n, pixel_arcmin)
-    for kind, single, factor, unit in (("p", p_map, 1.0, "$p$"), ("y", y_map, 1e6, "$10^{-6}$")):
+    for kind, single, factor, unit, fwhm_arcmin in (
+        ("p", p_map, 1.0, "$p$", 0.0),
+        ("y", y_map, 1e6, "$10^{-6}$", y_fwhm_arcmin),
+    ):
         if single is not None:
             picture = np.asarray(interpolate(single[:, None], directions)[..., 0], float)
-            cuts.append(Cutout(kind, factor * picture, unit, 0.0))
+            cuts.append(Cutout(kind, factor * picture, unit, fwhm_arcmin))
     return cuts
 
 
@@ -178,8 +184,8 @@ def _write_names(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], nam
     for at_x, at_y, name in sorted(zip(x, y, names, strict=True), key=lambda entry: -entry[1]):
         side, last = (-side if last - at_y < 0.03 * abs(axes.get_ylim()[1]) else 1), at_y
         axes.annotate(
-            str(name).removeprefix("PSZ2 "), (at_x, at_y), xytext=(8 * side, 0), textcoords="offset points",
-            color="white", fontsize=7, va="center", ha="left" if side > 0 else "right",
+            plain_text(str(name).removeprefix("PSZ2 ")), (at_x, at_y), xytext=(8 * side, 0),
+            textcoords="offset points", color="white", fontsize=7, va="center", ha="left" if side > 0 else "right",
         )  # fmt: skip
 
 

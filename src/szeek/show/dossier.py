@@ -1,128 +1,41 @@
-"""A candidate's dossier: cut-outs, spectrum, profile and numbers on one sheet; as page, PNG, PDF or a zipped set.
-
-The spectrum is simple on purpose, to be judged by eye: in each band the mean of a disc of 8 arcmin radius less the
-median of the ring of 15 to 25 arcmin, at the map's own resolution; its error is the scatter of the same number at 24
-places 45 arcmin away. Two templates are fitted to it, the tSZ effect and Galactic dust.
-"""
+"""A candidate's dossier: cut-outs, spectrum, profile, numbers and known clusters on one sheet."""
 
 from __future__ import annotations
 
 import io
 import math
-import os
-import zipfile
-from dataclasses import dataclass
-from html import escape
-from pathlib import Path
-from typing import Any
+import threading
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument, list_instruments, read_instrument
+from szeek.find.candidates import FLAGS
+from szeek.inputs.catalogues import separation_arcmin
 from szeek.show import cutouts
 from szeek.show.runfolder import RunFolder
+from szeek.show.spectrum import Spectrum, instrument_of, measure_spectrum
 from szeek.show.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, journal, rc_settings
-from szeek.sky.projection import field_directions, interpolate, sample_field
-from szeek.sky.skymaps import SkyMaps
+from szeek.sky.projection import field_directions, interpolate
+from szeek.sky.tiles import tile_of
 
-DISC_ARCMIN, RING_ARCMIN, AWAY_ARCMIN, N_AWAY = 8.0, (15.0, 25.0), 45.0, 24
+#: Known clusters within this radius are listed, nearest first, this many at most.
+KNOWN_ARCMIN, N_KNOWN = 15.0, 4
 _PIXEL_ARCMIN, _N_PIXEL = 1.5, 101
-#: Dust as a modified black body: index and temperature, mean over the sky. Planck 2015 results X, A&A 594, A10.
-DUST_BETA, DUST_KELVIN = 1.55, 20.3
-_H_OVER_K = 0.0479924307  #: h / k in K per GHz
+_WIDTH, _HEIGHT = 11.69, 8.27  # inches: A4, landscape
+_DRAWING = threading.Lock()  # matplotlib's settings are one for the process
 
 
-@dataclass(frozen=True)
-class Spectrum:
-    """Excess of a candidate in each band, and the two templates fitted to it.
+class Known(NamedTuple):
+    """A known cluster near a candidate."""
 
-    Parameters
-    ----------
-    freq_ghz, excess, error : (n_band,) float64
-        Nominal frequency; excess and its error in kJy/sr.
-    y, y_error : float
-        Compton y of the disc, from the fit.
-    dust : float
-        Dust at 353 GHz in kJy/sr, from the fit.
-    chi2 : float
-        Of the fit, for n_band - 2 degrees of freedom.
-    tsz, dust_shape : (n_band,) float64
-        Templates: kJy/sr per unit y, and dust, 1 at 353 GHz.
-    """
-
-    freq_ghz: NDArray[np.float64]
-    excess: NDArray[np.float64]
-    error: NDArray[np.float64]
-    y: float
-    y_error: float
-    dust: float
-    chi2: float
-    tsz: NDArray[np.float64]
-    dust_shape: NDArray[np.float64]
-
-
-def instrument_of(maps: SkyMaps) -> Instrument | None:
-    """The experiment whose bands these are, None if none that the package knows."""
-    for name in list_instruments():
-        instrument = read_instrument(name)
-        if instrument.band_names == tuple(band.name for band in maps.bands):
-            return instrument
-    return None
-
-
-def measure_spectrum(maps: SkyMaps, instrument: Instrument, lon_deg: float, lat_deg: float) -> Spectrum | None:
-    """Disc-less-ring excess of a position in every band, with the tSZ effect and dust fitted to it.
-
-    Returns
-    -------
-    Spectrum or None
-        None where the field is not observed well enough to measure it.
-    """
-    n = round(2 * (AWAY_ARCMIN + RING_ARCMIN[1] + 1) / _PIXEL_ARCMIN) | 1
-    field = np.asarray(sample_field(maps, lon_deg, lat_deg, 0.0, n, n, _PIXEL_ARCMIN), float)
-    per_unit = 1e3 * instrument.mjysr_per_kcmb / instrument.unit_per_kcmb  # kJy/sr per map unit
-    axis = _PIXEL_ARCMIN * np.asarray(np.arange(n) - (n - 1) / 2, float)
-    excess = _disc_less_ring(field, axis, 0.0, 0.0)
-    angles = np.linspace(0, 2 * np.pi, N_AWAY, endpoint=False)
-    away = np.array(
-        [_disc_less_ring(field, axis, AWAY_ARCMIN * math.cos(a), AWAY_ARCMIN * math.sin(a)) for a in angles]
-    )
-    if not np.isfinite(excess).all() or np.isfinite(away).all(axis=1).sum() < N_AWAY // 2:
-        return None
-    excess, error = excess * per_unit, np.nanstd(away, axis=0, ddof=1) * per_unit
-    freq_ghz = np.array([band.freq_ghz for band in maps.bands])
-    tsz = 1e3 * instrument.tsz_kcmb * instrument.mjysr_per_kcmb
-    dust_shape = _dust(freq_ghz)
-    weight = 1.0 / np.maximum(error, 1e-12)
-    design = np.stack([tsz, dust_shape], axis=1) * weight[:, None]
-    covariance = np.linalg.inv(design.T @ design)
-    y, dust = covariance @ design.T @ (excess * weight)
-    chi2 = float((((excess - y * tsz - dust * dust_shape) * weight) ** 2).sum())
-    return Spectrum(
-        freq_ghz, excess, error, float(y), math.sqrt(covariance[0, 0]), float(dust), chi2, tsz, dust_shape
-    )
-
-
-def _disc_less_ring(
-    field: NDArray[np.float64], axis: NDArray[np.float64], x_arcmin: float, y_arcmin: float
-) -> NDArray[np.float64]:
-    distance = np.hypot(axis[None, :] - x_arcmin, axis[:, None] - y_arcmin)
-    disc = field[distance <= DISC_ARCMIN]
-    ring = field[(distance >= RING_ARCMIN[0]) & (distance <= RING_ARCMIN[1])]
-    return np.asarray(disc.mean(axis=0) - np.median(ring, axis=0))
-
-
-def _dust(freq_ghz: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Modified black body in brightness, 1 at 353 GHz."""
-
-    def brightness(freq: NDArray[np.float64] | float) -> Any:
-        return freq ** (3 + DUST_BETA) / np.expm1(_H_OVER_K * freq / DUST_KELVIN)
-
-    return np.asarray(brightness(freq_ghz) / brightness(353.0))
+    name: str
+    survey: str
+    separation_arcmin: float
+    z: float
+    m500_1e14msun: float
 
 
 @journal
@@ -135,56 +48,73 @@ def plot_dossier(run: RunFolder, row: int) -> Figure:
         The run.
     row : int
         Number of the candidate, counted from the highest p.
+
+    Raises
+    ------
+    IndexError
+        If the run has no such candidate.
     """
-    candidate = _candidate(run, row)
+    candidate = candidate_of(run, row)
     lon_deg, lat_deg = float(candidate["lon_deg"]), float(candidate["lat_deg"])
-    cuts = cutouts.cut_out(lon_deg, lat_deg, maps=run.maps, p_map=run.p_ring, y_map=run.y_ring)
-    figure = Figure(figsize=(11.7, 7.4))
-    figure.text(0.03, 0.955, str(candidate["name"]), fontsize=17)
-    figure.text(0.03, 0.925, _where(candidate), fontsize=10.5, color="0.3")
+    cuts = cutouts.cut_out(
+        lon_deg, lat_deg, maps=run.maps, p_map=run.p_ring, y_map=run.y_ring, y_fwhm_arcmin=run.y_fwhm_arcmin
+    )
+    figure = Figure(figsize=(_WIDTH, _HEIGHT))
+    figure.text(0.03, 0.955, str(candidate["name"]), fontsize=17, parse_math=False)
+    figure.text(0.03, 0.93, describe_place(candidate), fontsize=10.5, color="0.3")
     _draw_cuts(figure, cuts)
-    left, middle = figure.add_axes((0.065, 0.085, 0.27, 0.285)), figure.add_axes((0.405, 0.085, 0.24, 0.285))
-    instrument = instrument_of(run.maps) if run.maps is not None else None
-    spectrum = None
-    if run.maps is not None and instrument is not None:
-        spectrum = measure_spectrum(run.maps, instrument, lon_deg, lat_deg)
+    left, middle = figure.add_axes((0.065, 0.07, 0.265, 0.24)), figure.add_axes((0.405, 0.07, 0.24, 0.24))
+    spectrum = spectrum_of(run, row)
     _draw_spectrum(left, spectrum)
     _draw_profile(middle, run, lon_deg, lat_deg)
-    lines = [f"{name:<18}{value}" for name, value in list_numbers(run, row)]
-    if spectrum is not None:
-        lines += [f"{'y from spectrum':<18}({1e6 * spectrum.y:.1f} ± {1e6 * spectrum.y_error:.1f}) × 10⁻⁶"]
-    figure.text(0.685, 0.375, "\n".join(lines), fontsize=8.2, family="DejaVu Sans Mono", va="top", linespacing=1.5)
+    lines = [f"{name:<17}{value}" for name, value in list_numbers(run, row, spectrum)]
+    lines += ["", f"known within {KNOWN_ARCMIN:g}′" + ("" if (near := list_known(run, row)) else ": none")]
+    for one in near:
+        z = f", z = {one.z:.3f}" if math.isfinite(one.z) else ""
+        lines.append(f"{one.separation_arcmin:4.1f}′ {_shorten(one.name, 24)}{z}")
+    figure.text(
+        0.685, 0.34, "\n".join(lines), fontsize=7.0, family="DejaVu Sans Mono", va="top", linespacing=1.3,
+        parse_math=False,
+    )  # fmt: skip
     return figure
 
 
-def _candidate(run: RunFolder, row: int) -> Any:
+def candidate_of(run: RunFolder, row: int) -> Any:
+    """A row of the candidates, counted from the highest p."""
     if run.candidates is None or not 0 <= row < len(run.candidates):
         n = 0 if run.candidates is None else len(run.candidates)
         raise IndexError(f"the run has {n} candidates, expected a number from 0 to {n - 1}, found {row}")
     return run.candidates[row]
 
 
-def _where(candidate: Any) -> str:
+def describe_place(candidate: Any) -> str:
+    """Position of a candidate in both frames, and how its cut-outs lie."""
     return (
         f"RA {float(candidate['ra_deg']):.4f}°, Dec {float(candidate['dec_deg']):+.4f}° (ICRS);  "
         f"l {float(candidate['lon_deg']):.3f}°, b {float(candidate['lat_deg']):+.3f}°;  cut-outs 1° on a "
-        "side, Galactic north up, east left"
+        "side, Galactic north up, east left; circle: 5′ radius, disc: beam"
     )
 
 
+def _shorten(text: str, n: int) -> str:
+    return text if len(text) <= n else f"{text[: n - 1]}…"
+
+
 def _draw_cuts(figure: Figure, cuts: list[cutouts.Cutout]) -> None:
+    """Two rows of square cut-outs, each with its own colour bar."""
     n_column = max(1, math.ceil(len(cuts) / 2))
+    side = min(2.0, (_WIDTH - 0.7) / n_column - 0.65)  # inches
     for index, cut in enumerate(cuts):
         row, column = divmod(index, n_column)
-        width = min(0.225, 0.94 / n_column - 0.012)
-        high = 0.215
-        axes = figure.add_axes((0.03 + column * (0.94 / n_column), 0.68 - row * 0.255, width, high))
-        norm = cutouts.colour_limits([cut])
-        image = cutouts.draw_cutout(axes, cut, 60.0, norm, 5.0)
+        x, y = 0.35 + column * (_WIDTH - 0.5) / n_column, 5.42 - row * 2.33
+        axes = figure.add_axes((x / _WIDTH, y / _HEIGHT, side / _WIDTH, side / _HEIGHT))
+        image = cutouts.draw_cutout(axes, cut, 60.0, cutouts.colour_limits([cut]), 5.0)
         unit = f" [{cut.unit}]" if cut.kind != "p" else ""
-        axes.set_title((f"{cut.kind} GHz" if cut.kind.isdigit() else f"${cut.kind}$") + unit, fontsize=9, pad=2)
-        bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
+        axes.set_title((f"{cut.kind} GHz" if cut.kind.isdigit() else f"${cut.kind}$") + unit, fontsize=9, pad=3)
+        place = ((x + side + 0.06) / _WIDTH, y / _HEIGHT, 0.09 / _WIDTH, side / _HEIGHT)
+        bar = figure.colorbar(image, cax=figure.add_axes(place))
         bar.ax.tick_params(labelsize=7)
+        bar.ax.minorticks_off()
 
 
 def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:
@@ -211,7 +141,12 @@ def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:
         linestyle="none",
         capsize=2,
     )
-    axes.set_yscale("symlog", linthresh=max(1.0, float(np.min(spectrum.error))))
+    # linear up to a power of ten near the smallest error, so that zero and the first decade keep apart
+    first = math.ceil(math.log10(max(1.0, float(np.min(spectrum.error)))))
+    last = math.ceil(math.log10(max(10.0**first, float(np.max(np.abs(spectrum.excess) + spectrum.error)))))
+    decades = [10.0**k for k in range(first, last + 1)]
+    axes.set_yscale("symlog", linthresh=decades[0])
+    axes.set_yticks([*(-np.array(decades[::-1])), 0.0, *decades])
     axes.minorticks_off()
     axes.set_xticks(order, [f"{freq:g}" for freq in spectrum.freq_ghz])
     axes.set(xlabel="band [GHz]", ylabel="excess [kJy sr$^{-1}$]")
@@ -242,9 +177,52 @@ def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) ->
     axes.legend(fontsize=7.5)
 
 
-def list_numbers(run: RunFolder, row: int) -> list[tuple[str, str]]:
-    """What the catalogue says of a candidate, as (name, value with unit and error); unknown values left out."""
-    candidate = _candidate(run, row)
+def spectrum_of(run: RunFolder, row: int) -> Spectrum | None:
+    """Spectrum of a candidate; None without maps of known bands there."""
+    if run.maps is None or (instrument := instrument_of(run.maps)) is None:
+        return None
+    candidate = candidate_of(run, row)
+    return measure_spectrum(run.maps, instrument, float(candidate["lon_deg"]), float(candidate["lat_deg"]))
+
+
+def list_known(run: RunFolder, row: int) -> list[Known]:
+    """Known clusters near a candidate, of all catalogues of the run, nearest first."""
+    if run.clusters is None:
+        return []
+    separation = separation_arcmin(run.clusters, run.candidates[[row]] if run.candidates is not None else [])
+    near = np.argsort(separation)[:N_KNOWN]
+    return [
+        Known(
+            str(cluster["name"]), str(cluster["survey"]), float(separation[k]), float(cluster["z"]),
+            float(cluster["m500_1e14msun"]),
+        )
+        for k, cluster in zip(near.tolist(), run.clusters[near], strict=True)
+        if separation[k] <= KNOWN_ARCMIN
+    ]  # fmt: skip
+
+
+def training_of(run: RunFolder, row: int) -> str:
+    """Whether the network was trained on the sky of a candidate; '' where the run does not say."""
+    candidate = candidate_of(run, row)
+    fold = int(candidate["fold"]) if "fold" in candidate.colnames else -1
+    if fold >= 0:
+        return f"fold {fold}, not trained on here"
+    tile = int(tile_of(float(candidate["lon_deg"]), float(candidate["lat_deg"])))
+    for use, tiles in run.held_out.items():
+        if tile in tiles:
+            return f"held out ({use} tile {tile})"
+    return f"trained on here (tile {tile})" if run.held_out else ""
+
+
+def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> list[tuple[str, str]]:
+    """What is known of a candidate, as (name, value with unit and error); unknown values left out.
+
+    Parameters
+    ----------
+    spectrum : Spectrum, optional
+        Adds the fitted y.
+    """
+    candidate = candidate_of(run, row)
 
     def known(name: str) -> float | None:
         if name not in candidate.colnames:
@@ -260,8 +238,6 @@ def list_numbers(run: RunFolder, row: int) -> list[tuple[str, str]]:
         ("snr", "S/N", "{:.1f}"),
         ("area_arcmin2", "area", "{:.0f} arcmin²"),
         ("pos_err_arcmin", "position error", "{:.1f} arcmin"),
-        ("tile", "sky tile", "{:.0f}"),
-        ("fold", "training fold", "{:.0f}"),
         ("dust", "E(B-V)", "{:.3f} mag"),
     ):
         if (value := known(column)) is not None:
@@ -270,9 +246,16 @@ def list_numbers(run: RunFolder, row: int) -> list[tuple[str, str]]:
         error = known("y5r500_err_arcmin2")
         spread = f" ± {1e3 * error:.2f}" if error is not None else ""
         numbers.append(("Y5R500", f"({1e3 * flux:.2f}{spread}) × 10⁻³ arcmin²"))
-    for column, name in (("kind", "kind"), ("match_name", "match"), ("match_survey", "in")):
-        if column in candidate.colnames and str(candidate[column]):
-            numbers.append((name, str(candidate[column])[:28]))
+    if spectrum is not None:
+        numbers.append(("y from spectrum", f"({1e6 * spectrum.y:.1f} ± {1e6 * spectrum.y_error:.1f}) × 10⁻⁶"))
+    if trained := training_of(run, row):
+        numbers.append(("training", trained))
+    if "kind" in candidate.colnames and str(candidate["kind"]):
+        numbers.append(("kind", str(candidate["kind"])))
+    if flags := int(known("flags") or 0):
+        numbers.append(("flags", ", ".join(name.replace("_", " ") for name, bit in FLAGS.items() if flags & bit)))
+    if "match_name" in candidate.colnames and str(candidate["match_name"]):
+        numbers.append(("match", _shorten(str(candidate["match_name"]), 28)))
     for column, name, form in (
         ("match_sep_arcmin", "separation", "{:.1f} arcmin"),
         ("match_p_chance", "by chance", "{:.2g}"),
@@ -284,62 +267,12 @@ def list_numbers(run: RunFolder, row: int) -> list[tuple[str, str]]:
     return numbers
 
 
-def picture_bytes(figure: Figure, ending: str) -> bytes:
-    """A figure as PNG or PDF."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(rc_settings()):
-        figure.savefig(buffer, format=ending, metadata={"CreationDate": None} if ending == "pdf" else None, dpi=130)
+def draw_sheet(run: RunFolder, row: int, ending: str) -> bytes:
+    """The sheet of one candidate as 'png' or 'pdf'; safe to call from several threads."""
+    with _DRAWING:
+        figure, buffer = plot_dossier(run, row), io.BytesIO()
+        with matplotlib.rc_context(rc_settings()):
+            figure.savefig(
+                buffer, format=ending, metadata={"CreationDate": None} if ending == "pdf" else None, dpi=130
+            )
     return buffer.getvalue()
-
-
-def render_page(run: RunFolder, row: int) -> str:
-    """A candidate's dossier as a page of the explorer."""
-    name = escape(str(_candidate(run, row)["name"]))
-    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in list_numbers(run, row))
-    head = (
-        "<meta charset='utf-8'><meta name='viewport' content='width=device-width'><link rel='icon' href='data:,'>"
-        f"<link rel='stylesheet' href='/explorer.css'><title>{name} · dossier</title>"
-    )
-    sheet = f"<img class='sheet' src='/dossier/{row}.png' alt='Cut-outs, spectrum and profile of {name}'>"
-    links = f"<p><a href='/dossier/{row}.pdf'>This sheet as PDF</a> · <a href='/'>Back to the sky</a></p>"
-    body = f"<main><h1>{name}</h1>{sheet}<dl class='numbers'>{items}</dl>{links}</main>"
-    return f"<!doctype html><html lang='en'><head>{head}</head><body class='page'>{body}</body></html>"
-
-
-def write_dossiers(
-    run_folder: str | os.PathLike[str], out: str | os.PathLike[str], *, ending: str = "pdf", n_most: int | None = None
-) -> Path:
-    """Write the sheets of all candidates, highest p first, into one zip file, whole or not at all.
-
-    Parameters
-    ----------
-    run_folder : path
-        The run.
-    out : path
-        The zip file.
-    ending : {'pdf', 'png'}
-        Format of the sheets.
-    n_most : int, optional
-        Only this many.
-
-    Raises
-    ------
-    ValueError
-        If the format is another one, or the run has no candidate.
-    """
-    if ending not in ("pdf", "png"):
-        raise ValueError(f"sheets as '{ending}' are unknown, expected 'pdf' or 'png'")
-    run, target = RunFolder(run_folder), Path(out)
-    if run.candidates is None or len(run.candidates) == 0:
-        raise ValueError(f"'{run.path}' has no candidate; run `szeek detect` first")
-    staging = target.with_name(f".{target.name}")
-    n = len(run.candidates) if n_most is None else min(n_most, len(run.candidates))
-    try:
-        with zipfile.ZipFile(staging, "w", zipfile.ZIP_STORED) as archive:
-            for row in range(n):
-                name = "".join(c if c.isalnum() or c in "+-._" else "_" for c in str(run.candidates["name"][row]))
-                archive.writestr(f"{row:05d}_{name}.{ending}", picture_bytes(plot_dossier(run, row), ending))
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
-    return target

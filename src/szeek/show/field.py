@@ -68,6 +68,7 @@ def keep_field(
     width_deg: float,
     y_files: Sequence[str | os.PathLike[str]] = (),
     y_title: str = "y map",
+    p_max: float = 0.1,
     note: str = "",
 ) -> Path:
     """Put a field's prediction beside a run, for the report to show.
@@ -86,6 +87,8 @@ def keep_field(
         Centre (Galactic) and side of the picture.
     y_files : sequence of paths
         FITS images of Compton y (TAN or another projection); their mean is shown.
+    p_max : float
+        Threshold that the candidates were detected with.
     note : str
         A sentence for the reader.
     """
@@ -108,6 +111,7 @@ def keep_field(
         "lat_deg": lat_deg,
         "width_deg": width_deg,
         "y_title": y_title,
+        "p_max": p_max,
         "note": note,
     }
     (target / "field.json").write_text(json.dumps(facts, indent=1))
@@ -127,6 +131,7 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
                 f"prediction, candidates or clusters of the field '{field.path.name}'", "Keep the field again."
             )
             continue
+        p_max = float(facts.get("p_max", run.p_max))
         y_file = field.path / "y.fits"
         y_picture = np.asarray(fits.getdata(y_file), float) if y_file.is_file() else None
         picture = plot_field(
@@ -137,14 +142,15 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
             lon_deg=float(facts["lon_deg"]),
             lat_deg=float(facts["lat_deg"]),
             width_deg=float(facts["width_deg"]),
+            p_max=p_max,
             y_title=str(facts.get("y_title", "y map")),
         )
         part.blocks.append(
             made.block(
                 f"field_{field.path.name}",
                 picture,
-                f"{facts['title']}: p with the sources above 0.1 (circles) and the known clusters (squares), beside "
-                f"{facts.get('y_title', 'a y map')}. Galactic north up, longitude grows to the left.",
+                f"{facts['title']}: p with the sources above {p_max:g} (circles) and the known clusters (squares), "
+                f"beside {facts.get('y_title', 'a y map')}. Galactic north up, longitude grows to the left.",
                 f"p and Compton y in the field {facts['title']}",
                 vector=False,
                 wide=True,

@@ -14,8 +14,18 @@ from astropy.table import Table
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from szeek.show.style import BLACK, BLUE, GREEN, ORANGE, SKY, VERMILION, catalogue_look, journal, plain_log
-from szeek.sky.skymaps import SkyMaps
+from szeek.show.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    SKY,
+    VERMILION,
+    catalogue_look,
+    journal,
+    plain_log,
+    plain_text,
+)
 
 #: Recovered fraction of the test tile at p_max = 0.1. Bonjean (2020), Sect. 4.1: 40 of 40, 89 % and 12 %.
 PAPER_TEST_TILE: Mapping[str, float] = {"planck_z": 1.0, "planck_no-z": 0.89, "mcxcwp": 0.12}
@@ -52,31 +62,36 @@ def plot_training(curve: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @journal
-def plot_normalisation(maps: SkyMaps, mean: NDArray[np.float64], sigma: NDArray[np.float64]) -> Figure:
-    """Histogram of each band after the normalisation, with the unit Gaussian it is to follow on its left.
+def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: bool = False) -> Figure:
+    """Histogram of each channel of the network's input, with the unit Gaussian that pure noise would follow.
 
     Source: Bonjean (2020), Fig. 2.
 
     Parameters
     ----------
-    mean, sigma : (n_band,) float64
-        Of the Gaussian fitted to the left side of each band's histogram, in the band's unit.
+    samples : (n, n_channel) float
+        Input of the network at many pixels.
+    titles : sequence of str
+        Of each channel.
+    asinh : bool
+        The input was compressed by asinh: so is the Gaussian.
     """
     figure = Figure(figsize=(8.4, 4.6), layout="constrained")
-    seen = np.flatnonzero(maps.footprint)
-    chosen = seen[:: max(1, seen.size // 400_000)]
-    edges = np.linspace(-6, 12, 181)
+    low, high = (-4.0, 6.0) if asinh else (-6.0, 12.0)
+    edges = np.linspace(low, high, 181)
     centres = 0.5 * (edges[1:] + edges[:-1])
-    gauss = np.exp(-0.5 * centres**2)
-    n_column = (maps.n_band + 1) // 2
-    for index, band in enumerate(maps.bands):
+    # of u = asinh(x), x Gaussian: exp(-x^2 / 2) dx/du; x itself without asinh
+    x, slope = (np.sinh(centres), np.cosh(centres)) if asinh else (centres, np.ones_like(centres))
+    gauss = np.exp(-0.5 * x**2) * slope
+    n_column = (len(titles) + 1) // 2
+    for index, title in enumerate(titles):
         axes = figure.add_subplot(2, n_column, index + 1)
-        scaled = (np.asarray(maps.values[chosen, index], float) - mean[index]) / sigma[index]
-        counts, _ = np.histogram(scaled, edges)
+        counts, _ = np.histogram(samples[:, index], edges)
         axes.stairs(counts / max(1, counts.max()), edges, fill=True, color=SKY, alpha=0.8)
-        axes.plot(centres, gauss, color=BLACK, linewidth=1.1, linestyle="--")
-        axes.set(xlim=(-6, 12), ylim=(0, 1.15), title=f"{band.name} GHz" if band.name.isdigit() else band.name)
-        axes.set_xlabel(r"$(T - \mu)\,/\,\sigma$" if index >= n_column else "")
+        axes.plot(centres, gauss / gauss.max(), color=BLACK, linewidth=1.1, linestyle="--")
+        axes.set(xlim=(low, high), ylim=(0, 1.15), title=title)
+        label = "input of the network" if asinh else r"$(T - \mu)\,/\,\sigma$"
+        axes.set_xlabel(label if index >= n_column else "")
         axes.set_ylabel("pixels / maximum" if index % n_column == 0 else "")
     return figure
 
@@ -101,7 +116,7 @@ def plot_mass_redshift(clusters: Table) -> Figure:
         chosen = clusters[known & (selections == selection)]
         axes.plot(
             chosen["z"], chosen["m500_1e14msun"], linestyle="none", marker=marker, markersize=3, color=colour,
-            alpha=0.6, markeredgewidth=0, label=f"{name} ({len(chosen)})",
+            alpha=0.6, markeredgewidth=0, label=plain_text(f"{name} ({len(chosen)})"),
         )  # fmt: skip
     axes.set(xlabel="redshift $z$", ylabel=r"$M_{500}$ [$10^{14}\,M_\odot$]", yscale="log")
     plain_log(axes.yaxis)
@@ -137,7 +152,15 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
         x, y = np.asarray(rows["p_max"], float), np.asarray(rows["recovered"], float)
         spread = [np.clip(y - rows["recovered_low"], 0, None), np.clip(rows["recovered_high"] - y, 0, None)]
         left.errorbar(
-            x, y, yerr=spread, color=colour, marker=marker, markersize=4, capsize=2, elinewidth=0.8, label=label
+            x,
+            y,
+            yerr=spread,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            capsize=2,
+            elinewidth=0.8,
+            label=plain_text(label),
         )
         left.plot(x, rows["chance"], color=colour, linewidth=0.8, linestyle="--")
         if show_paper and name in PAPER_TEST_TILE:

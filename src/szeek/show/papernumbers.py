@@ -22,7 +22,6 @@ from szeek.inputs.download import locate
 from szeek.show import figures
 from szeek.show.reportparts import Cell, Column, Section, number, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.show.sections import is_simulated
 from szeek.show.stackfigures import LOOKS
 from szeek.show.style import catalogue_look
 from szeek.sky.tiles import TEST_TILE, tile_of
@@ -144,7 +143,7 @@ def _table_1(run: RunFolder) -> list[Entry]:
             except ValueError:
                 entries.append(_lacking(where, what, f"the catalogue: {way_to_get(dataset)}", paper, "count"))
                 continue
-            error = math.sqrt(n + paper) if is_simulated(run) else 0.0
+            error = math.sqrt(n + paper) if run.is_simulated else 0.0
             entries.append(_entry(where, what, paper, n, error, "count"))
     return entries
 
@@ -201,7 +200,7 @@ def _source_entries(run: RunFolder) -> list[Entry]:
             entries.append(_lacking(where, what, "recovery.ecsv: `szeek assess` writes it", paper, "count"))
             continue
         n = int(row[column])
-        scatter = spread * math.sqrt(n_tile) if is_simulated(run) and math.isfinite(spread) else math.sqrt(n + paper)
+        scatter = spread * math.sqrt(n_tile) if run.is_simulated and math.isfinite(spread) else math.sqrt(n + paper)
         note = f"scatter of one tile: {spread:.0f}" if math.isfinite(spread) else ""
         entries.append(_entry(where, what, paper, n, scatter, "count", note))
     return entries
@@ -220,7 +219,7 @@ def _cross_checks(run: RunFolder) -> list[Entry]:
     entries = []
     for dataset, (title, paper) in PAPER_CROSS_CHECKS.items():
         what, kind = f"unmatched sources in {title}", "count" if paper > 1 else "fraction"
-        if is_simulated(run):
+        if run.is_simulated:
             need = f"a run on the real sky ({way_to_get('planck-pr3')}) and {way_to_get(dataset)}"
             entries.append(_lacking("Sect. 4.2, full sky", what, need, paper, kind))
             continue
@@ -278,7 +277,7 @@ def _stack_entries(run: RunFolder) -> list[Entry]:
         )
         n = int(np.asarray(bins["n"]).min())
         note = "sources of a fifth of all unmatched ones"
-        spread = _tile_scatter(run) * math.sqrt(48) / len(bins) if is_simulated(run) else math.sqrt(n + PAPER_PER_BIN)
+        spread = _tile_scatter(run) * math.sqrt(48) / len(bins) if run.is_simulated else math.sqrt(n + PAPER_PER_BIN)
         entries.append(
             _entry("Sect. 4.3, Fig. 6", "sources in each bin of p", PAPER_PER_BIN, n, spread, "count", note)
         )

@@ -5,33 +5,27 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from szeek._version import __version__
 from szeek.show import sections
 from szeek.show.reportparts import Figures, Section
 from szeek.show.runfolder import RunFolder
-
-
-def _template_text(name: str) -> str:
-    return (resources.files("szeek.show") / "templates" / name).read_text(encoding="utf-8")
+from szeek.show.templates import open_template, read_template
 
 
 def render_report(title: str, lead: str, tiles: Sequence[dict[str, str]], parts: Sequence[Section]) -> str:
     """The HTML of a report; every text is escaped."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(_template_text("report.html.j2")).render(
+    return open_template("report.html.j2").render(
         version=__version__,
         title=title,
         lead=lead,
         tiles=tiles,
         sections=parts,
-        style=Markup(_template_text("report.css")),
-        script=Markup(_template_text("report.js")),
+        style=Markup(read_template("report.css")),
+        script=Markup(read_template("report.js")),
     )
 
 
@@ -60,7 +54,7 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
     run = RunFolder(run_folder)
     figures = Figures(run.path / "figures")
     html = render_report(
-        sections.title_of(run), sections.lead_of(run), sections.key_numbers(run), sections.all_sections(run, figures)
+        run.title, sections.lead_of(run), sections.key_numbers(run), sections.all_sections(run, figures)
     )
     handle, staging = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=run.path)
     try:

@@ -31,13 +31,22 @@ class Cell:
 
     text: str
     sort: float | str | None = None
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A place in the explorer."""
+
+    text: str
+    link: str
 
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, listing, figure or table of a section."""
+    """A paragraph, listing, row of links, figure or table of a section."""
 
-    kind: str  #: 'text', 'code', 'figure' or 'table'
+    kind: str  #: 'text', 'code', 'links', 'figure' or 'table'
     text: str = ""
     caption: str = ""
     source: str = ""
@@ -45,6 +54,7 @@ class Block:
     wide: bool = False
     columns: tuple[Column, ...] = ()
     rows: tuple[tuple[Cell, ...], ...] = ()
+    links: tuple[Link, ...] = ()
 
 
 @dataclass

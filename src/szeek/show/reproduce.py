@@ -30,7 +30,8 @@ from szeek.show.papernumbers import (
 from szeek.show.report import render_report
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.show.sections import is_simulated, title_of
+from szeek.show.sections import sample_input
+from szeek.show.spectrum import instrument_of
 from szeek.show.stackfigures import LOOKS, Panel
 from szeek.show.style import catalogue_look
 from szeek.sky.projection import sample_field
@@ -101,14 +102,14 @@ def reproduce_run(
         say(7, 8, "Fig. 8")
     parts.append(_figure_8(run, made, dict(models or {})))
     numbers = section_numbers(entries)
-    if is_simulated(run):
+    if run.is_simulated:
         words = (
             "This run's sky is simulated: alike in noise, beams and selection, but another sky, with other clusters. "
             "A difference below says how this network on this sky departs from the paper's on the real one."
         )
         numbers.blocks.insert(0, Block("text", text=words))
     html = render_report(
-        f"Bonjean (2020) from {title_of(run)}",
+        f"Bonjean (2020) from {run.title}",
         "Table 1, the numbers of Sects. 4.1 to 4.3 and Figs. 1 to 8 of the paper, from this run, beside the paper's.",
         key_numbers(entries),
         [numbers, *parts],
@@ -147,7 +148,8 @@ def _figure_2(run: RunFolder, made: Figures) -> Section:
         part.missing("the frequency maps (maps/)", "`szeek run` keeps them.")
         return part
     fitted = fit_normaliser(run.maps, "left-gaussian")
-    figure = figures.plot_normalisation(run.maps, fitted.offset.astype(float), 1 / np.diag(fitted.matrix))
+    titles = [f"{band.name} GHz" if band.name.isdigit() else band.name for band in run.maps.bands]
+    figure = figures.plot_input(sample_input(run.maps, fitted), titles)
     caption = (
         "Pixels of each band after the paper's normalisation: minus the mean, over the sigma, of a Gaussian (dashed) "
         "fitted to the left side of the histogram, up to its mode."
@@ -227,8 +229,6 @@ def _add_spectrum(run: RunFolder, part: Section, made: Figures, sample: str) -> 
     file = run.path / "stacks" / sample / "spectrum.ecsv"
     if not file.is_file() or run.maps is None:
         return
-    from szeek.show.dossier import instrument_of
-
     instrument, spectrum = instrument_of(run.maps), Table.read(file)
     if instrument is None or "tsz" not in spectrum.colnames:
         return
@@ -329,7 +329,7 @@ def _figure_8(run: RunFolder, made: Figures, models: dict[str, str | os.PathLike
     p_ring = np.nan_to_num(run.p_ring)[:, None]
     known = _with_redshift(run.clusters)
     pairs = _close_pairs(known)
-    if is_simulated(run):
+    if run.is_simulated:
         rows = [
             (f"pair {k + 1}\n$z$ = {pair['z']:.2f}", float(pair["lon_deg"]), float(pair["lat_deg"]))
             for k, pair in enumerate(pairs)

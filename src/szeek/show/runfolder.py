@@ -10,11 +10,13 @@ from typing import Any
 
 import healpy
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.find.candidates import list_sources, read_candidates
 from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import TEST_TILE
 
 
 class RunFolder:
@@ -69,6 +71,45 @@ class RunFolder:
         return table
 
     @cached_property
+    def config(self) -> dict[str, Any]:
+        """The run's configuration: run.json's, and what only its network's card says."""
+        return {**((self.json("model.json") or {}).get("config") or {}),
+                **((self.json("run.json") or {}).get("config") or {})}  # fmt: skip
+
+    @property
+    def title(self) -> str:
+        """The run's own title, or its folder's name."""
+        return str((self.json("run.json") or {}).get("title") or self.path.resolve().name)
+
+    @property
+    def p_max(self) -> float:
+        """Threshold of the run's detection, 0.1 where the run does not say."""
+        return float((self.config.get("detect") or {}).get("p_max", 0.1))
+
+    @property
+    def is_simulated(self) -> bool | None:
+        """Whether the sky was simulated; None where the run does not say."""
+        flag = (self.config.get("sky") or {}).get("simulate")
+        return None if flag is None else bool(flag)
+
+    @property
+    def held_out(self) -> dict[str, tuple[int, ...]]:
+        """Sky tiles kept out of the training as 'test' and 'validation'; empty where the run does not say."""
+        split = self.config.get("split") or {}
+        names = {"test": "test_tiles", "validation": "validation_tiles"}
+        return {use: tuple(int(tile) for tile in split[name]) for use, name in names.items() if name in split}
+
+    @property
+    def test_tile(self) -> int:
+        """The first sky tile held out for testing; the paper's where the run does not say."""
+        return next(iter(self.held_out.get("test", ())), TEST_TILE)
+
+    @property
+    def radius_arcmin(self) -> float:
+        """Radius of the assessment's matches, 5 arcmin where the run does not say."""
+        return float((self.config.get("assess") or {}).get("radius_arcmin", 5.0))
+
+    @cached_property
     def candidates(self) -> Table | None:
         """The candidates, highest p first; columns named as in a source table (``lon_deg``, ``p`` ...)."""
         if not (self.path / "candidates.fits").is_file():
@@ -101,6 +142,14 @@ class RunFolder:
     def y_ring(self) -> NDArray[np.float32] | None:
         """The y map in RING order."""
         return None if self.y_nested is None else np.asarray(healpy.reorder(self.y_nested, n2r=True))
+
+    @cached_property
+    def y_fwhm_arcmin(self) -> float:
+        """Beam of the y map as its header has it (FWHM), 0 where it does not say."""
+        for name in ("y_map.fits", "simulated/y_map.fits"):
+            if (file := self.path / name).is_file():
+                return float(fits.getheader(file, 1).get("FWHM", 0.0))
+        return 0.0
 
     @cached_property
     def maps(self) -> SkyMaps | None:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import healpy
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.assess.match import match
 from szeek.assess.recovery import ALL_TILES
-from szeek.show import cutouts, figures, skyplots
+from szeek.learn.normalise import Normaliser
+from szeek.show import figures, skyplots
+from szeek.show.candidatesections import section_candidates, section_table
 from szeek.show.field import section_fields
-from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, percent, table_block
+from szeek.show.known import in_tile, known_clusters, recovered
+from szeek.show.reportparts import Block, Column, Figures, Section, number, percent, table_block
 from szeek.show.runfolder import RunFolder
 from szeek.show.style import catalogue_look
-from szeek.sky.tiles import TEST_TILE, TILE_NSIDE, tile_of
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
 #: Other figures on the same sky tile at p > 0.1 (or S/N > 5.4): who, Planck_z recovered, sources, share matched.
 PUBLISHED = (
@@ -26,9 +29,6 @@ PUBLISHED = (
     ("SZcat (2022), its best model", "100 %", "292", "53 %"),
     ("thresholded y map, S/N > 5.4", "100 %", "438", "44 %"),
 )
-#: Rows of the candidate table that the page carries; all of them are in candidates.csv.
-TABLE_ROWS = 1000
-
 _CITE = (
     ("The method", "Bonjean V. (2020), Deep learning for Sunyaev-Zel'dovich detection in Planck, A&A 634, A81"),
     ("Planck maps", "Planck Collaboration 2018 results. III. (2020), A&A 641, A3"),
@@ -39,80 +39,56 @@ _CITE = (
 )
 
 
-def title_of(run: RunFolder) -> str:
-    """The run's own title, or its folder's name."""
-    record = run.json("run.json") or {}
-    return str(record.get("title") or run.path.resolve().name)
-
-
-def threshold_of(run: RunFolder) -> float:
-    """p_max of the run's detection, 0.1 where run.json does not say."""
-    config = (run.json("run.json") or {}).get("config") or {}
-    return float((config.get("detect") or {}).get("p_max", 0.1))
-
-
-def is_simulated(run: RunFolder) -> bool | None:
-    """Whether the sky was simulated; None where run.json does not say."""
-    config = (run.json("run.json") or {}).get("config") or {}
-    flag = (config.get("sky") or {}).get("simulate")
-    return None if flag is None else bool(flag)
-
-
 def lead_of(run: RunFolder) -> str:
     """One sentence on what this page is about."""
     sky = {True: "a simulated Planck-like sky with known clusters", False: "the sky as observed", None: "the sky"}
     return (
-        f"Galaxy clusters found through the Sunyaev-Zel'dovich effect in maps of {sky[is_simulated(run)]}: what was "
+        f"Galaxy clusters found through the Sunyaev-Zel'dovich effect in maps of {sky[run.is_simulated]}: what was "
         "run, what it found, and how far to believe it."
     )
 
 
-def recovered(sources: Table, clusters: Table, radius_arcmin: float = 5.0) -> NDArray[np.bool_]:
-    """Which clusters have a source of their own: (n_cluster,) bool, one-to-one as the assessment counts."""
-    found = np.zeros(len(clusters), bool)
-    if len(sources) and len(clusters):
-        found[np.asarray(match(sources, clusters, radius_arcmin)["cluster"])] = True
-    return found
-
-
-def _recovered_each(sources: Table, clusters: Table) -> NDArray[np.bool_]:
+def _recovered_each(sources: Table, clusters: Table, radius_arcmin: float) -> NDArray[np.bool_]:
     """The same, each selection matched by itself: a cluster in two catalogues counts in both."""
     found = np.zeros(len(clusters), bool)
     selections = np.asarray(clusters["selection"])
     for name in np.unique(selections):
-        found[selections == name] = recovered(sources, clusters[selections == name])
+        found[selections == name] = recovered(sources, clusters[selections == name], radius_arcmin)
     return found
 
 
-def _clusters(run: RunFolder) -> Table | None:
-    if run.clusters is not None and "selection" not in run.clusters.colnames:
-        run.clusters["selection"] = np.char.lower(np.asarray(run.clusters["survey"], str))
-    return run.clusters
+def name_tile(run: RunFolder) -> str:
+    """The sky tile that the report looks at, and what it was to the training."""
+    tiles = run.held_out.get("test", ())
+    if not tiles:
+        return f"sky tile {run.test_tile} (the paper's test tile; this folder does not say what was trained on)"
+    others = f"; the others are {', '.join(map(str, tiles[1:]))}" if len(tiles) > 1 else ""
+    return f"test tile {run.test_tile}, which no training patch touched{others}"
 
 
 def key_numbers(run: RunFolder) -> list[dict[str, str]]:
     """The handful of numbers at the top of the page."""
     tiles = []
-    threshold = threshold_of(run)
+    threshold = run.p_max
     if run.candidates is not None:
         above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
-        inside = tile_of(np.asarray(above["lon_deg"]), np.asarray(above["lat_deg"])) == TEST_TILE
+        inside = in_tile(above, run.test_tile)
         tiles.append(
             {
                 "label": f"sources at p > {threshold:g}",
                 "value": f"{len(above):,}".replace(",", "\u202f"),
-                "detail": f"{inside.sum()} in the test tile",
+                "detail": f"{inside.sum()} in tile {run.test_tile}",
             }
         )
     recovery = run.table("recovery.ecsv")
     if recovery is not None:
         tiles += [
             {
-                "label": f"{catalogue_look(row['catalogue'])[2]} recovered, test tile",
+                "label": f"{catalogue_look(row['catalogue'])[2]} recovered, tile {run.test_tile}",
                 "value": percent(row["recovered"]).text,
                 "detail": f"{row['n_recovered']} of {row['n_clusters']}; chance {percent(row['chance']).text}",
             }
-            for row in _at_threshold(_region(recovery, TEST_TILE), threshold)
+            for row in _at_threshold(_region(recovery, run.test_tile), threshold)
             if row["catalogue"] in figures.PAPER_TEST_TILE
         ]
     card = run.json("model.json") or {}
@@ -162,39 +138,42 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
         return part
     seen = np.isfinite(run.p_nested)
     nside = healpy.npix2nside(run.p_nested.size)
+    tile = run.test_tile
     part.blocks.append(
         made.block(
             "sky",
-            skyplots.plot_sky(run.p_nested),
+            skyplots.plot_sky(run.p_nested, tile=tile),
             f"p over the sky (nside {nside}, {100 * seen.mean():.1f} % of it observed). Each half-degree pixel shows "
-            "its largest p, so that areas of a few arcminutes stay visible. Red outline: the test tile.",
+            f"its largest p, so that areas of a few arcminutes stay visible. Red outline: {name_tile(run)}.",
             "Mollweide map of the network's output p in Galactic coordinates",
             vector=False,
         )
     )
-    in_tile = seen.reshape(48, -1)[healpy.ring2nest(TILE_NSIDE, TEST_TILE)]
-    if not in_tile.any():
-        part.absent.append("The test tile (112.5°, +41.81°) lies outside the footprint.")
+    if not seen.reshape(48, -1)[healpy.ring2nest(TILE_NSIDE, tile)].any():
+        lon_deg, lat_deg = healpy.pix2ang(TILE_NSIDE, tile, lonlat=True)
+        part.absent.append(f"Sky tile {tile} ({lon_deg:.1f}°, {lat_deg:+.2f}°) lies outside the footprint.")
         return part
     if run.candidates is None:
         part.missing("candidates.fits", "`szeek detect` writes it.")
         return part
-    clusters = _clusters(run)
+    clusters = known_clusters(run)
     if clusters is None:
         part.missing("clusters.fits", "The sources are shown without known clusters beside them.")
         clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
-    clusters = clusters[tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"])) == TEST_TILE]
+    clusters = clusters[in_tile(clusters, tile)]
     papers = np.isin(np.asarray(clusters["selection"]), list(figures.PAPER_TEST_TILE))
     clusters = clusters[papers] if papers.any() else clusters  # redMaPPer's thousands would hide the rest
-    threshold = threshold_of(run)
-    above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
+    above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
+    found = _recovered_each(above, clusters, run.radius_arcmin)
+    words = name_tile(run)
     part.blocks.append(
         made.block(
             "test_tile",
-            skyplots.plot_tile(run.p_ring, above, clusters, _recovered_each(above, clusters), p_max=threshold),
-            f"The test tile, which no training patch touched: p, the sources above {threshold:g} (white circles), "
-            "and the known clusters, filled where a source lies within 5 arcmin. Lambert's equal-area projection.",
-            "Map of p in the test tile with sources and known clusters",
+            skyplots.plot_tile(run.p_ring, above, clusters, found, tile=tile, p_max=run.p_max),
+            f"{words[0].upper()}{words[1:]}: p, the sources above {run.p_max:g} (white circles), and the known "
+            f"clusters, filled where a source lies within {run.radius_arcmin:g} arcmin. Lambert's equal-area "
+            "projection.",
+            "Map of p in one sky tile with sources and known clusters",
             vector=False,
         )
     )
@@ -227,7 +206,54 @@ def section_training(run: RunFolder, made: Figures) -> Section:
         )
     else:
         part.missing("the training curve in model.json", "`szeek train` records it.")
+    if run.maps is None:
+        part.missing("the frequency maps (maps/)", "What the network sees of them is not shown.")
+    elif card.get("normaliser"):
+        part.blocks.append(_input_block(run.maps, Normaliser.from_dict(card["normaliser"]), made))
     return part
+
+
+def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
+    """Histograms of the network's input."""
+    titles = [f"{band.name} GHz" if band.name.isdigit() else band.name for band in maps.bands]
+    words = (
+        "each band minus the mean, over the sigma, of a Gaussian fitted to the left side of its histogram, up to its "
+        "mode (the paper's Fig. 2)"
+    )
+    whitened = normaliser.kind == "local-whitened"
+    if whitened:
+        titles = [f"component {k + 1}" for k in range(maps.n_band)]
+        cell_deg = float(healpy.nside2resol(normaliser.background_nside, arcmin=True)) / 60
+        words = (
+            f"the bands minus their median within {cell_deg:.1f}°, rotated so that they are uncorrelated with unit "
+            "variance over the quieter half of the sky, then asinh"
+        )
+    return made.block(
+        "network_input",
+        figures.plot_input(sample_input(maps, normaliser), titles, asinh=whitened),
+        f"What the network sees: {words}. Dashed: pure Gaussian noise of unit variance; the tails "
+        "beyond it are dust, sources and clusters.",
+        "Histograms of the network's input channels",
+        wide=True,
+    )
+
+
+def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
+    """The network's input at about a million pixels all over the footprint: (n, n_band) float32."""
+    step = max(1, len(maps.footprint) // 1_000_000)
+    pixels = step * np.flatnonzero(maps.footprint[::step])
+    if normaliser.background_nside == 0:
+        values = np.asarray(maps.values[pixels], np.float32)
+    else:  # whole cells, for their median
+        nside = normaliser.background_nside
+        per_cell = (maps.nside // nside) ** 2
+        cells = np.unique(healpy.ang2pix(nside, *healpy.pix2ang(maps.nside, pixels), nest=True))
+        cells = np.random.default_rng(0).permutation(cells)[: max(1, 1_000_000 // per_cell)]
+        ipix = healpy.nest2ring(maps.nside, cells[:, None] * per_cell + np.arange(per_cell))
+        ipix = ipix[maps.footprint[ipix].all(axis=1)]
+        values = np.asarray(maps.values[ipix], np.float32)
+        values = (values - np.median(values, axis=1, keepdims=True)).reshape(-1, maps.n_band)
+    return np.asarray(normaliser(values[None, None]).permute(0, 2, 3, 1)[0, 0])
 
 
 def _region(recovery: Table, tile: int) -> Table:
@@ -241,6 +267,12 @@ def _at_threshold(recovery: Table, p_max: float) -> Table:
     return recovery[values == values[np.argmin(np.abs(values - p_max))]] if len(recovery) else recovery
 
 
+def _known_words(recovery: Table) -> str:
+    """The catalogues whose clusters count as known, as a caption names them."""
+    names = [catalogue_look(name)[2] for name in recovery.meta.get("known", ())]
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0] if names else "the catalogues"
+
+
 def section_recovery(run: RunFolder, made: Figures) -> Section:
     """Known clusters recovered against the threshold, beside the paper's values."""
     part = Section("recovery", "Known clusters recovered")
@@ -248,31 +280,27 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
     if recovery is None or len(recovery) == 0:
         part.missing("recovery.ecsv", "`szeek assess` writes it.")
         return part
-    threshold = threshold_of(run)
-    shown = _region(recovery, TEST_TILE)
-    where = "Test tile"
+    threshold, tile = run.p_max, run.test_tile
+    shown, one_tile = _region(recovery, tile), True
+    where = f"Sky tile {tile}" + (", held out of the training" if tile in run.held_out.get("test", ()) else "")
     if len(shown) == 0:
-        shown, where = _region(recovery, ALL_TILES), "All tiles that were assessed"
-        part.absent.append(
-            "recovery.ecsv has no row of the test tile; all assessed tiles together are shown instead."
-        )
+        shown, one_tile, where = _region(recovery, ALL_TILES), False, "All tiles that were assessed"
+        part.absent.append(f"recovery.ecsv has no row of tile {tile}; all assessed tiles together are shown instead.")
+    papers_tile = one_tile and tile == TEST_TILE
     part.blocks.append(
         made.block(
             "recovery",
-            figures.plot_recovery(shown, p_max=threshold, show_paper=where == "Test tile"),
-            f"{where}. Left: fraction of each catalogue with a source within 5 arcmin, one to one, against the "
-            "threshold on p, with binomial errors; dashed, the fraction of random positions that match. Right: all "
-            "sources, and those in none of the catalogues. Stars: Bonjean (2020), Fig. 3, on the real sky.",
+            figures.plot_recovery(shown, p_max=threshold, show_paper=papers_tile),
+            f"{where}. Left: fraction of each catalogue with a source within {run.radius_arcmin:g} arcmin, one to "
+            "one, against the threshold on p, with binomial errors; thin dashes, the fraction of random positions "
+            f"that match. Right: all sources, and those in none of {_known_words(recovery)}."
+            + (" Stars: Bonjean (2020), Fig. 3, on the real sky at p > 0.1." if papers_tile else ""),
             "Recovered fraction and number of sources against the threshold on p",
         )
     )
     for region, title, paper in (
-        (shown, where, figures.PAPER_TEST_TILE),
-        (
-            _region(recovery, ALL_TILES) if where == "Test tile" else recovery[:0],
-            "All tiles together",
-            figures.PAPER_FULL_SKY,
-        ),
+        (shown, where, figures.PAPER_TEST_TILE if papers_tile else {}),
+        (_region(recovery, ALL_TILES) if one_tile else recovery[:0], "All tiles together", figures.PAPER_FULL_SKY),
     ):
         rows = _at_threshold(region, threshold)
         if len(rows):
@@ -284,7 +312,13 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
             PUBLISHED,
         )
     )
-    if is_simulated(run):
+    if run.held_out and not _is_out_of_sample(run):
+        words = (
+            "All tiles together include the sky that the network was trained on: there, recovery is partly memory. "
+            f"What it does on sky it has not seen is measured in tiles {_held_out_words(run)}."
+        )
+        part.blocks.append(Block("text", text=words))
+    if run.is_simulated:
         words = (
             "This run's sky is simulated: its numbers and the published ones are for different skies, alike in "
             "noise, beams and selection. Compare their size, not their last digit."
@@ -293,8 +327,19 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
     return part
 
 
+def _is_out_of_sample(run: RunFolder) -> bool:
+    """Whether every candidate was found by a network that had not seen its sky."""
+    table = run.candidates
+    return table is not None and "fold" in table.colnames and bool((np.asarray(table["fold"]) >= 0).all())
+
+
+def _held_out_words(run: RunFolder) -> str:
+    return ", ".join(f"{tile} ({use})" for use, tiles in run.held_out.items() for tile in tiles)
+
+
 def _recovery_table(rows: Table, caption: str, paper: Mapping[str, float]) -> Block:
-    heads = ("clusters", "recovered", "this run", "by chance", "Bonjean (2020)", "sources", "in no catalogue")
+    heads = ["clusters", "recovered", "this run", "by chance", "Bonjean (2020), p > 0.1"]
+    heads += ["sources", "in no catalogue"]
     cells = [
         (
             catalogue_look(row["catalogue"])[2],
@@ -314,7 +359,8 @@ def _recovery_table(rows: Table, caption: str, paper: Mapping[str, float]) -> Bl
 def section_reliability(run: RunFolder, made: Figures) -> Section:
     """Completeness and purity, where the truth is known."""
     part = Section("reliability", "Completeness and purity")
-    rows = (run.json("assessment.json") or {}).get("completeness_purity")
+    assessment = run.json("assessment.json") or {}
+    rows = assessment.get("completeness_purity")
     if not rows:
         part.missing("completeness and purity (assessment.json)", "They need a sky with known truth, as simulated.")
         return part
@@ -324,8 +370,8 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
             "completeness",
             figures.plot_completeness(table),
             "Completeness of the true haloes and of the mock Planck_z against the purity of the detections, pooled "
-            "over held-out tiles, one-to-one, the chance rate taken out, binomial errors. Open symbols: the "
-            "run's own threshold.",
+            f"over {_tiles_words(assessment.get('held_out_tiles'))}, one-to-one, the chance rate taken out, binomial "
+            "errors. Open symbols: the run's own threshold.",
             "Completeness against purity",
         )
     )
@@ -351,141 +397,14 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     return part
 
 
-def section_candidates(run: RunFolder, made: Figures) -> Section:
-    """Cut-outs of the brightest candidates and of known clusters that were missed."""
-    part = Section("gallery", "What the candidates look like")
-    if run.candidates is None:
-        part.missing("candidates.fits", "`szeek detect` writes it.")
-        return part
-    if run.maps is None:
-        part.missing("the frequency maps (maps/)", "The cut-outs show p alone.")
-    look: dict[str, Any] = {"maps": run.maps, "p_map": run.p_ring, "y_map": run.y_ring}
-    if all(value is None for value in look.values()):
-        return part
-    threshold = threshold_of(run)
-    best = run.candidates[: min(8, len(run.candidates))]
-    if len(best):
-        rows = [
-            (
-                f"{row['name']}\n$p$ = {row['p']:.2f}",
-                cutouts.cut_out(float(row["lon_deg"]), float(row["lat_deg"]), **look),
-            )
-            for row in best
-        ]
-        part.blocks.append(
-            made.block(
-                "gallery_candidates",
-                cutouts.plot_gallery(rows),
-                "The candidates of highest p: 1° on a side, Galactic north up, east to the left; the field's median "
-                "is taken off each band; one colour scale per column. Black disc: the beam. Circle: 5 arcmin radius.",
-                "Cut-outs of the brightest candidates in all bands",
-                vector=False,
-                wide=True,
-            )
-        )
-    else:
-        part.absent.append("The catalogue holds no candidate.")
-    clusters = _clusters(run)
-    if clusters is None:
-        part.missing("clusters.fits", "Missed clusters cannot be shown.")
-        return part
-    above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
-    for selection in ("planck_z", "planck", "psz2"):
-        known = clusters[np.asarray(clusters["selection"]) == selection]
-        known = known[tile_of(np.asarray(known["lon_deg"]), np.asarray(known["lat_deg"])) == TEST_TILE]
-        if not len(known):
-            continue
-        missed = known[~recovered(above, known)]
-        name = catalogue_look(selection)[2]
-        if not len(missed):
-            part.blocks.append(
-                Block("text", text=f"No {name} cluster of the test tile was missed at p > {threshold:g}.")
-            )
-            break
-        order = np.argsort(-np.nan_to_num(np.asarray(missed["snr"], float)))[:6]
-        rows = [
-            (
-                str(row["name"]).replace(" ", "\n", 1),
-                cutouts.cut_out(float(row["lon_deg"]), float(row["lat_deg"]), **look),
-            )
-            for row in missed[order]
-        ]
-        part.blocks.append(
-            made.block(
-                "gallery_missed",
-                cutouts.plot_gallery(rows),
-                f"{name} clusters of the test tile without a source above p = {threshold:g} ({len(missed)} of "
-                f"{len(known)}; the most significant are shown), as above.",
-                "Cut-outs of known clusters that were missed",
-                vector=False,
-                wide=True,
-            )
-        )
-        break
-    return part
-
-
-class _Shown(NamedTuple):
-    """How the page prints a column of candidates.fits: head, unit, decimals, and the factor to that unit."""
-
-    column: str
-    head: str
-    unit: str
-    decimals: int
-    factor: float = 1.0
-
-
-_SHOWN = (
-    _Shown("ra_deg", "RA", "deg", 4),
-    _Shown("dec_deg", "Dec", "deg", 4),
-    _Shown("lon_deg", "l", "deg", 3),
-    _Shown("lat_deg", "b", "deg", 3),
-    _Shown("pos_err_arcmin", "position error", "arcmin", 1),
-    _Shown("p", "p", "", 3),
-    _Shown("area_arcmin2", "area", "arcmin²", 0),
-    _Shown("purity", "purity", "", 2),
-    _Shown("snr", "S/N", "", 1),
-    _Shown("y5r500_arcmin2", "Y5R500", "10⁻³ arcmin²", 2, 1e3),
-    _Shown("fold", "fold", "", 0),
-)
-
-
-def _any_known(column: Any) -> bool:
-    """Whether a column says anything: NaN, and -1 in whole numbers, mean unknown."""
-    values = np.asarray(column)
-    return bool((values >= 0).any() if values.dtype.kind == "i" else np.isfinite(values).any())
-
-
-def section_table(run: RunFolder, _: Figures) -> Section:
-    """The candidate catalogue."""
-    part = Section("candidates", "Candidates")
-    if run.candidates is None:
-        part.missing("candidates.fits", "`szeek detect` writes it.")
-        return part
-    table = run.candidates
-    shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
-    words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and (table[c] != "").any()]
-    columns = [Column("name"), *(Column(entry.head, entry.unit, True) for entry in shown)]
-    columns += [Column(name.replace("_", " ")) for name in words]
-    rows = [
-        [
-            Cell(str(row["name"])),
-            *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in shown),
-            *(Cell(str(row[name])) for name in words),
-        ]
-        for row in table[:TABLE_ROWS]
-    ]
-    caption = f"{len(table)} candidates"
-    if len(table) > TABLE_ROWS:
-        caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in candidates.csv"
-    part.blocks.append(table_block(f"{caption}. A click on a column's head sorts.", columns, rows))
-    return part
+def _tiles_words(tiles: list[int] | None) -> str:
+    return f"the held-out tiles {', '.join(map(str, tiles))}" if tiles else "held-out tiles"
 
 
 def section_clusters(run: RunFolder, made: Figures) -> Section:
     """The known clusters."""
     part = Section("clusters", "Known clusters")
-    clusters = _clusters(run)
+    clusters = known_clusters(run)
     if clusters is None:
         part.missing("clusters.fits", "`szeek assess` compares with the catalogues of the configuration.")
         return part
@@ -493,9 +412,9 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
     rows = []
     for name in dict.fromkeys(selections.tolist()):
         chosen = clusters[selections == name]
-        inside = tile_of(np.asarray(chosen["lon_deg"]), np.asarray(chosen["lat_deg"])) == TEST_TILE
+        inside = in_tile(chosen, run.test_tile)
         rows.append((catalogue_look(name)[2] or "none of these", number(len(chosen)), number(int(inside.sum()))))
-    head = [Column("catalogue"), Column("clusters", "", True), Column("in the test tile", "", True)]
+    head = [Column("catalogue"), Column("clusters", "", True), Column(f"in tile {run.test_tile}", "", True)]
     part.blocks.append(table_block("Catalogues", head, rows))
     if (np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"])).any():
         part.blocks.append(

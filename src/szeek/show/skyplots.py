@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.show.style import VERMILION, catalogue_look, journal
+from szeek.show.style import VERMILION, catalogue_look, journal, plain_text
 from szeek.sky.projection import field_basis, interpolate, unit_vectors
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -207,7 +207,7 @@ def plot_tile(
                 axes.plot(
                     *_lambert(basis, chosen["lon_deg"], chosen["lat_deg"]), linestyle="none", marker=marker,
                     markersize=5, markerfacecolor=colour if found else "none", markeredgecolor=colour,
-                    markeredgewidth=1.1, label=f"{name}, {word} ({len(chosen)})",
+                    markeredgewidth=1.1, label=plain_text(f"{name}, {word} ({len(chosen)})"),
                 )  # fmt: skip
     axes.set(
         xlim=(wide, -wide), ylim=(-high, high), aspect="equal",

@@ -105,6 +105,17 @@ def catalogue_look(name: str) -> tuple[str, str, str]:
     return CATALOGUE_COLOURS.get(key, BLACK), CATALOGUE_MARKERS.get(key, "o"), CATALOGUE_NAMES.get(key, name)
 
 
+def plain_text(text: str) -> str:
+    r"""A name from a catalogue for use in a figure: dollar signs start no formula.
+
+    Examples
+    --------
+    >>> plain_text("A$1$")
+    'A\\$1\\$'
+    """
+    return text.replace("$", r"\$")
+
+
 def rc_settings() -> Any:
     """The style as matplotlib settings, for drawing that happens while a figure is saved."""
     return _JOURNAL

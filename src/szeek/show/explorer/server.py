@@ -7,6 +7,7 @@ tells the browser to load nothing from anywhere else.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import json
@@ -15,27 +16,29 @@ import re
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import numpy as np
 from astropy.table import Table
-from matplotlib.figure import Figure
 
 from szeek._version import __version__
-from szeek.show import dossier
+from szeek.show.dossier import draw_sheet
+from szeek.show.dossierpage import render_page
+from szeek.show.dossierset import dossier_files, stream_zip
 from szeek.show.explorer.layers import list_layers
-from szeek.show.explorer.verdicts import VERDICTS, VerdictStore, vetted_candidates
 from szeek.show.hips import HipsLayer
+from szeek.show.links import EXPLORER_PORT
 from szeek.show.runfolder import RunFolder
-from szeek.show.sections import threshold_of, title_of
+from szeek.show.selection import Filters, choose_candidates
 from szeek.show.skyplots import mollweide_picture
+from szeek.show.verdicts import VERDICTS, VerdictStore, vetted_candidates
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -52,7 +55,7 @@ _STATIC = {
 }
 _TILE = re.compile(r"/hips/([\w-]+)/Norder(\d{1,2})/(?:Dir\d{1,9}/Npix(\d{1,9})|(Allsky))\.(fits|png)", re.ASCII)
 _HIPS_FILE = re.compile(r"/hips/([\w-]+)/(properties|Moc\.fits)", re.ASCII)
-_DOSSIER = re.compile(r"/dossier/(\d{1,7})\.(png|pdf|html)", re.ASCII)
+_DOSSIER = re.compile(r"/dossier/([^/]{1,200}?)(?:\.(png|pdf))?")
 _POST_LIMIT = 16_384
 #: Columns of the candidates that the page reads.
 _SHOWN = (
@@ -68,6 +71,7 @@ class Answer(NamedTuple):
     status: HTTPStatus = HTTPStatus.OK
     encoding: str = ""
     file_name: str = ""  #: offered for saving under this name
+    pieces: Iterator[bytes] | None = None  #: sent one by one instead of the body, as they are made
 
 
 class Refused(Exception):
@@ -91,7 +95,6 @@ class Explorer:
         self.run = RunFolder(run_folder)
         self.layers: dict[str, HipsLayer] = {layer.name: layer for layer in list_layers(self.run)}
         self.verdicts = VerdictStore(self.run.path)
-        self._drawing = threading.Lock()  # matplotlib's settings are one for the process
         self.tile = lru_cache(maxsize=256)(self._tile)
         self.sheet = lru_cache(maxsize=64)(self._sheet)
 
@@ -101,13 +104,13 @@ class Explorer:
         empty = Table({"name": np.empty(0, str), "lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
         return empty if self.run.candidates is None else self.run.candidates
 
-    def answer(self, route: str) -> Answer:
+    def answer(self, route: str, query: Mapping[str, str] | None = None) -> Answer:
         """The product at a route.
 
         Raises
         ------
         Refused
-            If there is none.
+            If there is none, or the query asks for what cannot be.
         """
         if route in _STATIC:
             return _static(route)
@@ -120,6 +123,7 @@ class Explorer:
             "/vetted.csv": lambda: self._vetted("csv"),
             "/vetted.fits": lambda: self._vetted("fits"),
             "/report.html": self._report,
+            "/dossiers.zip": lambda: self._dossiers(query or {}),
         }
         if route in plain:
             return plain[route]()
@@ -132,9 +136,9 @@ class Explorer:
                 return Answer(layer.properties().encode(), "text/plain; charset=utf-8")
             return Answer(layer.moc(), "application/fits")
         if found := _DOSSIER.fullmatch(route):
-            if int(found[1]) >= len(self.candidates):
-                raise Refused(HTTPStatus.NOT_FOUND, "no such candidate")
-            return self.sheet(int(found[1]), found[2])
+            if found[1] not in self._rows:
+                raise Refused(HTTPStatus.NOT_FOUND, "no candidate of that name")
+            return self.sheet(self._rows[found[1]], found[2] or "html")
         raise Refused(HTTPStatus.NOT_FOUND, "nothing here")
 
     def warm(self) -> None:
@@ -156,9 +160,9 @@ class Explorer:
             }
             shown.append({**facts, "order": layer.order, "colours": native, "reversed": layer.colours.endswith("_r")})
         return {
-            "title": title_of(self.run),
+            "title": self.run.title,
             "version": __version__,
-            "p_max": threshold_of(self.run),
+            "p_max": self.run.p_max,
             "layers": shown,
             "verdicts": VERDICTS,
             "report": (self.run.path / "report.html").is_file(),
@@ -178,7 +182,7 @@ class Explorer:
             isinstance(content.get(key, ""), str) for key in ("name", "verdict", "note")
         ):
             raise Refused(HTTPStatus.BAD_REQUEST, "expected an object with texts: name, verdict, note")
-        if content.get("name") not in self._names:
+        if content.get("name") not in self._rows:
             raise Refused(HTTPStatus.NOT_FOUND, "no candidate of that name")
         try:
             said = self.verdicts.write(content["name"], content.get("verdict", ""), content.get("note", ""))
@@ -187,8 +191,10 @@ class Explorer:
         return _json(said._asdict())
 
     @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(str(name) for name in self.candidates["name"])
+    def _rows(self) -> dict[str, int]:
+        """Number of each candidate by its name; of the first one where two share a name."""
+        names = [str(name) for name in self.candidates["name"]]
+        return {name: row for row, name in reversed(list(enumerate(names)))}
 
     def _layer(self, name: str) -> HipsLayer:
         if name not in self.layers:
@@ -203,13 +209,24 @@ class Explorer:
         return Answer(layer.encode(picture, ending), "image/png" if ending == "png" else "image/fits")
 
     def _sheet(self, row: int, ending: str) -> Answer:
-        with self._drawing:
-            if ending == "html":
-                return Answer(dossier.render_page(self.run, row).encode(), "text/html; charset=utf-8")
-            figure: Figure = dossier.plot_dossier(self.run, row)
-            content = dossier.picture_bytes(figure, ending)
-        kind = "image/png" if ending == "png" else "application/pdf"
-        return Answer(content, kind)
+        if ending == "html":
+            return Answer(render_page(self.run, row).encode(), "text/html; charset=utf-8")
+        return Answer(draw_sheet(self.run, row, ending), "image/png" if ending == "png" else "application/pdf")
+
+    def _dossiers(self, query: Mapping[str, str]) -> Answer:
+        ending = query.get("format", "pdf")
+        if ending not in ("pdf", "png"):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"sheets as '{ending}' are unknown, expected 'pdf' or 'png'")
+        try:
+            filters = Filters.parse(query)
+        except ValueError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
+        said = {one.name: one.verdict for one in self.verdicts.read()}
+        rows = choose_candidates(self.candidates, filters, said).tolist()
+        if not rows:
+            raise Refused(HTTPStatus.NOT_FOUND, "no candidate passes these filters")
+        pieces = stream_zip(dossier_files(self.run, rows, ending))
+        return Answer(b"", "application/zip", file_name="dossiers.zip", pieces=pieces)
 
     @cached_property
     def _candidates_json(self) -> Answer:
@@ -289,7 +306,8 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        self._respond(lambda route: self.server.explorer.answer(route))
+        query = dict(parse_qsl(urlsplit(self.path).query))
+        self._respond(lambda route: self.server.explorer.answer(route, query))
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -326,6 +344,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(answer)
 
     def _send(self, answer: Answer) -> None:
+        if answer.pieces is not None and self.request_version == "HTTP/1.0":
+            answer = answer._replace(body=b"".join(answer.pieces), pieces=None)
         body, encoding = answer.body, answer.encoding
         accepts = "gzip" in self.headers.get("Accept-Encoding", "")
         if encoding and not accepts:
@@ -336,7 +356,10 @@ class _Handler(BaseHTTPRequestHandler):
             body, encoding = _packed(body), "gzip"
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
-        self.send_header("Content-Length", str(len(body)))
+        if answer.pieces is None:
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Transfer-Encoding", "chunked")
         if encoding:
             self.send_header("Content-Encoding", encoding)
         if answer.file_name:
@@ -350,8 +373,15 @@ class _Handler(BaseHTTPRequestHandler):
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        if self.command != "HEAD":
+        if self.command == "HEAD":
+            return
+        if answer.pieces is None:
             self.wfile.write(body)
+            return
+        for piece in answer.pieces:
+            if piece:
+                self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: a page asks for hundreds of tiles."""
@@ -390,15 +420,16 @@ class ExplorerServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def serve(run_folder: str | os.PathLike[str], port: int = 0, open_browser: bool = True) -> None:
+def serve(run_folder: str | os.PathLike[str], port: int | None = None, open_browser: bool = True) -> None:
     """Show a run in the browser until Ctrl-C.
 
     Parameters
     ----------
     run_folder : path
         Folder of a run.
-    port : int
-        Port on 127.0.0.1; 0 for any free one.
+    port : int, optional
+        Port on 127.0.0.1, 0 for any free one. By default the one that reports link to
+        (:data:`szeek.show.links.EXPLORER_PORT`), or a free one where that is taken.
     open_browser : bool
         Open the page in the default browser.
 
@@ -411,7 +442,7 @@ def serve(run_folder: str | os.PathLike[str], port: int = 0, open_browser: bool 
     OSError
         If the port is taken.
     """
-    with ExplorerServer(Path(run_folder), port) as server:
+    with _open_server(Path(run_folder), port) as server:
         print(f"{server.url}  (Ctrl-C ends it)", flush=True)
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
@@ -419,3 +450,15 @@ def serve(run_folder: str | os.PathLike[str], port: int = 0, open_browser: bool 
             server.serve_forever()
         except KeyboardInterrupt:
             print("closed")
+
+
+def _open_server(run_folder: Path, port: int | None) -> ExplorerServer:
+    if port is not None:
+        return ExplorerServer(run_folder, port)
+    try:
+        return ExplorerServer(run_folder, EXPLORER_PORT)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    print(f"port {EXPLORER_PORT} is taken: links in reports on disk lead to what runs there, not here", flush=True)
+    return ExplorerServer(run_folder)

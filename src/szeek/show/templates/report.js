@@ -17,3 +17,6 @@ for (const table of document.querySelectorAll("table.sortable")) {
     table.tBodies[0].append(...rows.map(([, row]) => row));
   }));
 }
+
+// Opened by the explorer itself, whatever its port: its links lead to it.
+if (location.protocol === "http:") for (const link of document.querySelectorAll("a.explorer")) link.href = `/${new URL(link.href).hash}`;
