@@ -1,0 +1,483 @@
+r"""Multi-frequency matched filter: how Planck, ACT and SPT find clusters, and what SZeek is measured against.
+
+    v(x) = int d^2k/(2 pi)^2 e^{ikx} t^T P^-1 d,     1/sigma^2 = int d^2k/(2 pi)^2 t^T P^-1 t,     t_b = a_b B_b s
+    Y5R500(x) = sigma^2 v,     S/N = sigma v
+
+d(k) are the bands of a flat field, P(k) their cross-power matrix, a_b the tSZ response, B_b(k) beam and pixel, and
+s(k theta500) the transform of the pressure profile (:mod:`szeek.sky.gas`). P is measured on the field itself: first
+with all that is in it, then again with the detections filled in, so that clusters do not count as noise.
+
+Source: Herranz et al. (2002), MNRAS 336, 1057; Melin, Bartlett & Delabrouille (2006), A&A 459, 341, Sect. 3; Planck
+2015 results XXVII (A&A 594, A27), Sect. 2. As there, compact sources above S/N 10 are filled in, detections on them
+left out, and detections are peaks over position and size, merged over fields.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import NamedTuple
+
+import healpy
+import numpy as np
+from astropy.table import Table, vstack
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+from scipy import fft, ndimage
+from scipy.spatial import cKDTree
+
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.tsz import band_response
+from szeek.learn.threads import core_pool
+from szeek.sky.gas import Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
+from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import TILE_NSIDE
+
+Floats = NDArray[np.float64]
+Map32 = NDArray[np.float32]
+Complex = NDArray[np.complex64]
+Mask = NDArray[np.bool_]
+
+#: Sizes that are tried; below 0.9 arcmin every cluster is a beam.
+THETA500_ARCMIN = np.geomspace(0.9, 35.0, 14)
+#: One field for each HEALPix pixel of this nside; a position belongs to the field whose pixel it is in.
+FIELD_NSIDE = 8
+FIELD_DEG = 14.66
+
+_TAPER_DEG = 0.75
+_ELL_STEP = 12.0  # of the radial tables: half the spacing of a field's modes
+_ELL_SMOOTHING = 30.0  # sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
+_NYQUIST_SHARE = 0.85  # higher multipoles are not used
+_CLUSTER_SNR = 4.5  # detections that are no noise
+# Compact sources: found above the first S/N, filled in where a band has them above the second. Small detections
+# within the radius count as made by them; large ones cannot be.
+_COMPACT_SNR, _FILL_SNR = 10.0, 3.0
+_COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
+_KEEP_ARCMIN = 10.0
+# Two detections are one within the radius, or within half of the larger theta500.
+_MERGE_ARCMIN, _MERGE_THETA500 = 8.0, 0.5
+_FOOTPRINT_NSIDE = 256
+_ARCMIN = math.pi / 10800
+_FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
+
+
+class Peaks(NamedTuple):
+    """Peaks of the S/N in a field: row and column (with fractions), S/N, number of the size."""
+
+    row: Floats
+    column: Floats
+    snr: Floats
+    size: NDArray[np.int64]
+
+
+class FilteredField:
+    """A flat field with the cross-power of its bands, to be filtered for clusters of any size.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    lon_deg, lat_deg : float
+        Centre of the field, Galactic.
+    instrument : Instrument
+        tSZ response of the bands.
+    keep : (m, 3) float64, optional
+        Directions about which nothing is filled in, because it shall be measured: 10 arcmin.
+    n_iterations : int
+        How often P is measured again without the detections.
+
+    Attributes
+    ----------
+    n : int
+        Pixels of a side.
+    pixel_arcmin : float
+    basis : (3, 3) float64
+        Centre, east and north, as :func:`szeek.sky.projection.field_basis` has them.
+    ell : (n_ell,) float64
+        Multipoles of the radial tables.
+    valid, compact : (n, n) bool
+        Seen and 0.75 deg away from what is not; near a compact source.
+    unit : (n_band,) float64
+        Rms of each band in the field, in its map unit; inside, bands count in it.
+    """
+
+    def __init__(
+        self,
+        maps: SkyMaps,
+        lon_deg: float,
+        lat_deg: float,
+        instrument: Instrument,
+        *,
+        keep: Floats | None = None,
+        n_iterations: int = 1,
+    ) -> None:
+        self.pixel_arcmin = float(healpy.nside2resol(maps.nside, arcmin=True))
+        self.n = 2 * fft.next_fast_len(math.ceil(FIELD_DEG * 30 / self.pixel_arcmin))
+        self.basis = field_basis(lon_deg, lat_deg)
+        self._modes, self._count, self.ell = _radial_modes(self.n, self.pixel_arcmin)
+        fwhm = np.array([band.fwhm_arcmin for band in maps.bands])
+        # bilinear sampling smooths by a sixth of a squared pixel along each axis, on average over positions
+        pixel2 = (pixel_window_sigma_rad(maps.nside) / _ARCMIN) ** 2 + self.pixel_arcmin**2 / 6
+        self._sigma_arcmin = np.sqrt((fwhm / _FWHM_PER_SIGMA) ** 2 + pixel2)
+        self._beam = np.exp(-0.5 * (self.ell[:, None] * self._sigma_arcmin * _ARCMIN) ** 2)
+        self._beam[self.ell > _NYQUIST_SHARE * 10800 / self.pixel_arcmin] = 0.0
+
+        sky = sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin)
+        self._window = _taper(~np.isnan(sky[..., 0]), self.pixel_arcmin)
+        self.valid: Mask = self._window > 0.99
+        bands = np.ascontiguousarray(np.nan_to_num(np.moveaxis(sky, -1, 0)))
+        weight = self._window / self._window.sum(dtype=np.float64)
+        bands -= np.einsum("bij,ij->b", bands, weight).astype(np.float32)[:, None, None]
+        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
+        bands /= self.unit.astype(np.float32)[:, None, None]
+        columns = [instrument.band_names.index(band.name) for band in maps.bands]
+        self._response = band_response(instrument)[columns] / self.unit
+
+        contaminants = [b for b, band in enumerate(maps.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
+        quiet, self.compact = self._fill_compact_sources(bands, contaminants)
+        if keep is None:
+            bands = quiet
+        else:
+            rows, columns_ = np.indices(self._window.shape)
+            kept = cKDTree(keep).query(self.directions(rows, columns_)[0])[0] < _KEEP_ARCMIN * _ARCMIN
+            bands = np.where(kept, bands, quiet)
+        self._transform = fft.rfft2(bands * self._window)
+        self._set_power(fft.rfft2(quiet * self._window), self._window)
+        for _ in range(n_iterations):
+            peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
+            radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
+            holes = _discs(self.n, peaks.row, peaks.column, radius)
+            filled = quiet.copy()
+            for band in filled:
+                _fill_holes(band, holes)
+            self._set_power(fft.rfft2(filled * self._window), self._window * ~holes)
+
+    @property
+    def _area(self) -> float:
+        return float((self.n * self.pixel_arcmin * _ARCMIN) ** 2)
+
+    def _set_power(self, transform: Complex, window: Map32) -> None:
+        """Invert the cross-power of tapered bands, and weight the data for the tSZ spectrum."""
+        power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
+        self._inverse = np.linalg.inv(power)
+        template = self._beam * self._response
+        weights = np.einsum("lb,lbc->lc", template, self._inverse)
+        self._information = np.einsum("lc,lc->l", weights, template)
+        self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
+        for band, weight in zip(self._transform, weights.T, strict=True):
+            self._weighted += weight.astype(np.float32)[self._modes] * band
+
+    def snr_map(self, theta500_arcmin: float) -> tuple[Map32, float]:
+        """S/N of a cluster of this size at every pixel, (n, n) float32, and the error of its Y5R500, arcmin^2.
+
+        The error is that at the field's centre; elsewhere pixels are larger than their true area, see
+        :meth:`directions`.
+        """
+        shape = profile_transform(self.ell * (theta500_arcmin * _ARCMIN))
+        sigma = math.sqrt(self._area / float(self._count @ (shape**2 * self._information)))
+        v = fft.irfft2(shape.astype(np.float32)[self._modes] * self._weighted, (self.n, self.n))
+        return np.asarray(v * np.float32(sigma), np.float32), sigma / _ARCMIN**2
+
+    def best_snr(self) -> tuple[Map32, NDArray[np.int8]]:
+        """Highest S/N over the sizes at every pixel, and the number of that size."""
+        best, size = self.snr_map(THETA500_ARCMIN[0])[0], np.zeros((self.n, self.n), np.int8)
+        for number, theta in enumerate(THETA500_ARCMIN[1:], start=1):
+            snr = self.snr_map(theta)[0]
+            size[snr > best] = number
+            np.maximum(best, snr, out=best)
+        return best, size
+
+    def find_peaks(self, best: Map32, size: NDArray[np.int8], snr_min: float, where: Mask | None = None) -> Peaks:
+        """Peaks of the best S/N above a threshold, where they count (and within ``where``)."""
+        counts = self.valid & (~self.compact | (THETA500_ARCMIN[size] > _LARGE_THETA500_ARCMIN))
+        if where is not None:
+            counts &= where
+        counts[[0, -1]] = counts[:, [0, -1]] = False
+        row, column = np.nonzero(counts & (best > snr_min) & (best == ndimage.maximum_filter(best, 5)))
+        here = best[row, column]
+
+        def vertex(before: Map32, after: Map32) -> Floats:  # of the parabola through three pixels
+            return np.asarray(0.5 * (after - before) / np.maximum(2 * here - before - after, 1e-6), np.float64)
+
+        return Peaks(
+            row + vertex(best[row - 1, column], best[row + 1, column]),
+            column + vertex(best[row, column - 1], best[row, column + 1]),
+            here.astype(np.float64),
+            size[row, column].astype(np.int64),
+        )
+
+    def directions(self, row: ArrayLike, column: ArrayLike) -> tuple[Floats, Floats]:
+        """Unit vectors of pixels, (..., 3), and their true area over the central one's, cos^3 of the distance."""
+        scale = self.pixel_arcmin * _ARCMIN
+        x, y = (scale * (np.asarray(at, np.float64) - 0.5 * (self.n - 1)) for at in (column, row))
+        length = np.sqrt(1 + x**2 + y**2)
+        vectors = (self.basis[0] + x[..., None] * self.basis[1] + y[..., None] * self.basis[2]) / length[..., None]
+        return vectors, length**-3
+
+    def _fill_compact_sources(self, bands: Map32, contaminants: list[int]) -> tuple[Map32, Mask]:
+        """Bands with compact sources filled in, and where these are.
+
+        Found in the bands in which no cluster is bright: those up to 217 GHz, where it is dark, and 857 GHz, where
+        what contaminates 353 and 545 GHz is brightest.
+        """
+        bands, near = bands.copy(), np.zeros((self.n, self.n), bool)
+        for _ in range(2):  # a bright source hides fainter ones
+            snr = np.stack([self._point_snr(band, number) for number, band in enumerate(bands)])
+            bright = np.zeros((self.n, self.n), bool)
+            for b in contaminants:
+                bright |= (snr[b] > _COMPACT_SNR) & (snr[b] == ndimage.maximum_filter(snr[b], 5))
+            row, column = np.nonzero(bright & (self._window > 0))
+            for band, here, sigma_arcmin in zip(bands, snr[:, row, column], self._sigma_arcmin, strict=True):
+                seen = here > _FILL_SNR
+                # to where a Gaussian beam has fallen to a quarter of the noise
+                reach = sigma_arcmin * np.sqrt(2 * np.log(4 * here[seen])) / self.pixel_arcmin
+                _fill_holes(band, _discs(self.n, row[seen], column[seen], reach))
+            near |= _discs(self.n, row, column, np.full(row.size, _COMPACT_ARCMIN / self.pixel_arcmin))
+        return bands, near
+
+    def _point_snr(self, band: Map32, number: int) -> Map32:
+        """S/N of a point source in one band by itself, (n, n)."""
+        transform = fft.rfft2(band[None] * self._window)
+        power = _cross_power(transform, self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
+        weight = self._beam[:, number] / power[:, 0, 0]
+        sigma = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, number])))
+        v = fft.irfft2(weight.astype(np.float32)[self._modes] * transform[0], (self.n, self.n))
+        return np.asarray(v * np.float32(sigma), np.float32)
+
+
+def matched_filter(
+    maps: SkyMaps,
+    *,
+    instrument: str | Instrument = "planck-hfi",
+    tiles: Iterable[int] | None = None,
+    snr_min: float = 4.5,
+    threads: int | None = None,
+    out: Map32 | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Table:
+    """Clusters in maps, by the multi-frequency matched filter.
+
+    Source: Melin, Bartlett & Delabrouille (2006); Planck 2015 results XXVII, Sect. 2.
+
+    Deviation: P is measured again without the detections above S/N 4.5. A position belongs to the field whose HEALPix
+    pixel of nside 8 it is in. Extended detections on compact sources are kept. Detections are merged within 8 arcmin
+    or half of the larger theta500.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+        Full sky, or any footprint some degrees wide, of nside 64 or more.
+    instrument : str or Instrument
+        tSZ response of the bands.
+    tiles : iterable of int, optional
+        Search these of the 48 tiles only.
+    snr_min : float
+        Threshold.
+    threads : int, optional
+        Fields at once; the machine's cores by default. The result does not depend on it.
+    out : (n_pix,) float32, optional
+        RING; the best S/N over all sizes is written to the pixels that were searched.
+    report : callable, optional
+        Called with (fields done, fields in all).
+
+    Returns
+    -------
+    Table
+        Highest S/N first: ``lon_deg``, ``lat_deg`` (Galactic), ``snr``, ``theta500_arcmin`` (of the best size),
+        ``y500_arcmin2`` (Compton y in the sphere of R500, for that size: Y5R500 / 1.79), ``y500_err_arcmin2`` (its
+        error, for that size). No rows where nothing is above the threshold.
+
+    Raises
+    ------
+    ValueError
+        If the maps have a band that the instrument has not or an nside below 64, or nothing is seen in the tiles.
+    """
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
+    check_bands_known(maps, setup)
+    fields = list_fields(maps, tiles)
+    if not len(fields):
+        raise ValueError("no pixel of the maps is seen in the tiles that were asked for")
+
+    def work(number: int) -> Table:
+        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
+        field = FilteredField(maps, float(lon_deg), float(lat_deg), setup)
+        best, size = field.best_snr()
+        vectors, _ = field.directions(*np.indices(best.shape))
+        own = healpy.vec2pix(FIELD_NSIDE, *np.moveaxis(vectors, -1, 0)) == int(pixel)
+        if out is not None:
+            _write_owned(field, best, int(pixel), maps, out)
+        # two more pixels, so that a peak on the border is in one field at least
+        peaks = field.find_peaks(best, size, snr_min, ndimage.binary_dilation(own, iterations=2))
+        vectors, true_area = field.directions(peaks.row, peaks.column)
+        sigma = np.array([field.snr_map(theta)[1] for theta in THETA500_ARCMIN])[peaks.size]
+        error = sigma * true_area / Y5R500_PER_Y500
+        lon, lat = _lonlat_deg(vectors)
+        return Table(
+            {
+                "lon_deg": lon,
+                "lat_deg": lat,
+                "snr": peaks.snr,
+                "theta500_arcmin": THETA500_ARCMIN[peaks.size],
+                "y500_arcmin2": peaks.snr * error,
+                "y500_err_arcmin2": error,
+            }
+        )
+
+    found = []
+    with core_pool(threads) as pool:
+        try:
+            for done, table in enumerate(pool.map(work, range(len(fields))), start=1):
+                found.append(table)
+                if report is not None:
+                    report(done, len(fields))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return merge_detections(vstack(found))
+
+
+def merge_detections(detections: Table) -> Table:
+    """Highest S/N first, without those within 8 arcmin, or half of theta500 if that is more, of a higher one.
+
+    Parameters
+    ----------
+    detections : Table
+        ``lon_deg``, ``lat_deg``, ``snr``, ``theta500_arcmin``.
+    """
+    detections = detections[np.argsort(-np.asarray(detections["snr"]), kind="stable")]
+    if not len(detections):
+        return detections
+    vectors = unit_vectors(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]))
+    radius_arcmin = np.maximum(_MERGE_ARCMIN, _MERGE_THETA500 * np.asarray(detections["theta500_arcmin"]))
+    kept = np.ones(len(detections), bool)
+    for k, near in enumerate(cKDTree(vectors).query_ball_point(vectors, 2 * np.sin(radius_arcmin * _ARCMIN / 2))):
+        if kept[k]:
+            kept[[other for other in near if other > k]] = False
+    return detections[kept]
+
+
+def list_fields(maps: SkyMaps, tiles: Iterable[int] | None = None) -> Table:
+    """Fields that cover what is seen: ``pixel`` (of nside 8, RING) and centre ``lon_deg``, ``lat_deg``.
+
+    The centre is the barycentre of what is seen of the pixel, so that a small footprint lies amid its fields.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    tiles : iterable of int, optional
+        Those in these of the 48 tiles only.
+    """
+    coarse = min(_FOOTPRINT_NSIDE, maps.nside)
+    vectors = np.stack(healpy.pix2vec(coarse, np.arange(12 * coarse**2)), axis=1)
+    vectors = vectors[maps.footprint[healpy.vec2pix(maps.nside, *vectors.T)]]
+    pixel = healpy.vec2pix(FIELD_NSIDE, *vectors.T)
+    sums: Floats = np.stack([np.bincount(pixel, v, 12 * FIELD_NSIDE**2) for v in vectors.T], axis=1).astype(float)
+    wanted = np.bincount(pixel, minlength=12 * FIELD_NSIDE**2) > 0
+    if tiles is not None:
+        centres = healpy.pix2vec(FIELD_NSIDE, np.arange(12 * FIELD_NSIDE**2))
+        wanted &= np.isin(healpy.vec2pix(TILE_NSIDE, *centres), list(tiles))
+    lon_deg, lat_deg = _lonlat_deg(sums[wanted])
+    return Table({"pixel": np.flatnonzero(wanted), "lon_deg": lon_deg, "lat_deg": lat_deg})
+
+
+def check_bands_known(maps: SkyMaps, instrument: Instrument) -> None:
+    """Raise ValueError if the maps have a band that the instrument has not, in another unit, or too large pixels."""
+    known = {band.name: band.unit for band in instrument.bands}
+    for band in maps.bands:
+        if known.get(band.name) != band.unit:
+            listed = ", ".join(f"{name} in {unit}" for name, unit in known.items())
+            raise ValueError(f"band {band.name} in {band.unit} is none of {instrument.name}'s: {listed}")
+    if maps.nside < 64:
+        raise ValueError(f"the maps have nside {maps.nside}, expected at least 64 for the matched filter")
+
+
+def _lonlat_deg(vectors: Floats) -> tuple[Floats, Floats]:
+    x, y, z = vectors.T
+    return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
+
+
+def _write_owned(field: FilteredField, best: Map32, pixel: int, maps: SkyMaps, out: Map32) -> None:
+    """The best S/N at the HEALPix pixels that a field owns."""
+    n_child = (maps.nside // FIELD_NSIDE) ** 2
+    nested = healpy.ring2nest(FIELD_NSIDE, pixel) * n_child + np.arange(n_child)
+    ipix = healpy.nest2ring(maps.nside, nested)
+    ipix = ipix[maps.footprint[ipix]]
+    x, y, _ = project(field.basis, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1), field.pixel_arcmin)
+    middle = 0.5 * (field.n - 1)
+    out[ipix] = ndimage.map_coordinates(best, [y + middle, x + middle], order=1, mode="nearest")
+
+
+@cache
+def _radial_modes(n: int, pixel_arcmin: float) -> tuple[NDArray[np.int32], Floats, Floats]:
+    """Number in the radial table of each mode of rfft2, the modes (of the whole plane) per entry, and its l."""
+    frequency = 2 * math.pi / (pixel_arcmin * _ARCMIN)
+    ell = frequency * np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None, :])
+    modes: NDArray[np.int32] = np.rint(ell / _ELL_STEP).astype(np.int32)
+    count: Floats = np.bincount(modes.ravel(), np.broadcast_to(_mirrored(n), modes.shape).ravel()).astype(float)
+    return modes, count, _ELL_STEP * np.maximum(np.arange(count.size), 0.5)
+
+
+def _mirrored(n: int) -> Floats:
+    """How many modes of the whole plane each column of rfft2 (n even) stands for."""
+    return np.concatenate([[1.0], np.full(n // 2 - 1, 2.0), [1.0]])
+
+
+def _cross_power(
+    transform: Complex, window: Map32, modes: NDArray[np.int32], count: Floats, ell: Floats, pixel_arcmin: float
+) -> Floats:
+    """Cross-power of tapered bands against l, smoothed, (n_ell, n_band, n_band), band units squared x sr.
+
+    l^2 P is smoothed: it hardly varies over a few tens of multipoles, for CMB and dust alike.
+    """
+    n_band = len(transform)
+    power = np.empty((ell.size, n_band, n_band))
+    share = _mirrored(window.shape[0]).astype(np.float32)
+    kernel = _smoothing(ell.size)
+    scale = (pixel_arcmin * _ARCMIN) ** 2 / float((window.astype(np.float64) ** 2).sum()) / (kernel @ count) / ell**2
+    for b in range(n_band):
+        for c in range(b + 1):
+            product = (transform[b].real * transform[c].real + transform[b].imag * transform[c].imag) * share
+            summed = np.bincount(modes.ravel(), product.ravel(), ell.size)
+            power[:, b, c] = power[:, c, b] = scale * (kernel @ (summed * ell**2))
+    return power
+
+
+@cache
+def _smoothing(n_ell: int) -> Floats:
+    step = np.arange(n_ell)
+    return np.asarray(np.exp(-0.5 * ((step[:, None] - step) * (_ELL_STEP / _ELL_SMOOTHING)) ** 2))
+
+
+def _taper(seen: Mask, pixel_arcmin: float) -> Map32:
+    """Window that rises from 0 at the edge of what is seen to 1 inside, as a squared sine."""
+    distance = ndimage.distance_transform_edt(np.pad(seen, 1))[1:-1, 1:-1] * pixel_arcmin / (60 * _TAPER_DEG)
+    return np.asarray(np.sin(0.5 * math.pi * np.clip(distance, 0, 1)) ** 2, np.float32)
+
+
+def _discs(n: int, row: ArrayLike, column: ArrayLike, radius_pixel: Floats) -> Mask:
+    """True within the radius of any of the positions, (n, n)."""
+    mask = np.zeros((n, n), bool)
+    for y, x, r in zip(np.asarray(row), np.asarray(column), radius_pixel, strict=True):
+        i0, i1 = max(0, math.ceil(y - r)), min(n, math.floor(y + r) + 1)
+        j0, j1 = max(0, math.ceil(x - r)), min(n, math.floor(x + r) + 1)
+        mask[i0:i1, j0:j1] |= np.hypot(np.arange(i0, i1)[:, None] - y, np.arange(j0, j1) - x) <= r
+    return mask
+
+
+def _fill_holes(values: Map32, hole: Mask) -> None:
+    """Replace holes by the harmonic function of their borders, in place: smooth, without extremes of its own."""
+    hole = hole.copy()
+    hole[[0, -1]] = hole[:, [0, -1]] = False
+    values[hole] = 0.0
+    _relax(values, *np.nonzero(hole))
+
+
+@njit(cache=True, nogil=True)
+def _relax(values, row, column):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Laplace's equation by successive over-relaxation; 1.9 suits holes of some tens of pixels."""
+    for _ in range(200):
+        for k in range(row.size):
+            i, j = row[k], column[k]
+            mean = 0.25 * (values[i - 1, j] + values[i + 1, j] + values[i, j - 1] + values[i, j + 1])
+            values[i, j] += np.float32(1.9) * (mean - values[i, j])
