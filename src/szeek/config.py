@@ -61,6 +61,9 @@ class InputConfig(_Section):
         "local-whitened: minus the local median, bands whitened together, asinh",
     )
     background_nside: int = Field(32, description="cell of the local median: nside 32 is 1.8 deg")
+    theta500_arcmin: tuple[float, ...] = Field(
+        (), description="sizes of matched-filter S/N maps that the network sees beside the bands"
+    )
 
 
 class LabelConfig(_Section):
@@ -68,6 +71,7 @@ class LabelConfig(_Section):
 
     selections: tuple[str, ...] = Field(("planck_z",), description="named selections of the catalogues")
     disc_arcmin: float = Field(5.0, gt=0, description="diameter of the disc that is 1 in the target")
+    disc_theta500: float = Field(0.0, ge=0, description="diameter in theta500 where that is larger and known")
     ignore: tuple[str, ...] = Field((), description="selections whose discs count neither as cluster nor as sky")
 
 
@@ -125,6 +129,9 @@ class DetectConfig(_Section):
     """From the p map to sources. Bonjean (2020), Sect. 3.3."""
 
     p_max: float = Field(0.1, gt=0, lt=1)
+    deblend: bool = Field(
+        False, description="separate neighbours that one connected area holds; positions weighted by p"
+    )
 
 
 class AssessConfig(_Section):

@@ -1,8 +1,8 @@
 """The whole job: the stages in order, each skipped where its inputs have not changed, a killed one continued.
 
-sky -> maps -> train -> predict -> detect -> assess -> report. A stage's key is a checksum of the part of the
-configuration it reads, of its input files and of the keys of the stages before it; run.json keeps the key
-under which each product was made.
+sky -> maps -> filter -> train -> predict -> calibrate -> detect -> assess -> report. A stage's key is a checksum
+of the part of the configuration it reads, of its input files and of the keys of the stages before it; run.json
+keeps the key under which each product was made.
 """
 
 from __future__ import annotations
@@ -25,12 +25,22 @@ import healpy
 import numpy as np
 import tomli_w
 from astropy.table import Table, vstack
+from numpy.typing import NDArray
 
 from szeek._version import __version__
+from szeek.assess.calibrate import (
+    Calibration,
+    expected_calibration_error,
+    fit_calibration,
+    judge_sources,
+    measure_reliability,
+    predict_out_of_fold,
+)
 from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
-from szeek.config import Config, PredictConfig
+from szeek.config import Config, DetectConfig, PredictConfig
+from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, read_prediction, write_prediction
@@ -39,15 +49,20 @@ from szeek.find.workers import connect, predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
+from szeek.inputs.reddening import reddening_mag
 from szeek.learn.distributed import Ranks, join_ranks
-from szeek.learn.model import load_model
+from szeek.learn.model import find_model, load_model
 from szeek.learn.train import train
 from szeek.show.field import keep_field
 from szeek.show.report import write_report
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
 
-STAGES = ("sky", "maps", "train", "predict", "detect", "assess", "report")
+STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "assess", "report")
+#: Purity against p, beside the model that it is of.
+CALIBRATION = "calibration.ecsv"
+#: Sources down to here are calibrated on.
+_LOWEST_P = 0.05
 
 #: Told (stage, done, total, text) while a stage works; total is 0 where it is not known.
 Tell = Callable[[str, int, int, str], None]
@@ -202,6 +217,18 @@ def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
     return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in _inputs(job)}}
 
 
+def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
+    maps = add_snr_maps(
+        SkyMaps.open(job.folder / "maps"),
+        job.config.input.theta500_arcmin,
+        instrument=job.config.sky.instrument,
+        threads=job.threads,
+        report=lambda done, total: _say(tell, "filter", done, total, "fields"),
+    )
+    maps.save_snr(job.folder / "maps")
+    return {}
+
+
 def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
     maps = SkyMaps.open(job.folder / "maps")
 
@@ -230,12 +257,54 @@ def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
     return {"area_deg2": round(float(np.isfinite(p_map).mean()) * 41252.96, 2)}
 
 
+def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
+    """Fit purity against p on the held-out tiles of a simulated sky; on a real one the truth is not known."""
+    config, target = job.config, job.folder / CALIBRATION
+    if not config.sky.simulate:
+        target.unlink(missing_ok=True)
+        return {}
+    _say(tell, "calibrate", 0, 0, "purity against p")
+    held_out = (*config.split.test_tiles, *config.split.validation_tiles)
+    sources = _find_sources(read_prediction(job.folder / "prediction.fits"), _LOWEST_P, deblend=config.detect.deblend)
+    judged, real = judge_sources(sources, read_catalogue(job.simulated / "truth.fits"), held_out)
+    p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
+    dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
+    try:
+        calibration = fit_calibration(p, real, dust, groups=tile, n_dust_bins=2, seed=config.seed)
+        honest = predict_out_of_fold(p, real, dust, groups=tile, n_dust_bins=2, seed=config.seed)
+    except ValueError as error:  # too few sources on a small sky
+        target.unlink(missing_ok=True)
+        return {"refused": str(error)}
+    _write_table(calibration.to_table(), target)
+    reliability = measure_reliability(honest, real)
+    return {
+        "n_sources": len(judged),
+        "n_clusters": int(real.sum()),
+        "tiles": list(held_out),
+        "expected_calibration_error": expected_calibration_error(reliability),
+        "reliability": [{name: _plain(row[name]) for name in reliability.colnames} for row in reliability],
+    }
+
+
 def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
     _say(tell, "detect", 0, 0, "connected areas")
-    sources = detect_sources(read_prediction(job.folder / "prediction.fits"), job.config.detect.p_max)
+    options = job.config.detect
+    sources = _find_sources(
+        read_prediction(job.folder / "prediction.fits"), options.p_max, deblend=options.deblend, model=job.folder
+    )
     known = read_catalogue(job.folder / "clusters.fits")
     write_candidates(make_candidates(identify_sources(sources, known)), job.folder)
     return {"n_sources": len(sources)}
+
+
+def _find_sources(p_map: NDArray[np.float32], p_max: float, *, deblend: bool, model: Path | None = None) -> Table:
+    """Sources with the reddening there and, where the model's folder holds a calibration, their purity."""
+    sources = detect_sources(p_map, p_max, weighted=deblend, deblend=deblend)
+    sources["dust"] = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+    if model is not None and (model / CALIBRATION).is_file():
+        calibration = Calibration.from_table(Table.read(model / CALIBRATION))
+        sources["purity"] = calibration.predict(sources["p"], sources["dust"])
+    return sources
 
 
 def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
@@ -289,12 +358,14 @@ def _report(job: Run, tell: Tell | None) -> dict[str, Any]:
 _TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Tell | None], dict[str, Any] | None], tuple[str, ...]]] = {
     "sky": (("sky", "seed"), _simulate, ("simulated/simulate.json",)),
     "maps": (("sky",), _read_maps, ("maps", "clusters.fits")),
+    "filter": (("input",), _filter, ("maps/filter.json",)),
     "train": (
         ("seed", "split", "input", "labels", "patches", "network", "train"),
         _train,
         ("model.safetensors", "model.json"),
     ),
     "predict": (("predict",), _predict, ("prediction.fits",)),
+    "calibrate": (("split", "detect"), _calibrate, ()),
     "detect": (("detect",), _detect, ("candidates.fits",)),
     "assess": (("assess", "detect", "split"), _assess, ("recovery.ecsv", "assessment.json")),
     "report": ((), _report, ("report.html",)),
@@ -350,7 +421,9 @@ def predict_files(
         skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, out=folder)
     else:
         skymaps = SkyMaps.open(maps)
-    own = PredictConfig.model_validate(network.card.get("config", {}).get("predict", {}))
+    trained = network.card.get("config", {})
+    own = PredictConfig.model_validate(trained.get("predict", {}))
+    deblend = DetectConfig.model_validate(trained.get("detect", {})).deblend
     options = {"margin": own.margin, "rotations": own.rotations if rotations is None else rotations}
 
     def fields(done: int, total: int) -> None:
@@ -370,7 +443,7 @@ def predict_files(
     else:
         p_map = predict(skymaps, network, **options, threads=threads, report=fields)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
-    sources = detect_sources(p_map, p_max)
+    sources = _find_sources(p_map, p_max, deblend=deblend, model=find_model(model))
     write_candidates(make_candidates(identify_sources(sources, known)), target)
     area_deg2 = float(skymaps.footprint.mean()) * 41252.96
     lines.append(

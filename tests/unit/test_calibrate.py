@@ -16,6 +16,7 @@ from szeek.assess.calibrate import (
     Calibration,
     expected_calibration_error,
     fit_calibration,
+    judge_sources,
     measure_reliability,
     p_max_for_purity,
     predict_out_of_fold,
@@ -151,3 +152,20 @@ def test_bad_input_is_refused() -> None:
         fit_calibration(p, real, dust).predict(p)
     with pytest.raises(ValueError, match="expected the same"):
         measure_reliability([0.5], [True, False])
+
+
+def test_sources_are_judged_in_the_tiles_only_and_further_peaks_left_out() -> None:
+    """Tile 6 holds (112.5, 41.8). One compact halo, one of theta500 30 arcmin with two peaks, one below the cut."""
+    truth = Table({
+        "lon_deg": [110.0, 112.5, 115.0, 200.0], "lat_deg": [41.8, 41.8, 41.8, 10.0],
+        "y500_arcmin2": [1e-3, 5e-3, 2e-4, 1e-3], "theta500_arcmin": [5.0, 30.0, 3.0, 5.0],
+    })  # fmt: skip
+    sources = Table({
+        "lon_deg": [110.01, 112.5, 112.7, 115.0, 118.0, 200.0],
+        "lat_deg": [41.8, 41.8, 41.8, 41.8, 41.8, 10.0],
+        "p": [0.9, 0.8, 0.3, 0.7, 0.2, 0.9],
+    })  # fmt: skip
+    judged, real = judge_sources(sources, truth, [6])
+    assert judged["p"].tolist() == [0.9, 0.8, 0.7, 0.2]
+    assert real.tolist() == [True, True, False, False]
+    assert judged["tile"].tolist() == [6] * 4

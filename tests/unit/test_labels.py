@@ -52,3 +52,12 @@ def test_ignored_sources_give_way_to_clusters():
 def test_empty_selection_is_refused():
     with pytest.raises(ValueError, match="no clusters to learn from"):
         ClusterLabels(np.zeros(0), np.zeros(0))
+
+
+def test_each_cluster_has_a_disc_of_its_own_size():
+    labels = ClusterLabels(np.array([0.0, 1.0]), np.array([0.0, 0.0]), np.array([10.0, 20.0]), [0.5], [0.5])
+    target = labels.draw(0.5, 0.0, 0.0, 401, 601, 0.25)
+    columns = np.arange(601) < 300
+    areas = [(target[:, half] == 1).sum() * 0.25**2 for half in (columns, ~columns)]
+    np.testing.assert_allclose(areas, [np.pi * 5**2, np.pi * 10**2], rtol=0.01)
+    assert (target == IGNORED).sum() * 0.25**2 == pytest.approx(np.pi * 5**2, rel=0.01)

@@ -10,9 +10,10 @@ import pytest
 from astropy.io import fits
 
 from szeek.inputs.instrument import read_instrument
+from szeek.inputs.reddening import read_column_map
 from szeek.simulate.cib import BANDS, CALIBRATION, clustered_spectra, draw_cib, dusty_shot_noise
 from szeek.simulate.cmb import lensed_spectrum, solve_lensed_spectrum
-from szeek.simulate.dust import co_intensity, draw_galaxy, modified_blackbody, read_column_map
+from szeek.simulate.dust import co_intensity, draw_galaxy, modified_blackbody
 from szeek.simulate.harmonics import (
     add_alm,
     analyse,

@@ -11,6 +11,8 @@ import torch
 from astropy.table import Table
 
 from szeek.config import TrainConfig, load_config
+from szeek.filter.snrmaps import add_snr_maps
+from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import load_model
 from szeek.learn.train import learning_rate, train
@@ -170,3 +172,17 @@ def test_number_of_threads_is_left_alone(sky, tmp_path):
     before = torch.get_num_threads()
     train(*sky, load_config("bonjean2020", **SMALL), tmp_path, stop_after_steps=1)
     assert torch.get_num_threads() == before
+
+
+def test_network_sees_the_matched_filter_and_finds_it_again(sky, tmp_path):
+    maps, clusters = sky
+    config = load_config("bonjean2020", **SMALL, input={"theta500_arcmin": [40.0]})
+    model = train(maps, clusters, config, tmp_path)
+    assert model.network.encoder[0].layers[0].in_channels == 7
+    again = load_model(tmp_path)
+    assert again.normaliser.theta500_arcmin == (40.0,)
+    filtered = add_snr_maps(maps, [40.0])
+    np.testing.assert_array_equal(predict(maps, again), predict(filtered, model))
+    fields = np.zeros((1, 32, 32, 6), np.float32)
+    with pytest.raises(ValueError, match=r"fields have 6 channels, expected 6 bands and S/N maps for the sizes \(40"):
+        again.predict(fields)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
+from szeek.assess.match import further_peaks, match, truth_radius
 from szeek.assess.recovery import wilson_interval
+from szeek.sky.tiles import tile_of
 
 METHODS = ("beta", "isotonic")
 _CLIP = 1e-6  # p of 0 and 1 exactly are float32 saturation, not certainty
@@ -169,6 +172,42 @@ def fit_calibration(
     best = min(losses, key=lambda name: losses[name])
     knots, purity = _fit(best, score, truth, bins, edges.size + 1)
     return Calibration(knots, purity, edges, best, losses[best])
+
+
+def judge_sources(
+    sources: Table, truth: Table, tiles: Iterable[int], *, y500_min_arcmin2: float = 3e-4, radius_arcmin: float = 5.0
+) -> tuple[Table, NDArray[np.bool_]]:
+    """The sources of held-out tiles on a sky with known truth, and which of them are clusters: to calibrate on.
+
+    Parameters
+    ----------
+    sources : Table
+        ``lon_deg``, ``lat_deg``, ``p``; out of sample in the tiles.
+    truth : Table
+        Haloes: ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``.
+    tiles : iterable of int
+        The held-out tiles.
+    y500_min_arcmin2 : float
+        Fainter haloes are no clusters that such maps can show.
+    radius_arcmin : float
+        Least matching radius, see :func:`szeek.assess.match.truth_radius`.
+
+    Returns
+    -------
+    sources : Table
+        Those in the tiles, without further peaks inside an extended halo that is found already, with ``tile``.
+    real : (n,) bool
+    """
+    haloes = truth[np.asarray(truth["y500_arcmin2"]) > y500_min_arcmin2]
+    radius = truth_radius(haloes, radius_arcmin)
+    matches = match(sources, haloes, radius)
+    real = np.zeros(len(sources), bool)
+    real[matches["source"]] = True
+    tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+    counted = np.isin(tile, list(tiles)) & ~further_peaks(sources, haloes, radius, matches, radius_arcmin)
+    judged = sources[counted]
+    judged["tile"] = tile[counted]
+    return judged, real[counted]
 
 
 def predict_out_of_fold(

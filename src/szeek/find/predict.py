@@ -34,7 +34,8 @@ def predict(
     Parameters
     ----------
     maps : SkyMaps
-        Of the bands that the model was trained on; any nside, any footprint.
+        Of the bands that the model was trained on; any nside, any footprint. Matched-filter S/N maps are made where
+        the model wants them and the maps come without.
     model : Model
     margin : int
         Pixels around each field that are computed and not used, at least 16.
@@ -57,7 +58,7 @@ def predict(
     """
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
     p_map = np.full(len(maps.footprint), np.nan, np.float32)
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
     for done, (field, values) in enumerate(work, start=1):
         place_field(field, values, p_map)

@@ -83,7 +83,7 @@ def predict_shard(
     """
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
     index_type = np.int32 if len(maps.footprint) < 2**31 else np.int64
     pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)

@@ -125,7 +125,8 @@ def _full_path(source: str | os.PathLike[str]) -> str:
 
 @lru_cache(maxsize=2)
 def _open(folders: tuple[str, str], _written: tuple[int, ...]) -> tuple[SkyMaps, Model]:
-    return SkyMaps.open(folders[0]), load_model(folders[1])
+    model = load_model(folders[1])
+    return model.prepare(SkyMaps.open(folders[0]), 1), model
 
 
 def _open_once(folders: tuple[str, str]) -> tuple[SkyMaps, Model]:

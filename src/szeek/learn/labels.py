@@ -16,11 +16,11 @@ IGNORED = 255
 
 
 @njit(cache=True, nogil=True)
-def _draw_discs(basis, pixel_rad, vectors, radius_rad, value, target):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _draw_discs(basis, pixel_rad, vectors, radii_rad, value, target):  # type: ignore[no-untyped-def]  # pragma: no cover
     ny, nx = target.shape
-    cosine = math.cos(radius_rad)
-    reach = int(2.0 * radius_rad / pixel_rad) + 2
     for k in range(vectors.shape[0]):
+        cosine = math.cos(radii_rad[k])
+        reach = int(2.0 * radii_rad[k] / pixel_rad) + 2
         depth = x = y = 0.0
         for d in range(3):
             depth += vectors[k, d] * basis[0, d]
@@ -48,8 +48,8 @@ class ClusterLabels:
     ----------
     lon_deg, lat_deg : (n,) float64
         Clusters, Galactic.
-    disc_arcmin : float
-        Diameter of the discs.
+    disc_arcmin : float or (n,) float64
+        Diameter of the discs; the ignored ones have the smallest.
     ignored_lon_deg, ignored_lat_deg : (m,) float64, optional
         Sources whose discs count neither way (value 255), except where a cluster's disc lies.
     """
@@ -58,7 +58,7 @@ class ClusterLabels:
         self,
         lon_deg: NDArray[np.float64],
         lat_deg: NDArray[np.float64],
-        disc_arcmin: float = 5.0,
+        disc_arcmin: float | NDArray[np.float64] = 5.0,
         ignored_lon_deg: NDArray[np.float64] | None = None,
         ignored_lat_deg: NDArray[np.float64] | None = None,
     ) -> None:
@@ -70,7 +70,8 @@ class ClusterLabels:
             none if ignored_lon_deg is None else np.asarray(ignored_lon_deg, float),
             none if ignored_lat_deg is None else np.asarray(ignored_lat_deg, float),
         )
-        self.disc_arcmin = disc_arcmin
+        self.radius_rad = np.radians(np.full(len(self.vectors), 0.5 / 60) * disc_arcmin)
+        self.ignored_rad = np.full(len(self.ignored), self.radius_rad.min())
         self._tree = cKDTree(self.vectors)
         self._ignored_tree = cKDTree(self.ignored) if len(self.ignored) else None
 
@@ -93,13 +94,12 @@ class ClusterLabels:
         """
         basis = field_basis(lon_deg, lat_deg, angle_deg)
         pixel_rad = math.radians(pixel_arcmin / 60)
-        radius_rad = math.radians(0.5 * self.disc_arcmin / 60)
-        reach = math.atan(0.5 * math.hypot(ny, nx) * pixel_rad) + radius_rad
+        reach = math.atan(0.5 * math.hypot(ny, nx) * pixel_rad) + self.radius_rad.max()
         chord = 2 * math.sin(0.5 * reach)
         target = np.zeros((ny, nx), np.uint8)
         if self._ignored_tree is not None:
             near = self._ignored_tree.query_ball_point(basis[0], chord)
-            _draw_discs(basis, pixel_rad, self.ignored[near], radius_rad, IGNORED, target)
+            _draw_discs(basis, pixel_rad, self.ignored[near], self.ignored_rad[near], IGNORED, target)
         near = self._tree.query_ball_point(basis[0], chord)
-        _draw_discs(basis, pixel_rad, self.vectors[near], radius_rad, 1, target)
+        _draw_discs(basis, pixel_rad, self.vectors[near], self.radius_rad[near], 1, target)
         return target

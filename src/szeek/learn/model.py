@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from szeek._version import __version__
+from szeek.filter.snrmaps import add_snr_maps
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import UNet
 from szeek.sky.skymaps import SkyMaps
@@ -45,6 +46,12 @@ class Model:
     pixel_arcmin: float
     network_config: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
+
+    def prepare(self, maps: SkyMaps, threads: int | None = None) -> SkyMaps:
+        """The maps with the S/N maps that the network was trained with; refuses maps of other bands."""
+        self.check_bands(maps)
+        sizes = self.normaliser.theta500_arcmin
+        return add_snr_maps(maps, sizes, instrument=self.card.get("instrument", "planck-hfi"), threads=threads)
 
     def check_bands(self, maps: SkyMaps) -> None:
         """Refuse maps of other bands than the network was trained on."""
@@ -90,6 +97,26 @@ def list_models() -> list[str]:
     return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
 
 
+def find_model(source: str | os.PathLike[str]) -> Path:
+    """Folder of a model: one of one's own, a run's, or by name one that ships with the package.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model.
+    """
+    folder = Path(source)
+    if (folder / "model.json").is_file():
+        return folder
+    shipped = resources.files("szeek") / "models" / str(source)
+    if not (shipped / "model.json").is_file():
+        raise FileNotFoundError(
+            f"'{source}' is neither a folder with model.json nor a shipped model "
+            f"({', '.join(list_models()) or 'none ships with this version'})"
+        )
+    return Path(str(shipped))
+
+
 def load_model(source: str | os.PathLike[str]) -> Model:
     """Load a model that ships with the package by name, or from a folder or run of one's own.
 
@@ -100,20 +127,13 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     ValueError
         If the card lacks an entry, or the weights do not fit the network that the card describes.
     """
-    folder = Path(source)
-    if not (folder / "model.json").is_file():
-        shipped = resources.files("szeek") / "models" / str(source)
-        if not (shipped / "model.json").is_file():
-            raise FileNotFoundError(
-                f"'{source}' is neither a folder with model.json nor a shipped model "
-                f"({', '.join(list_models()) or 'none ships with this version'})"
-            )
-        folder = Path(str(shipped))
+    folder = find_model(source)
     card = json.loads((folder / "model.json").read_text())
     missing = [key for key in _CARD_KEYS if key not in card]
     if missing:
         raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is no model card of SZeek")
-    network = build_network(len(card["bands"]), card["network"])
+    normaliser = Normaliser.from_dict(card["normaliser"])
+    network = build_network(len(card["bands"]) + len(normaliser.theta500_arcmin), card["network"])
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except RuntimeError as error:
@@ -121,7 +141,7 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     own = {key: value for key, value in card.items() if key not in (*_CARD_KEYS, "szeek")}
     return Model(
         network,
-        Normaliser.from_dict(card["normaliser"]),
+        normaliser,
         tuple(card["bands"]),
         card["pixel_arcmin"],
         card["network"],
@@ -129,9 +149,9 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     )
 
 
-def build_network(n_band: int, config: dict[str, Any] | None = None) -> UNet:
+def build_network(n_channel: int, config: dict[str, Any] | None = None) -> UNet:
     """A network with untrained weights, channels last in memory (half the time of channels first on a CPU)."""
     options = dict(config or {})
     filters: Sequence[int] = options.pop("filters", (8, 16, 32, 64, 128))
-    network = UNet(n_band, tuple(filters), **options)
+    network = UNet(n_channel, tuple(filters), **options)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -35,28 +35,36 @@ class Normaliser:
         Applied to what is left.
     background_nside : int
         Nside of the cells whose median is subtracted first; 0 for none.
+    theta500_arcmin : tuple of float
+        Sizes of the matched-filter S/N maps that follow the bands; only compressed.
     """
 
     kind: Literal["left-gaussian", "local-whitened"]
     offset: NDArray[np.float32]
     matrix: NDArray[np.float32]
     background_nside: int = 0
+    theta500_arcmin: tuple[float, ...] = ()
 
     def __call__(self, fields: NDArray[np.float32]) -> Tensor:
-        """Fields (n, ny, nx, n_band), minus background where there is one -> network input.
+        """Fields (n, ny, nx, n_band + n_size), minus background where there is one -> network input.
 
         Returns
         -------
-        (n, n_band, ny, nx) float32 tensor, channels last in memory
+        (n, n_band + n_size, ny, nx) float32 tensor, channels last in memory
         """
         x = np.empty(fields.shape, np.float32)
-        n_band = fields.shape[-1]
+        n_channel = fields.shape[-1]
+        if n_channel != len(self.offset) + len(self.theta500_arcmin):
+            raise ValueError(
+                f"fields have {n_channel} channels, expected {len(self.offset)} bands and S/N maps for the sizes "
+                f"{self.theta500_arcmin} arcmin"
+            )
         _normalise(
-            np.ascontiguousarray(fields).reshape(-1, n_band),
+            np.ascontiguousarray(fields).reshape(-1, n_channel),
             self.offset,
             self.matrix,
             self.kind == "local-whitened",
-            x.reshape(-1, n_band),
+            x.reshape(-1, n_channel),
         )
         return torch.from_numpy(x).permute(0, 3, 1, 2)
 
@@ -67,6 +75,7 @@ class Normaliser:
             "offset": self.offset.tolist(),
             "matrix": self.matrix.tolist(),
             "background_nside": self.background_nside,
+            "theta500_arcmin": list(self.theta500_arcmin),
         }
 
     @classmethod
@@ -77,6 +86,7 @@ class Normaliser:
             np.array(record["offset"], np.float32),
             np.array(record["matrix"], np.float32),
             record["background_nside"],
+            tuple(record.get("theta500_arcmin", ())),
         )
 
 
@@ -101,6 +111,10 @@ def _normalise(values, offset, matrix, stretch, out):  # type: ignore[no-untyped
                     size = np.log(abs(y) + np.sqrt(y * y + one))
                     y = size if y > zero else -size
             out[k, a] = y
+        for a in range(n_band, values.shape[1]):
+            y = values[k, a]
+            size = np.log(abs(y) + np.sqrt(y * y + one))
+            out[k, a] = (size if y > zero else -size) if seen and not np.isnan(y) else zero
 
 
 def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[float, float]:
@@ -223,7 +237,9 @@ def fit_normaliser(
         values = maps.values[pixels]
         fits = [fit_left_gaussian(values[:, b]) for b in range(n_band)]
         offset = np.array([mean for mean, _ in fits], np.float32)
-        return Normaliser(kind, offset, np.diag([1 / sigma for _, sigma in fits]).astype(np.float32))
+        return Normaliser(
+            kind, offset, np.diag([1 / sigma for _, sigma in fits]).astype(np.float32), 0, maps.theta500_arcmin
+        )
     if background is None:
         background = local_background(maps, background_nside)
     covariance = _clean_sky_covariance(maps, pixels, background, background_nside)
@@ -232,7 +248,9 @@ def fit_normaliser(
     matrix = (axes / np.sqrt(power)).T * scale
     # an eigenvector's sign is arbitrary: the largest entry is made positive, so that equal maps give equal inputs
     matrix *= np.sign(matrix[np.arange(n_band), np.abs(matrix / scale).argmax(axis=1)])[:, None]
-    return Normaliser(kind, np.zeros(n_band, np.float32), matrix.astype(np.float32), background_nside)
+    return Normaliser(
+        kind, np.zeros(n_band, np.float32), matrix.astype(np.float32), background_nside, maps.theta500_arcmin
+    )
 
 
 def _clean_sky_covariance(

@@ -38,10 +38,13 @@ class LocalMaps:
     def sample(
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
     ) -> NDArray[np.float32]:
-        """A field minus its background, (ny, nx, n_band) float32, NaN outside the footprint."""
-        field = sample_field(self.maps, lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+        """A field minus its background, then its S/N: (ny, nx, n_band + n_size) float32, bands NaN if unseen."""
+        place = (lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+        field = sample_field(self.maps, *place)
         if self.background is not None:
-            field -= sample_field(self.background, lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+            field -= sample_field(self.background, *place)
+        if self.maps.snr is not None:
+            field = np.concatenate([field, sample_field(self.maps.snr, *place)], axis=-1)
         return field
 
 

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,14 @@ from typing import Any
 import numpy as np
 import torch
 from astropy.table import Table
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from szeek.config import Config, TrainConfig
+from szeek.filter.snrmaps import add_snr_maps
 from szeek.inputs.catalogues import select_clusters
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
@@ -97,6 +99,7 @@ def train(
     labels = make_labels(clusters, config)
     kept_out = (*config.split.test_tiles, *config.split.validation_tiles)
     background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
+    maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
     sky = LocalMaps.prepare(maps, background_nside)
     normaliser = fit_normaliser(
         maps,
@@ -106,7 +109,7 @@ def train(
         background=sky.background,
     )
     patches = Patches(sky, labels, config.patches, config.split, config.seed)
-    network = build_network(maps.n_band, config.network.model_dump())
+    network = build_network(maps.n_band + len(maps.theta500_arcmin), config.network.model_dump())
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
     model = Model(
         network,
@@ -114,7 +117,12 @@ def train(
         tuple(band.name for band in maps.bands),
         config.patches.pixel_arcmin,
         config.network.model_dump(mode="json"),
-        {"preset": config.preset, "seed": config.seed, "config": config.model_dump(mode="json", exclude={"sky"})},
+        {
+            "preset": config.preset,
+            "seed": config.seed,
+            "instrument": config.sky.instrument,
+            "config": config.model_dump(mode="json", exclude={"sky"}),
+        },
     )
     loop = _Loop(model, patches, config)
     with one_torch_thread(), core_pool(threads) as pool:
@@ -123,17 +131,24 @@ def train(
 
 
 def make_labels(clusters: Table, config: Config) -> ClusterLabels:
-    """Discs of the selections that the configuration names."""
-    chosen = [select_clusters(clusters, name) for name in config.labels.selections]
-    lon = np.concatenate([np.asarray(table["lon_deg"], float) for table in chosen])
-    lat = np.concatenate([np.asarray(table["lat_deg"], float) for table in chosen])
-    ignored = [select_clusters(clusters, name) for name in config.labels.ignore]
-    ignored_lon = [np.asarray(table["lon_deg"], float) for table in ignored]
-    ignored_lat = [np.asarray(table["lat_deg"], float) for table in ignored]
-    none = [np.zeros(0)]
+    """Discs of the selections that the configuration names, wider for extended clusters where it says so."""
+    options = config.labels
+    chosen = [select_clusters(clusters, name) for name in options.selections]
+    ignored = [select_clusters(clusters, name) for name in options.ignore]
+    disc_arcmin: float | NDArray[np.float64] = options.disc_arcmin
+    if options.disc_theta500:
+        disc_arcmin = np.fmax(disc_arcmin, options.disc_theta500 * _column(chosen, "theta500_arcmin"))
     return ClusterLabels(
-        lon, lat, config.labels.disc_arcmin, np.concatenate(ignored_lon or none), np.concatenate(ignored_lat or none)
+        _column(chosen, "lon_deg"),
+        _column(chosen, "lat_deg"),
+        disc_arcmin,
+        _column(ignored, "lon_deg"),
+        _column(ignored, "lat_deg"),
     )
+
+
+def _column(tables: Sequence[Table], name: str) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros(0), *(np.asarray(table[name], float) for table in tables)])
 
 
 def _base_rate(config: Config) -> float:

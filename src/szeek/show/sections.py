@@ -209,7 +209,9 @@ def section_training(run: RunFolder, made: Figures) -> Section:
     if run.maps is None:
         part.missing("the frequency maps (maps/)", "What the network sees of them is not shown.")
     elif card.get("normaliser"):
-        part.blocks.append(_input_block(run.maps, Normaliser.from_dict(card["normaliser"]), made))
+        normaliser = Normaliser.from_dict(card["normaliser"])
+        if normaliser.theta500_arcmin == run.maps.theta500_arcmin:
+            part.blocks.append(_input_block(run.maps, normaliser, made))
     return part
 
 
@@ -228,6 +230,9 @@ def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
             f"the bands minus their median within {cell_deg:.1f}°, rotated so that they are uncorrelated with unit "
             "variance over the quieter half of the sky, then asinh"
         )
+    if maps.theta500_arcmin:
+        titles += [f"S/N, θ500 = {theta:g}′" for theta in maps.theta500_arcmin]
+        words += ", and beside them the S/N of a matched filter for clusters of some sizes"
     return made.block(
         "network_input",
         figures.plot_input(sample_input(maps, normaliser), titles, asinh=whitened),
@@ -239,11 +244,12 @@ def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
 
 
 def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
-    """The network's input at about a million pixels all over the footprint: (n, n_band) float32."""
+    """The network's input at about a million pixels all over the footprint: (n, n_band + n_size) float32."""
     step = max(1, len(maps.footprint) // 1_000_000)
     pixels = step * np.flatnonzero(maps.footprint[::step])
     if normaliser.background_nside == 0:
         values = np.asarray(maps.values[pixels], np.float32)
+        ipix = pixels
     else:  # whole cells, for their median
         nside = normaliser.background_nside
         per_cell = (maps.nside // nside) ** 2
@@ -253,6 +259,8 @@ def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
         ipix = ipix[maps.footprint[ipix].all(axis=1)]
         values = np.asarray(maps.values[ipix], np.float32)
         values = (values - np.median(values, axis=1, keepdims=True)).reshape(-1, maps.n_band)
+    if maps.snr is not None:
+        values = np.concatenate([values, maps.snr[ipix.ravel()]], axis=1)
     return np.asarray(normaliser(values[None, None]).permute(0, 2, 3, 1)[0, 0])
 
 

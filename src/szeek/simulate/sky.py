@@ -25,12 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from szeek._version import __version__
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.reddening import read_column_map
 from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.cmb import draw_cmb
 from szeek.simulate.companions import write_companions
-from szeek.simulate.dust import draw_galaxy, read_column_map
+from szeek.simulate.dust import draw_galaxy
 from szeek.simulate.haloes import density_shells, draw_haloes, group_background
 from szeek.simulate.harmonics import (
     Alm,

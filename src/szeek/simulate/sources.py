@@ -16,7 +16,8 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import Instrument
-from szeek.simulate.dust import modified_blackbody, read_column_map
+from szeek.inputs.reddening import read_column_map
+from szeek.simulate.dust import modified_blackbody
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.simulate.painting import ring_above, ring_start

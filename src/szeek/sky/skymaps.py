@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +39,17 @@ class SkyMaps:
         True where every band was observed.
     bands : tuple of Band
         One record per column of ``values``.
+    snr : (n_pix, n_size) float32, optional
+        S/N of a matched filter, one column per size in ``theta500_arcmin``
+        (:func:`szeek.filter.snrmaps.add_snr_maps`).
+    theta500_arcmin : tuple of float
     """
 
     values: NDArray[np.float32]
     footprint: NDArray[np.bool_]
     bands: tuple[Band, ...]
+    snr: NDArray[np.float32] | None = None
+    theta500_arcmin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         n_pix = self.values.shape[0]
@@ -56,6 +62,9 @@ class SkyMaps:
             raise ValueError(f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)")
         if self.values.shape[1] != len(self.bands):
             raise ValueError(f"values has {self.values.shape[1]} columns for {len(self.bands)} bands")
+        found = None if self.snr is None else self.snr.shape
+        if found != ((n_pix, len(self.theta500_arcmin)) if self.theta500_arcmin else None):
+            raise ValueError(f"snr has shape {found}, expected one column for each of {self.theta500_arcmin} arcmin")
 
     @property
     def nside(self) -> int:
@@ -68,7 +77,7 @@ class SkyMaps:
         return len(self.bands)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the maps to a folder (values.npy, footprint.npy, bands.json), whole or not at all."""
+        """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy), whole or not at all."""
         target = Path(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
@@ -76,6 +85,7 @@ class SkyMaps:
             np.save(staging / "values.npy", self.values)
             np.save(staging / "footprint.npy", self.footprint)
             (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
+            self.save_snr(staging)
             if target.exists():
                 shutil.rmtree(target)
             staging.rename(target)
@@ -83,6 +93,18 @@ class SkyMaps:
             shutil.rmtree(staging, ignore_errors=True)
             raise
         return target
+
+    def save_snr(self, folder: str | os.PathLike[str]) -> None:
+        """Add the S/N maps to a folder that holds the maps: snr.npy, and last filter.json, which makes it valid."""
+        card = Path(folder) / "filter.json"
+        card.unlink(missing_ok=True)
+        if self.snr is not None:
+            # beside the old file, which self.snr may be mapped from
+            np.save(card.with_name(".snr.tmp.npy"), self.snr)
+            card.with_name(".snr.tmp.npy").replace(card.with_name("snr.npy"))
+        staging = card.with_name(".filter.json.tmp")
+        staging.write_text(json.dumps({"theta500_arcmin": self.theta500_arcmin}))
+        staging.replace(card)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> SkyMaps:
@@ -92,4 +114,9 @@ class SkyMaps:
         if missing:
             raise FileNotFoundError(f"'{source}' is no saved SkyMaps: {', '.join(missing)} not found")
         bands = tuple(Band(**record) for record in json.loads((source / "bands.json").read_text()))
-        return cls(np.load(source / "values.npy", mmap_mode="r"), np.load(source / "footprint.npy"), bands)
+        maps = cls(np.load(source / "values.npy", mmap_mode="r"), np.load(source / "footprint.npy"), bands)
+        card = source / "filter.json"
+        sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
+        if not sizes:
+            return maps
+        return replace(maps, snr=np.load(source / "snr.npy", mmap_mode="r"), theta500_arcmin=sizes)

@@ -1,0 +1,93 @@
+"""Matched-filter S/N maps at a few cluster sizes, to be shown to a network beside the bands.
+
+A matched filter is the best linear finder, and knows spectrum, beams and the noise around it without training; what a
+network would take many epochs to learn of them it is given here. What lies beyond - shapes, compact sources, dust
+that is not Gaussian - is left to the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import healpy
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from szeek.find.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.learn.threads import core_pool
+from szeek.sky.projection import project
+from szeek.sky.skymaps import SkyMaps
+
+
+def add_snr_maps(
+    maps: SkyMaps,
+    theta500_arcmin: Sequence[float],
+    *,
+    instrument: str | Instrument = "planck-hfi",
+    threads: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> SkyMaps:
+    """The same maps with matched-filter S/N maps of these sizes and no others; without any for no sizes.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+        Full sky, or any footprint some degrees wide.
+    theta500_arcmin : sequence of float
+        Sizes of the clusters that are filtered for.
+    instrument : str or Instrument
+        tSZ response of the bands.
+    threads : int, optional
+        Fields at once; the machine's cores by default. The result does not depend on it.
+    report : callable, optional
+        Called with (fields done, fields in all).
+
+    Returns
+    -------
+    SkyMaps
+        With ``snr``, (n_pix, n_size) float32, 0 outside the footprint: each position from the field whose HEALPix
+        pixel of nside 8 it is in, as in :func:`szeek.find.matchedfilter.matched_filter`.
+
+    Raises
+    ------
+    ValueError
+        If the maps have a band that the instrument has not, or nothing is seen.
+    """
+    sizes = tuple(float(theta) for theta in theta500_arcmin)
+    if maps.theta500_arcmin == sizes:
+        return maps
+    if not sizes:
+        return replace(maps, snr=None, theta500_arcmin=())
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
+    check_bands_known(maps, setup)
+    if maps.nside < FIELD_NSIDE:
+        raise ValueError(f"maps have nside {maps.nside}, expected at least {FIELD_NSIDE} for the matched filter")
+    fields = list_fields(maps)
+    if not len(fields):
+        raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
+    snr = np.zeros((len(maps.footprint), len(sizes)), np.float32)
+    n_child = (maps.nside // FIELD_NSIDE) ** 2
+
+    def work(number: int) -> None:
+        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
+        field = FilteredField(maps, float(lon_deg), float(lat_deg), setup)
+        nested = healpy.ring2nest(FIELD_NSIDE, int(pixel)) * n_child + np.arange(n_child)
+        ipix: NDArray[np.int64] = healpy.nest2ring(maps.nside, nested)
+        ipix = ipix[maps.footprint[ipix]]
+        x, y, _ = project(field.basis, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1), field.pixel_arcmin)
+        at = [y + 0.5 * (field.n - 1), x + 0.5 * (field.n - 1)]
+        for k, theta in enumerate(sizes):
+            snr[ipix, k] = ndimage.map_coordinates(field.snr_map(theta)[0], at, order=1, mode="nearest")
+
+    with core_pool(threads) as pool:
+        try:
+            for done, _ in enumerate(pool.map(work, range(len(fields))), start=1):
+                if report is not None:
+                    report(done, len(fields))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return replace(maps, snr=snr, theta500_arcmin=sizes)
