@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from runmaker import make_run
+from typer.testing import CliRunner
 
+from szeek.cli import app
 from szeek.inputs.instrument import read_instrument
 from szeek.show.dossier import draw_sheet, list_known, list_numbers, plot_dossier, spectrum_of, training_of
 from szeek.show.dossierpage import render_page
@@ -222,5 +224,18 @@ def test_filters_from_an_address() -> None:
     assert Filters.parse(words) == Filters(p_min=0.5, matched="yes", search="A 1689")
     with pytest.raises(ValueError, match="filter p_min is 'much', expected a number"):
         Filters.parse({"p_min": "much"})
+
+
+def test_filters_refuse_what_is_no_answer(run: RunFolder) -> None:
+    assert run.candidates is not None
     with pytest.raises(ValueError, match="filter matched is 'perhaps'"):
-        Filters.parse({"matched": "perhaps"})
+        choose_candidates(run.candidates, Filters(matched="perhaps"))
+
+
+def test_dossiers_from_the_command_line(run: RunFolder, tmp_path: Path) -> None:
+    words = ["--p-min", "0.2", "--matched", "yes", "--most", "1", "--png"]
+    answer = CliRunner().invoke(app, ["dossiers", str(run.path), "-o", str(tmp_path / "d.zip"), *words])
+    assert answer.exit_code == 0, answer.output
+    assert f"dossiers: {tmp_path / 'd.zip'}" in answer.output
+    names = zipfile.ZipFile(tmp_path / "d.zip").namelist()
+    assert len(names) == 2 and names[1].endswith(".png")

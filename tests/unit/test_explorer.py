@@ -15,8 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import healpy
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from hypothesis import HealthCheck, given, settings
@@ -328,6 +330,30 @@ def test_the_default_port_is_the_one_reports_link_to(
             assert f"port {port} is taken" in capsys.readouterr().out
         with pytest.raises(OSError, match="in use"):
             server_module._open_server(folder, port)
+
+
+def test_any_other_map_is_a_layer(tmp_path: Path) -> None:
+    # an equatorial RING map of declination: where it is read, the frame is Galactic and the ordering NESTED
+    folder = make_run(tmp_path / "demo", nside=32, n_clusters=12)
+    _, dec = healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)
+    healpy.write_map(str(tmp_path / "dec.fits"), dec.astype(np.float32), coord="C", column_units="deg")
+    (folder / "simulated").mkdir()
+    healpy.write_map(
+        str(folder / "simulated" / "xray.fits"), np.arange(12 * 16**2, dtype=np.float32), coord="G", nest=True
+    )
+    layers = {layer.name: layer for layer in list_layers(RunFolder(folder), {"dec": tmp_path / "dec.fits"})}
+    assert list(layers) == ["p", "y", *(f"band-{b}" for b in (100, 143, 217, 353, 545, 857)), "xray", "dec"]
+    assert layers["xray"].tile(0, 3)[0, 0] == 3 * 16**2 and layers["dec"].unit == "deg"
+    own = np.concatenate([layers["dec"].read(k * 64**2, 64**2) for k in range(12)])
+    lon, lat = healpy.pix2ang(64, np.arange(12 * 64**2), nest=True, lonlat=True)
+    expected = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs.dec.deg
+    np.testing.assert_allclose(own, expected, atol=1.0)  # a pixel is 0.9 deg
+    with pytest.raises(ValueError, match="map 'p' is there twice"):
+        list_layers(RunFolder(folder), {"p": tmp_path / "dec.fits"})
+    with pytest.raises(FileNotFoundError, match="is no file"):
+        list_layers(RunFolder(folder), {"x": tmp_path / "nowhere.fits"})
+    with pytest.raises(ValueError, match=r"layer name '\.\./x' is refused"):
+        list_layers(RunFolder(folder), {"../x": tmp_path / "dec.fits"})
 
 
 def test_a_run_without_maps_is_refused(tmp_path: Path) -> None:

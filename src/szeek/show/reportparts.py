@@ -101,7 +101,7 @@ def percent(fraction: Any, low: Any = None, high: Any = None) -> Cell:
         return Cell("", "")
     value = 100 * float(fraction)
     if low is None or high is None or not (math.isfinite(float(low)) and math.isfinite(float(high))):
-        return Cell(f"{value:.3g} %", value)
+        return Cell(f"{value:.3g} %" if value >= 1 else f"{value:.2g} %", value)
     return Cell(f"{value:.0f} +{100 * float(high) - value:.0f} −{value - 100 * float(low):.0f} %", value)
 
 

@@ -47,7 +47,7 @@ class Filters(NamedTuple):
         Raises
         ------
         ValueError
-            If a number is none, or ``matched`` is neither yes nor no.
+            If a number is none.
         """
         settings: dict[str, float | str] = {}
         for name in cls._fields:
@@ -61,8 +61,6 @@ class Filters(NamedTuple):
                     raise ValueError(f"filter {name} is '{text}', expected a number") from error
             else:
                 settings[name] = text
-        if settings.get("matched", "yes") not in ("yes", "no"):
-            raise ValueError(f"filter matched is '{settings['matched']}', expected 'yes' or 'no'")
         return cls(**settings)  # type: ignore[arg-type]
 
 
@@ -78,6 +76,11 @@ def choose_candidates(table: Table, filters: Filters, verdicts: Mapping[str, str
     verdicts : mapping of name to verdict, optional
         Needed by the filter on verdicts.
 
+    Raises
+    ------
+    ValueError
+        If ``matched`` is neither yes nor no.
+
     Examples
     --------
     >>> table = Table({"name": ["A", "B"], "p": [0.9, 0.2], "lat_deg": [-50.0, 3.0], "snr": [5.0, np.nan]})
@@ -86,6 +89,8 @@ def choose_candidates(table: Table, filters: Filters, verdicts: Mapping[str, str
     >>> choose_candidates(table, Filters(judged="none"), {"A": "cluster"}).tolist()
     [1]
     """
+    if filters.matched not in ("", "yes", "no"):
+        raise ValueError(f"filter matched is '{filters.matched}', expected 'yes' or 'no'")
     keep = np.ones(len(table), bool)
 
     def texts(column: str) -> NDArray[np.str_]:

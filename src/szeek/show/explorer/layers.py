@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+import os
+import threading
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import healpy
 import numpy as np
+from numpy.typing import NDArray
 
+from szeek.inputs.healpix_files import describe_healpix
+from szeek.inputs.stackmaps import read_stack_map
 from szeek.show.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.runfolder import RunFolder
 from szeek.sky.skymaps import SkyMaps
 
+#: A simulated sky's companion maps (:mod:`szeek.simulate.companions`): file, title and colours.
+_COMPANIONS = (
+    ("xray", "X-rays", "magma"),
+    ("kappa", "lensing convergence", "RdBu_r"),
+    ("galaxies_all", "galaxies", "viridis"),
+    ("galaxies_passive", "passive galaxies", "viridis"),
+    ("galaxies_active", "active galaxies", "viridis"),
+)
 
-def list_layers(run: RunFolder) -> list[HipsLayer]:
-    """p, y and the frequency bands of a run, those that are there.
+
+def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | None = None) -> list[HipsLayer]:
+    """p, y, the frequency bands and the companion maps of a run, those that are there, and any others.
+
+    Parameters
+    ----------
+    run : RunFolder
+    more : mapping of name to path, optional
+        HEALPix FITS files of other maps; Galactic, equatorial or ecliptic, as their headers say.
 
     Raises
     ------
     FileNotFoundError
-        If the run has none of them.
+        If the run has none of them, or there is no such file.
+    ValueError
+        If two layers share a name, or a file does not say its frame or ordering.
     """
     layers = []
     if run.p_nested is not None:
@@ -34,6 +58,13 @@ def list_layers(run: RunFolder) -> list[HipsLayer]:
         layers.append(HipsLayer("y", "Compton y", nested_reader(y_nested, 1e6), nside, "1e-6", 0.0, high, "inferno"))
     if run.maps is not None:
         layers += _band_layers(run.maps)
+    for name, title, colours in _COMPANIONS:
+        if (file := run.path / "simulated" / f"{name}.fits").is_file():
+            layers.append(_file_layer(name, title, file, colours))
+    layers += [_file_layer(name, name, Path(file), "viridis") for name, file in (more or {}).items()]
+    names = [layer.name for layer in layers]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"map '{twice[0]}' is there twice; choose another name than {', '.join(names)}")
     if not layers:
         raise FileNotFoundError(
             f"'{Path(run.path)}' holds neither prediction.fits nor y_map.fits nor maps/; run `szeek run` first"
@@ -62,6 +93,28 @@ def _band_layers(maps: SkyMaps) -> list[HipsLayer]:
             HipsLayer(f"band-{band.name}", title, read, nside, unit, middle - half, middle + half, "RdBu_r")
         )
     return layers
+
+
+def _file_layer(name: str, title: str, file: Path, colours: str) -> HipsLayer:
+    """A layer of a HEALPix file; but for its colour limits it is read when its first tile is asked for."""
+    described = describe_healpix(file)
+    sample = np.concatenate([values[::61] for _, values in described.read_blocks()])
+    sample = sample[np.isfinite(sample) & (sample > -1e30)]
+    low, high = (float(v) for v in np.percentile(sample, [1, 99.5])) if sample.size else (0.0, 1.0)
+    low = float(f"{low:.2g}")
+    high = float(f"{high:.2g}") if float(f"{high:.2g}") > low else low + 1.0
+    loading = threading.Lock()
+
+    @lru_cache(maxsize=1)
+    def load() -> SkyMaps:
+        return read_stack_map(name, file, unit=described.unit or "as in the file", fwhm_arcmin=0.0)
+
+    def read(first: int, n: int) -> NDArray[np.float32]:
+        with loading:
+            maps = load()
+        return ring_reader(maps.values, 0, maps.footprint)(first, n)
+
+    return HipsLayer(name, title, read, described.nside, described.unit or "", low, high, colours)
 
 
 def _round_limit(value: float) -> float:

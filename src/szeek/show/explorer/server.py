@@ -89,11 +89,15 @@ class Explorer:
     ----------
     run_folder : path
         The run.
+    maps : mapping of name to path, optional
+        Other maps to show, HEALPix FITS files.
     """
 
-    def __init__(self, run_folder: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, run_folder: str | os.PathLike[str], maps: Mapping[str, str | os.PathLike[str]] | None = None
+    ) -> None:
         self.run = RunFolder(run_folder)
-        self.layers: dict[str, HipsLayer] = {layer.name: layer for layer in list_layers(self.run)}
+        self.layers: dict[str, HipsLayer] = {layer.name: layer for layer in list_layers(self.run, maps)}
         self.verdicts = VerdictStore(self.run.path)
         self.tile = lru_cache(maxsize=256)(self._tile)
         self.sheet = lru_cache(maxsize=64)(self._sheet)
@@ -217,12 +221,11 @@ class Explorer:
         ending = query.get("format", "pdf")
         if ending not in ("pdf", "png"):
             raise Refused(HTTPStatus.BAD_REQUEST, f"sheets as '{ending}' are unknown, expected 'pdf' or 'png'")
+        said = {one.name: one.verdict for one in self.verdicts.read()}
         try:
-            filters = Filters.parse(query)
+            rows = choose_candidates(self.candidates, Filters.parse(query), said).tolist()
         except ValueError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
-        said = {one.name: one.verdict for one in self.verdicts.read()}
-        rows = choose_candidates(self.candidates, filters, said).tolist()
         if not rows:
             raise Refused(HTTPStatus.NOT_FOUND, "no candidate passes these filters")
         pieces = stream_zip(dossier_files(self.run, rows, ending))
@@ -396,13 +399,20 @@ class ExplorerServer(ThreadingHTTPServer):
         The run.
     port : int
         0 for any free one.
+    maps : mapping of name to path, optional
+        Other maps to show, HEALPix FITS files.
     """
 
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, run_folder: str | os.PathLike[str], port: int = 0) -> None:
-        self.explorer = Explorer(run_folder)
+    def __init__(
+        self,
+        run_folder: str | os.PathLike[str],
+        port: int = 0,
+        maps: Mapping[str, str | os.PathLike[str]] | None = None,
+    ) -> None:
+        self.explorer = Explorer(run_folder, maps)
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.explorer.warm, daemon=True).start()
         number = self.server_address[1]
@@ -420,7 +430,12 @@ class ExplorerServer(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def serve(run_folder: str | os.PathLike[str], port: int | None = None, open_browser: bool = True) -> None:
+def serve(
+    run_folder: str | os.PathLike[str],
+    port: int | None = None,
+    open_browser: bool = True,
+    maps: Mapping[str, str | os.PathLike[str]] | None = None,
+) -> None:
     """Show a run in the browser until Ctrl-C.
 
     Parameters
@@ -432,17 +447,21 @@ def serve(run_folder: str | os.PathLike[str], port: int | None = None, open_brow
         (:data:`szeek.show.links.EXPLORER_PORT`), or a free one where that is taken.
     open_browser : bool
         Open the page in the default browser.
+    maps : mapping of name to path, optional
+        Other maps to show beside the run's: HEALPix FITS files of any resolution.
 
     Raises
     ------
     NotADirectoryError
         If there is no such folder.
     FileNotFoundError
-        If the run holds no map to show.
+        If the run holds no map to show, or a file is not there.
+    ValueError
+        If a file is no HEALPix map, or does not say its frame or ordering.
     OSError
         If the port is taken.
     """
-    with _open_server(Path(run_folder), port) as server:
+    with _open_server(Path(run_folder), port, maps) as server:
         print(f"{server.url}  (Ctrl-C ends it)", flush=True)
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
@@ -452,13 +471,15 @@ def serve(run_folder: str | os.PathLike[str], port: int | None = None, open_brow
             print("closed")
 
 
-def _open_server(run_folder: Path, port: int | None) -> ExplorerServer:
+def _open_server(
+    run_folder: Path, port: int | None, maps: Mapping[str, str | os.PathLike[str]] | None = None
+) -> ExplorerServer:
     if port is not None:
-        return ExplorerServer(run_folder, port)
+        return ExplorerServer(run_folder, port, maps)
     try:
-        return ExplorerServer(run_folder, EXPLORER_PORT)
+        return ExplorerServer(run_folder, EXPLORER_PORT, maps)
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
     print(f"port {EXPLORER_PORT} is taken: links in reports on disk lead to what runs there, not here", flush=True)
-    return ExplorerServer(run_folder)
+    return ExplorerServer(run_folder, 0, maps)

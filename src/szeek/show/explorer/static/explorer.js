@@ -4,8 +4,13 @@ import { icrsToGalactic, openSky } from "/skymap.js";
 const $ = id => document.getElementById(id);
 const get = async route => { const answer = await fetch(route); if (!answer.ok) throw new Error(`${route}: ${answer.status}`); return answer.json(); };
 const ROW = 30, FLY_FOV = 2;
-const COLUMNS = [["name", "candidate"], ["p", "p", 2], ["purity", "purity", 2], ["snr", "S/N", 1], ["lat_deg", "b", 1],
-  ["y5r500_arcmin2", "Y5R500", 2, 1e3, "10⁻³ arcmin²"], ["match_name", "match"], ["verdict", "verdict"]];
+// Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
+const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.6rem,1.4fr)"], ["p", "p", 2, , , "3.1rem"], ["purity", "purity", 2, , , "3.9rem"],
+  ["snr", "S/N", 1, , , "3.4rem"], ["lat_deg", "b", 1, , , "3.6rem"], ["y5r500_arcmin2", "Y5R500", 2, 1e3, "10⁻³ arcmin²", "4.7rem"],
+  ["kind", "kind", , , , "5.2rem"], ["match_name", "match", , , , "minmax(7rem,1.1fr)"], ["verdict", "verdict", , , , "4.9rem"]];
+const known = column => column === "verdict" || table[column]?.some(value => value !== null && value !== "");
+let COLUMNS;
+const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
 const CLUSTER_COLOURS = { "planck_z": "#56b4e9", "planck_no-z": "#e69f00", mcxcwp: "#00c08a", rm50: "#ff7f3f", rm30: "#d98ac0" };
 const FILTERS = ["search", "p_min", "purity_min", "snr_min", "lat_min", "matched", "kind", "judged"];
 const VIEW = ["base", "overlay", "opacity", "frame", "projection", "stretch"];
@@ -24,21 +29,27 @@ async function start() {
   for (const layer of run.layers) for (const id of ["base", "overlay"]) $(id).add(new Option(layer.title, layer.name));
   [...new Set(table.kind ?? [])].filter(Boolean).sort().forEach(kind => $("kind").add(new Option(kind, kind)));
   run.verdicts.forEach(word => $("judged").add(new Option(word, word)));
+  COLUMNS = ALL_COLUMNS.filter(([column]) => ["name", "p", "lat_deg"].includes(column) || known(column));
+  for (const [column, id] of [["purity", "purity_min"], ["snr", "snr_min"], ["kind", "kind"], ["match_name", "matched"]])
+    if (!known(column)) { $(id).disabled = true; $(id).title = "This catalogue does not say"; }
   drawHead(); makeJudge(); readState(); applyFilters();
   performance.mark("table");
-  sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon });
+  sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
   sky.setCandidates(table); sky.show(mask);
   if (sky.kind === "still") $("readout").textContent = "This browser has no WebGL2: a still picture, the table is complete.";
   VIEW.forEach(applyView);
   const asked = state();
   if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
   if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") });
+  tellUnknown();
   listen();
   window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select, grow };
   performance.mark("sky");
   makeClusterSwitches(await get("/api/clusters.json"));
   document.body.dataset.ready = sky.kind;
 }
+
+function tellPlace(at) { $("readout").textContent = at ? `l ${at[0].toFixed(3)}°  b ${at[1] < 0 ? "−" : "+"}${Math.abs(at[1]).toFixed(3)}°` : ""; }
 
 // The table has grown: bring everything that depends on its length up to date.
 function grow() {
@@ -55,6 +66,8 @@ function readState() {
   if (asked.has("sort") && COLUMNS.some(([column]) => column === asked.get("sort"))) sort = { column: asked.get("sort"), down: asked.get("down") !== "0" };
   if (asked.has("at")) selected = table.name.indexOf(asked.get("at"));
 }
+// A link of another run's report leads here too: say that the candidate is not of this one.
+function tellUnknown() { const name = state().get("at"); if (name && selected < 0) $("summary").textContent = `${name} is no candidate of this run`; }
 let saving = 0;
 function saveSoon() { clearTimeout(saving); saving = setTimeout(saveState, 200); }
 function saveState() {
@@ -78,7 +91,7 @@ function parsePosition(text) {
 function applyFilters() {
   const text = $("search").value.trim().toLowerCase(), place = parsePosition(text);
   const least = [["p", "p_min"], ["purity", "purity_min"], ["snr", "snr_min"]]
-    .filter(([column, id]) => $(id).value !== "" && table[column]).map(([column, id]) => [table[column], Number($(id).value)]);
+    .filter(([, id]) => $(id).value !== "" && !$(id).disabled).map(([column, id]) => [table[column], Number($(id).value)]);
   const height = Number($("lat_min").value) || 0, matched = $("matched").value, kind = $("kind").value, judged = $("judged").value;
   const kept = [];
   for (let i = 0; i < n; i++) {
@@ -94,8 +107,15 @@ function applyFilters() {
   order = sortRows(kept, place);
   $("summary").textContent = order.length === n ? `${n} candidates` : `${order.length} of ${n} candidates`;
   $("grid").setAttribute("aria-rowcount", order.length + 1);
+  linkDossiers(Boolean(place));
   sky?.show(mask);
   drawRows(true);
+}
+// The set of dossiers is chosen by the same filters, on the server; a position only sorts.
+function linkDossiers(place) {
+  const asked = new URLSearchParams(FILTERS.filter(id => $(id).value && !$(id).disabled && !(place && id === "search")).map(id => [id, $(id).value]));
+  $("dossiers").href = `/dossiers.zip?${asked}`;
+  $("dossiers").textContent = `Dossiers of ${order.length === n ? "all" : "these"} ${order.length} (zip)`;
 }
 function sortRows(rows, place) {
   if (place) {
@@ -113,6 +133,7 @@ function sortRows(rows, place) {
 
 // ---- table ----------------------------------------------------------------------------------------------------------
 function drawHead() {
+  document.documentElement.style.setProperty("--columns", COLUMNS.map(column => column[5]).join(" "));
   COLUMNS.forEach(([column, head, digits, , unit], index) => {
     const cell = Object.assign(document.createElement("span"), { className: digits === undefined ? "" : "n" });
     cell.setAttribute("role", "columnheader");
@@ -157,6 +178,7 @@ function makeRow(at) {
 
 // ---- selection and verdicts -----------------------------------------------------------------------------------------
 let showing = 0;
+const dossier = name => `/dossier/${encodeURIComponent(name)}`;
 function reveal() {
   const at = order.indexOf(selected), grid = $("grid"), room = grid.clientHeight - $("head").offsetHeight;
   if (at < 0) return;
@@ -177,11 +199,11 @@ function select(i, { scroll = false, fly = false } = {}) {
   $("name").textContent = name;
   $("place").textContent = `l ${table.lon_deg[i].toFixed(3)}°  b ${table.lat_deg[i].toFixed(3)}°`;
   $("note").value = said?.note ?? "";
-  $("dossier").href = `/dossier/${i}.html`;
+  $("dossier").href = dossier(name);
   $("sheet").alt = `Cut-outs, spectrum and profile of ${name}`;
   clearTimeout(showing);
   $("sheet").setAttribute("aria-busy", "true"); // what is there still shows another candidate
-  showing = setTimeout(() => { $("sheet").src = `/dossier/${i}.png`; }, 150);
+  showing = setTimeout(() => { $("sheet").src = `${dossier(name)}.png`; }, 150);
   markJudge(); saveSoon();
 }
 function makeJudge() {
@@ -221,7 +243,7 @@ function applyView(id) {
 function makeClusterSwitches(groups) {
   for (const [name, group] of Object.entries(groups)) {
     const label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox" });
-    label.append(box, ` ${name} (${group.name.length})`); $("layers").append(label);
+    label.append(box, ` ${CLUSTER_NAMES[name] ?? name} (${group.name.length})`); $("layers").append(label);
     box.addEventListener("change", () => sky.setClusters(name, group, CLUSTER_COLOURS[name] ?? "#cccccc", box.checked));
   }
 }
@@ -246,7 +268,7 @@ function listen() {
   const page = () => Math.max(1, Math.floor($("grid").clientHeight / ROW) - 2);
   const keys = { ArrowDown: () => step(1), ArrowUp: () => step(-1), PageDown: () => step(page()), PageUp: () => step(-page()), Home: () => step(-n), End: () => step(n),
     Enter: () => selected >= 0 && select(selected, { fly: true }), c: () => judge("cluster"), m: () => judge("maybe"), x: () => judge("no cluster"), u: () => judge(""),
-    n: () => $("note").focus(), "/": () => $("search").focus(), d: () => selected >= 0 && window.open(`/dossier/${selected}.html`, "_blank", "noopener"), "?": () => $("keys").showModal() };
+    n: () => $("note").focus(), "/": () => $("search").focus(), d: () => selected >= 0 && window.open(dossier(table.name[selected]), "_blank", "noopener"), "?": () => $("keys").showModal() };
   document.addEventListener("keydown", event => {
     const typing = event.target.closest("input,select,textarea,dialog");
     if (typing) { if (event.key === "Escape") $("grid").focus(); return; }
@@ -254,7 +276,7 @@ function listen() {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || (!inGrid && event.key.length > 1)) return;
     event.preventDefault(); keys[event.key]();
   });
-  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); if (selected >= 0) select(selected, { scroll: true }); });
+  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") }); tellUnknown(); });
 }
 
 start().catch(error => { $("summary").textContent = `The explorer could not start: ${error.message}`; console.error(error); });

@@ -42,12 +42,13 @@ class AladinSky {
     sky.base = run.layers[0].name;
     sky.candidates = A.catalog({ name: "candidates", shape: "circle", sourceSize: 9, color: "#ffffff",
       onClick: source => callbacks.pick(source.data.row), filter: source => !sky.shown || sky.shown[source.data.row] === 1 });
-    sky.mark = A.catalog({ name: "selected", shape: "circle", sourceSize: 24, color: "#ffb000" });
+    sky.mark = A.catalog({ name: "selected", shape: "circle", sourceSize: 24, color: "#ff2fd0" });
     sky.view.addCatalog(sky.candidates);
     sky.view.addCatalog(sky.mark);
     sky.view.on("positionChanged", () => callbacks.moved());
-    sky.view.on("zoomChanged", () => callbacks.moved());
-    sky.view.on("mouseMove", at => at && callbacks.hover?.(at));
+    sky.view.on("zoomChanged", () => { sky.sizeMarkers(); callbacks.moved(); });
+    sky.view.on("mouseMove", at => callbacks.hover(at && at.ra !== null ? icrsToGalactic(...sky.view.pix2world(at.x, at.y, "ICRS")) : null));
+    sky.sizeMarkers();
     return sky;
   }
   url(name) { return `${location.origin}/hips/${name}`; }
@@ -56,6 +57,11 @@ class AladinSky {
     return this.A.HiPS(this.url(name), { name: layer.title, imgFormat: "fits", cooFrame: "galactic", maxOrder: layer.order,
       tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: "linear",
       opacity, requestMode: "same-origin" });
+  }
+  // Thousands of markers over the whole sky would hide the map: small from afar, full size from close by.
+  sizeMarkers() {
+    const fov = this.view.getFov()[0], size = fov > 60 ? 3 : fov > 20 ? 6 : 10;
+    if (size !== this.candidates.getSourceSize()) this.candidates.setSourceSize(size);
   }
   setBase(name) { if (name !== this.base) { this.base = name; this.view.setBaseImageLayer(this.hips(name)); } }
   setOverlay(name, opacity) {
@@ -115,7 +121,7 @@ class StillSky {
     picture.style.objectFit = "contain";
     element.append(picture, this.svg);
     this.dots = this.svg.appendChild(document.createElementNS(this.svg.namespaceURI, "g"));
-    this.ring = this.svg.appendChild(this.circle(0, 0, 0.03, "#ffb000", 0.012));
+    this.ring = this.svg.appendChild(this.circle(0, 0, 0.03, "#ff2fd0", 0.012));
     this.ring.setAttribute("visibility", "hidden");
   }
   circle(x, y, r, colour, width) {
