@@ -1,15 +1,15 @@
 """Six Planck-layout files -> SkyMaps on disk, against six healpy.read_map calls: seconds, ratio and memory.
 
-    python benchmarks/bench_conversion.py [--nside 2048] [--columns 10]
+python benchmarks/bench_conversion.py [--nside 2048] [--columns 10]
 
-Each side runs in a process of its own, after the files were read once (warm page cache), three times; the best of
-each is compared. Memory is the peak resident size of the process, pages of the mapped output included.
+Each side runs in a process of its own on one thread, in turns; medians of CPU seconds. Memory is the peak resident
+size of the process, pages of the mapped output included.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from rows import Row, run
 
 from szeek.inputs.instrument import read_instrument
 
@@ -24,19 +25,17 @@ OURS = """
 import json, resource, sys, time
 from szeek.inputs.mapfiles import read_skymaps
 files, out = json.loads(sys.argv[1]), sys.argv[2]
-read_skymaps({k: files[k] for k in files}, out=out, check=False) if sys.argv[3] == 'warm' else None
-start = time.perf_counter()
-read_skymaps(files, out=out, check=sys.argv[4] == 'check')
-print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+start = time.process_time()
+read_skymaps(files, out=out, check=False)
+print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """
 HEALPY = """
 import json, resource, sys, time
 import healpy, numpy as np
 files = json.loads(sys.argv[1])
-start = time.perf_counter()
-maps = np.stack([healpy.read_map(path, field=0, dtype=np.float32) for path in files.values()], axis=1) \\
-    if sys.argv[3] == 'stack' else [healpy.read_map(path, field=0, dtype=np.float32) for path in files.values()]
-print(json.dumps([time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+start = time.process_time()
+maps = [healpy.read_map(path, field=0, dtype=np.float32) for path in files.values()]
+print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
 """
 
 
@@ -57,37 +56,33 @@ def write_file(path: Path, nside: int, n_column: int, unit: str, seed: int) -> N
         stream.write(b"\0" * (-n_pix * n_column * 4 % 2880))
 
 
-def measure(script: str, *arguments: str, repeats: int = 3) -> tuple[float, float]:
-    """Best seconds and largest GiB of so many runs."""
-    runs = [
-        json.loads(subprocess.run([sys.executable, "-c", script, *arguments], check=True, capture_output=True).stdout)
-        for _ in range(repeats)
-    ]
-    return min(r[0] for r in runs), max(r[1] for r in runs)
+def convert(script: str, *arguments: str) -> tuple[float, float]:
+    """CPU seconds and peak GiB of one run."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)
+    seconds, peak = json.loads(done.stdout)
+    return seconds, peak
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--nside", type=int, default=1024)
-    parser.add_argument(
-        "--columns", type=int, default=3, help="columns of each file: 10 as in PR3, 1 for the least I/O"
-    )
-    parser.add_argument("--folder", default=None, help="where the files go (default: a temporary folder)")
-    parser.add_argument("--repeats", type=int, default=3)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+def measure(nside: int = 1024, columns: int = 3, repeats: int = 3) -> list[Row]:
+    """Files as Planck writes them, of noise; 10 columns as in PR3, 1 for the least to read."""
+    with tempfile.TemporaryDirectory() as folder:
         files = {}
         for seed, band in enumerate(read_instrument().bands):
             files[band.name] = str(Path(folder) / f"{band.name}.fits")
-            write_file(Path(files[band.name]), arguments.nside, arguments.columns, band.unit, seed)
+            write_file(Path(files[band.name]), nside, columns, band.unit, seed)
         names, out = json.dumps(files), str(Path(folder) / "maps")
-        ours, ours_gib = measure(OURS, names, out, "cold", "no", repeats=arguments.repeats)
-        theirs, theirs_gib = measure(HEALPY, names, out, "list", repeats=arguments.repeats)
-    print(f"nside {arguments.nside}, {arguments.columns} columns:")
-    print(f"  read_skymaps(out=)   {ours:7.2f} s  peak {ours_gib:.2f} GiB")
-    print(f"  6 x healpy.read_map  {theirs:7.2f} s  peak {theirs_gib:.2f} GiB")
-    print(f"  ratio {ours / theirs:.2f}")
+        runs = [(convert(OURS, names, out), convert(HEALPY, names)) for _ in range(repeats)]
+    ours, theirs = (float(np.median([run[side][0] for run in runs])) for side in (0, 1))
+    peak = max(run[0][1] for run in runs)
+    note = f"{ours:.1f} against {theirs:.1f} s, nside {nside}, {columns} columns"
+    what, against = "conversion of six maps", "six healpy.read_map"
+    rows = [Row(what, against, theirs / ours, "times faster", 1.0, "at least", 1, peak, note)]
+    if nside == 2048:
+        rows.append(Row(f"{what}: memory", "nside 2048", peak, "GiB", 2.5, "at most", 1))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, nside=1024, columns=3, repeats=3)

@@ -1,16 +1,14 @@
-"""Detection at nside 2048 with a tenth of the pixels above the threshold; target 10 s and 1.5 GiB on 2 cores.
+"""Detection with a tenth of the pixels above the threshold, plain and deblended.
 
-Run: python benchmarks/bench_detect.py [nside]
+python benchmarks/bench_detect.py [--nside 2048]
 """
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
 import time
 
 import numpy as np
+from rows import Row, peak_gib, run, use_threads
 
 from szeek.find.detect import detect_sources
 
@@ -29,23 +27,23 @@ def make_map(nside: int, fraction: float, seed: int = 0) -> np.ndarray:
     return p_map
 
 
-def main() -> None:
-    nside = int(sys.argv[1]) if len(sys.argv) > 1 else 2048
+def measure(nside: int = 2048) -> list[Row]:
+    """Once each, CPU seconds of one thread."""
+    use_threads(1)
     detect_sources(np.eye(1, 12 * 4**2, 5, dtype=np.float32)[0])  # compile
     detect_sources(np.eye(1, 12 * 4**2, 5, dtype=np.float32)[0], deblend=True)
     p_map = make_map(nside, 0.10)
-    above = float(np.mean(p_map > 0.1))
-    rows = {}
+    above = f"{np.mean(p_map > 0.1):.1%} of nside {nside} above threshold"
+    rows = []
     for deblend in (False, True):
-        start = time.perf_counter()
+        start = time.process_time()
         sources = detect_sources(p_map, 0.1, deblend=deblend)
-        rows["deblended_s" if deblend else "plain_s"] = round(time.perf_counter() - start, 2)
-        rows["deblended_sources" if deblend else "plain_sources"] = len(sources)
-        rows["deblended_peak_gib" if deblend else "plain_peak_gib"] = round(
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2
-        )
-    print(json.dumps({"nside": nside, "fraction_above": round(above, 4), **rows}))
+        seconds, peak = time.process_time() - start, peak_gib()
+        what = "detection, deblended" if deblend else "detection"
+        rows.append(Row(what, above, seconds, "s", 10.0, "at most", 1, peak, f"{len(sources)} sources"))
+        rows.append(Row(f"{what}: memory", above, peak, "GiB", 1.5, "at most", 1))
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, nside=2048)

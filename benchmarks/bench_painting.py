@@ -1,31 +1,31 @@
-"""Painting against healpy.query_disc, cluster by cluster, and the cost of a whole sky.
+"""Painting against healpy.query_disc; and 10,000 injected clusters painted, predicted and detected.
 
-    python benchmarks/bench_painting.py [--nside 2048] [--n 2000] [--sky]
+python benchmarks/bench_painting.py [--nside 2048] [--n 2000]
 
 Both paint the same round clusters, from one set of profile tables and in discs of the same radius; rounds of the two
-alternate within one run, and the ratio is of their medians. ``--sky`` also times a whole
-sky in six bands, with its peak memory.
+alternate within one run, and the ratio is of their medians.
 """
 
 from __future__ import annotations
 
-import argparse
-import resource
 import time
-from typing import Any
 
 import healpy
-import numba
 import numpy as np
 from astropy.table import Table
+from bench_predict import make_model
 from numpy.typing import NDArray
+from rows import Row, interleave, peak_gib, run, use_threads
 
+from szeek.find.detect import detect_sources
+from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
-from szeek.inputs.tsz import band_response, electron_temperature_kev
-from szeek.simulate.clusters import _split_components, _tabulate_profiles, paint_clusters
+from szeek.simulate.clusters import _split_components, _tabulate_profiles
 from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.painting import ProfileTable, paint_components
-from szeek.sky.gas import MASS_BIAS, pixel_window_sigma_rad
+from szeek.sky.gas import pixel_window_sigma_rad
+from szeek.sky.skymaps import SkyMaps
 
 ARCMIN = np.pi / 10800
 
@@ -47,7 +47,7 @@ def paint_with_query_disc(
             out[band, pixels] += factor * 1.79 * y500 * np.interp(distance, radius, table.values[r, :, band])
 
 
-def compare(clusters: Table, nside: int, fwhm_arcmin: NDArray[np.float64], rounds: int) -> None:
+def compare(clusters: Table, nside: int, fwhm_arcmin: NDArray[np.float64], rounds: int) -> Row:
     """Time both, in turns, with the same tables."""
     sigma = np.hypot(fwhm_arcmin / np.sqrt(8 * np.log(2)), pixel_window_sigma_rad(nside) / ARCMIN)
     components = _split_components(clusters, float(sigma.min()))
@@ -57,52 +57,45 @@ def compare(clusters: Table, nside: int, fwhm_arcmin: NDArray[np.float64], round
     theirs = np.zeros((sigma.size, 12 * nside**2), np.float32)
     paint_components(components.take(np.arange(2)), table, nside, sigma, response, ours)  # compiles
     ours[:] = 0
-    theirs[:] = 0
-    seconds: dict[str, list[float]] = {"szeek": [], "query_disc": []}
-    for _ in range(rounds):
-        start = time.perf_counter()
-        paint_components(components, table, nside, sigma, response, ours)
-        seconds["szeek"].append(time.perf_counter() - start)
-        start = time.perf_counter()
-        paint_with_query_disc(clusters, table, nside, response, theirs)
-        seconds["query_disc"].append(time.perf_counter() - start)
-    a, b = (np.median(seconds[name]) / len(clusters) * 1e6 for name in ("szeek", "query_disc"))
+    seconds = interleave(
+        lambda: paint_components(components, table, nside, sigma, response, ours),
+        lambda: paint_with_query_disc(clusters, table, nside, response, theirs),
+        repeats=rounds,
+    )
+    a, b = (1e6 * s / len(clusters) for s in seconds)
     off = np.abs(ours - theirs.T).max() / ours.max()
-    print(f"{len(clusters)} clusters, nside {nside}, {sigma.size} band(s), one thread, us per cluster:")
-    print(f"  szeek {a:.1f}   query_disc {b:.1f}   ratio {b / a:.1f}   largest difference {off:.1%} of the peak")
+    note = f"{a:.0f} against {b:.0f} us a cluster; largest difference {off:.1%} of the peak"
+    bands = "one band" if sigma.size == 1 else f"{sigma.size} bands"
+    against = f"healpy.query_disc, nside {nside}"
+    return Row(f"painting, {bands}", against, b / a, "times faster", 5.0, "at least", 1, peak_gib(), note)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--nside", type=int, default=2048)
-    parser.add_argument("--n", type=int, default=2000, help="clusters per round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--sky", action="store_true", help="also a whole sky in six bands")
-    options: Any = parser.parse_args()
-    numba.set_num_threads(1)
+def inject(nside: int, n: int) -> Row:
+    """Paint injections into a sky of noise, predict it with the demo's network, and detect."""
     planck = read_instrument("planck-hfi")
-    beams = np.array([band.fwhm_arcmin for band in planck.bands])
+    noise = np.random.default_rng(1).normal(scale=1e-4, size=(12 * nside, 6)).astype(np.float32)
+    maps = SkyMaps(np.tile(noise, (nside, 1)), np.ones(12 * nside**2, bool), planck.bands)
+    model = make_model(maps)
+    start = time.process_time()
+    maps = inject_clusters(maps, draw_injections(1, n), planck, threads=1)
+    painted = time.process_time()
+    p_map = predict(maps, model, threads=1)
+    detect_sources(p_map, float(np.quantile(p_map[::97], 0.999)))
+    seconds = time.process_time() - start
+    note = f"painting {painted - start:.0f} s of it; maps of nside {nside}, one orientation"
+    what = f"{n:,} injections: paint, predict, detect"
+    return Row(what, "20 minutes on two cores", seconds, "core-s", 2400.0, "at most", 1, peak_gib(), note)
+
+
+def measure(nside: int = 2048, n: int = 2000, rounds: int = 3) -> list[Row]:
+    """One and six bands; then the injections at half the nside."""
+    use_threads(1)
+    beams = np.array([band.fwhm_arcmin for band in read_instrument("planck-hfi").bands])
     haloes = draw_haloes(1)
-    random = np.random.default_rng(1)
-    some = haloes[random.choice(len(haloes), options.n, replace=False)]
+    some = haloes[np.random.default_rng(1).choice(len(haloes), n, replace=False)]
     some = some["lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2"]
-    compare(some, options.nside, beams[3:4], options.rounds)
-    compare(some, options.nside, beams, options.rounds)
-    if options.sky:
-        numba.set_num_threads(numba.config.NUMBA_NUM_THREADS)
-        start = time.process_time(), time.perf_counter()
-        haloes = draw_haloes(2)
-        drawn = time.process_time(), time.perf_counter()
-        temperature = electron_temperature_kev(MASS_BIAS * haloes["m500_1e14msun"], haloes["z"])
-        response = band_response(planck, temperature)
-        paint_clusters(haloes, options.nside, beams, response)
-        painted = time.process_time(), time.perf_counter()
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(f"whole sky: {len(haloes)} haloes")
-        print(f"  draw  {drawn[0] - start[0]:6.1f} s CPU {drawn[1] - start[1]:6.1f} s wall")
-        print(f"  paint {painted[0] - drawn[0]:6.1f} s CPU {painted[1] - drawn[1]:6.1f} s wall, six bands")
-        print(f"  peak memory {memory:.1f} GiB")
+    return [*(compare(some, nside, b, rounds) for b in (beams[3:4], beams)), inject(nside // 2, 5 * n)]
 
 
 if __name__ == "__main__":
-    main()
+    run(measure, nside=2048, n=2000, rounds=3)

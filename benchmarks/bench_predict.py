@@ -1,27 +1,33 @@
-"""Full-sky prediction against the network's arithmetic at this machine's matrix-product rate.
+"""Full-sky prediction and detection against the network's arithmetic at this machine's matrix-product rate.
 
-python benchmarks/bench_predict.py MAPS [threads]    MAPS: a folder that SkyMaps.save wrote, e.g. demo/maps
+python benchmarks/bench_predict.py [--maps demo/maps] [--nside 2048] [--threads 1]
 
 The limit is the multiplications and additions of one evaluation a pixel (23.7 kFLOP of the paper's network) over
-the rate of a float32 matrix product on the same number of cores, measured in the same run.
+the rate of a float32 matrix product on as many threads, measured in the same run. Without --maps a sky of noise is
+written and memory-mapped: it costs the same. Times are CPU seconds.
 """
 
-import resource
-import sys
+from __future__ import annotations
+
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
+from rows import AnonymousMemory, Row, matrix_rate, peak_gib, run, use_threads
 from torch import nn
 
 from szeek.config import load_config
 from szeek.find.detect import detect_sources
 from szeek.find.fields import cover_sphere
 from szeek.find.predict import predict
+from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import fit_normaliser
-from szeek.learn.threads import available_cores
 from szeek.sky.skymaps import SkyMaps
+
+SKY_DEG2 = 41252.96
 
 
 def count_flop_per_pixel(network: nn.Module) -> float:
@@ -34,52 +40,90 @@ def count_flop_per_pixel(network: nn.Module) -> float:
         channels = module.in_channels if isinstance(module, nn.Conv2d) else module.in_channels / kernel
         total += 2 * kernel * channels * output[0].numel()
 
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            module.register_forward_hook(hook)
-    network.eval()
-    network(torch.zeros(1, 6, size, size))
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+    hooks = [layer.register_forward_hook(hook) for layer in layers]
+    was_training = network.training
+    network.eval()(torch.zeros(1, layers[0].in_channels, size, size))
+    network.train(was_training)
+    for one in hooks:
+        one.remove()
     return total / size**2
 
 
-def measure_matrix_rate(threads: int, n: int = 2048) -> float:
-    """Float32 matrix product, FLOP per second, median of nine."""
-    torch.set_num_threads(threads)
-    a, times = torch.randn(n, n), []
-    for _ in range(10):
-        start = time.perf_counter()
-        a @ a
-        times.append(time.perf_counter() - start)
-    return 2 * n**3 / float(np.median(times[1:]))
+def write_noise(nside: int, folder: Path) -> Path:
+    """A saved SkyMaps of white noise, six bands, a ring's worth of it over and over."""
+    row = np.random.default_rng(1).normal(size=(12 * nside, 6)).astype(np.float32)
+    bands = read_instrument().bands
+    return SkyMaps(np.tile(row, (nside, 1)), np.ones(12 * nside**2, bool), bands).save(folder / "maps")
 
 
-def main(folder: str, threads: int | None = None) -> None:
-    """Predict and detect once, untrained weights (they cost the same)."""
-    cores = threads or available_cores()
-    maps = SkyMaps.open(folder)
+def make_model(maps: SkyMaps) -> Model:
+    """The demo's network and input, untrained: it costs the same."""
     config = load_config("demo")
     network = build_network(maps.n_band, config.network.model_dump())
     network.start(np.random.default_rng(1), 0.01)
-    flop = count_flop_per_pixel(build_network(maps.n_band, config.network.model_dump()))
     normaliser = fit_normaliser(maps, "local-whitened", background_nside=config.input.background_nside)
-    pixel = config.patches.pixel_arcmin
-    model = Model(network, normaliser, tuple(b.name for b in maps.bands), pixel, config.network.model_dump())
-    rate = measure_matrix_rate(cores)
-    pixels = 4 * np.pi * (180 * 60 / np.pi / pixel) ** 2
-    limit_s = flop * pixels / rate
-    start, cpu = time.perf_counter(), time.process_time()
-    p_map = predict(maps, model, threads=cores)
-    wall_s, core_s = time.perf_counter() - start, time.process_time() - cpu
-    start = time.perf_counter()
-    detect_sources(p_map, float(np.quantile(p_map[::97], 0.99)))
-    detect_s = time.perf_counter() - start
-    evaluations = sum(f.ny * f.nx for f in cover_sphere(maps.nside, pixel, 16, network.stride)) / pixels
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"network {flop / 1e3:.1f} kFLOP a pixel; matrix product {rate / 1e9:.0f} GFLOP/s on {cores} cores")
-    print(f"nside {maps.nside}: {wall_s:.1f} s, {wall_s / limit_s:.1f} x the limit of {limit_s:.1f} s; ", end="")
-    print(f"{evaluations:.2f} evaluations a pixel; {core_s / 41252.96 * 1e3:.2f} core-milliseconds per deg^2")
-    print(f"detection of 1 % of the pixels {detect_s:.1f} s; peak memory with mapped files {peak:.2f} GiB")
+    names = tuple(band.name for band in maps.bands)
+    return Model(network, normaliser, names, config.patches.pixel_arcmin, config.network.model_dump())
+
+
+def measure(nside: int = 2048, threads: int = 1, maps: str = "") -> list[Row]:
+    """Predict and detect once; matrix products before and after."""
+    use_threads(threads)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(maps) if maps else _in_a_process_of_its_own(nside, Path(scratch))
+        sky = SkyMaps.open(folder)
+        return _measure(sky, make_model(sky), threads)
+
+
+def _in_a_process_of_its_own(nside: int, scratch: Path) -> Path:
+    """Write the noise without its 1.2 GB counting as this process's memory."""
+    import subprocess
+    import sys
+
+    code = f"import sys, pathlib; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_predict as b; "
+    code += f"b.write_noise({nside}, pathlib.Path({str(scratch)!r}))"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return scratch / "maps"
+
+
+def _measure(sky: SkyMaps, model: Model, threads: int) -> list[Row]:
+    flop = count_flop_per_pixel(build_network(sky.n_band))
+    pixels = 4 * np.pi * (180 * 60 / np.pi / model.pixel_arcmin) ** 2
+    rate = [matrix_rate()]
+    with AnonymousMemory() as memory:
+        before = time.process_time()
+        p_map = predict(sky, model, threads=threads)
+        predicted = time.process_time()
+        threshold = float(np.quantile(p_map[::97], 0.999))
+        start = time.process_time()
+        sources = detect_sources(p_map, threshold)
+        detect_s = time.process_time() - start
+    seconds = predicted - before + detect_s
+    rate.append(matrix_rate())
+    # the rate is FLOP per CPU second, so that the limit is in CPU seconds too, whatever the number of threads
+    limit_s = flop * pixels / float(np.median(rate))
+    fields = cover_sphere(sky.nside, model.pixel_arcmin, 16, model.network.stride)
+    evaluations = sum(f.ny * f.nx for f in fields) / pixels
+    per_deg2 = seconds / SKY_DEG2
+    note = (
+        f"{seconds:.1f} s of which detection {detect_s:.1f} ({len(sources)} sources); limit {limit_s:.1f} s at "
+        f"{np.median(rate) / 1e9:.0f} GFLOP/s"
+    )
+    what = f"full-sky prediction and detection, nside {sky.nside}"
+    arithmetic = "network's arithmetic once a pixel"
+    mapped = f"{peak_gib():.2f} GiB with the pages of the mapped maps"
+    cost = f"{1e3 * per_deg2:.2f} core-milliseconds per deg^2"
+    return [
+        Row(what, arithmetic, seconds / limit_s, "times the limit", 6.0, "at most", threads, peak_gib(), note),
+        Row("evaluations a pixel", "one", evaluations, "", 1.6, "at most", threads),
+        Row("prediction's cost", "SZiFi's own set-up, 2.1 core-s/deg^2", 2.1 / per_deg2, "times cheaper", 1000.0,
+            "at least", threads, None, cost),
+        Row("prediction's cost, pruned", "SZiFi pruned, 0.4 core-s/deg^2", 0.4 / per_deg2, "times cheaper", 200.0,
+            "at least", threads),
+        Row("prediction's memory", "without mapped files", memory.gib, "GiB", 2.5, "at most", threads, None, mapped),
+    ]  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *(int(word) for word in sys.argv[2:3]))
+    run(measure, nside=2048, threads=1, maps="")
