@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -70,6 +72,20 @@ def test_parts_of_another_job_are_refused(maps, tmp_path):
     predict_shard(maps, make_model(), tmp_path, (1, 3))
     with pytest.raises(ValueError, match="holds parts of a division by 2 and by 3; remove those of the others"):
         gather_shards(maps, make_model(), tmp_path)
+
+
+def test_a_shard_does_not_filter_the_whole_sky(maps, tmp_path):
+    model = make_model()
+    model.normaliser = replace(model.normaliser, theta500_arcmin=(5.0, 10.0))
+    with pytest.raises(
+        ValueError, match=r"wants matched-filter S/N maps for \(5.0, 10.0\) arcmin, the maps hold \(\)"
+    ):
+        predict_shard(maps, model, tmp_path, (1, 2))
+    # and those of another model's are left out
+    snr = np.zeros((len(maps.values), 1), np.float32)
+    with_snr = replace(maps, snr=snr, theta500_arcmin=(5.0,))
+    predict_shard(with_snr, make_model(), tmp_path, (1, 1))
+    np.testing.assert_array_equal(gather_shards(maps, make_model(), tmp_path), predict(maps, make_model()))
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "3", "-1/4", "1/4/2", "a/b", ""])

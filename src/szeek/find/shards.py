@@ -57,6 +57,23 @@ def share_fields(fields: list[Field], shard: tuple[int, int]) -> list[Field]:
     return [fields[k] for k in np.flatnonzero(owner == number - 1)]
 
 
+def with_snr_maps(maps: SkyMaps, model: Model) -> SkyMaps:
+    """The maps with the S/N maps that the model wants, which must be there: no shard makes those of the whole sky.
+
+    Raises
+    ------
+    ValueError
+        If the model wants matched-filter S/N maps and the maps hold none, or those of other sizes.
+    """
+    wanted = model.normaliser.theta500_arcmin
+    if wanted and maps.theta500_arcmin != wanted:
+        raise ValueError(
+            f"the model wants matched-filter S/N maps for {wanted} arcmin, the maps hold {maps.theta500_arcmin}; "
+            "give the folder 'maps' of a run of the same preset (szeek run --until filter makes them once for all)"
+        )
+    return model.prepare(maps)
+
+
 def predict_shard(
     maps: SkyMaps,
     model: Model,
@@ -80,10 +97,15 @@ def predict_shard(
         Number, from 1, and how many there are.
     margin, rotations, threads, report
         As of :func:`~szeek.find.predict.predict`.
+
+    Raises
+    ------
+    ValueError
+        As of :func:`~szeek.find.predict.predict`, and where :func:`with_snr_maps` does.
     """
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
-    sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
+    sky = LocalMaps.prepare(with_snr_maps(maps, model), model.normaliser.background_nside)
     index_type = np.int32 if len(maps.footprint) < 2**31 else np.int64
     pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from szeek.find.fields import Field, place_field
 from szeek.find.predict import check_seen, plan_fields, predict_field
+from szeek.find.shards import with_snr_maps
 from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
 from szeek.sky.skymaps import SkyMaps
@@ -75,7 +76,8 @@ def predict_on_cluster(
     model : path
         Folder with model.json that every worker sees, or a shipped model's name.
     margin, rotations, report
-        As of :func:`~szeek.find.predict.predict`.
+        As of :func:`~szeek.find.predict.predict`; so are the errors, and those of
+        :func:`~szeek.find.shards.with_snr_maps`.
 
     Returns
     -------
@@ -91,7 +93,8 @@ def predict_on_cluster(
     """
     from distributed import as_completed
 
-    sky, network = SkyMaps.open(maps), load_model(model)
+    network = load_model(model)
+    sky = with_snr_maps(SkyMaps.open(maps), network)
     fields = plan_fields(sky, network, margin=margin, rotations=rotations)
     fields.sort(key=lambda field: -field.ny * field.nx)
     folders = _full_path(maps), _full_path(model)
@@ -126,12 +129,12 @@ def _full_path(source: str | os.PathLike[str]) -> str:
 @lru_cache(maxsize=2)
 def _open(folders: tuple[str, str], _written: tuple[int, ...]) -> tuple[SkyMaps, Model]:
     model = load_model(folders[1])
-    return model.prepare(SkyMaps.open(folders[0]), 1), model
+    return with_snr_maps(SkyMaps.open(folders[0]), model), model
 
 
 def _open_once(folders: tuple[str, str]) -> tuple[SkyMaps, Model]:
     """Maps and model, opened once by a process, and again when they were written again."""
-    cards = Path(folders[0]) / "bands.json", Path(folders[1]) / "model.json"
+    cards = Path(folders[0]) / "bands.json", Path(folders[0]) / "filter.json", Path(folders[1]) / "model.json"
     return _open(folders, tuple(card.stat().st_mtime_ns for card in cards if card.is_file()))
 
 

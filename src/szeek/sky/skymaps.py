@@ -114,7 +114,8 @@ class SkyMaps:
         if missing:
             raise FileNotFoundError(f"'{source}' is no saved SkyMaps: {', '.join(missing)} not found")
         bands = tuple(Band(**record) for record in json.loads((source / "bands.json").read_text()))
-        maps = cls(np.load(source / "values.npy", mmap_mode="r"), np.load(source / "footprint.npy"), bands)
+        values, footprint = (np.load(source / name, mmap_mode="r") for name in ("values.npy", "footprint.npy"))
+        maps = cls(values, footprint, bands)
         card = source / "filter.json"
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:
