@@ -10,7 +10,7 @@ def _gather_into(p_map, field, p_field, pixel_arcmin, footprint):
     place_field(field, gather_field(field, p_field, pixel_arcmin, footprint), p_map)
 
 
-@pytest.mark.parametrize(("nside", "pixel_arcmin", "margin"), [(16, 1.7177, 16), (64, 6.87, 16), (128, 1.7177, 32)])
+@pytest.mark.parametrize(("nside", "pixel_arcmin", "margin"), [(16, 1.7177, 16), (64, 6.87, 16), (128, 1.7177, 32), (64, 0.8, 16)])
 def test_every_pixel_is_owned_once_and_lies_inside_its_field(nside, pixel_arcmin, margin):
     footprint = np.ones(12 * nside**2, bool)
     count = np.zeros(12 * nside**2, int)
@@ -43,10 +43,11 @@ def test_gathering_a_smooth_function_of_direction_gives_it_back():
     np.testing.assert_allclose(p_map, expected, atol=5e-6)
 
 
-def test_the_sky_is_covered_with_few_evaluations_a_pixel():
-    pixel_arcmin = 1.7177
-    n = sum(f.ny * f.nx for f in cover_sphere(2048, pixel_arcmin, 16, 16))
-    assert n / (41252.96 * 3600 / pixel_arcmin**2) < 1.35
+@pytest.mark.parametrize("pixel_arcmin", [1.7177, 1.0, 0.5])
+def test_the_sky_is_covered_with_few_evaluations_a_pixel_by_fields_that_fit_into_memory(pixel_arcmin):
+    fields = cover_sphere(2048, pixel_arcmin, 16, 16)
+    assert sum(f.ny * f.nx for f in fields) / (41252.96 * 3600 / pixel_arcmin**2) < 1.35
+    assert max(max(f.ny, f.nx) for f in fields) <= 720
 
 
 def test_only_pixels_of_the_footprint_are_written_and_asked_for():

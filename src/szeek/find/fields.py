@@ -19,9 +19,11 @@ from scipy.optimize import brentq
 
 from szeek.sky.projection import field_basis, ring_info, ring_theta
 
-#: Latitude beyond which one field covers the pole. Found by minimising the number of evaluations a pixel.
-_POLAR_LATITUDE_DEG = 80.5
+#: Radius of the field over each pole and rows between the two. Found by minimising the number of evaluations a
+#: pixel; for smaller pixels the cap shrinks with them and there are more rows, so that fields have as many pixels.
+_CAP_DEG = 9.5
 _N_ROWS = 13
+_PIXEL_ARCMIN = 1.7177
 #: Largest field, in pixels of 1.7 arcmin: 9.2 deg from centre to side, where a pixel is 2.6 % too large.
 _LARGEST_PIXELS = 640
 
@@ -69,11 +71,13 @@ def cover_sphere(nside: int, pixel_arcmin: float, margin: int, stride: int) -> l
     2
     """
     latitude = 90 - np.degrees(ring_theta(nside))  # of ring 0 to 4 nside, falling
-    edges_deg = np.linspace(_POLAR_LATITUDE_DEG, -_POLAR_LATITUDE_DEG, _N_ROWS + 1)
+    scale = min(1.0, pixel_arcmin / _PIXEL_ARCMIN)
+    cap_deg, n_rows = _CAP_DEG * scale, math.ceil(_N_ROWS / scale)
+    edges_deg = np.linspace(90 - cap_deg, cap_deg - 90, n_rows + 1)
     first = np.searchsorted(-latitude, -edges_deg)  # the first ring south of each edge
     first = np.clip(first, 1, 4 * nside)
     fields = []
-    side = _pixels(math.tan(math.radians(90 - _POLAR_LATITUDE_DEG)), pixel_arcmin, margin, stride)
+    side = _pixels(math.tan(math.radians(cap_deg)), pixel_arcmin, margin, stride)
     if first[0] > 1:
         fields.append(Field(0.0, 90.0, side, side, (1, int(first[0])), 0, 1))
     for north, south, top, bottom in zip(edges_deg[:-1], edges_deg[1:], first[:-1], first[1:], strict=True):
