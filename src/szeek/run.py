@@ -211,7 +211,8 @@ def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
         out=job.folder / "maps",
     )
     _say(tell, "maps", 0, 0, "preflight")
-    found = preflight(maps, label_clusters(clusters, job.config), sky.instrument, seed=job.config.seed)
+    labelled = label_clusters(_with_truth(job, clusters), job.config)
+    found = preflight(maps, labelled, sky.instrument, seed=job.config.seed)
     # last, so that a refused sky is not taken for a finished stage
     write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
     return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in _inputs(job)}}
@@ -236,9 +237,8 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
-    model = train(
-        maps, read_catalogue(job.folder / "clusters.fits"), job.config, job.folder, threads=job.threads, report=report
-    )
+    clusters = _with_truth(job, read_catalogue(job.folder / "clusters.fits"))
+    model = train(maps, clusters, job.config, job.folder, threads=job.threads, report=report)
     return {"best_epoch": model.card["best_epoch"]}
 
 
@@ -538,6 +538,14 @@ def _selected(clusters: Table, selection: str) -> Table:
         return select_clusters(clusters, selection)
     except ValueError:
         return clusters[:0] if len(clusters) else clusters
+
+
+def _with_truth(job: Run, clusters: Table) -> Table:
+    """The known clusters, and the haloes of the simulated sky where the labels are to be made of them."""
+    if "truth" not in job.config.labels.selections or not job.config.sky.simulate:
+        return clusters
+    truth = select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")
+    return vstack([clusters, truth], metadata_conflicts="silent")
 
 
 def label_clusters(clusters: Table, config: Config) -> Table:

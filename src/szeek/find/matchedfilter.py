@@ -194,7 +194,7 @@ class FilteredField:
         if where is not None:
             counts &= where
         counts[[0, -1]] = counts[:, [0, -1]] = False
-        row, column = np.nonzero(counts & (best > snr_min) & (best == ndimage.maximum_filter(best, 5)))
+        row, column = _highest_around(best, counts & (best > snr_min))
         here = best[row, column]
 
         def vertex(before: Map32, after: Map32) -> Floats:  # of the parabola through three pixels
@@ -226,8 +226,8 @@ class FilteredField:
             snr = np.stack([self._point_snr(band, number) for number, band in enumerate(bands)])
             bright = np.zeros((self.n, self.n), bool)
             for b in contaminants:
-                bright |= (snr[b] > _COMPACT_SNR) & (snr[b] == ndimage.maximum_filter(snr[b], 5))
-            row, column = np.nonzero(bright & (self._window > 0))
+                bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
+            row, column = np.nonzero(bright)
             for band, here, sigma_arcmin in zip(bands, snr[:, row, column], self._sigma_arcmin, strict=True):
                 seen = here > _FILL_SNR
                 # to where a Gaussian beam has fallen to a quarter of the noise
@@ -447,6 +447,17 @@ def _cross_power(
 def _smoothing(n_ell: int) -> Floats:
     step = np.arange(n_ell)
     return np.asarray(np.exp(-0.5 * ((step[:, None] - step) * (_ELL_STEP / _ELL_SMOOTHING)) ** 2))
+
+
+def _highest_around(values: Map32, where: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of the pixels, of those few, that no other within two pixels exceeds."""
+    row, column = np.nonzero(where)
+    padded = np.pad(values, 2, constant_values=-np.inf)
+    for i in range(5):
+        for j in range(5):
+            highest = values[row, column] >= padded[row + i, column + j]
+            row, column = row[highest], column[highest]
+    return row, column
 
 
 def _taper(seen: Mask, pixel_arcmin: float) -> Map32:

@@ -45,7 +45,9 @@ MCXC_MATCH_ARCMIN = 6.6
 #: counterparts, so that at most 4,819 are 'not in PSZ2'; 5,067 is all but 20 of them.
 REDMAPPER_MATCH_ARCMIN = 11.35
 
-SELECTIONS = ("planck_z", "planck_no-z", "planck", "mcxcwp", "rm50", "rm30", "all")
+SELECTIONS = ("planck_z", "planck_no-z", "planck", "mcxcwp", "rm50", "rm30", "all", "truth")
+#: Faintest halo of a simulated sky that counts as a cluster: below it S/N in HFI maps falls under 2.
+TRUTH_Y500_ARCMIN2 = 3e-4
 
 # Units written in ways that FITS does not know; astropy warns of each, and they are read by name here.
 _FOREIGN_UNITS = r"'(degrees|None|Msol|10\^14 Msol|10\+14Msun|10\^-3 arcmin\^2)'"
@@ -147,6 +149,7 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     mcxcwp        MCXC not in PSZ2 (1193), see :data:`MCXC_MATCH_ARCMIN`
     rm50, rm30    redMaPPer with richness > 50, > 30, in neither PSZ2 nor MCXC, see :data:`REDMAPPER_MATCH_ARCMIN`
     all           planck, mcxcwp and rm30 together
+    truth         haloes of a simulated sky with Y500 > 3e-4 arcmin^2
     ============= =========================================================================================
 
     Source: Bonjean (2020), Table 1.
@@ -203,6 +206,9 @@ def separation_arcmin(table: Table, others: Table) -> NDArray[np.float64]:
 
 
 def _select(pool: Table, word: str) -> Table:
+    if word == "truth":
+        haloes = _of(pool, "TRUTH", word)
+        return haloes[np.asarray(haloes["y500_arcmin2"]) > TRUTH_Y500_ARCMIN2]
     psz2 = _of(pool, "PSZ2", word)
     if word.startswith("planck"):
         has_z = np.isfinite(psz2["z"])
