@@ -1,9 +1,8 @@
-from pathlib import Path
-
 import healpy
 import numpy as np
 import pytest
 
+from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, build_network
@@ -103,15 +102,42 @@ def test_prediction_file_is_nested_galactic_with_unseen(whole, tmp_path):
 def test_failed_write_leaves_the_old_file(whole, tmp_path, monkeypatch):
     path = write_prediction(whole[1], tmp_path / "prediction.fits")
 
-    def full(filename, *args, **kwargs):
-        Path(filename).write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def full(nside, ipix):
+        raise OSError(28, "No space left on device")  # after the headers are written
 
-    monkeypatch.setattr(healpy, "write_map", full)
+    monkeypatch.setattr(healpy, "nest2ring", full)
     with pytest.raises(OSError, match="No space left"):
         write_prediction(whole[1] * 0, path)
+    monkeypatch.undo()
     np.testing.assert_array_equal(read_prediction(path), whole[1])
     assert [p.name for p in tmp_path.iterdir()] == ["prediction.fits"]
+
+
+def test_a_large_map_is_kept_in_a_file_and_is_the_same(whole, tmp_path, monkeypatch):
+    maps, p_map = whole
+    monkeypatch.setattr("szeek.find.predict._LARGEST_IN_MEMORY", len(p_map) - 1)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mapped = predict(maps, _model())
+    path = write_prediction(mapped, tmp_path / "prediction.fits")
+    again = read_prediction(path)
+    for one in (mapped, again):
+        assert isinstance(one, np.memmap)
+        np.testing.assert_array_equal(one, p_map)
+        sources = detect_sources(one, 0.15)
+        assert len(sources) == len(detect_sources(p_map, 0.15)) > 0
+    # its file has no name: nothing is left behind whatever happens
+    assert [p.name for p in tmp_path.iterdir()] == ["prediction.fits"]
+
+
+@pytest.mark.parametrize("nest", [True, False])
+def test_maps_that_healpy_wrote_are_read(whole, tmp_path, nest):
+    p_map = whole[1].copy()
+    p_map[::7] = healpy.UNSEEN
+    stored = healpy.reorder(p_map, r2n=True) if nest else p_map
+    healpy.write_map(tmp_path / "p.fits", stored, nest=nest, coord="G", dtype=np.float32)
+    healpy.write_map(tmp_path / "partial.fits", stored, nest=nest, coord="G", dtype=np.float32, partial=True)
+    for name in ("p.fits", "partial.fits"):
+        np.testing.assert_array_equal(read_prediction(tmp_path / name), np.where(p_map < -1e30, np.nan, p_map))
 
 
 @pytest.mark.parametrize(

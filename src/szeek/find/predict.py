@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import healpy
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels, place_field
+from szeek.inputs.healpix_files import describe_healpix
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
 from szeek.learn.threads import core_pool, one_torch_thread
 from szeek.sky.skymaps import SkyMaps
+
+#: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
+_LARGEST_IN_MEMORY = 12 * 4096**2
 
 
 def predict(
@@ -49,7 +56,7 @@ def predict(
     Returns
     -------
     (n_pix,) float32
-        RING; NaN outside the footprint.
+        RING; NaN outside the footprint; as :func:`empty_map` makes it.
 
     Raises
     ------
@@ -57,7 +64,7 @@ def predict(
         If the bands differ from the model's, the footprint is empty, or margin or rotations are out of range.
     """
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
-    p_map = np.full(len(maps.footprint), np.nan, np.float32)
+    p_map = empty_map(len(maps.footprint))
     sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
     for done, (field, values) in enumerate(work, start=1):
@@ -104,9 +111,24 @@ def predict_fields(
 
 def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:
     """Refuse a map without a value at a pixel that the maps saw."""
-    missed = int(np.isnan(p_map[footprint]).sum())
+    missed = sum(int(np.isnan(p_map[part][footprint[part]]).sum()) for part in _blocks(len(p_map)))
     if missed:
         raise RuntimeError(f"{missed} seen pixels got no value; the maps hold NaN inside their footprint")
+
+
+def empty_map(n_pix: int) -> NDArray[np.float32]:
+    """A map of NaN; a large one in a temporary file without a name, so that memory does not grow with nside."""
+    if n_pix <= _LARGEST_IN_MEMORY:
+        return np.full(n_pix, np.nan, np.float32)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(4 * n_pix)
+        p_map = np.memmap(file, np.float32, "r+", shape=(n_pix,))  # keeps the file; it goes when the map does
+    p_map[:] = np.nan
+    return p_map
+
+
+def _blocks(n_pix: int, size: int = 1 << 22) -> Iterator[slice]:
+    return (slice(first, min(n_pix, first + size)) for first in range(0, n_pix, size))
 
 
 def _mean_over_rotations(model: Model, values: NDArray[np.float32], rotations: int) -> NDArray[np.float32]:
@@ -132,22 +154,25 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     **provenance : str
         Header cards, e.g. ``MODEL='szeek-1'``.
     """
-    target = Path(path)
+    target, n_pix = Path(path), len(p_map)
+    nside = healpy.npix2nside(n_pix)
+    row = math.gcd(n_pix, 1024)
+    column = fits.Column("P_CLUSTER", f"{row}E", unit="1", array=np.zeros((1, row), np.float32))
+    header = fits.BinTableHDU.from_columns([column]).header
+    header["NAXIS2"] = n_pix // row
+    header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "COORDSYS": "G", "NSIDE": nside, "FIRSTPIX": 0})
+    header.update({"LASTPIX": n_pix - 1, "INDXSCHM": "IMPLICIT", "OBJECT": "FULLSKY", "BAD_DATA": healpy.UNSEEN})
+    header.update({"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}})
     staging = target.with_name(f".{target.name}.tmp.fits")
-    nested = healpy.reorder(np.where(np.isnan(p_map), np.float32(healpy.UNSEEN), p_map), r2n=True)
-    header = [("CREATOR", "SZeek"), *((key.upper()[:8], value) for key, value in provenance.items())]
     try:
-        healpy.write_map(
-            staging,
-            nested,
-            nest=True,
-            coord="G",
-            column_names=["P_CLUSTER"],
-            column_units="1",
-            dtype=np.float32,
-            extra_header=header,
-            overwrite=True,
-        )
+        with staging.open("wb") as stream:
+            stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
+            stream.write(header.tostring().encode("ascii"))
+            for part in _blocks(n_pix):  # block by block: a second copy of the map may not fit into memory
+                values = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
+                values[np.isnan(values)] = healpy.UNSEEN
+                stream.write(values.astype(">f4").tobytes())
+            stream.write(bytes(-4 * n_pix % 2880))
         staging.replace(target)
     except BaseException:
         staging.unlink(missing_ok=True)
@@ -156,6 +181,18 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
 
 
 def read_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
-    """Read what :func:`write_prediction` wrote: (n_pix,) float32 RING, NaN outside the footprint."""
-    p_map = healpy.read_map(path, dtype=np.float32)
-    return np.where(p_map == np.float32(healpy.UNSEEN), np.float32(np.nan), p_map)
+    """Read what :func:`write_prediction` wrote, or any HEALPix file of one map.
+
+    Returns
+    -------
+    (n_pix,) float32
+        RING, NaN outside the footprint; as :func:`empty_map` makes it.
+    """
+    file = describe_healpix(path)
+    p_map = empty_map(12 * file.nside**2)
+    for first, values in file.read_blocks():
+        numbers = np.arange(first, first + len(values))
+        ipix = numbers if file.pixels is None else file.pixels[numbers]
+        ipix = healpy.nest2ring(file.nside, ipix) if file.ordering == "NESTED" else ipix
+        p_map[ipix] = np.where(values < -1e30, np.float32(np.nan), values)
+    return p_map

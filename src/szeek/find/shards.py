@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from szeek._version import __version__
 from szeek.find.fields import Field, own_runs
-from szeek.find.predict import check_seen, plan_fields, predict_fields
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
 from szeek.sky.skymaps import SkyMaps
@@ -176,7 +176,7 @@ def gather_shards(
         names = ", ".join(f"{number}/{of}" for number in missing)
         raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of {of} parts of the prediction: --shard {names}")
     key = _job_key(maps, model, margin, rotations)
-    p_map = np.full(len(maps.footprint), np.nan, np.float32)
+    p_map = empty_map(len(maps.footprint))
     for path in numbers.values():
         with fits.open(path) as hdus:
             if hdus[1].header.get("JOBKEY") != key:

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from szeek.find.fields import Field, place_field
-from szeek.find.predict import check_seen, plan_fields, predict_field
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field
 from szeek.find.shards import with_snr_maps
 from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
@@ -103,7 +103,7 @@ def predict_on_cluster(
     background = client.submit(_background, folders, network.normaliser.background_nside, **again)
     tasks = [client.submit(_predict_one, folders, field, background, rotations, **again) for field in fields]
     number = {task.key: k for k, task in enumerate(tasks)}
-    p_map = np.full(len(sky.footprint), np.nan, np.float32)
+    p_map = empty_map(len(sky.footprint))
     work = as_completed(tasks, with_results=True)  # type: ignore[no-untyped-call]
     try:
         for done, (task, values) in enumerate(work, start=1):
