@@ -419,6 +419,8 @@ def predict_files(
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
         skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, out=folder)
+        if folder is not None:
+            network.prepare(skymaps, threads).save_snr(folder)  # the workers need them there
     else:
         skymaps = SkyMaps.open(maps)
     trained = network.card.get("config", {})
