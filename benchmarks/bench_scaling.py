@@ -1,0 +1,126 @@
+"""How prediction's time and memory grow with nside, shards and bands: the tables of docs/scaling.md.
+
+python benchmarks/bench_scaling.py [nside|shards|bands]    (all of them by default)
+
+The network's pixel is the maps' (1.7177 arcmin at nside 2048). Maps of zeros cost the same as others and take no room
+on disk; beyond nside 2048 a disc of the sky is seen, and the whole sky costs that of the disc over its share.
+One thread, CPU seconds; memory without the pages of mapped files.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import healpy
+import numpy as np
+from rows import AnonymousMemory, use_threads
+
+from szeek.find.detect import detect_sources
+from szeek.find.predict import predict
+from szeek.find.shards import predict_shard
+from szeek.learn.model import Model, build_network
+from szeek.learn.normalise import Normaliser
+from szeek.sky.skymaps import Band, SkyMaps
+
+#: Share of the sky that is seen, by nside.
+_SHARE = {4096: 1 / 16, 8192: 1 / 64}
+
+
+def write_zeros(nside: int, n_band: int, share: float, folder: Path) -> SkyMaps:
+    """Memory-mapped maps whose files have holes instead of zeros."""
+    n_pix = 12 * nside**2
+    bands = [Band(f"{k}", 100.0 + k, 1.5, "K_CMB") for k in range(n_band)]
+    SkyMaps(np.zeros((12, n_band), np.float32), np.ones(12, bool), tuple(bands)).save(folder)
+    np.lib.format.open_memmap(folder / "values.npy", "w+", np.float32, (n_pix, n_band)).flush()
+    footprint = np.lib.format.open_memmap(folder / "footprint.npy", "w+", bool, (n_pix,))
+    if share == 1:
+        footprint[:] = True
+    else:
+        centre = healpy.ang2vec(40.0, 30.0, lonlat=True)
+        footprint[healpy.query_disc(nside, centre, np.arccos(1 - 2 * share))] = True
+    footprint.flush()
+    return SkyMaps.open(folder)
+
+
+def make_model(maps: SkyMaps) -> Model:
+    """The paper's network, untrained, behind a local background."""
+    n_band = maps.n_band
+    network = build_network(n_band, {"dropout": 0.2})
+    network.start(np.random.default_rng(1), 0.01)
+    normaliser = Normaliser("local-whitened", np.zeros(n_band, np.float32), np.eye(n_band, dtype=np.float32), 16)
+    names = tuple(band.name for band in maps.bands)
+    return Model(network, normaliser, names, 1.7177 * 2048 / maps.nside, {})
+
+
+def measure(nside: int, n_band: int) -> dict[str, float]:
+    """CPU seconds of prediction and detection, and peak memory; in a process of its own."""
+    share = _SHARE.get(nside, 1.0)
+    with tempfile.TemporaryDirectory() as scratch:
+        maps = write_zeros(nside, n_band, share, Path(scratch) / "maps")
+        model = make_model(maps)
+        with AnonymousMemory() as memory:
+            start = time.process_time()
+            p_map = predict(maps, model, threads=1)
+            predicted = time.process_time()
+            detect_sources(p_map, 0.99)
+            detected = time.process_time()
+    return {"share": share, "predict_s": predicted - start, "detect_s": detected - predicted, "gib": memory.gib}
+
+
+def measure_shards(nside: int, of: int) -> dict[str, float]:
+    """CPU seconds of each shard of a division, one after the other."""
+    with tempfile.TemporaryDirectory() as scratch:
+        maps = write_zeros(nside, 6, 1.0, Path(scratch) / "maps")
+        model = make_model(maps)
+        seconds = []
+        for number in range(1, of + 1):
+            start = time.process_time()
+            predict_shard(maps, model, Path(scratch), (number, of), threads=1)
+            seconds.append(time.process_time() - start)
+    return {"sum_s": sum(seconds), "longest_s": max(seconds)}
+
+
+def _apart(call: str) -> dict[str, float]:
+    """In a process of its own, after everything was compiled in it on a small map."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import json, bench_scaling as b; "
+    code += "b.use_threads(1); b.measure(64, 6); b.measure_shards(64, 2); "
+    code += f"print(json.dumps(b.{call}))"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    asked = sys.argv[1:] or ["nside", "shards", "bands"]
+    use_threads(1)
+    if "nside" in asked:
+        print("| nside | pixel | sky measured | predict, CPU s | whole sky, CPU s | detect | memory |")
+        print("|---|---|---|---|---|---|---|")
+        for nside in (512, 1024, 2048, 4096, 8192):
+            row = _apart(f"measure({nside}, 6)")
+            whole = row["predict_s"] / row["share"]
+            pixel, parts = 1.7177 * 2048 / nside, 1 / row["share"]
+            print(f"| {nside} | {pixel:.2f} arcmin | 1/{parts:.0f} | {row['predict_s']:.1f} | {whole:.0f}", end="")
+            print(f" | {row['detect_s']:.2f} | {row['gib']:.2f} GiB |", flush=True)
+    if "shards" in asked:
+        print("\n| shards | CPU s together | longest | speed-up with a core each |\n|---|---|---|---|")
+        alone = 0.0
+        for of in (1, 2, 4, 8, 16):
+            row = _apart(f"measure_shards(1024, {of})")
+            alone = alone or row["sum_s"]
+            speed = alone / row["longest_s"]
+            print(f"| {of} | {row['sum_s']:.1f} | {row['longest_s']:.2f} | {speed:.1f} |", flush=True)
+    if "bands" in asked:
+        print("\n| bands | predict, CPU s | memory |\n|---|---|---|")
+        for n_band in (1, 3, 6, 9, 12):
+            row = _apart(f"measure(1024, {n_band})")
+            print(f"| {n_band} | {row['predict_s']:.1f} | {row['gib']:.2f} GiB |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
