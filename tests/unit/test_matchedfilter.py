@@ -119,6 +119,18 @@ def test_flux_is_recovered_without_bias_and_with_unit_pulls(
     assert (found - quiet).mean() == pytest.approx(y500, rel=0.02)
 
 
+def test_ring_sums_are_the_filtered_map(noise_field: FilteredField) -> None:
+    row, column = np.array([200.0, 256.25, 300.7]), np.array([180.0, 250.5, 320.3])
+    sums = noise_field.ring_sums(noise_field.directions(row, column)[0])
+    for theta in (1.0, 20.0):
+        shape = profile_transform(noise_field.ell * theta * ARCMIN)
+        information = noise_field.response @ noise_field.information(shape) @ noise_field.response
+        snr = np.einsum("l,mlb,b->m", shape, sums, noise_field.response) / np.sqrt(information)
+        map_, sigma = noise_field.snr_map(theta)
+        np.testing.assert_allclose(snr, map_coordinates(map_, [row, column], order=3), atol=0.01)
+        assert 1 / np.sqrt(information) / ARCMIN**2 == pytest.approx(sigma, rel=1e-6)
+
+
 def test_iteration_takes_clusters_out_of_the_noise() -> None:
     bright = cluster_grid(3.0, 5e-3, 7, 1.2)
     sky = noise_sky(bright)

@@ -51,8 +51,8 @@ _ELL_STEP = 12.0  # of the radial tables: half the spacing of a field's modes
 _ELL_SMOOTHING = 30.0  # sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
 _NYQUIST_SHARE = 0.85  # higher multipoles are not used
 _CLUSTER_SNR = 4.5  # detections that are no noise
-# Compact sources: found above the first S/N, filled in where a band has them above the second. Small detections
-# within the radius count as made by them; large ones cannot be.
+# Compact sources: found above the first S/N in one band, filled in as far as the bands reach that have them above the
+# second. Small detections within the radius count as made by them; large ones do not.
 _COMPACT_SNR, _FILL_SNR = 10.0, 3.0
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
@@ -132,7 +132,8 @@ class FilteredField:
         self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
         bands /= self.unit.astype(np.float32)[:, None, None]
         columns = [instrument.band_names.index(band.name) for band in maps.bands]
-        self._response = band_response(instrument)[columns] / self.unit
+        #: tSZ signal per Compton y, in those units.
+        self.response = band_response(instrument)[columns] / self.unit
 
         contaminants = [b for b, band in enumerate(maps.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
         quiet, self.compact = self._fill_compact_sources(bands, contaminants)
@@ -161,7 +162,7 @@ class FilteredField:
         """Invert the cross-power of tapered bands, and weight the data for the tSZ spectrum."""
         power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
         self._inverse = np.linalg.inv(power)
-        template = self._beam * self._response
+        template = self._beam * self.response
         weights = np.einsum("lb,lbc->lc", template, self._inverse)
         self._information = np.einsum("lc,lc->l", weights, template)
         self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
@@ -178,6 +179,39 @@ class FilteredField:
         sigma = math.sqrt(self._area / float(self._count @ (shape**2 * self._information)))
         v = fft.irfft2(shape.astype(np.float32)[self._modes] * self._weighted, (self.n, self.n))
         return np.asarray(v * np.float32(sigma), np.float32), sigma / _ARCMIN**2
+
+    def ring_sums(self, vectors: Floats) -> Floats:
+        """B P^-1 d at positions, summed over the modes of each multipole: (m, n_ell, n_band) float64.
+
+        One pass over the modes serves all sizes: v of a shape s is the sum over l of s(l) times this.
+
+        Parameters
+        ----------
+        vectors : (m, 3) float64
+            Directions inside the field.
+        """
+        x, y, _ = project(self.basis, vectors, self.pixel_arcmin)
+        middle = 0.5 * (self.n - 1)
+        weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)
+        weighted = np.empty((*self._modes.shape, len(self.unit)), np.complex64)
+        _weight_modes(self._transform, self._modes, weights, weighted)
+        sums = np.zeros((len(vectors), self.ell.size, len(self.unit)))
+        for out, row, column in zip(sums, y + middle, x + middle, strict=True):
+            along_row = np.exp(2j * math.pi * fft.fftfreq(self.n) * row)
+            along_column = np.exp(2j * math.pi * fft.rfftfreq(self.n) * column) * _mirrored(self.n) / self.n**2
+            _sum_rings(weighted, self._modes, along_row, along_column, out)
+        return sums
+
+    def information(self, shape: Floats) -> Floats:
+        """Inverse covariance of the bands' fluxes for a source of this shape, (n_band, n_band).
+
+        Parameters
+        ----------
+        shape : (n_ell,) float64
+            Transform of the source of unit flux, without beam.
+        """
+        seen = self._beam * (shape * np.sqrt(self._count / self._area))[:, None]
+        return np.asarray(np.einsum("lb,lbc,lc->bc", seen, self._inverse, seen))
 
     def best_snr(self) -> tuple[Map32, NDArray[np.int8]]:
         """Highest S/N over the sizes at every pixel, and the number of that size."""
@@ -228,11 +262,14 @@ class FilteredField:
             for b in contaminants:
                 bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
             row, column = np.nonzero(bright)
-            for band, here, sigma_arcmin in zip(bands, snr[:, row, column], self._sigma_arcmin, strict=True):
-                seen = here > _FILL_SNR
-                # to where a Gaussian beam has fallen to a quarter of the noise
-                reach = sigma_arcmin * np.sqrt(2 * np.log(4 * here[seen])) / self.pixel_arcmin
-                _fill_holes(band, _discs(self.n, row[seen], column[seen], reach))
+            # to where the beam has fallen to a quarter of the noise in the band that sees it farthest; the same hole
+            # in every band, or else what is missing of the CMB in one of them looks like a cluster
+            here = snr[:, row, column]
+            reach = self._sigma_arcmin[:, None] * np.sqrt(2 * np.log(np.maximum(4 * here, 1.0)))
+            reach = np.where(here > _FILL_SNR, reach, 0.0).max(axis=0, initial=0.0) / self.pixel_arcmin
+            holes = _discs(self.n, row, column, reach)
+            for band in bands:
+                _fill_holes(band, holes)
             near |= _discs(self.n, row, column, np.full(row.size, _COMPACT_ARCMIN / self.pixel_arcmin))
         return bands, near
 
@@ -482,6 +519,31 @@ def _fill_holes(values: Map32, hole: Mask) -> None:
     hole[[0, -1]] = hole[:, [0, -1]] = False
     values[hole] = 0.0
     _relax(values, *np.nonzero(hole))
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _weight_modes(transform, modes, weights, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """out_b = sum over c of weights_bc(l) transform_c, mode by mode."""
+    n_band, rows, columns = transform.shape
+    for i in range(rows):
+        for j in range(columns):
+            for b in range(n_band):
+                total = np.complex64(0.0)
+                for c in range(n_band):
+                    total += weights[modes[i, j], b, c] * transform[c, i, j]
+                out[i, j, b] = total
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _sum_rings(weighted, modes, along_row, along_column, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Add the real part of weighted x phase to the multipole of each mode."""
+    rows, columns, n_band = weighted.shape
+    for i in range(rows):
+        for j in range(columns):
+            phase = along_row[i] * along_column[j]
+            for b in range(n_band):
+                value = weighted[i, j, b]
+                out[modes[i, j], b] += value.real * phase.real - value.imag * phase.imag
 
 
 @njit(cache=True, nogil=True)
