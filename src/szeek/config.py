@@ -38,9 +38,21 @@ class SplitConfig(_Section):
 
     test_tiles: tuple[int, ...] = (TEST_TILE,)
     validation_tiles: tuple[int, ...] = VALIDATION_TILES
+    guard_deg: float = Field(0.0, ge=0, description="patches keep this much more away from test and validation tiles")
+    folds: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="train this many networks, each with its share of the tiles kept out, so that every pixel is "
+        "predicted by one that never saw it; 0: one network and the tiles above",
+    )
 
     @model_validator(mode="after")
     def _disjoint(self) -> SplitConfig:
+        if self.folds in (1, 2):
+            raise ValueError(
+                f"folds is {self.folds}, expected 0 or at least 3: to test, validate and train on"
+            )
         both = sorted(set(self.test_tiles) & set(self.validation_tiles))
         wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < 48)
         if both or wrong:

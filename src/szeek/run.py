@@ -43,7 +43,7 @@ from szeek.config import Config, DetectConfig, PredictConfig
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
-from szeek.find.predict import predict, read_prediction, write_prediction
+from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards, parse_shard, predict_shard
 from szeek.find.workers import connect, predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
@@ -51,12 +51,14 @@ from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.distributed import Ranks, join_ranks
-from szeek.learn.model import find_model, load_model
+from szeek.learn.folds import fold_config, fold_of_tile
+from szeek.learn.model import Model, find_model, load_model
 from szeek.learn.train import train
 from szeek.show.field import keep_field
 from szeek.show.report import write_report
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles, tile_of
 
 STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "assess", "report")
 #: Purity against p, beside the model that it is of.
@@ -169,8 +171,9 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
             _say(tell, stage, 1, 1, "unchanged")
             continue
         if done.get("started_with") != key:
-            for name in (*products, *(("checkpoint.safetensors",) if stage == "train" else ())):
-                _remove(job.folder / name)
+            begun = [job.folder / "checkpoint.safetensors", *job.folder.glob("fold-*")] if stage == "train" else []
+            for path in (*(job.folder / name for name in products), *begun):
+                _remove(path)
         record["stages"][stage] = {"started_with": key}
         _write_json(job.folder / "run.json", record)
         began = time.monotonic()
@@ -238,23 +241,50 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
     clusters = _with_truth(job, read_catalogue(job.folder / "clusters.fits"))
-    model = train(maps, clusters, job.config, job.folder, threads=job.threads, report=report)
-    return {"best_epoch": model.card["best_epoch"]}
+    if not job.config.split.folds:
+        model = train(maps, clusters, job.config, job.folder, threads=job.threads, report=report)
+        return {"best_epoch": model.card["best_epoch"]}
+    best = []
+    for fold in range(job.config.split.folds):
+        folder = job.folder / f"fold-{fold}"
+        if not (folder / "done").exists():  # a killed run goes on with the fold that it was in
+            train(maps, clusters, fold_config(job.config, fold), folder, threads=job.threads, report=report)
+            (folder / "done").touch()
+        best.append(load_model(folder).card["best_epoch"])
+    for name in ("model.safetensors", "model.json"):  # what `--model` finds in the run's folder
+        shutil.copyfile(job.folder / "fold-0" / name, job.folder / name)
+    return {"best_epoch": best}
 
 
 def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
-    maps, model = SkyMaps.open(job.folder / "maps"), load_model(job.folder)
-    options = job.config.predict
-    p_map = predict(
-        maps,
-        model,
-        margin=options.margin,
-        rotations=options.rotations,
-        threads=job.threads,
-        report=lambda done, total: _say(tell, "predict", done, total, "fields"),
-    )
+    maps, options, n_folds = SkyMaps.open(job.folder / "maps"), job.config.predict, job.config.split.folds
+
+    def work(model: Model, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+        return predict(
+            maps,
+            model,
+            margin=options.margin,
+            rotations=options.rotations,
+            where=where,
+            threads=job.threads,
+            report=lambda done, total: _say(tell, "predict", done, total, "fields"),
+        )
+
+    if not n_folds:
+        p_map = work(load_model(job.folder), None)
+    else:
+        of_tile = fold_of_tile(n_folds, job.config.seed)
+        p_map = empty_map(len(maps.footprint))
+        for fold in range(n_folds):
+            mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
+            p_map[mine] = work(load_model(job.folder / f"fold-{fold}"), mine)[mine]
     write_prediction(p_map, job.folder / "prediction.fits", model=job.config.preset)
     return {"area_deg2": round(float(np.isfinite(p_map).mean()) * 41252.96, 2)}
+
+
+def _held_out(config: Config) -> tuple[int, ...]:
+    """Tiles that are predicted by a network which was not trained on them."""
+    return tuple(range(48)) if config.split.folds else (*config.split.test_tiles, *config.split.validation_tiles)
 
 
 def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
@@ -264,7 +294,7 @@ def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
         target.unlink(missing_ok=True)
         return {}
     _say(tell, "calibrate", 0, 0, "purity against p")
-    held_out = (*config.split.test_tiles, *config.split.validation_tiles)
+    held_out = _held_out(config)
     sources = _find_sources(read_prediction(job.folder / "prediction.fits"), _LOWEST_P, deblend=config.detect.deblend)
     judged, real = judge_sources(sources, read_catalogue(job.simulated / "truth.fits"), held_out)
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
@@ -292,6 +322,9 @@ def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
     sources = _find_sources(
         read_prediction(job.folder / "prediction.fits"), options.p_max, deblend=options.deblend, model=job.folder
     )
+    if job.config.split.folds:
+        of_tile = fold_of_tile(job.config.split.folds, job.config.seed)
+        sources["fold"] = of_tile[tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))]
     known = read_catalogue(job.folder / "clusters.fits")
     write_candidates(make_candidates(identify_sources(sources, known)), job.folder)
     return {"n_sources": len(sources)}
@@ -330,7 +363,7 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
         _say(tell, "assess", 0, 0, "completeness and purity")
-        held_out = (*config.split.test_tiles, *config.split.validation_tiles)
+        held_out = _held_out(config)
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
             detect_sources(p_map, 0.05, weighted=True, deblend=True, min_prominence=0.05),
@@ -443,7 +476,8 @@ def predict_files(
         with connect(scheduler) as client:
             p_map = predict_on_cluster(client, folder, model, **options, report=fields)
     else:
-        p_map = predict(skymaps, network, **options, threads=threads, report=fields)
+        margin, turns = options["margin"], options["rotations"]
+        p_map = predict(skymaps, network, margin=margin, rotations=turns, threads=threads, report=fields)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     sources = _find_sources(p_map, p_max, deblend=deblend, model=find_model(model))
     write_candidates(make_candidates(identify_sources(sources, known)), target)

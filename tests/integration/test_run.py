@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,12 @@ from astropy.io import votable
 from astropy.table import Table
 
 from szeek.config import load_config
+from szeek.find.predict import predict, read_prediction
+from szeek.learn.folds import fold_of_tile
+from szeek.learn.model import load_model
 from szeek.run import STAGES, run
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles
 
 CONFIG = """
 preset = "demo"
@@ -119,6 +125,25 @@ def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(tmp_path):
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors
     assert not (tmp_path / "run" / "simulated" / "simulate.json").exists()
+
+
+def test_folds_predict_every_pixel_by_a_network_that_never_saw_it(job, tmp_path):
+    """Each tile of the map is what the network of its fold gives, and the catalogue says which that was."""
+    folder = tmp_path / "run"
+    shutil.copytree(job, folder)
+    config = load_config(job.parent / "small.toml", split={"folds": 3}, train={"max_epochs": 1})
+    run(config, folder, until="detect")
+    of_tile = fold_of_tile(3, config.seed)
+    p_map = read_prediction(folder / "prediction.fits")
+    maps = SkyMaps.open(folder / "maps")
+    for fold in range(3):
+        model = load_model(folder / f"fold-{fold}")
+        assert not set(np.flatnonzero(of_tile == fold)) - set(model.card["config"]["split"]["test_tiles"])
+    mine = pixels_in_tiles(256, np.flatnonzero(of_tile == 2))
+    np.testing.assert_array_equal(p_map[mine], predict(maps, model, rotations=4, where=mine)[mine])
+    table = Table.read(folder / "candidates.fits")
+    np.testing.assert_array_equal(table["FOLD"], of_tile[table["TILE"]])
+    assert len(table) > 0
 
 
 def test_predict_detect_and_assess_on_files(job, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 
 from szeek.assess.match import chance_rate, match
 from szeek.config import load_config
+from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
@@ -36,7 +37,7 @@ CONFIG = load_config(
 def sky(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sky")
     made = simulate_sky(SimulateConfig(nside=1024, seed=11, companions=False), folder)
-    maps = read_skymaps(made.maps)
+    maps = add_snr_maps(read_skymaps(made.maps), CONFIG.input.theta500_arcmin)  # once for all trainings
     clusters = read_clusters([made.catalogues[name] for name in ("psz2", "mcxc", "redmapper")])
     return maps, clusters, read_catalogue(made.catalogues["truth"])
 

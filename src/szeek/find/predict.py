@@ -30,6 +30,7 @@ def predict(
     *,
     margin: int = 16,
     rotations: int = 1,
+    where: NDArray[np.bool_] | None = None,
     threads: int | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
@@ -48,6 +49,8 @@ def predict(
         Pixels around each field that are computed and not used, at least 16.
     rotations : {1, 2, 4, 8}
         Orientations (and, for 8, flips) of each field that are averaged.
+    where : (n_pix,) bool, optional
+        Compute only these pixels, RING; the maps are seen beyond them. Default: the whole footprint.
     threads : int, optional
         Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
     report : callable, optional
@@ -56,14 +59,16 @@ def predict(
     Returns
     -------
     (n_pix,) float32
-        RING; NaN outside the footprint; as :func:`empty_map` makes it.
+        RING; NaN outside the footprint and ``where``; as :func:`empty_map` makes it.
 
     Raises
     ------
     ValueError
         If the bands differ from the model's, the footprint is empty, or margin or rotations are out of range.
     """
+    wanted = maps.footprint if where is None else maps.footprint & where
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
+    fields = [field for field in fields if owns_seen_pixels(field, maps.nside, wanted)]
     p_map = empty_map(len(maps.footprint))
     sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
@@ -71,7 +76,9 @@ def predict(
         place_field(field, values, p_map)
         if report is not None:
             report(done, len(fields))
-    check_seen(p_map, maps.footprint)
+    check_seen(p_map, wanted)
+    if where is not None:
+        p_map[~where] = np.nan
     return p_map
 
 

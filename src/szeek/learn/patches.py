@@ -75,7 +75,7 @@ class Patches:
         centre_vectors = np.stack(healpy.pix2vec(_CENTRE_NSIDE, np.arange(12 * _CENTRE_NSIDE**2)), axis=1)
         seen = sky.maps.footprint[healpy.vec2pix(sky.maps.nside, *centre_vectors.T)]
         self._allowed = {
-            "training": seen & ~pixels_near_tiles(_CENTRE_NSIDE, kept_out, radius_deg),
+            "training": seen & ~pixels_near_tiles(_CENTRE_NSIDE, kept_out, radius_deg + split.guard_deg),
             "validation": seen
             & pixels_in_tiles(_CENTRE_NSIDE, split.validation_tiles)
             & ~pixels_near_tiles(_CENTRE_NSIDE, others, radius_deg),
