@@ -208,17 +208,15 @@ def detect(
     prediction: Annotated[Path, typer.Argument(help="prediction.fits, or the folder that holds it")],
     out: Out,
     p_max: Annotated[float, typer.Option(min=0, max=1, help="threshold on p")] = 0.1,
+    purity: Annotated[
+        float | None, typer.Option(help="instead: the lowest threshold that gives this purity, by calibration.ecsv")
+    ] = None,
     deblend: Annotated[bool, typer.Option("--deblend", help="separate neighbours within one connected area")] = False,
 ) -> None:
     """Turn a p map into a candidate catalogue: FITS, VOTable, CSV and DS9 regions."""
-    from szeek.find.candidates import make_candidates, write_candidates
-    from szeek.find.detect import detect_sources
-    from szeek.find.predict import read_prediction
+    from szeek.run import detect_files
 
-    file = prediction / "prediction.fits" if prediction.is_dir() else prediction
-    sources = detect_sources(read_prediction(file), p_max, deblend=deblend)
-    write_candidates(make_candidates(sources), out)
-    typer.echo(f"{len(sources)} candidates: {out / 'candidates.fits'} (.vot, .csv, .reg)")
+    typer.echo(detect_files(prediction, out, p_max=p_max, purity=purity, deblend=deblend))
 
 
 @app.command()

@@ -34,6 +34,7 @@ from szeek.assess.calibrate import (
     fit_calibration,
     judge_sources,
     measure_reliability,
+    p_max_for_purity,
     predict_out_of_fold,
 )
 from szeek.assess.identify import identify_sources
@@ -479,7 +480,10 @@ def predict_files(
         margin, turns = options["margin"], options["rotations"]
         p_map = predict(skymaps, network, margin=margin, rotations=turns, threads=threads, report=fields)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
-    sources = _find_sources(p_map, p_max, deblend=deblend, model=find_model(model))
+    calibration = find_model(model) / CALIBRATION
+    if calibration.is_file() and calibration.parent.resolve() != target.resolve():
+        shutil.copyfile(calibration, target / CALIBRATION)
+    sources = _find_sources(p_map, p_max, deblend=deblend, model=target)
     write_candidates(make_candidates(identify_sources(sources, known)), target)
     area_deg2 = float(skymaps.footprint.mean()) * 41252.96
     lines.append(
@@ -509,6 +513,43 @@ def predict_files(
         )
     lines.append(f"report: {write_report(target)}")
     return "\n".join(lines)
+
+
+def detect_files(
+    prediction: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    p_max: float = 0.1,
+    purity: float | None = None,
+    deblend: bool = False,
+) -> str:
+    """Candidates of a p map, above a threshold or of a wanted purity; the answer in words.
+
+    Raises
+    ------
+    ValueError
+        If a purity is asked for where no calibration lies beside the map, or no threshold reaches it.
+    """
+    source, target = Path(prediction), Path(out)
+    file = source / "prediction.fits" if source.is_dir() else source
+    p_map = read_prediction(file)
+    if purity is not None:
+        if not (file.parent / CALIBRATION).is_file():
+            raise ValueError(
+                f"'{file.parent}' holds no {CALIBRATION}, which says what purity a p means; give --p-max, or predict "
+                "with a model that has one"
+            )
+        sources = _find_sources(p_map, _LOWEST_P, deblend=deblend, model=file.parent)
+        calibration = Calibration.from_table(Table.read(file.parent / CALIBRATION))
+        p_max = p_max_for_purity(calibration, sources["p"], purity, sources["dust"])
+        if not p_max < 1:
+            raise ValueError(f"no threshold on p gives a purity of {purity:g} here; ask for less")
+        # areas are those above the threshold itself
+        p_max = float(np.nextafter(np.float32(p_max), np.float32(0)))
+    sources = _find_sources(p_map, p_max, deblend=deblend, model=file.parent)
+    write_candidates(make_candidates(identify_sources(sources, None)), target)
+    threshold = f"p = {p_max:.3g}" + ("" if purity is None else f", for a purity of {purity:g}")
+    return f"{len(sources)} candidates above {threshold}: {target / 'candidates.fits'} (.vot, .csv, .reg)"
 
 
 def assess_files(

@@ -86,7 +86,7 @@ def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
     done.clear()
     run(load_config(job.parent / "small.toml", detect={"p_max": 0.3}), job, tell=lambda *a: done.append((a[0], a[3])))
     again = [stage for stage, text in done if text != "unchanged"]
-    assert set(again) == {"detect", "assess", "report"}
+    assert set(again) == {"calibrate", "detect", "assess", "report"}
     assert times == {name: (job / name).stat().st_mtime_ns for name in times}
     run(config, job)
 
@@ -158,6 +158,11 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
     assert found.returncode == 0, found.stderr
     table = Table.read(tmp_path / "detected" / "candidates.fits")
     assert np.all(table["P"] >= 0.2) and found.stdout.startswith(f"{len(table)} candidates")
+    refused = szeek("detect", tmp_path / "again", "--purity", 0.8, "--out", tmp_path / "pure")
+    if (job / "calibration.ecsv").is_file():
+        assert refused.returncode == 0 and "for a purity of 0.8" in refused.stdout
+    else:  # a sky too small to calibrate on
+        assert "holds no calibration.ecsv" in refused.stderr and refused.returncode == 1
     found = szeek("assess", tmp_path / "again", "--catalogue", known, "--out", tmp_path / "assessed", "--tile", 6)
     assert found.returncode == 0, found.stderr
     assert "planck_z: " in found.stdout and (tmp_path / "assessed" / "recovery.ecsv").is_file()
