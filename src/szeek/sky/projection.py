@@ -62,11 +62,16 @@ def _ring_theta(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compil
 
 @njit(cache=True, nogil=True)
 def _ring_table(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compiled
-    """Colatitude, its cosine and its sine, of ring 0 (the pole) to 4 nside (the other pole): (4 nside + 1, 3)."""
-    table = np.empty((4 * nside + 1, 3))
+    """What :func:`ring_table` returns: a cache line a ring, so that no direction computes it again."""
+    table = np.zeros((4 * nside + 1, 8))
     table[:, 0] = _ring_theta(nside)
     table[:, 1] = np.cos(table[:, 0])
     table[:, 2] = np.sin(table[:, 0])
+    table[:-1, 3] = 1.0 / (table[1:, 0] - table[:-1, 0])
+    for ring in range(1, 4 * nside):
+        first, count, shifted = ring_info(nside, ring)
+        table[ring, 4], table[ring, 5] = first, count
+        table[ring, 6], table[ring, 7] = 0.5 * shifted, count / (2.0 * math.pi)
     return table
 
 
@@ -76,10 +81,10 @@ def _arc_sine(s):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _beside(nside, ring, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _beside(rings, ring, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
     """The two pixels of a ring about a longitude, and the weight of the second."""
-    first, count, shifted = ring_info(nside, ring)
-    position = phi * (count / (2.0 * math.pi)) - 0.5 * shifted
+    first, count = int(rings[ring, 4]), int(rings[ring, 5])
+    position = phi * rings[ring, 7] - rings[ring, 6]
     left = int(position + 1.0) - 1  # floor, as position > -1
     weight = position - left
     right = left + 1
@@ -109,21 +114,20 @@ def _neighbours(nside, rings, x, y, z, phi):  # type: ignore[no-untyped-def]  # 
         above -= 1
     elif above < 4 * nside - 1 and sine * rings[above + 1, 1] - cosine * rings[above + 1, 2] >= 0.0:
         above += 1
-    south = _arc_sine(sine * rings[above, 1] - cosine * rings[above, 2])
-    south /= rings[above + 1, 0] - rings[above, 0]
+    south = _arc_sine(sine * rings[above, 1] - cosine * rings[above, 2]) * rings[above, 3]
     north = 1.0 - south
     if above == 0:  # between the pole and the first ring: the pole is the mean of that ring's four pixels
-        p2, p3, east = _beside(nside, 1, phi)
+        p2, p3, east = _beside(rings, 1, phi)
         share = 0.25 * north
         return (p2 + 2) & 3, (p3 + 2) & 3, p2, p3, share, share, (1.0 - east) * south + share, east * south + share
     if above == 4 * nside - 1:
-        p0, p1, east = _beside(nside, above, phi)
+        p0, p1, east = _beside(rings, above, phi)
         share = 0.25 * south
         last = 12 * nside * nside - 4
         p2, p3 = ((p0 - last + 2) & 3) + last, ((p1 - last + 2) & 3) + last
         return p0, p1, p2, p3, (1.0 - east) * north + share, east * north + share, share, share
-    p0, p1, east0 = _beside(nside, above, phi)
-    p2, p3, east1 = _beside(nside, above + 1, phi)
+    p0, p1, east0 = _beside(rings, above, phi)
+    p2, p3, east1 = _beside(rings, above + 1, phi)
     return p0, p1, p2, p3, (1.0 - east0) * north, east0 * north, (1.0 - east1) * south, east1 * south
 
 
@@ -132,18 +136,18 @@ _FAST = {"reassoc", "nsz", "arcp", "contract", "afn"}
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
-def _blend(values, footprint, p0, p1, p2, p3, w0, w1, w2, w3, row):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Weighted mean of four pixels in every band, into ``row``; NaN where less than half is seen."""
-    if footprint.size:
-        w0 *= footprint[p0]
-        w1 *= footprint[p1]
-        w2 *= footprint[p2]
-        w3 *= footprint[p3]
-        seen = w0 + w1 + w2 + w3
-        if seen < 0.5:
-            row[:] = np.nan
-            return
-        w0, w1, w2, w3 = w0 / seen, w1 / seen, w2 / seen, w3 / seen
+def _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Weights of the pixels in the footprint alone; NaN where they are less than half."""
+    w0, w1, w2, w3 = w0 * footprint[p0], w1 * footprint[p1], w2 * footprint[p2], w3 * footprint[p3]
+    seen = w0 + w1 + w2 + w3
+    if seen < 0.5:
+        return np.nan, np.nan, np.nan, np.nan
+    return w0 / seen, w1 / seen, w2 / seen, w3 / seen
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, inline="always")
+def _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, row):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Weighted mean of four pixels in every band, into ``row``."""
     f0, f1, f2, f3 = np.float32(w0), np.float32(w1), np.float32(w2), np.float32(w3)
     for b in range(values.shape[1]):
         row[b] = f0 * values[p0, b] + f1 * values[p1, b] + f2 * values[p2, b] + f3 * values[p3, b]
@@ -157,7 +161,9 @@ def _interpolate(nside, rings, values, footprint, vectors, out):  # type: ignore
         if phi < 0.0:
             phi += 2.0 * math.pi
         p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, v[0], v[1], v[2], phi)
-        _blend(values, footprint, p0, p1, p2, p3, w0, w1, w2, w3, out[k])
+        if footprint.size:
+            w0, w1, w2, w3 = _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3)
+        _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, out[k])
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -190,12 +196,14 @@ def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # ty
             elif phi >= 2.0 * math.pi:
                 phi -= 2.0 * math.pi
             p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, vx, vy, vz, phi)
+            if footprint.size:
+                w0, w1, w2, w3 = _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3)
             pixels[j, 0], pixels[j, 1], pixels[j, 2], pixels[j, 3] = p0, p1, p2, p3
             weights[j, 0], weights[j, 1], weights[j, 2], weights[j, 3] = w0, w1, w2, w3
         for j in range(nx):
             p0, p1, p2, p3 = pixels[j, 0], pixels[j, 1], pixels[j, 2], pixels[j, 3]
             w0, w1, w2, w3 = weights[j, 0], weights[j, 1], weights[j, 2], weights[j, 3]
-            _blend(values, footprint, p0, p1, p2, p3, w0, w1, w2, w3, out[i, j])
+            _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, out[i, j])
 
 
 def unit_vectors(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float) -> NDArray[np.float64]:
@@ -346,7 +354,11 @@ def ring_theta(nside: int) -> NDArray[np.float64]:
 
 
 def ring_table(nside: int) -> NDArray[np.float64]:
-    """Colatitude of the rings, its cosine and its sine, (4 nside + 1, 3) float64; computed once per nside."""
+    """Of each ring, from one pole (0) to the other (4 nside): (4 nside + 1, 8) float64, computed once per nside.
+
+    Columns: colatitude in radians, its cosine, its sine, one over the step to the next ring; first pixel, number of
+    pixels, longitude of the first pixel's centre in pixels (0 or 0.5), pixels a radian.
+    """
     if nside not in _ring_tables:
         _ring_tables[nside] = _ring_table(nside)
     return _ring_tables[nside]
