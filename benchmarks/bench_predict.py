@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rows import AnonymousMemory, Row, matrix_rate, peak_gib, run, use_threads
+from rows import Memory, Row, matrix_rate, run, use_threads
 from torch import nn
 
 from szeek.config import load_config
@@ -91,7 +91,7 @@ def _measure(sky: SkyMaps, model: Model, threads: int) -> list[Row]:
     flop = count_flop_per_pixel(build_network(sky.n_band))
     pixels = 4 * np.pi * (180 * 60 / np.pi / model.pixel_arcmin) ** 2
     rate = [matrix_rate()]
-    with AnonymousMemory() as memory:
+    with Memory() as memory:
         before = time.process_time()
         p_map = predict(sky, model, threads=threads)
         predicted = time.process_time()
@@ -112,10 +112,10 @@ def _measure(sky: SkyMaps, model: Model, threads: int) -> list[Row]:
     )
     what = f"full-sky prediction and detection, nside {sky.nside}"
     arithmetic = "network's arithmetic once a pixel"
-    mapped = f"{peak_gib():.2f} GiB with the pages of the mapped maps"
+    mapped = f"{memory.with_files_gib:.2f} GiB with the pages of the mapped maps and of libraries"
     cost = f"{1e3 * per_deg2:.2f} core-milliseconds per deg^2"
     return [
-        Row(what, arithmetic, seconds / limit_s, "times the limit", 6.0, "at most", threads, peak_gib(), note),
+        Row(what, arithmetic, seconds / limit_s, "times the limit", 6.0, "at most", threads, memory.gib, note),
         Row("evaluations a pixel", "one", evaluations, "", 1.6, "at most", threads),
         Row("prediction's cost", "SZiFi's own set-up, 2.1 core-s/deg^2", 2.1 / per_deg2, "times cheaper", 1000.0,
             "at least", threads, None, cost),

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import healpy
 import numpy as np
-from rows import AnonymousMemory, use_threads
+from rows import Memory, use_threads
 
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
@@ -63,7 +63,7 @@ def measure(nside: int, n_band: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as scratch:
         maps = write_zeros(nside, n_band, share, Path(scratch) / "maps")
         model = make_model(maps)
-        with AnonymousMemory() as memory:
+        with Memory() as memory:
             start = time.process_time()
             p_map = predict(maps, model, threads=1)
             predicted = time.process_time()

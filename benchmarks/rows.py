@@ -66,11 +66,11 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-class AnonymousMemory:
-    """Largest resident size without mapped files, sampled twenty times a second while it is entered."""
+class Memory:
+    """Largest resident size, with and without mapped files, sampled twenty times a second while it is entered."""
 
-    def __enter__(self) -> AnonymousMemory:
-        self.gib, self._stop = 0.0, threading.Event()
+    def __enter__(self) -> Memory:
+        self.gib, self.with_files_gib, self._stop = 0.0, 0.0, threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
         return self
@@ -78,8 +78,13 @@ class AnonymousMemory:
     def _watch(self) -> None:
         while not self._stop.wait(0.05):
             with open("/proc/self/status") as status:
-                kib = next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
-            self.gib = max(self.gib, kib / 2**20)
+                kib = {
+                    line.split(":")[0]: int(line.split()[1])
+                    for line in status
+                    if line.startswith(("VmRSS", "RssAnon"))
+                }
+            self.gib = max(self.gib, kib["RssAnon"] / 2**20)
+            self.with_files_gib = max(self.with_files_gib, kib["VmRSS"] / 2**20)
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
