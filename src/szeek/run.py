@@ -51,7 +51,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catal
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
-from szeek.learn.distributed import Ranks, join_ranks
+from szeek.learn.distributed import Ranks, current_ranks, join_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
 from szeek.learn.model import Model, find_model, load_model
 from szeek.learn.train import train
@@ -235,7 +235,7 @@ def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
 
 
 def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
-    maps = SkyMaps.open(job.folder / "maps")
+    maps, ranks = SkyMaps.open(job.folder / "maps"), current_ranks()
 
     def report(at: dict[str, float]) -> None:
         text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
@@ -245,16 +245,18 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
     if not job.config.split.folds:
         model = train(maps, clusters, job.config, job.folder, threads=job.threads, report=report)
         return {"best_epoch": model.card["best_epoch"]}
-    best = []
-    for fold in range(job.config.split.folds):
-        folder = job.folder / f"fold-{fold}"
-        if not (folder / "done").exists():  # a killed run goes on with the fold that it was in
+    folders = [job.folder / f"fold-{fold}" for fold in range(job.config.split.folds)]
+    for fold, folder in enumerate(folders):
+        # a killed run goes on with the fold that it was in
+        if ranks.follow_first(not (folder / "done").exists()):
             train(maps, clusters, fold_config(job.config, fold), folder, threads=job.threads, report=report)
-            (folder / "done").touch()
-        best.append(load_model(folder).card["best_epoch"])
+            if ranks.rank == 0:
+                (folder / "done").touch()
+    if ranks.rank > 0:  # only the first process writes
+        return {}
     for name in ("model.safetensors", "model.json"):  # what `--model` finds in the run's folder
-        shutil.copyfile(job.folder / "fold-0" / name, job.folder / name)
-    return {"best_epoch": best}
+        shutil.copyfile(folders[0] / name, job.folder / name)
+    return {"best_epoch": [load_model(folder).card["best_epoch"] for folder in folders]}
 
 
 def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
