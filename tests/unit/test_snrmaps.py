@@ -69,3 +69,18 @@ def test_columns_and_sizes_must_agree(noise):
         replace(noise, snr=np.zeros((12 * NSIDE**2, 2), np.float32), theta500_arcmin=(7.0,))
     with pytest.raises(ValueError, match="none of planck-hfi's"):
         add_snr_maps(replace(noise, bands=(replace(noise.bands[0], name="90"), *noise.bands[1:])), (7.0,))
+
+
+def test_bands_that_show_nothing_but_dust_do_not_break_it():
+    """In the plane dust is a million times the noise: correlations of 1 to within float32."""
+    instrument = read_instrument("planck-hfi")
+    rng = np.random.default_rng(6)
+    nside = 256
+    dust = healpy.smoothing(rng.normal(size=12 * nside**2), fwhm=np.radians(1.0))
+    values = (dust[:, None] * [1.0, 2.0, 5.0, 20.0, 100.0, 300.0]).astype(np.float32)
+    values += rng.normal(0, 1e-7, values.shape).astype(np.float32)
+    footprint = np.zeros(len(values), bool)
+    footprint[healpy.query_disc(nside, healpy.ang2vec(30, 0, lonlat=True), np.radians(9))] = True
+    values[~footprint] = 0
+    snr = add_snr_maps(SkyMaps(values, footprint, instrument.bands), (2.5, 20.0)).snr
+    assert np.isfinite(snr).all() and np.abs(snr[footprint]).max() < 10

@@ -42,11 +42,14 @@ Mask = NDArray[np.bool_]
 
 #: Sizes that are tried; below 0.9 arcmin every cluster is a beam.
 THETA500_ARCMIN = np.geomspace(0.9, 35.0, 14)
+#: Added to the bands' correlation matrix: transforms in float32 know it to 1e-7, and where dust is all there is to
+#: see its smallest eigenvalue is no larger, or negative.
+_LEAST_EIGENVALUE = 1e-6
 #: One field for each HEALPix pixel of this nside; a position belongs to the field whose pixel it is in.
 FIELD_NSIDE = 8
 FIELD_DEG = 14.66
 
-_TAPER_DEG = 0.75
+_TAPER_DEG = 0.3
 _ELL_STEP = 12.0  # of the radial tables: half the spacing of a field's modes
 _ELL_SMOOTHING = 30.0  # sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
 _NYQUIST_SHARE = 0.85  # higher multipoles are not used
@@ -97,7 +100,7 @@ class FilteredField:
     ell : (n_ell,) float64
         Multipoles of the radial tables.
     valid, compact : (n, n) bool
-        Seen and 0.75 deg away from what is not; near a compact source.
+        Seen and 0.3 deg away from what is not; near a compact source.
     unit : (n_band,) float64
         Rms of each band in the field, in its map unit; inside, bands count in it.
     """
@@ -140,8 +143,7 @@ class FilteredField:
         if keep is None:
             bands = quiet
         else:
-            rows, columns_ = np.indices(self._window.shape)
-            kept = cKDTree(keep).query(self.directions(rows, columns_)[0])[0] < _KEEP_ARCMIN * _ARCMIN
+            kept = _discs(self.n, *self.pixels(keep), np.full(len(keep), _KEEP_ARCMIN / self.pixel_arcmin))
             bands = np.where(kept, bands, quiet)
         self._transform = fft.rfft2(bands * self._window)
         self._set_power(fft.rfft2(quiet * self._window), self._window)
@@ -161,7 +163,9 @@ class FilteredField:
     def _set_power(self, transform: Complex, window: Map32) -> None:
         """Invert the cross-power of tapered bands, and weight the data for the tSZ spectrum."""
         power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
-        self._inverse = np.linalg.inv(power)
+        rms = np.sqrt(np.einsum("lbb->lb", power))
+        scale = rms[:, :, None] * rms[:, None, :]
+        self._inverse = np.linalg.inv(power / scale + _LEAST_EIGENVALUE * np.eye(power.shape[1])) / scale
         template = self._beam * self.response
         weights = np.einsum("lb,lbc->lc", template, self._inverse)
         self._information = np.einsum("lc,lc->l", weights, template)
@@ -190,15 +194,14 @@ class FilteredField:
         vectors : (m, 3) float64
             Directions inside the field.
         """
-        x, y, _ = project(self.basis, vectors, self.pixel_arcmin)
-        middle = 0.5 * (self.n - 1)
+        row, column = self.pixels(vectors)
         weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)
         weighted = np.empty((*self._modes.shape, len(self.unit)), np.complex64)
         _weight_modes(self._transform, self._modes, weights, weighted)
         sums = np.zeros((len(vectors), self.ell.size, len(self.unit)))
-        for out, row, column in zip(sums, y + middle, x + middle, strict=True):
-            along_row = np.exp(2j * math.pi * fft.fftfreq(self.n) * row)
-            along_column = np.exp(2j * math.pi * fft.rfftfreq(self.n) * column) * _mirrored(self.n) / self.n**2
+        for out, i, j in zip(sums, row, column, strict=True):
+            along_row = np.exp(2j * math.pi * fft.fftfreq(self.n) * i)
+            along_column = np.exp(2j * math.pi * fft.rfftfreq(self.n) * j) * _mirrored(self.n) / self.n**2
             _sum_rings(weighted, self._modes, along_row, along_column, out)
         return sums
 
@@ -212,6 +215,26 @@ class FilteredField:
         """
         seen = self._beam * (shape * np.sqrt(self._count / self._area))[:, None]
         return np.asarray(np.einsum("lb,lbc,lc->bc", seen, self._inverse, seen))
+
+    def sum_y(self, sums: Floats, kernel: Floats) -> tuple[Floats, float]:
+        """Compton y under a kernel, from the bands weighted for least noise at each multipole.
+
+        Parameters
+        ----------
+        sums : (m, n_ell, n_band) float64
+            From :meth:`ring_sums`.
+        kernel : (n_ell,) float64
+            Transform of the kernel, of whatever resolution it has.
+
+        Returns
+        -------
+        (m,) float64, float
+            Sums of y, in the kernel's unit, and their error.
+        """
+        known = self._information > 0
+        weight = np.where(known, kernel / np.where(known, self._information, 1.0), 0.0)
+        error = math.sqrt(float(self._count @ (weight * kernel)) / self._area)
+        return np.einsum("l,mlb,b->m", weight, sums, self.response), error
 
     def best_snr(self) -> tuple[Map32, NDArray[np.int8]]:
         """Highest S/N over the sizes at every pixel, and the number of that size."""
@@ -248,6 +271,16 @@ class FilteredField:
         length = np.sqrt(1 + x**2 + y**2)
         vectors = (self.basis[0] + x[..., None] * self.basis[1] + y[..., None] * self.basis[2]) / length[..., None]
         return vectors, length**-3
+
+    def pixels(self, vectors: Floats) -> tuple[Floats, Floats]:
+        """Rows and columns, with fractions, of directions in the field's half of the sky."""
+        x, y, _ = project(self.basis, vectors, self.pixel_arcmin)
+        return y + 0.5 * (self.n - 1), x + 0.5 * (self.n - 1)
+
+    def is_valid(self, vectors: Floats) -> Mask:
+        """Whether the pixels of directions are valid, (m,)."""
+        row, column = (np.clip(np.rint(at), 0, self.n - 1).astype(int) for at in self.pixels(vectors))
+        return np.asarray(self.valid[row, column])
 
     def _fill_compact_sources(self, bands: Map32, contaminants: list[int]) -> tuple[Map32, Mask]:
         """Bands with compact sources filled in, and where these are.
@@ -440,9 +473,8 @@ def _write_owned(field: FilteredField, best: Map32, pixel: int, maps: SkyMaps, o
     nested = healpy.ring2nest(FIELD_NSIDE, pixel) * n_child + np.arange(n_child)
     ipix = healpy.nest2ring(maps.nside, nested)
     ipix = ipix[maps.footprint[ipix]]
-    x, y, _ = project(field.basis, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1), field.pixel_arcmin)
-    middle = 0.5 * (field.n - 1)
-    out[ipix] = ndimage.map_coordinates(best, [y + middle, x + middle], order=1, mode="nearest")
+    at = field.pixels(np.stack(healpy.pix2vec(maps.nside, ipix), axis=1))
+    out[ipix] = ndimage.map_coordinates(best, at, order=1, mode="nearest")
 
 
 @cache
