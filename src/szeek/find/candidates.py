@@ -58,8 +58,63 @@ COLUMNS = tuple(
             "Network that saw the sky here only in prediction; -1: one for all",
         ),
         ("SNR", "snr", "f4", "", "stat.snr", "Signal-to-noise ratio of the multi-frequency matched filter"),
-        ("Y5R500", "y5r500_arcmin2", "f4", "arcmin2", "phys.angArea", "Compton y integrated within 5 R500"),
+        ("THETA500", "theta500_arcmin", "f4", "arcmin", "phys.angSize;src", "Size theta500 of the highest S/N"),
+        ("Y5R500", "y5r500_arcmin2", "f4", "arcmin2", "phys.angArea", "Compton y within 5 R500, mean over all sizes"),
         ("Y5R500_ERR", "y5r500_err_arcmin2", "f4", "arcmin2", "stat.error;phys.angArea", "Its error (68 %)"),
+        (
+            "THETA500_FIXED",
+            "fixed_theta500_arcmin",
+            "f4",
+            "arcmin",
+            "phys.angSize;src",
+            "Size theta500 that was given or that belongs to M500",
+        ),
+        ("SNR_FIXED", "fixed_snr", "f4", "", "stat.snr", "Signal-to-noise ratio at that size"),
+        (
+            "Y5R500_FIXED",
+            "fixed_y5r500_arcmin2",
+            "f4",
+            "arcmin2",
+            "phys.angArea",
+            "Compton y within 5 R500, that size",
+        ),
+        (
+            "Y5R500_FIXED_ERR",
+            "fixed_y5r500_err_arcmin2",
+            "f4",
+            "arcmin2",
+            "stat.error;phys.angArea",
+            "Its error (68 %)",
+        ),
+        ("M500", "m500_1e14msun", "f4", "1e14 Msun", "phys.mass", "Mass from flux and MATCH_Z, X-ray calibrated"),
+        (
+            "M500_ERR",
+            "m500_err_1e14msun",
+            "f4",
+            "1e14 Msun",
+            "stat.error;phys.mass",
+            "Its error (68 %) from the flux",
+        ),
+        (
+            "Y_APERTURE",
+            "y_aperture_arcmin2",
+            "f4",
+            "arcmin2",
+            "phys.angArea",
+            "Compton y in 10 arcmin less a ring of 15 to 25",
+        ),
+        ("Y_APERTURE_ERR", "y_aperture_err_arcmin2", "f4", "arcmin2", "stat.error;phys.angArea", "Its error (68 %)"),
+        ("TSZ_SNR", "tsz_snr", "f4", "", "stat.snr", "S/N of tSZ fitted with radio and dust to the band fluxes"),
+        ("RADIO_SNR", "radio_snr", "f4", "", "stat.snr", "S/N of radio in that fit"),
+        ("DUST_SNR", "dust_snr", "f4", "", "stat.snr", "S/N of dust in that fit"),
+        (
+            "CHI2",
+            "chi2",
+            "f4",
+            "",
+            "stat.fit.chi2",
+            "Chi-square of that fit, number of bands less 3 degrees of freedom",
+        ),
         ("DUST", "dust", "f4", "mag", "phys.absorption.gal", "Galactic reddening E(B-V) there"),
         (
             "KIND",
@@ -67,7 +122,7 @@ COLUMNS = tuple(
             "str",
             "",
             "src.class",
-            "What its spectrum looks like: cluster, radio, dusty, cold clump ...",
+            "What its spectrum looks like: cluster, radio, dusty, cold clump, artefact",
         ),
         ("FLAGS", "flags", "i4", "", "meta.code.qual", "Sum of flags, see below"),
         ("MATCH_NAME", "match_name", "str", "", "meta.id.cross", "Nearest known cluster within the search radius"),
@@ -93,6 +148,7 @@ FLAGS: Mapping[str, int] = {name: 1 << k for k, name in enumerate(_FLAG_MEANINGS
 
 CATALOGUE_FILES = ("candidates.fits", "candidates.vot", "candidates.csv", "candidates.reg", "candidates.md")
 _MISSING: dict[str, Any] = {"f": np.nan, "i": -1, "U": ""}
+_NEEDED = ("NAME", "RA", "DEC", "GLON", "GLAT", "P")
 
 
 def name_candidates(lon_deg: ArrayLike, lat_deg: ArrayLike) -> list[str]:
@@ -206,12 +262,12 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
     Returns
     -------
     Table
-        As :func:`make_candidates` made it; no masks.
+        As :func:`make_candidates` made it; no masks. Columns that an older version did not write are unknown.
 
     Raises
     ------
     ValueError
-        If the format is unknown or columns of the catalogue are missing.
+        If the format is unknown or name, position or p are missing.
     """
     file = Path(path) / "candidates.fits" if Path(path).is_dir() else Path(path)
     formats = {".fits": "fits", ".vot": "votable", ".csv": "ascii.csv"}
@@ -224,9 +280,9 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
     else:
         table = Table.read(file, format=formats[file.suffix])
         found = {name: table[name] for name in table.colnames}
-    if missing := [c.name for c in COLUMNS if c.name not in found]:
+    if missing := [name for name in _NEEDED if name not in found]:
         raise ValueError(f"'{file.name}' has no column {', '.join(missing)}; it is no SZeek candidate catalogue")
-    return _typed({c.name: found[c.name] for c in COLUMNS}, len(found["NAME"]))
+    return _typed({c.name: found[c.name] for c in COLUMNS if c.name in found}, len(found["NAME"]))
 
 
 def explain_columns() -> str:
