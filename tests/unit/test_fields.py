@@ -10,7 +10,9 @@ def _gather_into(p_map, field, p_field, pixel_arcmin, footprint):
     place_field(field, gather_field(field, p_field, pixel_arcmin, footprint), p_map)
 
 
-@pytest.mark.parametrize(("nside", "pixel_arcmin", "margin"), [(16, 1.7177, 16), (64, 6.87, 16), (128, 1.7177, 32), (64, 0.8, 16)])
+@pytest.mark.parametrize(
+    ("nside", "pixel_arcmin", "margin"), [(16, 1.7177, 16), (64, 6.87, 16), (128, 1.7177, 32), (64, 0.8, 16)]
+)
 def test_every_pixel_is_owned_once_and_lies_inside_its_field(nside, pixel_arcmin, margin):
     footprint = np.ones(12 * nside**2, bool)
     count = np.zeros(12 * nside**2, int)

@@ -10,7 +10,7 @@ from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, ve
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from szeek.find.matchedfilter import FilteredField, list_fields, matched_filter, merge_detections
+from szeek.filter.matchedfilter import FilteredField, list_fields, matched_filter, merge_detections
 from szeek.sky.gas import Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
@@ -168,7 +168,7 @@ def test_merging_keeps_the_higher_and_the_distant() -> None:
 
 def test_holes_are_filled_with_the_harmonic_function() -> None:
     """x^2 - y^2 is harmonic: its values inside a hole follow from those around."""
-    from szeek.find.matchedfilter import _discs, _fill_holes
+    from szeek.filter.matchedfilter import _discs, _fill_holes
 
     y, x = np.mgrid[-20:21, -20:21] / 20.0
     truth = (x**2 - y**2 + 0.3 * x).astype(np.float32)

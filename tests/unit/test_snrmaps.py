@@ -6,8 +6,8 @@ import healpy
 import numpy as np
 import pytest
 
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.snrmaps import add_snr_maps
-from szeek.find.matchedfilter import FilteredField
 from szeek.inputs.instrument import read_instrument
 from szeek.sky.skymaps import SkyMaps
 

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from szeek.find.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.learn.threads import core_pool
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
+from szeek.threads import core_pool
 
 
 def add_snr_maps(
@@ -49,7 +49,7 @@ def add_snr_maps(
     -------
     SkyMaps
         With ``snr``, (n_pix, n_size) float32, 0 outside the footprint: each position from the field whose HEALPix
-        pixel of nside 8 it is in, as in :func:`szeek.find.matchedfilter.matched_filter`.
+        pixel of nside 8 it is in, as in :func:`szeek.filter.matchedfilter.matched_filter`.
 
     Raises
     ------

@@ -12,8 +12,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.filter.matchedfilter import matched_filter
 from szeek.find.detect import detect_sources
-from szeek.find.matchedfilter import matched_filter
 from szeek.inputs.instrument import Instrument
 from szeek.sky.projection import interpolate
 from szeek.sky.skymaps import SkyMaps
@@ -33,7 +33,7 @@ def find_by_matched_filter(
     snr_min: float = 3.0,
     threads: int | None = None,
 ) -> Table:
-    """Detections of :func:`szeek.find.matchedfilter.matched_filter` with their S/N as ``p``."""
+    """Detections of :func:`szeek.filter.matchedfilter.matched_filter` with their S/N as ``p``."""
     found = matched_filter(maps, instrument=instrument, tiles=tiles, snr_min=snr_min, threads=threads)
     found["p"] = found["snr"]
     return found

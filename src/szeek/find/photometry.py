@@ -3,7 +3,7 @@ r"""Flux, size and spectrum of candidates, or of any positions, from the frequen
     A(theta) = M^-1 v,   M = int d^2k/(2 pi)^2 s B P^-1 B s,   v = int d^2k/(2 pi)^2 e^{ikx} s B P^-1 d
 
 is the flux, in every band at once, of a source of the cluster's shape s(k theta500), and M^-1 its covariance: CMB,
-dust and noise as the field has them (:mod:`szeek.find.matchedfilter`). A source of spectrum t has the amplitude
+dust and noise as the field has them (:mod:`szeek.filter.matchedfilter`). A source of spectrum t has the amplitude
 t.v / t.M.t with the S/N t.v / sqrt(t.M.t). With the tSZ spectrum that is the matched filter itself; radio and dust
 are tried in the same way, and the one that explains most says what kind of source it is.
 """
@@ -21,13 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j1
 
-from szeek.find.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.inputs.spectra import spectral_templates
-from szeek.learn.threads import core_pool
 from szeek.sky.gas import Y5R500_PER_Y500, profile_transform, theta500_from_mass, y500_from_mass
 from szeek.sky.projection import unit_vectors
 from szeek.sky.skymaps import SkyMaps
+from szeek.threads import core_pool
 
 Floats = NDArray[np.float64]
 

@@ -17,8 +17,8 @@ from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixel
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
-from szeek.learn.threads import core_pool, one_torch_thread
 from szeek.sky.skymaps import SkyMaps
+from szeek.threads import core_pool, one_torch_thread
 
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2

@@ -145,6 +145,6 @@ def _background(folders: tuple[str, str], nside: int) -> NDArray[np.float32] | N
 def _predict_one(
     folders: tuple[str, str], field: Field, background: NDArray[np.float32] | None, rotations: int
 ) -> NDArray[np.float32]:
-    torch.set_num_threads(1)  # one core a task, see szeek.learn.threads
+    torch.set_num_threads(1)  # one core a task, see szeek.threads
     maps, model = _open_once(folders)
     return predict_field(LocalMaps(maps, background), model, field, rotations)

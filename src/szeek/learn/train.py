@@ -39,10 +39,10 @@ from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches
-from szeek.learn.threads import core_pool, one_torch_thread
 from szeek.learn.unet import Dropout, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
+from szeek.threads import core_pool, one_torch_thread
 
 _ORDER, _WEIGHTS, _DROPOUT = 3, 4, 5  # random streams; 1 and 2 are the patches'
 

@@ -29,11 +29,11 @@ from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.inputs.tsz import band_response
-from szeek.learn.threads import core_pool
 from szeek.sky.gas import Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
 from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TILE_NSIDE
+from szeek.threads import core_pool
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]
