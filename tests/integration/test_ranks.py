@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import healpy
 import numpy as np
 import pytest
+from planck_like import HFI, planck_like_sky, write_planck_set
 
 from szeek.config import load_config
+from szeek.inputs.catalogues import write_catalogue
 from szeek.learn import train as training
 from szeek.learn.distributed import Ranks
 from szeek.learn.model import load_model
@@ -117,3 +120,57 @@ def test_more_ranks_than_shards_are_refused(sky, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("n", "world"), [(0, 2), (1, 4), (10, 3), (64, 64)])
 def test_shares_of_the_ranks_are_everything_once(n, world):
     assert sorted(k for rank in range(world) for k in Ranks(rank, world).share(n)) == list(range(n))
+
+
+SMALL_TOML = """
+preset = "bonjean2020"
+[sky]
+catalogues = ["clusters.fits"]
+[sky.maps]
+{maps}
+[input]
+kind = "local-whitened"
+background_nside = 16
+[split]
+folds = 3
+[labels]
+selections = ["planck_z"]
+disc_arcmin = 40.0
+[patches]
+n_patches = 60
+validation_fraction = 0.2
+size = 32
+pixel_arcmin = 13.74
+[network]
+filters = [4, 8]
+[train]
+max_epochs = 1
+"""
+
+
+def test_folds_through_the_command_line(tmp_path):
+    """torchrun -m szeek.cli run: the first process reads the maps, both train each fold, only the first writes."""
+    values, clusters = planck_like_sky(128)
+    # half-degree pixels would drown them: one bright pixel each
+    host = healpy.ang2pix(128, clusters["lon_deg"], clusters["lat_deg"], lonlat=True)
+    values = values.copy()
+    values[host] += np.asarray(HFI.tsz_response) * 1e-3
+    clusters["survey"], clusters["z"] = "PSZ2", 0.2
+    write_catalogue(clusters, tmp_path / "clusters.fits")
+    files = write_planck_set(tmp_path / "sky", values)
+    maps = "\n".join(f'"{band}" = "{file.relative_to(tmp_path)}"' for band, file in files.items())
+    (tmp_path / "small.toml").write_text(SMALL_TOML.format(maps=maps))
+    words = ["-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--until", "train", "--threads", "1", "--out"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    for name, how in (("one", []), ("two", launch), ("two", launch)):  # the last finds nothing to do
+        done = subprocess.run(
+            [sys.executable, *how, *words, str(tmp_path / name)],
+            check=False, capture_output=True, text=True, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"products up to 'train': {tmp_path / name}\n"
+    for fold in range(3):
+        one, two = ((tmp_path / name / f"fold-{fold}" / "model.safetensors").read_bytes() for name in ("one", "two"))
+        assert one == two
+    assert "train: unchanged" in done.stderr
