@@ -114,6 +114,7 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
     table["area_arcmin2"] = rng.integers(8, 60, len(p)).astype(float)
     table["snr"], table["y5r500_arcmin2"], table["y5r500_err_arcmin2"] = 3 + 8 * p, 1.5e-3 * p, 2e-4
     table["match_name"] = [s["matched"] for s in sources]
+    table["kind"] = ["" if s["matched"] or k % 3 else "dusty" for k, s in enumerate(sources)]
     table["match_survey"] = [str(s["matched"])[:4] for s in sources]
     write_candidates(make_candidates(table), folder)
 
@@ -139,6 +140,8 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
                    "split": {"test_tiles": [6], "validation_tiles": [9, 38, 41]}}, "seed": seed,
         "versions": {"szeek": "0.1.0", "numpy": np.__version__},
         "timings": {"simulate": 201.5, "train": 252.0, "predict": 120.2},
+        "stages": {"calibrate": {"n_sources": 900, "n_clusters": 400, "tiles": [6, 9, 38, 41],
+                                 "expected_calibration_error": 0.021, "reliability": make_reliability()}},
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "assessment.json").write_text(json.dumps({"completeness_purity": make_assessment()}))
@@ -163,6 +166,14 @@ def make_recovery() -> Table:
                 }
             )  # fmt: skip
     return Table(rows)
+
+
+def make_reliability() -> list[dict[str, float]]:
+    """Rows of a reliability diagram close to the diagonal."""
+    return [
+        {"n": 90, "predicted": x, "observed": x + 0.02, "observed_low": x - 0.03, "observed_high": x + 0.07}
+        for x in (0.05, 0.15, 0.3, 0.5, 0.7, 0.9)
+    ]
 
 
 def make_assessment() -> list[dict[str, object]]:

@@ -14,7 +14,7 @@ from runmaker import make_run
 
 from szeek.show.explorer.server import ExplorerServer
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install szeek[browser]")
+webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed: pip install 'szeek[test]'")
 
 _FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -98,3 +98,38 @@ def page_errors(driver: Any) -> list[str]:
 def report_path(folder: Path) -> str:
     """A file as the address a browser opens."""
     return folder.resolve().as_uri()
+
+
+def emulate(driver: Any, *, width: int = 0, scheme: str = "light") -> None:
+    """Make the browser a phone of that width in CSS pixels (0: the window again), in light or dark colours."""
+    if width:
+        metrics = {"width": width, "height": 800, "deviceScaleFactor": 2, "mobile": True}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    else:
+        driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+
+
+#: Texts whose contrast with what they stand on is below 4.5 (WCAG 2.1): "ratio text"; disabled controls are exempt.
+FAINT_TEXTS = """
+  const parts = text => text.match(/[\\d.]+/g).map(Number);
+  const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  const light = c => 0.2126 * linear(c[0]) + 0.7152 * linear(c[1]) + 0.0722 * linear(c[2]);
+  const ground = element => {
+    for (; element; element = element.parentElement) {
+      const colour = parts(getComputedStyle(element).backgroundColor);
+      if (colour[3] !== 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const told = element => [...element.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+  const faint = [];
+  for (const element of document.querySelectorAll("body *")) {
+    if (!told(element) || !element.checkVisibility() || element.disabled) continue;
+    if (element.closest("#sky, #readout, .skip")) continue;
+    const [a, b] = [light(parts(getComputedStyle(element).color)), light(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) faint.push(`${ratio.toFixed(2)} ${element.textContent.trim().slice(0, 40)}`);
+  }
+  return faint"""

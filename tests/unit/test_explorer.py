@@ -99,7 +99,7 @@ def test_products(server: ExplorerServer) -> None:
     run = RunFolder(server.explorer.run.path)
     assert run.candidates is not None and len(table["name"]) == len(run.candidates)
     np.testing.assert_allclose(table["p"], run.candidates["p"], atol=1e-6)
-    assert table["snr"][0] is not None and set(table["kind"]) == {""}
+    assert table["snr"][0] is not None and set(table["kind"]) == {"", "dusty"}
     assert EVIL_NAME in table["match_name"]
     groups = json.loads(ask(server, "/api/clusters.json")[2])
     assert {name: len(group["name"]) for name, group in groups.items()} == {
@@ -162,7 +162,7 @@ def test_tiles_are_the_map(server: ExplorerServer) -> None:
         assert ask(server, f"/hips/{layer}/Norder0/Dir0/Npix11.png")[0] == 200
         assert b"hips_frame" in ask(server, f"/hips/{layer}/properties")[2]
     assert ask(server, "/hips/p/Norder3/Allsky.fits")[0] == 200
-    for missing in ("/hips/p/Norder1/Dir0/Npix0.fits", "/hips/p/Norder0/Dir0/Npix12.fits", "/hips/q/properties"):
+    for missing in ("/hips/p/Norder10/Dir0/Npix0.fits", "/hips/p/Norder0/Dir0/Npix12.fits", "/hips/q/properties"):
         assert ask(server, missing)[0] == 404
 
 

@@ -156,7 +156,7 @@ def test_recovery_draws_every_catalogue_and_the_paper() -> None:
 def test_input_of_pure_noise_lies_under_the_dashed_curve(asinh: bool) -> None:
     # unit Gaussian noise, seen as it is or through asinh: the histogram is the curve, to the noise of its counts
     noise = np.random.default_rng(3).normal(size=(400_000, 2))
-    figure = figures.plot_input(np.arcsinh(noise) if asinh else noise, ["a", "b"], asinh=asinh)
+    figure = figures.plot_input(np.arcsinh(noise) if asinh else noise, ["a", "b"], asinh=[asinh] * 2)
     assert len(figure.axes) == 2
     for axes in figure.axes:
         counts, edges, _ = axes.patches[0].get_data()
@@ -169,6 +169,16 @@ def test_mass_redshift_names_what_it_shows() -> None:
     clusters = make_clusters(np.random.default_rng(3), 10)
     labels = figures.plot_mass_redshift(clusters).axes[0].get_legend().get_texts()
     assert [text.get_text() for text in labels] == ["Planck_z (10)", "MCXCwP (16)"]  # Planck_no-z has no redshift
+
+
+def test_reliability_on_the_diagonal() -> None:
+    x = np.array([0.1, 0.5, 0.9])
+    table = Table({"n": [9, 9, 9], "predicted": x, "observed": x, "observed_low": x - 0.1, "observed_high": x + 0.1})
+    axes = figures.plot_reliability(table).axes[0]
+    diagonal, points = axes.lines[0].get_data(), axes.lines[1].get_data()
+    np.testing.assert_array_equal(diagonal[0], diagonal[1])
+    np.testing.assert_array_equal(points[0], points[1])
+    assert axes.get_xlim() == axes.get_ylim() == (0.0, 1.0)
 
 
 def test_dollars_in_names_are_no_formulas(tmp_path: Path) -> None:

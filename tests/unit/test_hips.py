@@ -71,6 +71,23 @@ def test_coarse_maps_are_repeated_not_interpolated() -> None:
     assert (np.unique(tile, return_counts=True)[1] == 64).all()
 
 
+@pytest.mark.parametrize(("order", "npix"), [(1, 17), (2, 130), (6, 40_000), (9, 3_000_000)])
+def test_orders_beyond_the_maps_own_repeat_its_pixels(order: int, npix: int) -> None:
+    # each element of a tile is the map's pixel that holds its centre, whatever the order
+    nside = 128
+    layer = _layer(np.arange(12 * nside**2, dtype=np.float32), order_least=9)
+    assert layer.order == 9 and layer.own_order == 0
+    elements = npix * TILE_WIDTH**2 + tile_pixels()
+    lon, lat = healpy.pix2ang(2**order * TILE_WIDTH, elements, nest=True, lonlat=True)
+    np.testing.assert_array_equal(layer.tile(order, npix), healpy.ang2pix(nside, lon, lat, nest=True, lonlat=True))
+
+
+def test_published_tiles_end_at_the_maps_own_order(tmp_path: Path) -> None:
+    folder = write_hips(_layer(np.zeros(12 * 64**2), order_least=9), tmp_path / "hips")
+    assert sorted(path.name for path in folder.glob("Norder*")) == ["Norder0", "Norder3"]  # 3: the Allsky picture
+    assert "hips_order           = 0\n" in (folder / "properties").read_text()
+
+
 def test_combine_four_with_gaps() -> None:
     pixels = np.array([1, np.nan, 3, 5, np.nan, np.nan, np.nan, np.nan], np.float32)
     np.testing.assert_array_equal(combine_four(pixels, "mean"), np.array([3, np.nan], np.float32))

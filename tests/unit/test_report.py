@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +28,14 @@ from szeek.show.known import recovered
 from szeek.show.report import write_report
 from szeek.show.reportparts import Block, Figures, number, percent
 from szeek.show.runfolder import RunFolder
-from szeek.show.sections import key_numbers, sample_input, section_clusters, section_recovery, section_sky
+from szeek.show.sections import (
+    key_numbers,
+    sample_input,
+    section_clusters,
+    section_recovery,
+    section_sky,
+    section_training,
+)
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -72,7 +80,7 @@ def test_everything_of_a_full_run_is_shown(page: _Page, run_folder: Path) -> Non
     for words in ("The sky", "Known clusters recovered", "What the candidates look like", "How to cite",
                   "Planck_no-z", "SZcat (2022)", 'extends = "demo"', "simulated"):  # fmt: skip
         assert words in page.text
-    assert page.tags.count("figure") == 9
+    assert page.tags.count("figure") == 10
     assert "Not in this run: a field beside a y map" in page.text
     names = {f.name for f in (run_folder / "figures").iterdir()}
     assert {"sky.png", "sky.pdf", "test_tile.png", "recovery.pdf", "gallery_candidates.png", "training.png"} <= names
@@ -138,6 +146,9 @@ def test_captions_follow_the_run(run_folder: Path, tmp_path: Path) -> None:
     paper = _captions(run_folder, tmp_path / "paper", {"split": {"test_tiles": [6], "validation_tiles": [9, 38, 41]}})
     for words in ("Test tile 6, which no training patch touched", "above 0.1", "Stars: Bonjean (2020), Fig. 3"):
         assert words in paper, words
+    folds = _captions(run_folder, tmp_path / "folds", {"split": {"test_tiles": [6], "folds": 6}})
+    assert "Sky tile 6, predicted, like every tile, by one of 6 networks that never saw it" in folds
+    assert "Sky tile 6, held out of the training" in folds and "partly memory" not in folds
     silent = _captions(run_folder, tmp_path / "silent", {})
     assert "no training patch" not in silent and "does not say what was trained on" in silent
 
@@ -169,8 +180,32 @@ def test_input_of_a_whitened_network(run_folder: Path) -> None:
     seen = np.sinh(sample_input(maps, normaliser))
     assert seen.shape == (12 * 64**2, 6)
     np.testing.assert_allclose(seen.std(axis=0), 1.0, atol=0.02)
+    # S/N maps follow the bands where the network wants them
+    sizes = (2.5, 7.0)
+    snr = rng.normal(0, 1, (len(values), 2)).astype(np.float32)
+    seen = sample_input(replace(maps, snr=snr, theta500_arcmin=sizes), replace(normaliser, theta500_arcmin=sizes))
+    assert seen.shape == (12 * 64**2, 8)
+    np.testing.assert_allclose(np.sinh(seen[:, 6:]).std(axis=0), 1.0, atol=0.02)
+    assert sample_input(maps, replace(normaliser, theta500_arcmin=sizes)).shape == (12 * 64**2, 6)
     plain = Normaliser("left-gaussian", np.zeros(6, np.float32), np.eye(6, dtype=np.float32))
     assert set(sample_input(maps, plain)[:, 0].tolist()) <= set(maps.values[:, 0].tolist())
+
+
+def test_networks_of_the_folds(run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"split": {"test_tiles": [6], "folds": 3}}}))
+    card = json.loads((run_folder / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    for fold, loss in ((0, 0.2), (1, 0.1)):  # the third is not there yet
+        (tmp_path / f"fold-{fold}").mkdir()
+        curve = [{"epoch": k, "train_loss": loss, "valid_loss": loss + abs(k - 2)} for k in range(4)]
+        fold_card = {"config": {"split": {"test_tiles": [fold, fold + 3]}}, "curve": curve}
+        (tmp_path / f"fold-{fold}" / "model.json").write_text(json.dumps(fold_card))
+    part = section_training(RunFolder(tmp_path), _Unsaved(tmp_path))
+    table = next(block for block in part.blocks if block.caption == "The networks, one a fold")
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["0", "2", "2", "0.2", "0, 3"], ["1", "2", "2", "0.1", "1, 4"], ["2", "0", "", "", ""],
+    ]  # fmt: skip
+    assert any("of the network of fold 0" in block.caption for block in part.blocks)
 
 
 def test_broken_products_are_named(tmp_path: Path) -> None:

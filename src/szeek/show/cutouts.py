@@ -179,10 +179,13 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
 
 
 def _write_names(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], names: NDArray[np.str_]) -> None:
-    """Names beside their positions, to the right, or to the left where the last one is as high."""
+    """Names beside their positions: to the right; to the left near the right edge, or where the last is as high."""
     side, last = 1, np.inf
+    half = abs(axes.get_ylim()[1])
     for at_x, at_y, name in sorted(zip(x, y, names, strict=True), key=lambda entry: -entry[1]):
-        side, last = (-side if last - at_y < 0.03 * abs(axes.get_ylim()[1]) else 1), at_y
+        side, last = (-side if last - at_y < 0.03 * half else 1), at_y
+        if abs(at_x) > 0.6 * half:  # the axis grows to the left
+            side = 1 if at_x > 0 else -1
         axes.annotate(
             plain_text(str(name).removeprefix("PSZ2 ")), (at_x, at_y), xytext=(8 * side, 0),
             textcoords="offset points", color="white", fontsize=7, va="center", ha="left" if side > 0 else "right",
@@ -222,7 +225,7 @@ def plot_field(
     cuts = cut_out(lon_deg, lat_deg, p_map=p_map, width_arcmin=60 * width_deg, pixel_arcmin=pixel_arcmin)
     if y_picture is not None:
         cuts.append(Cutout("y", 1e6 * y_picture, "$10^{-6}$", 0.0))
-    figure = Figure(figsize=(5.3 * len(cuts), 4.9), layout="constrained")
+    figure = Figure(figsize=(5.0 * len(cuts), 4.4), layout="constrained")
     half = width_deg / 2
     basis = field_basis(lon_deg, lat_deg)
     for index, cut in enumerate(cuts):

@@ -62,7 +62,7 @@ def plot_training(curve: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 @journal
-def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: bool = False) -> Figure:
+def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: Sequence[bool] = ()) -> Figure:
     """Histogram of each channel of the network's input, with the unit Gaussian that pure noise would follow.
 
     Source: Bonjean (2020), Fig. 2.
@@ -73,25 +73,24 @@ def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: b
         Input of the network at many pixels.
     titles : sequence of str
         Of each channel.
-    asinh : bool
-        The input was compressed by asinh: so is the Gaussian.
+    asinh : sequence of bool
+        Which channels were compressed by asinh: so is their Gaussian. None by default.
     """
-    figure = Figure(figsize=(8.4, 4.6), layout="constrained")
-    low, high = (-4.0, 6.0) if asinh else (-6.0, 12.0)
-    edges = np.linspace(low, high, 181)
-    centres = 0.5 * (edges[1:] + edges[:-1])
-    # of u = asinh(x), x Gaussian: exp(-x^2 / 2) dx/du; x itself without asinh
-    x, slope = (np.sinh(centres), np.cosh(centres)) if asinh else (centres, np.ones_like(centres))
-    gauss = np.exp(-0.5 * x**2) * slope
-    n_column = (len(titles) + 1) // 2
-    for index, title in enumerate(titles):
-        axes = figure.add_subplot(2, n_column, index + 1)
+    n_column = min(3, len(titles))
+    n_row = -(-len(titles) // n_column)
+    figure = Figure(figsize=(2.8 * n_column, 2.2 * n_row + 0.2), layout="constrained")
+    for index, (title, compressed) in enumerate(zip(titles, asinh or [False] * len(titles), strict=True)):
+        edges = np.linspace(-4.0, 6.0, 181) if compressed else np.linspace(-6.0, 12.0, 181)
+        u = 0.5 * (edges[1:] + edges[:-1])
+        # of u = asinh(x), x Gaussian: exp(-x^2 / 2) dx/du; x itself without asinh
+        gauss = np.exp(-0.5 * np.sinh(u) ** 2) * np.cosh(u) if compressed else np.exp(-0.5 * u**2)
+        axes = figure.add_subplot(n_row, n_column, index + 1)
         counts, _ = np.histogram(samples[:, index], edges)
         axes.stairs(counts / max(1, counts.max()), edges, fill=True, color=SKY, alpha=0.8)
-        axes.plot(centres, gauss / gauss.max(), color=BLACK, linewidth=1.1, linestyle="--")
-        axes.set(xlim=(low, high), ylim=(0, 1.15), title=title)
-        label = "input of the network" if asinh else r"$(T - \mu)\,/\,\sigma$"
-        axes.set_xlabel(label if index >= n_column else "")
+        axes.plot(u, gauss / gauss.max(), color=BLACK, linewidth=1.1, linestyle="--")
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15), title=title)
+        label = "input of the network" if compressed else r"$(T - \mu)\,/\,\sigma$"
+        axes.set_xlabel(label if index >= len(titles) - n_column else "")
         axes.set_ylabel("pixels / maximum" if index % n_column == 0 else "")
     return figure
 
@@ -228,4 +227,24 @@ def plot_completeness(assessment: Table) -> Figure:
             )  # fmt: skip
     axes.set(xlabel="purity of the catalogue", ylabel="completeness", ylim=(-0.03, 1.05))
     axes.legend()
+    return figure
+
+
+@journal
+def plot_reliability(reliability: Table) -> Figure:
+    """Observed against predicted purity: a calibrated one lies on the diagonal.
+
+    Parameters
+    ----------
+    reliability : Table
+        As :func:`szeek.assess.calibrate.measure_reliability` gives it.
+    """
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    x, y = np.asarray(reliability["predicted"], float), np.asarray(reliability["observed"], float)
+    errors = [np.clip(y - reliability["observed_low"], 0, None), np.clip(reliability["observed_high"] - y, 0, None)]
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.9, linestyle="--", label="calibrated")
+    axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", markersize=4, capsize=2, label="measured")
+    axes.set(xlabel="purity predicted", ylabel="share that are clusters", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(loc="upper left")
     return figure

@@ -6,9 +6,13 @@ element in row r, counted from the top, and column c is number
 
     n = sum_i 4^i (r_i + 2 c_i),      r_i, c_i the binary digits of r and c.
 
-So nothing is resampled at the deepest order, nside 2^(K + t). Lower orders, for the view from afar, hold the mean of
-the four pixels below, or their maximum where a mean would hide what is small (p). Maps of nside below 512 are shown
-as they are, each pixel repeated.
+So nothing is resampled at the map's own order, where nside = 2^(K + t). Lower orders, for the view from afar, hold
+the mean of the four pixels below, or their maximum where a mean would hide what is small (p). Maps coarser than one
+tile, and orders beyond the map's own, repeat each pixel.
+
+Orders beyond the map's own have a use: Aladin Lite stretches a tile between its corners, in pieces of order 3 or, if
+the tile is smaller, as a whole. In a piece of order 3 the picture lies up to 8 arcmin from its place, and four times
+less at each order. With deep orders at hand it is a screen pixel or two at any zoom.
 
 Source: Fernique et al. (2017), IVOA Recommendation HiPS 1.0, Sect. 4; Fernique et al. (2015), A&A 578, A114.
 """
@@ -20,7 +24,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -85,6 +89,8 @@ class HipsLayer:
         Colour scale, a name that matplotlib and Aladin share.
     combine : {'mean', 'maximum'}
         What a pixel of a lower order shows of the four below it.
+    order_least : int
+        The deepest order is at least this one; beyond the map's own, pixels are repeated.
     """
 
     name: str
@@ -96,6 +102,7 @@ class HipsLayer:
     high: float
     colours: str = "viridis"
     combine: Combine = "mean"
+    order_least: int = 0
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
@@ -106,9 +113,14 @@ class HipsLayer:
             raise ValueError(f"layer '{self.name}' has colour limits {self.low} to {self.high}, expected low < high")
 
     @property
-    def order(self) -> int:
-        """Deepest order: that at which a tile element is a pixel of the map."""
+    def own_order(self) -> int:
+        """Order at which a tile element is a pixel of the map."""
         return max(0, (self.nside // TILE_WIDTH).bit_length() - 1)
+
+    @property
+    def order(self) -> int:
+        """Deepest order."""
+        return max(self.own_order, self.order_least)
 
     def tile(self, order: int, npix: int) -> NDArray[np.float32]:
         """A tile: (512, 512) float32, first row at the top.
@@ -126,17 +138,22 @@ class HipsLayer:
         self, order: int, npix: int, visit: Callable[[int, int, NDArray[np.float32]], None] | None = None
     ) -> NDArray[np.float32]:
         """The NESTED pixels of a tile, lower orders from the four tiles below; ``visit`` sees each of them once."""
-        if order < self.order:
+        if order < self.own_order:
             below = [self._run(order + 1, 4 * npix + child, visit) for child in range(4)]
             run = combine_four(np.concatenate(below), self.combine)
         else:
-            per_tile = self.nside**2 // 4**order  # fewer than the tile's elements where the map is coarser
-            run = np.asarray(self.read(npix * per_tile, per_tile), np.float32)
-            if per_tile < TILE_WIDTH**2:
-                run = np.repeat(run, TILE_WIDTH**2 // per_tile)
+            depth = self.nside.bit_length() - 1 - order  # of the map's pixels below the tile; negative: above it
+            first, n = (npix << 2 * depth, 1 << 2 * depth) if depth >= 0 else (npix >> -2 * depth, 1)
+            run = np.asarray(self.read(first, n), np.float32)
+            if n < TILE_WIDTH**2:
+                run = np.repeat(run, TILE_WIDTH**2 // n)
         if visit is not None:
             visit(order, npix, run)
         return run
+
+    def whole_sky(self) -> NDArray[np.float32]:
+        """The map at nside 512: (12 * 512^2,) float32 NESTED."""
+        return np.concatenate([self._run(0, npix) for npix in range(12)])
 
     def allsky(self) -> NDArray[np.float32]:
         """The whole sky as one picture of 27 columns of 64-pixel tiles of order 3, first row at the top."""
@@ -273,7 +290,7 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
     Parameters
     ----------
     layer : HipsLayer
-        The map.
+        The map; orders beyond its own are not written.
     folder : path
         Must not exist yet.
     formats : tuple of {'png', 'fits'}
@@ -291,6 +308,7 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
     if unknown or not formats:
         raise ValueError(f"tile formats {', '.join(unknown) or 'none'}; expected 'png', 'fits' or both")
     target.parent.mkdir(parents=True, exist_ok=True)
+    layer = replace(layer, order_least=0)
     staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
 

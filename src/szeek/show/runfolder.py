@@ -94,15 +94,25 @@ class RunFolder:
 
     @property
     def held_out(self) -> dict[str, tuple[int, ...]]:
-        """Sky tiles kept out of the training as 'test' and 'validation'; empty where the run does not say."""
+        """Sky tiles kept out of the training as 'test' and 'validation'; empty where the run does not say.
+
+        With folds no network is kept from these; what each was kept from is in the catalogue's FOLD.
+        """
+        if self.folds:
+            return {}
         split = self.config.get("split") or {}
         names = {"test": "test_tiles", "validation": "validation_tiles"}
         return {use: tuple(int(tile) for tile in split[name]) for use, name in names.items() if name in split}
 
     @property
+    def folds(self) -> int:
+        """Number of networks that share the sky, each kept from the tiles that it predicts; 0 for one network."""
+        return int((self.config.get("split") or {}).get("folds", 0))
+
+    @property
     def test_tile(self) -> int:
         """The first sky tile held out for testing; the paper's where the run does not say."""
-        return next(iter(self.held_out.get("test", ())), TEST_TILE)
+        return next(iter((self.config.get("split") or {}).get("test_tiles") or ()), TEST_TILE)
 
     @property
     def radius_arcmin(self) -> float:

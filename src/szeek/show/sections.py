@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import healpy
@@ -16,7 +17,7 @@ from szeek.show import figures, skyplots
 from szeek.show.candidatesections import section_candidates, section_table
 from szeek.show.field import section_fields
 from szeek.show.known import in_tile, known_clusters, recovered
-from szeek.show.reportparts import Block, Column, Figures, Section, number, percent, table_block
+from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.runfolder import RunFolder
 from szeek.show.style import catalogue_look
 from szeek.sky.skymaps import SkyMaps
@@ -60,6 +61,10 @@ def _recovered_each(sources: Table, clusters: Table, radius_arcmin: float) -> ND
 def name_tile(run: RunFolder) -> str:
     """The sky tile that the report looks at, and what it was to the training."""
     tiles = run.held_out.get("test", ())
+    if run.folds:
+        return (
+            f"sky tile {run.test_tile}, predicted, like every tile, by one of {run.folds} networks that never saw it"
+        )
     if not tiles:
         return f"sky tile {run.test_tile} (the paper's test tile; this folder does not say what was trained on)"
     others = f"; the others are {', '.join(map(str, tiles[1:]))}" if len(tiles) > 1 else ""
@@ -194,13 +199,16 @@ def section_training(run: RunFolder, made: Figures) -> Section:
     ]
     part.blocks.append(table_block("The network", [Column("what"), Column("which")], rows))
     curve = card.get("curve") or []
+    if run.folds:
+        part.blocks.append(_folds_table(run))
     if curve:
         part.blocks.append(
             made.block(
                 "training",
                 figures.plot_training(curve),
-                "Loss of the training and validation patches after each epoch. The weights kept are those of the "
-                "best validation loss.",
+                "Loss of the training and validation patches after each epoch"
+                + (", of the network of fold 0" if run.folds else "")
+                + ". The weights kept are those of the best validation loss.",
                 "Training and validation loss against epoch",
             )
         )
@@ -213,6 +221,19 @@ def section_training(run: RunFolder, made: Figures) -> Section:
         if normaliser.theta500_arcmin == run.maps.theta500_arcmin:
             part.blocks.append(_input_block(run.maps, normaliser, made))
     return part
+
+
+def _folds_table(run: RunFolder) -> Block:
+    """What became of each fold's network."""
+    rows = []
+    for fold in range(run.folds):
+        card = run.json(f"fold-{fold}/model.json") or {}
+        tiles = ((card.get("config") or {}).get("split") or {}).get("test_tiles", ())
+        losses = [float(epoch["valid_loss"]) for epoch in card.get("curve") or ()]
+        best = (number(int(np.argmin(losses))), number(min(losses), 4)) if losses else (number(None), number(None))
+        rows.append((number(fold), number(len(tiles)), *best, Cell(", ".join(map(str, tiles)))))
+    columns = [Column(name, "", True) for name in ("fold", "tiles kept out", "best epoch", "validation loss")]
+    return table_block("The networks, one a fold", [*columns, Column("which tiles")], rows)
 
 
 def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
@@ -230,12 +251,15 @@ def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
             f"the bands minus their median within {cell_deg:.1f}°, rotated so that they are uncorrelated with unit "
             "variance over the quieter half of the sky, then asinh"
         )
-    if maps.theta500_arcmin:
-        titles += [f"S/N, θ500 = {theta:g}′" for theta in maps.theta500_arcmin]
-        words += ", and beside them the S/N of a matched filter for clusters of some sizes"
+    sizes = normaliser.theta500_arcmin if maps.snr is not None else ()
+    if sizes:
+        titles += [f"S/N, $\\theta_{{500}}$ = {size:g}′" for size in sizes]
+        words += "; and asinh of the matched filter's S/N maps for clusters of several sizes"
     return made.block(
         "network_input",
-        figures.plot_input(sample_input(maps, normaliser), titles, asinh=whitened),
+        figures.plot_input(
+            sample_input(maps, normaliser), titles, asinh=[whitened] * maps.n_band + [True] * len(sizes)
+        ),
         f"What the network sees: {words}. Dashed: pure Gaussian noise of unit variance; the tails "
         "beyond it are dust, sources and clusters.",
         "Histograms of the network's input channels",
@@ -244,7 +268,11 @@ def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
 
 
 def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
-    """The network's input at about a million pixels all over the footprint: (n, n_band + n_size) float32."""
+    """The network's input at about a million pixels all over the footprint: (n, n_band + n_size) float32.
+
+    The bands alone where the maps come without the S/N maps that the network is used to.
+    """
+    sizes = normaliser.theta500_arcmin if maps.snr is not None else ()
     step = max(1, len(maps.footprint) // 1_000_000)
     pixels = step * np.flatnonzero(maps.footprint[::step])
     if normaliser.background_nside == 0:
@@ -259,8 +287,9 @@ def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
         ipix = ipix[maps.footprint[ipix].all(axis=1)]
         values = np.asarray(maps.values[ipix], np.float32)
         values = (values - np.median(values, axis=1, keepdims=True)).reshape(-1, maps.n_band)
-    if maps.snr is not None:
+    if sizes and maps.snr is not None:
         values = np.concatenate([values, maps.snr[ipix.ravel()]], axis=1)
+    normaliser = replace(normaliser, theta500_arcmin=sizes)
     return np.asarray(normaliser(values[None, None]).permute(0, 2, 3, 1)[0, 0])
 
 
@@ -290,7 +319,8 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
         return part
     threshold, tile = run.p_max, run.test_tile
     shown, one_tile = _region(recovery, tile), True
-    where = f"Sky tile {tile}" + (", held out of the training" if tile in run.held_out.get("test", ()) else "")
+    unseen = run.folds or tile in run.held_out.get("test", ())
+    where = f"Sky tile {tile}" + (", held out of the training" if unseen else "")
     if len(shown) == 0:
         shown, one_tile, where = _region(recovery, ALL_TILES), False, "All tiles that were assessed"
         part.absent.append(f"recovery.ecsv has no row of tile {tile}; all assessed tiles together are shown instead.")
@@ -320,7 +350,7 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
             PUBLISHED,
         )
     )
-    if run.held_out and not _is_out_of_sample(run):
+    if run.held_out:
         words = (
             "All tiles together include the sky that the network was trained on: there, recovery is partly memory. "
             f"What it does on sky it has not seen is measured in tiles {_held_out_words(run)}."
@@ -333,12 +363,6 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
         )
         part.blocks.append(Block("text", text=words))
     return part
-
-
-def _is_out_of_sample(run: RunFolder) -> bool:
-    """Whether every candidate was found by a network that had not seen its sky."""
-    table = run.candidates
-    return table is not None and "fold" in table.colnames and bool((np.asarray(table["fold"]) >= 0).all())
 
 
 def _held_out_words(run: RunFolder) -> str:
@@ -402,11 +426,29 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     ]
     columns = [Column("sample"), *(Column(head, "", True) for head in heads)]
     part.blocks.append(table_block("Completeness at given purity, and at the run's threshold", columns, cells))
+    _add_reliability(run, part, made)
     return part
 
 
+def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
+    """The calibration's reliability diagram."""
+    found = ((run.json("run.json") or {}).get("stages") or {}).get("calibrate") or {}
+    if not found.get("reliability"):
+        part.missing("a calibration of p", f"It needs more sources. {found.get('refused', '')}".strip())
+        return
+    caption = (
+        f"Is PURITY what it says? The {found['n_sources']} sources of {_tiles_words(found.get('tiles'))} in bins of "
+        "predicted purity, each predicted from other tiles than its own, and the share of them that are haloes, with "
+        f"binomial errors. Mean difference {100 * found['expected_calibration_error']:.1f} %."
+    )
+    figure = figures.plot_reliability(Table(rows=found["reliability"]))
+    part.blocks.append(made.block("reliability", figure, caption, "Observed against predicted purity"))
+
+
 def _tiles_words(tiles: list[int] | None) -> str:
-    return f"the held-out tiles {', '.join(map(str, tiles))}" if tiles else "held-out tiles"
+    if not tiles:
+        return "held-out tiles"
+    return "all tiles, each held out once" if len(tiles) == 48 else f"the held-out tiles {', '.join(map(str, tiles))}"
 
 
 def section_clusters(run: RunFolder, made: Figures) -> Section:

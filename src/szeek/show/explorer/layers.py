@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from szeek.show.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.runfolder import RunFolder
 from szeek.sky.skymaps import SkyMaps
 
+#: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.hips.
+_ORDER_LEAST = 9
 #: A simulated sky's companion maps (:mod:`szeek.simulate.companions`): file, title and colours.
 _COMPANIONS = (
     ("xray", "X-rays", "magma"),
@@ -69,7 +72,7 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
         raise FileNotFoundError(
             f"'{Path(run.path)}' holds neither prediction.fits nor y_map.fits nor maps/; run `szeek run` first"
         )
-    return layers
+    return [replace(layer, order_least=_ORDER_LEAST) for layer in layers]
 
 
 def _band_layers(maps: SkyMaps) -> list[HipsLayer]:

@@ -105,7 +105,8 @@ class Explorer:
     @cached_property
     def candidates(self) -> Table:
         """The candidates, in the order of the page's numbering: highest p first."""
-        empty = Table({"name": np.empty(0, str), "lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
+        numbers = ("lon_deg", "lat_deg", "ra_deg", "dec_deg", "p")
+        empty = Table({"name": np.empty(0, str), **{column: np.empty(0) for column in numbers}})
         return empty if self.run.candidates is None else self.run.candidates
 
     def answer(self, route: str, query: Mapping[str, str] | None = None) -> Answer:
@@ -254,8 +255,7 @@ class Explorer:
     @cached_property
     def _sky_picture(self) -> Answer:
         layer = next(iter(self.layers.values()))
-        base = np.concatenate([layer._run(0, npix) for npix in range(12)])
-        return Answer(layer.encode_png(mollweide_picture(base, 1600)[::-1]), "image/png")
+        return Answer(layer.encode_png(mollweide_picture(layer.whole_sky(), 1600)[::-1]), "image/png")
 
     def _vetted(self, ending: str) -> Answer:
         table = vetted_candidates(self.run.path)

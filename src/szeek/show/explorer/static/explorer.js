@@ -36,7 +36,7 @@ async function start() {
   performance.mark("table");
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
   sky.setCandidates(table); sky.show(mask);
-  if (sky.kind === "still") $("readout").textContent = "This browser has no WebGL2: a still picture, the table is complete.";
+  if (sky.kind === "still") $("readout").textContent = `${sky.reason}: a still picture, the table is complete.`;
   VIEW.forEach(applyView);
   const asked = state();
   if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
@@ -115,6 +115,7 @@ function applyFilters() {
 function linkDossiers(place) {
   const asked = new URLSearchParams(FILTERS.filter(id => $(id).value && !$(id).disabled && !(place && id === "search")).map(id => [id, $(id).value]));
   $("dossiers").href = `/dossiers.zip?${asked}`;
+  $("dossiers").hidden = !order.length;
   $("dossiers").textContent = `Dossiers of ${order.length === n ? "all" : "these"} ${order.length} (zip)`;
 }
 function sortRows(rows, place) {
@@ -241,6 +242,7 @@ function applyView(id) {
   else if (id === "stretch" && value !== "linear" || id === "stretch" && sky.stretched) { sky.stretched = true; sky.setStretch(value); }
 }
 function makeClusterSwitches(groups) {
+  $("layers").hidden = !Object.keys(groups).length;
   for (const [name, group] of Object.entries(groups)) {
     const label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox" });
     label.append(box, ` ${CLUSTER_NAMES[name] ?? name} (${group.name.length})`); $("layers").append(label);

@@ -20,10 +20,11 @@ export function mollweide(lon, lat) {
 }
 
 export async function openSky(element, run, callbacks) {
+  let reason = "This browser has no WebGL2";
   if (hasWebGL2()) {
-    try { return await AladinSky.open(element, run, callbacks); } catch (error) { console.warn("no Aladin:", error); }
+    try { return await AladinSky.open(element, run, callbacks); } catch (error) { reason = `The moving sky did not start (${error.message})`; console.error(error); }
   }
-  return new StillSky(element, run, callbacks);
+  return Object.assign(new StillSky(element, run, callbacks), { reason });
 }
 
 class AladinSky {
@@ -60,7 +61,7 @@ class AladinSky {
   }
   // Thousands of markers over the whole sky would hide the map: small from afar, full size from close by.
   sizeMarkers() {
-    const fov = this.view.getFov()[0], size = fov > 60 ? 3 : fov > 20 ? 6 : 10;
+    const fov = this.view.getFov()[0], size = fov > 60 ? 6 : fov > 20 ? 8 : 10;
     if (size !== this.candidates.getSourceSize()) this.candidates.setSourceSize(size);
   }
   setBase(name) { if (name !== this.base) { this.base = name; this.view.setBaseImageLayer(this.hips(name)); } }
