@@ -220,6 +220,36 @@ def detect(
 
 
 @app.command()
+def photometry(
+    positions: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_TABLE", help="folder of a run; or, with --map, a catalogue to measure")
+    ],
+    map: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="BAND=FILE, or one pattern with {band}, as for predict")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to, with --map")] = Path("."),
+    threads: Threads = None,
+    unit: Unit = None,
+    frame: Frame = None,
+    ordering: Ordering = None,
+) -> None:
+    """Measure S/N, flux, size, band fluxes, spectrum and kind of a run's candidates, or of any list of positions."""
+    from szeek.find.photometryfiles import measure_files, measure_run
+
+    with _progress() as tell:
+
+        def report(done: int, total: int) -> None:
+            tell("photometry", done, total, "fields")
+
+        if map is None:
+            summary = measure_run(positions, threads=threads, report=report)
+        else:
+            words = {"unit": unit, "frame": frame, "ordering": ordering}
+            summary = measure_files(positions, _band_files(map), out, **words, threads=threads, report=report)
+    typer.echo(summary)
+
+
+@app.command()
 def assess(
     prediction: Annotated[Path, typer.Argument(help="prediction.fits, or the folder that holds it")],
     out: Out,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from noise_field import HFI, cluster_grid, noise_sky
 
+from szeek.find.candidates import COLUMNS, make_candidates, read_candidates, write_candidates
 from szeek.find.photometry import (
     KINDS,
     SIZES_ARCMIN,
@@ -17,7 +22,10 @@ from szeek.find.photometry import (
     mass_from_flux,
     measure_sources,
 )
+from szeek.find.photometryfiles import measure_run, read_photometry
+from szeek.simulate.clusters import paint_clusters
 from szeek.sky.gas import Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.sky.skymaps import SkyMaps
 
 SPECTRA = list_spectra(HFI, HFI.band_names)
 N = SIZES_ARCMIN.size
@@ -192,3 +200,41 @@ def test_errors() -> None:
     maps = noise_sky(radius_deg=0.1)
     with pytest.raises(ValueError, match="expected also lat_deg"):
         measure_sources(maps, Table({"lon_deg": [1.0]}))
+
+
+def write_small_run(folder: Path) -> Path:
+    """A run's folder: one bright cluster in white noise at nside 512, and two candidates, one of them nothing."""
+    nside, at = 512, (112.5, 41.8)
+    values = np.zeros((12 * nside**2, 6), np.float32)
+    disc = healpy.query_disc(nside, healpy.ang2vec(*at, lonlat=True), np.radians(4.0))
+    noise = np.random.default_rng(3).standard_normal((disc.size, 6))
+    values[disc] = 1e-6 * np.abs(HFI.tsz_response) * noise
+    cluster = Table({"lon_deg": [at[0]], "lat_deg": [at[1]], "theta500_arcmin": [8.0], "y500_arcmin2": [2e-2]})
+    paint_clusters(cluster, nside, [band.fwhm_arcmin for band in HFI.bands], HFI.tsz_response, out=values)
+    footprint = np.zeros(len(values), bool)
+    footprint[disc] = True
+    SkyMaps(values, footprint, HFI.bands).save(folder / "maps")
+    sources = Table({"lon_deg": [at[0], at[0] + 2], "lat_deg": [at[1], at[1]], "p": [0.9, 0.2]})
+    sources["match_z"] = [0.1, np.nan]
+    sources["match_name"] = ["A1", ""]
+    write_candidates(make_candidates(sources), folder)
+    return folder
+
+
+def test_candidates_of_a_run_get_their_columns(tmp_path: Path) -> None:
+    folder = write_small_run(tmp_path)
+    words = measure_run(folder, threads=1)
+    assert "2 positions" in words and "1 cluster" in words
+    candidates, photometry = read_candidates(folder), read_photometry(folder / "photometry.fits")
+    assert candidates["KIND"][0] == "cluster" and candidates["MATCH_NAME"].tolist() == ["A1", ""]
+    assert photometry["kind"].tolist() == candidates["KIND"].tolist()
+    assert photometry["name"].tolist() == candidates["NAME"].tolist()
+    for column in COLUMNS:
+        if column.source in photometry.colnames and column.dtype != "str":
+            np.testing.assert_allclose(candidates[column.name], photometry[column.source], rtol=1e-6)
+    assert candidates["SNR"][0] > 20 and np.isfinite(candidates["M500"]).tolist() == [True, False]
+    assert photometry["flux_mjy"].shape == (2, 6) and photometry.meta["SIZE24"] == 60.0
+    with fits.open(folder / "photometry.fits") as hdus:
+        units = {column.name: column.unit for column in hdus[1].columns}
+    assert units["y5r500_arcmin2"] == "arcmin2" and units["flux_mjy"] == "mJy" and units["snr"] is None
+    assert not list(folder.glob(".*")), "nothing half-written is left"
