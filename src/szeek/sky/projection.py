@@ -330,7 +330,8 @@ def sample_field(
     >>> sample_field(np.ones((12 * 8**2, 6), np.float32), 30.0, -10.0, 45.0).shape
     (64, 64, 6)
     """
-    values, footprint = (maps.values, maps.footprint) if isinstance(maps, SkyMaps) else (maps, EVERYWHERE)
+    values = maps.values if isinstance(maps, SkyMaps) else maps
+    footprint = maps.footprint if isinstance(maps, SkyMaps) and not maps.is_full_sky else EVERYWHERE
     nside = nside_of(values)
     out = np.empty((ny, nx, values.shape[1]), np.float32)
     basis = field_basis(lon_deg, lat_deg, angle_deg)

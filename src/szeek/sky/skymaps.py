@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,11 @@ class SkyMaps:
     def n_band(self) -> int:
         """Number of bands."""
         return len(self.bands)
+
+    @cached_property
+    def is_full_sky(self) -> bool:
+        """Whether every pixel was observed; asked once, so that sampling need not look up each pixel."""
+        return bool(self.footprint.all())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy), whole or not at all."""
