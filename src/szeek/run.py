@@ -512,6 +512,7 @@ def predict_files(
             width_deg=math.sqrt(area_deg2) * 1.3,
             y_files=y_maps,
             y_title="y map (" + ", ".join(Path(file).stem for file in y_maps) + ")",
+            p_max=p_max,
         )
     lines.append(f"report: {write_report(target)}")
     return "\n".join(lines)

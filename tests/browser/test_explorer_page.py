@@ -504,8 +504,8 @@ def test_a_candidate_of_another_run_is_said_to_be(browser: Any, explorer: Explor
 def test_small_pixels_lie_where_they_belong(
     browser: Any, chequers: ExplorerServer, lon: float, lat: float, fov: float
 ) -> None:
-    # chequers of 0.7 deg on a map of nside 1024, to two pixels of the screen: Aladin stretches its tiles, and those of
-    # the map's own order alone put them 30 pixels off
+    # chequers of 0.7 deg on a map of nside 1024, to two pixels of the screen: Aladin stretches its tiles, and
+    # those of the map's own order alone put them 30 pixels off
     open_page(browser, chequers, f"#projection=TAN&l={lon}&b={lat}&fov={fov}")
     ny, nx, _ = sky_picture(browser).shape
     pixel_arcmin = 60 * np.degrees(2 * np.tan(np.radians(fov / 2))) / nx

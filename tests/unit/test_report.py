@@ -285,6 +285,26 @@ def test_field_shows_the_y_map_where_it_is(run_folder: Path, tmp_path: Path) -> 
         keep_field(target, "x", tmp_path, clusters, title="", lon_deg=0, lat_deg=0, width_deg=1)
 
 
+def test_a_healpix_y_map_is_cut_out_where_it_is(tmp_path: Path) -> None:
+    lon, _ = healpy.pix2ang(512, np.arange(12 * 512**2), lonlat=True)
+    y = np.where(np.abs(lon - 100) < 20, lon, healpy.UNSEEN).astype(np.float32)
+    healpy.write_map(str(tmp_path / "y.fits"), y, coord="G", dtype=np.float32, column_units="y")
+    picture = sample_image(tmp_path / "y.fits", 100.0, 0.0, 2.0, n=21)
+    # columns grow with longitude, on a tangent plane: at the n-th of 21 pixels of 2/21 deg the tangent is known
+    expected = 100 + np.degrees(np.arctan(np.radians((np.arange(21) - 10) * 2 / 21)))
+    np.testing.assert_allclose(picture[10], expected, atol=0.03)
+    assert np.isnan(sample_image(tmp_path / "y.fits", 200.0, 0.0, 1.0, n=5)).all()
+
+
+def test_threshold_of_a_predicted_field(tmp_path: Path) -> None:
+    assert RunFolder(tmp_path).p_max == 0.1
+    (tmp_path / "fields" / "field").mkdir(parents=True)
+    (tmp_path / "fields" / "field" / "field.json").write_text('{"p_max": 0.25}')
+    assert RunFolder(tmp_path).p_max == 0.25
+    (tmp_path / "run.json").write_text('{"config": {"detect": {"p_max": 0.4}}}')
+    assert RunFolder(tmp_path).p_max == 0.4
+
+
 def test_sample_image_refuses_what_is_no_sky_image(tmp_path: Path) -> None:
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
     with pytest.raises(ValueError, match="no two-dimensional image"):

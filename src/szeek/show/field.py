@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from szeek.assess.match import match
+from szeek.inputs.stackmaps import read_stack_map
 from szeek.show.cutouts import plot_field
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.sky.projection import field_directions
+from szeek.sky.projection import field_directions, interpolate
 
 #: Pixels on a side of a field's picture.
 FIELD_PIXELS = 420
@@ -33,21 +34,29 @@ FIELD_PIXELS = 420
 def sample_image(
     file: str | os.PathLike[str], lon_deg: float, lat_deg: float, width_deg: float, n: int = FIELD_PIXELS
 ) -> NDArray[np.float64]:
-    """A FITS image with a celestial WCS, bilinearly on the tangent plane of a Galactic field.
+    """A FITS image with a celestial WCS, or a HEALPix map, bilinearly on the tangent plane of a Galactic field.
 
     Returns
     -------
     (n, n) float64
         In the image's unit; NaN outside the image.
+
+    Raises
+    ------
+    ValueError
+        If the file holds neither; if a HEALPix map does not say its frame or ordering.
     """
+    directions = field_directions(lon_deg, lat_deg, 0.0, n, n, 60 * width_deg / n)
     with fits.open(file) as hdus:
+        if any("NSIDE" in hdu.header for hdu in hdus):
+            sky = read_stack_map("y", file, unit="y", fwhm_arcmin=0.0)
+            return np.asarray(interpolate(sky.values, directions, sky.footprint)[..., 0], float)
         hdu = next((h for h in hdus if h.data is not None and np.ndim(h.data) == 2), None)
         if hdu is None:
             raise ValueError(f"'{file}' holds no two-dimensional image; expected one with a celestial WCS")
         image, wcs = np.asarray(hdu.data, float), WCS(hdu.header)
     if not wcs.has_celestial:
         raise ValueError(f"'{file}' has no celestial WCS; expected CTYPE1 and CTYPE2 of a sky projection")
-    directions = field_directions(lon_deg, lat_deg, 0.0, n, n, 60 * width_deg / n)
     x, y, z = np.moveaxis(directions, -1, 0)
     sky = SkyCoord(
         np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y))), unit="deg", frame="galactic"
@@ -86,7 +95,7 @@ def keep_field(
     lon_deg, lat_deg, width_deg : float
         Centre (Galactic) and side of the picture.
     y_files : sequence of paths
-        FITS images of Compton y (TAN or another projection); their mean is shown.
+        Compton y as FITS images (TAN or another projection) or HEALPix; their mean is shown.
     p_max : float
         Threshold that the candidates were detected with.
     note : str

@@ -83,8 +83,9 @@ class RunFolder:
 
     @property
     def p_max(self) -> float:
-        """Threshold of the run's detection, 0.1 where the run does not say."""
-        return float((self.config.get("detect") or {}).get("p_max", 0.1))
+        """Threshold of the run's detection, or of the field that was predicted; 0.1 where neither is said."""
+        said = [(field.json("field.json") or {}).get("p_max") for field in self.fields]
+        return float((self.config.get("detect") or {}).get("p_max") or next(filter(None, said), 0.1))
 
     @property
     def is_simulated(self) -> bool | None:
