@@ -6,7 +6,7 @@ DEMO ?= demo
 SEED ?= 1
 DEVICE ?= cpu
 
-.PHONY: demo test check docs clean
+.PHONY: demo test check bench docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
@@ -18,6 +18,9 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q --doctest-modules src
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/run_all.py
 
 docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -3,8 +3,8 @@
 python benchmarks/bench_scaling.py [nside|shards|bands]    (all of them by default)
 
 The network's pixel is the maps' (1.7177 arcmin at nside 2048). Maps of zeros cost the same as others and take no room
-on disk; beyond nside 2048 a disc of the sky is seen, and the whole sky costs that of the disc over its share.
-One thread, CPU seconds; memory without the pages of mapped files.
+on disk. Beyond nside 2048 a disc of the sky is seen; the whole sky has so many times its network pixels, and what is
+done with whole maps (background, setting up, checking) once. One thread, CPU seconds; memory without mapped files.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import numpy as np
 from rows import Memory, use_threads
 
 from szeek.find.detect import detect_sources
-from szeek.find.predict import predict
+from szeek.find.fields import cover_sphere, place_field
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
 from szeek.find.shards import predict_shard
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import Normaliser
+from szeek.learn.patches import LocalMaps
 from szeek.sky.skymaps import Band, SkyMaps
 
 #: Share of the sky that is seen, by nside.
@@ -58,18 +60,34 @@ def make_model(maps: SkyMaps) -> Model:
 
 
 def measure(nside: int, n_band: int) -> dict[str, float]:
-    """CPU seconds of prediction and detection, and peak memory; in a process of its own."""
+    """CPU seconds of the steps of prediction, of detection, and peak memory; in a process of its own."""
     share = _SHARE.get(nside, 1.0)
+    seconds = [0.0] * 5
     with tempfile.TemporaryDirectory() as scratch:
         maps = write_zeros(nside, n_band, share, Path(scratch) / "maps")
         model = make_model(maps)
         with Memory() as memory:
-            start = time.process_time()
-            p_map = predict(maps, model, threads=1)
-            predicted = time.process_time()
+            seconds[0] = time.process_time()
+            # as szeek.find.predict.predict does
+            p_map, fields = empty_map(len(maps.footprint)), plan_fields(maps, model)
+            sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+            seconds[1] = time.process_time()
+            for field, values in predict_fields(sky, model, fields, rotations=1, threads=1):
+                place_field(field, values, p_map)
+            seconds[2] = time.process_time()
+            check_seen(p_map, maps.footprint)
+            seconds[3] = time.process_time()
             detect_sources(p_map, 0.99)
-            detected = time.process_time()
-    return {"share": share, "predict_s": predicted - start, "detect_s": detected - predicted, "gib": memory.gib}
+            seconds[4] = time.process_time()
+    prepared, network, checked, detected = np.diff(seconds).tolist()
+    done, all_of_them = (
+        sum(f.ny * f.nx for f in some) for some in (fields, cover_sphere(nside, model.pixel_arcmin, 16, 16))
+    )
+    whole = prepared + checked + network * all_of_them / done
+    return {
+        "share": share, "network_s": network, "rest_s": prepared + checked, "ns": 1e9 * network / done,
+        "whole_s": whole, "detect_s": detected, "gib": memory.gib,
+    }  # fmt: skip
 
 
 def measure_shards(nside: int, of: int) -> dict[str, float]:
@@ -99,14 +117,18 @@ def main() -> None:
     asked = sys.argv[1:] or ["nside", "shards", "bands"]
     use_threads(1)
     if "nside" in asked:
-        print("| nside | pixel | sky measured | predict, CPU s | whole sky, CPU s | detect | memory |")
-        print("|---|---|---|---|---|---|---|")
+        print(
+            "| nside | pixel | sky measured | network, CPU s | ns a pixel | whole maps | all sky | detect | memory |"
+        )
+        print("|---|---|---|---|---|---|---|---|---|")
         for nside in (512, 1024, 2048, 4096, 8192):
             row = _apart(f"measure({nside}, 6)")
-            whole = row["predict_s"] / row["share"]
             pixel, parts = 1.7177 * 2048 / nside, 1 / row["share"]
-            print(f"| {nside} | {pixel:.2f} arcmin | 1/{parts:.0f} | {row['predict_s']:.1f} | {whole:.0f}", end="")
-            print(f" | {row['detect_s']:.2f} | {row['gib']:.2f} GiB |", flush=True)
+            print(
+                f"| {nside} | {pixel:.2f} arcmin | 1/{parts:.0f} | {row['network_s']:.1f} | {row['ns']:.0f}", end=""
+            )
+            print(f" | {row['rest_s']:.1f} | {row['whole_s']:.0f} | {row['detect_s']:.2f} | ", end="")
+            print(f"{row['gib']:.2f} GiB |", flush=True)
     if "shards" in asked:
         print("\n| shards | CPU s together | longest | speed-up with a core each |\n|---|---|---|---|")
         alone = 0.0
@@ -119,7 +141,7 @@ def main() -> None:
         print("\n| bands | predict, CPU s | memory |\n|---|---|---|")
         for n_band in (1, 3, 6, 9, 12):
             row = _apart(f"measure(1024, {n_band})")
-            print(f"| {n_band} | {row['predict_s']:.1f} | {row['gib']:.2f} GiB |", flush=True)
+            print(f"| {n_band} | {row['whole_s']:.1f} | {row['gib']:.2f} GiB |", flush=True)
 
 
 if __name__ == "__main__":

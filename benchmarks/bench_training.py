@@ -123,7 +123,7 @@ def measure_input() -> tuple[float, float]:
             loop._step(list(range(20)), pool)
 
         with_input()
-        whole, network = interleave(with_input, without, repeats=9)
+        whole, network = interleave(with_input, without, repeats=25)
     return whole, network
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from pathlib import Path
+from typing import Any
 
 from szeek import __version__
 from szeek.find.candidates import explain_columns
@@ -28,3 +31,29 @@ _generated.mkdir(exist_ok=True)
 (_generated / "columns.md").write_text(
     "\n".join(explain_columns().splitlines()[1:]).replace("## FLAGS", "## The bits of FLAGS") + "\n", encoding="utf-8"
 )
+
+
+def write_page(notebook: Path, folder: Path) -> None:
+    """A notebook as a page, with the outputs that it was committed with."""
+    parts: list[str] = []
+    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            parts.append(text.replace(".ipynb)", ".md)"))
+            continue
+        parts.append(f"```python\n{text}\n```")
+        for output in cell["outputs"]:
+            data: dict[str, Any] = output.get("data", {})
+            if "image/png" in data:
+                picture = folder / f"{notebook.stem}-{number}.png"
+                picture.write_bytes(base64.b64decode("".join(data["image/png"])))
+                parts.append(f"![]({picture.name})")
+            else:
+                parts.append(f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```")
+    (folder / f"{notebook.stem}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+_tutorials = Path(__file__).parent / "tutorials"
+_tutorials.mkdir(exist_ok=True)
+for _notebook in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
+    write_page(_notebook, _tutorials)

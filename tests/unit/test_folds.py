@@ -3,6 +3,7 @@
 import healpy
 import numpy as np
 import pytest
+from smallmaps import make_maps, make_model
 
 from szeek.config import load_config
 from szeek.find.predict import predict
@@ -10,7 +11,6 @@ from szeek.learn.folds import fold_config, fold_of_tile
 from szeek.learn.labels import ClusterLabels
 from szeek.learn.patches import LocalMaps, Patches
 from szeek.sky.tiles import pixels_in_tiles
-from smallmaps import make_maps, make_model
 
 CONFIG = load_config("demo", split={"folds": 6})
 
