@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 
 from szeek.assess.compare import compare_finders, comparison_lines
-from szeek.find.baselines import find_in_y_map, local_snr
+from szeek.find.baselines import combine_scores, find_in_y_map, local_snr
 from szeek.simulate.clusters import paint_y
 from szeek.sky.tiles import pixels_in_tiles
 
@@ -53,6 +53,16 @@ def test_size_of_the_map_is_checked() -> None:
         local_snr(np.zeros(100, np.float32))
     with pytest.raises(ValueError, match="nside >= 128"):
         local_snr(np.zeros(12 * 64**2, np.float32))
+
+
+def test_combined_score_rises_with_both_and_stays_a_score() -> None:
+    p, snr = np.meshgrid(np.linspace(0, 1, 21), np.linspace(-3, 60, 64))
+    score = combine_scores(p, snr)
+    assert ((score >= 0) & (score <= 1)).all()
+    assert (np.diff(score, axis=1) > 0).all() and (np.diff(score, axis=0) >= 0).all()
+    np.testing.assert_allclose(combine_scores([0.2, 0.9], [3.0, np.nan]), [0.2, 0.9])
+    # odds 1 and 2.5 sigma above neutral: e^2 to 1
+    assert combine_scores([0.5], [5.5])[0] == pytest.approx(np.e**2 / (1 + np.e**2))
 
 
 def test_finders_side_by_side() -> None:
