@@ -25,6 +25,9 @@ class SkyConfig(_Section):
     simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
     nside: int = Field(2048, description="resolution of the simulated sky")
     companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
+    further_seeds: tuple[int, ...] = Field(
+        (), description="seeds of more simulated skies, whose patches the training sees in turn with those of the first"
+    )
     instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
     maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
     unit: str | None = Field(None, description="brightness unit of the maps where their headers say none")
@@ -168,6 +171,13 @@ class Config(_Section):
     predict: PredictConfig = PredictConfig()
     detect: DetectConfig = DetectConfig()
     assess: AssessConfig = AssessConfig()
+
+    @model_validator(mode="after")
+    def _other_skies(self) -> Config:
+        seeds = (self.seed, *self.sky.further_seeds)
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"sky.further_seeds {list(seeds[1:])} and seed {self.seed} name one sky twice")
+        return self
 
 
 def list_presets() -> list[str]:

@@ -99,6 +99,13 @@ class Run:
         record = json.loads((self.simulated / "simulate.json").read_text())
         return {band: self.simulated / name for band, name in record["maps"].items()}
 
+    def further(self) -> list[Run]:
+        """Simulated skies of other seeds that only the training sees, each with a folder of its own."""
+        return [
+            Run(self.config.model_copy(update={"seed": seed}), self.folder / f"sky-{seed}", self.threads)
+            for seed in (self.config.sky.further_seeds if self.config.sky.simulate else ())
+        ]
+
     def catalogue_files(self) -> list[Path]:
         """Catalogues of known clusters: the user's, or the simulated surveys'."""
         if not self.config.sky.simulate:
@@ -190,18 +197,30 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
 
 
 def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
-    config = SimulateConfig(
-        nside=job.config.sky.nside,
-        seed=job.config.seed,
-        instrument=job.config.sky.instrument,
-        companions=job.config.sky.companions,
-        threads=job.threads or 0,
-    )
-    simulate_sky(config, job.simulated, progress=lambda text: _say(tell, "sky", 0, 0, text))
+    for sky in (job, *job.further()):
+        config = SimulateConfig(
+            nside=sky.config.sky.nside,
+            seed=sky.config.seed,
+            instrument=sky.config.sky.instrument,
+            companions=sky.config.sky.companions and sky is job,
+            threads=sky.threads or 0,
+        )
+        which = "" if sky is job else f"seed {config.seed}: "
+
+        def report(text: str, which: str = which) -> None:
+            _say(tell, "sky", 0, 0, which + text)
+
+        simulate_sky(config, sky.simulated, progress=report)
     return {}
 
 
 def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
+    for other in job.further():
+        _read_maps_of(other, tell)
+    return _read_maps_of(job, tell)
+
+
+def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
     sky = job.config.sky
     _say(tell, "maps", 0, 0, "catalogues")
     clusters = read_clusters(job.catalogue_files())
@@ -223,14 +242,15 @@ def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
 
 
 def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
-    maps = add_snr_maps(
-        SkyMaps.open(job.folder / "maps"),
-        job.config.input.theta500_arcmin,
-        instrument=job.config.sky.instrument,
-        threads=job.threads,
-        report=lambda done, total: _say(tell, "filter", done, total, "fields"),
-    )
-    maps.save_snr(job.folder / "maps")
+    for sky in (job, *job.further()):
+        maps = add_snr_maps(
+            SkyMaps.open(sky.folder / "maps"),
+            job.config.input.theta500_arcmin,
+            instrument=job.config.sky.instrument,
+            threads=job.threads,
+            report=lambda done, total: _say(tell, "filter", done, total, "fields"),
+        )
+        maps.save_snr(sky.folder / "maps")
     return {}
 
 
@@ -242,14 +262,19 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
     clusters = _with_truth(job, read_catalogue(job.folder / "clusters.fits"))
+    further = [
+        (SkyMaps.open(sky.folder / "maps"), _with_truth(sky, read_catalogue(sky.folder / "clusters.fits")))
+        for sky in job.further()
+    ]
+    options: dict[str, Any] = {"further": further, "threads": job.threads, "report": report}
     if not job.config.split.folds:
-        model = train(maps, clusters, job.config, job.folder, threads=job.threads, report=report)
+        model = train(maps, clusters, job.config, job.folder, **options)
         return {"best_epoch": model.card["best_epoch"]}
     folders = [job.folder / f"fold-{fold}" for fold in range(job.config.split.folds)]
     for fold, folder in enumerate(folders):
         # a killed run goes on with the fold that it was in
         if ranks.follow_first(not (folder / "done").exists()):
-            train(maps, clusters, fold_config(job.config, fold), folder, threads=job.threads, report=report)
+            train(maps, clusters, fold_config(job.config, fold), folder, **options)
             if ranks.rank == 0:
                 (folder / "done").touch()
     if ranks.rank > 0:  # only the first process writes

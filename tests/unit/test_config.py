@@ -56,6 +56,7 @@ def test_paths_are_relative_to_the_file(tmp_path):
         ("[split]\ntest_tiles = [9]\n", r"tiles \[9\] are in both"),
         ("[split]\ntest_tiles = [48]\n", r"tiles \[48\] do not exist, expected 0 to 47"),
         ('preset = "bonjaen2020"\n', "preset 'bonjaen2020' is unknown, expected one of bonjean2020"),
+        ("seed = 3\n[sky]\nfurther_seeds = [4, 3]\n", r"further_seeds \[4, 3\] and seed 3 name one sky twice"),
         ("[train\n", "no valid TOML"),
     ],
 )

@@ -15,7 +15,8 @@ from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import load_model
-from szeek.learn.train import learning_rate, train
+from szeek.learn.patches import LocalMaps, Patches, PatchStream
+from szeek.learn.train import learning_rate, make_labels, train
 from szeek.sky.skymaps import SkyMaps
 
 SMALL = {
@@ -103,6 +104,37 @@ def test_two_seeds_differ_and_one_seed_repeats(sky, tmp_path):
     )
     _assert_equal(one, again)
     assert not np.array_equal(_weights(one)["head.weight"], _weights(two)["head.weight"])
+
+
+def test_patches_of_further_skies_come_in_turn(sky, tmp_path):
+    """Two skies that are the same one train as one does; a second one of other noise changes the weights."""
+    config = load_config("bonjean2020", **SMALL)
+    one = train(*sky, config, tmp_path / "one")
+    same = train(*sky, config, tmp_path / "same", further=[sky])
+    other = train(*sky, config, tmp_path / "other", further=[make_sky(2)])
+    _assert_equal(one, same)
+    assert not np.array_equal(_weights(one)["head.weight"], _weights(other)["head.weight"])
+    assert (one.normaliser.offset == other.normaliser.offset).all()
+
+
+def test_patch_i_is_of_sky_i_mod_n(sky):
+    config = load_config("bonjean2020", **SMALL)
+    skies = [
+        Patches(LocalMaps.prepare(maps, 0), make_labels(clusters, config), config.patches, config.split, 1)
+        for maps, clusters in (sky, make_sky(2))
+    ]
+    fields, targets = PatchStream(skies).batch([4, 5, 7])
+    for k, (number, index) in enumerate([(0, 4), (1, 5), (1, 7)]):
+        field, target = skies[number].cut(index)
+        np.testing.assert_array_equal(fields[k], field)
+        np.testing.assert_array_equal(targets[k], target)
+
+
+def test_further_sky_of_other_bands_is_refused(sky, tmp_path):
+    maps, clusters = make_sky(2)
+    fewer = SkyMaps(np.ascontiguousarray(maps.values[:, :4]), maps.footprint, maps.bands[:4])
+    with pytest.raises(ValueError, match="further sky has the bands 100, 143, 217, 353, expected those"):
+        train(*sky, load_config("bonjean2020", **SMALL), tmp_path, further=[(fewer, clusters)])
 
 
 def test_it_learns_where_the_clusters_are(sky, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import healpy
@@ -132,9 +132,16 @@ class Patches:
             return field[:, ::-1], target[:, ::-1]
         return field, target
 
+
+@dataclass(frozen=True)
+class PatchStream:
+    """Patches of several skies in turn: patch i comes from sky i mod n, and is that sky's own patch i."""
+
+    skies: Sequence[Patches]
+
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""
-        cut = [self.cut(i, part) for i in indices]
+        cut = [self.skies[i % len(self.skies)].cut(i, part) for i in indices]
         return np.stack([field for field, _ in cut]), np.stack([target for _, target in cut])
 
 

@@ -38,7 +38,7 @@ from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import fit_normaliser
-from szeek.learn.patches import LocalMaps, Patches
+from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
@@ -53,6 +53,7 @@ def train(
     config: Config,
     folder: str | os.PathLike[str],
     *,
+    further: Sequence[tuple[SkyMaps, Table]] = (),
     threads: int | None = None,
     report: Callable[[dict[str, float]], None] | None = None,
     stop_after_steps: int | None = None,
@@ -70,6 +71,9 @@ def train(
         Sections split, input, labels, patches, network and train are used.
     folder : path
         Receives model.safetensors, model.json and, while it trains, checkpoint.safetensors.
+    further : sequence of (SkyMaps, Table), optional
+        More skies of the same bands and their clusters, whose patches are seen in turn with those of the first:
+        patch i comes from sky i mod n. The normalisation is fitted to the first.
     threads : int, optional
         Shards worked on at once by this process, one core each; the machine's cores by default. The bits do not
         depend on it.
@@ -96,11 +100,24 @@ def train(
         )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    labels = make_labels(clusters, config)
     kept_out = (*config.split.test_tiles, *config.split.validation_tiles)
     background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
-    maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
-    sky = LocalMaps.prepare(maps, background_nside)
+
+    def prepare(maps: SkyMaps, clusters: Table) -> Patches:
+        labels = make_labels(clusters, config)  # first: an empty selection is refused before slow work
+        maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
+        sky = LocalMaps.prepare(maps, background_nside)
+        return Patches(sky, labels, config.patches, config.split, config.seed)
+
+    for other, _ in further:
+        if [band.name for band in other.bands] != [band.name for band in maps.bands]:
+            raise ValueError(
+                f"a further sky has the bands {', '.join(b.name for b in other.bands)}, expected those of the first: "
+                f"{', '.join(b.name for b in maps.bands)}"
+            )
+    patches = PatchStream([prepare(*sky) for sky in ((maps, clusters), *further)])
+    sky = patches.skies[0].sky
+    maps = sky.maps
     normaliser = fit_normaliser(
         maps,
         config.input.kind,
@@ -108,7 +125,6 @@ def train(
         background_nside=background_nside,
         background=sky.background,
     )
-    patches = Patches(sky, labels, config.patches, config.split, config.seed)
     network = build_network(maps.n_band + len(maps.theta500_arcmin), config.network.model_dump())
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
     model = Model(
@@ -160,7 +176,7 @@ def _base_rate(config: Config) -> float:
 class _Loop:
     """State of a training: network, optimiser, counters, best weights so far."""
 
-    def __init__(self, model: Model, patches: Patches, config: Config) -> None:
+    def __init__(self, model: Model, patches: PatchStream, config: Config) -> None:
         self.model, self.patches, self.config = model, patches, config
         self.network = model.network
         self.ranks = current_ranks()
