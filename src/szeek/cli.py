@@ -89,6 +89,9 @@ def simulate(
     seed: Annotated[int, typer.Option(help="another seed, another sky")] = 1,
     threads: Threads = None,
     halves: Annotated[bool, typer.Option("--halves", help="write the two half missions too")] = False,
+    rimo: Annotated[
+        Path | None, typer.Option(help="HFI instrument model, HFI_RIMO_R3.00.fits: its beams and bandpasses")
+    ] = None,
     validate: Annotated[
         bool, typer.Option("--validate", help="write validation.html: the sky against published numbers")
     ] = False,
@@ -99,7 +102,7 @@ def simulate(
     """Make a Planck-like full sky with known truth: six maps, truth, mock catalogues, y map."""
     from szeek.simulate.sky import SimulateConfig, simulate_sky
 
-    settings = SimulateConfig(nside=nside, seed=seed, half_missions=halves, threads=threads or 0)
+    settings = SimulateConfig(nside=nside, seed=seed, rimo=rimo, half_missions=halves, threads=threads or 0)
     with _progress() as tell:
         simulate_sky(settings, out, progress=lambda text: tell("sky", 0, 0, text))
     typer.echo(f"simulated sky: {out}")

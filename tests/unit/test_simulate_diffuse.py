@@ -196,8 +196,8 @@ def test_white_noise_has_the_level_asked_for() -> None:
     pattern = noise_pattern(64)
     add_white_noise(values, 3.0, pattern, np.random.default_rng(9))
     assert (values / pattern).std() == pytest.approx(3.0, rel=4 / np.sqrt(2 * values.size))
-    # 143 GHz: 0.55 uK deg x sqrt(0.84), a pixel of nside 2048 is 0.02863 deg wide
-    assert white_level(HFI, 2048)[1] == pytest.approx(0.55e-6 * np.sqrt(0.84) / 0.028629, rel=1e-3)
+    # 143 GHz: 0.55 uK deg x sqrt(0.815), a pixel of nside 2048 is 0.02863 deg wide
+    assert white_level(HFI, 2048)[1] == pytest.approx(0.55e-6 * np.sqrt(0.815) / 0.028629, rel=1e-3)
 
 
 def test_coloured_noise_rises_to_low_multipoles() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
 
 import numpy as np
+from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek.sky.skymaps import Band
@@ -80,3 +82,30 @@ def read_instrument(name: str = "planck-hfi") -> Instrument:
     bands = tuple(Band(r["name"], r["freq_ghz"], r["fwhm_arcmin"], r["unit"]) for r in rows)
     column = {k: np.array([r[k] for r in rows]) for k in ("mjysr_per_kcmb", "tsz_kcmb", "noise_uk_deg")}
     return Instrument(name, bands, **column)
+
+
+def read_beams(path: str | os.PathLike[str]) -> dict[str, float]:
+    """Read the beams of a Planck HFI instrument model (RIMO).
+
+    Parameters
+    ----------
+    path : path
+        E.g. ``HFI_RIMO_R3.00.fits``, with the extension MAP_PARAMS.
+
+    Returns
+    -------
+    dict
+        Band name ('100' to '857') to FWHM in arcmin of the Gaussian fit, column FWHMGAUS.
+
+    Raises
+    ------
+    ValueError
+        If the file has no such extension or column.
+    """
+    with fits.open(path) as hdus:
+        if "MAP_PARAMS" not in hdus or "FWHMGAUS" not in hdus["MAP_PARAMS"].columns.names:
+            raise ValueError(
+                f"'{path}' has no column FWHMGAUS in MAP_PARAMS, expected an HFI instrument model (RIMO)"
+            )
+        table = hdus["MAP_PARAMS"].data
+        return {str(np.ravel(row["FREQUENCY"])[0]).strip(): float(row["FWHMGAUS"]) for row in table}

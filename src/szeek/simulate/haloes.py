@@ -274,15 +274,16 @@ def _truth_table(
 def group_background(
     seed: int,
     *,
-    m500_min_1e14msun: float = 0.1,
+    m500_min_1e14msun: float = 0.01,
     m500_max_1e14msun: float = 0.7,
     mass_bias: float = MASS_BIAS,
     shells: Sequence[DensityShell] | None = None,
 ) -> Floats:
-    """Compton y of the haloes too small to be painted one by one: a clustered background.
+    """Compton y of the haloes that are not painted one by one: a clustered background.
 
-    The mean Y of each shell's haloes times their Y-weighted biased over-density, and the shot noise of their
-    number. Source: halo model, e.g. Komatsu & Seljak (2002), with the relations of :func:`draw_haloes`.
+    Haloes below the painted ones at z < 1.5, and all haloes from there to z = 3.5. The mean Y of each shell's haloes
+    times their Y-weighted biased over-density, and the shot noise of their number. Source: halo model, e.g. Komatsu &
+    Seljak (2002), with the relations of :func:`draw_haloes`, which nothing tests below 1e13 Msun.
 
     Parameters
     ----------
@@ -293,7 +294,7 @@ def group_background(
     mass_bias : float
         (1-b).
     shells : sequence of DensityShell, optional
-        As in :func:`draw_haloes`.
+        As in :func:`draw_haloes`, to z = 3.5.
 
     Returns
     -------
@@ -303,19 +304,18 @@ def group_background(
     Raises
     ------
     ValueError
-        If the mass range is empty or below 1e13 Msun.
+        If the mass range is empty or below 1e12 Msun.
     """
-    if not 0.1 <= m500_min_1e14msun < m500_max_1e14msun:
+    if not 0.01 <= m500_min_1e14msun < m500_max_1e14msun:
         raise ValueError(
-            f"mass range is {m500_min_1e14msun} to {m500_max_1e14msun}, expected 0.1 <= min < max (in 1e14 Msun)"
+            f"mass range is {m500_min_1e14msun} to {m500_max_1e14msun}, expected 0.01 <= min < max (in 1e14 Msun)"
         )
     y_map = np.zeros(12 * SHELL_NSIDE**2)
     shot_noise = 0.0  # sum of Y^2 per steradian
     steradian = np.radians(1 / 60) ** 2
-    for shell in density_shells(seed, z_max=_Z_MAX) if shells is None else shells:
-        if shell.z_min >= _Z_MAX:
-            break
-        log_mass, density = _number_density(shell.z, m500_min_1e14msun, m500_max_1e14msun)
+    for shell in density_shells(seed) if shells is None else shells:
+        heaviest = m500_max_1e14msun if shell.z < _Z_MAX else _M500_MAX_1E14MSUN
+        log_mass, density = _number_density(shell.z, m500_min_1e14msun, heaviest)
         mass = np.exp(log_mass)
         volume = np.diff(COSMOLOGY.comoving_distance([shell.z_min, shell.z_max]).value ** 3)[0] / 3
         y_sr = Y5R500_PER_Y500 * steradian * y500_from_mass(mass, np.full(mass.size, shell.z), mass_bias)

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +24,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from szeek._version import __version__
 from szeek.inputs.catalogues import write_catalogue
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import Instrument, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
-from szeek.inputs.tsz import band_response, electron_temperature_kev
+from szeek.inputs.tsz import Bandpass, band_response, electron_temperature_kev, read_bandpasses
 from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.cmb import draw_cmb
@@ -63,6 +63,7 @@ from szeek.simulate.sources import (
 )
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.simulate.ymap import NeedletILC
+from szeek.sky.gas import MASS_BIAS
 
 #: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS; at 545 GHz (4.675
 #: there) what the cross spectra 353x545 and 545x857 of real cut-outs around Coma fall off with, 1500 < l < 4000.
@@ -79,6 +80,9 @@ class SimulateConfig(BaseModel):
     seed : int
     instrument : str
         An experiment that ships with the package; the foreground models hold for Planck HFI.
+    rimo : Path, optional
+        HFI instrument model (``HFI_RIMO_R3.00.fits``): beams and bandpasses of the bands come from it. Without it
+        they are those of the package: the same beams but for 545 GHz, and tSZ responses of the published table.
     y_map : bool
         Make the ILC y maps (whole, first and last half).
     companions : bool
@@ -94,6 +98,7 @@ class SimulateConfig(BaseModel):
     nside: Annotated[int, Field(ge=64, le=2048)] = 2048
     seed: Annotated[int, Field(ge=0)] = 1
     instrument: str = "planck-hfi"
+    rimo: Path | None = None
     y_map: bool = True
     companions: bool = True
     half_missions: bool = False
@@ -156,10 +161,10 @@ def simulate_sky(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "simulate.json").unlink(missing_ok=True)
     clock = _Clock(progress)
-    instrument = read_instrument(config.instrument)
+    instrument, bandpasses = _observe_with(config)
     nside, seed, threads = config.nside, config.seed, config.threads
     lmax = band_limit(nside)
-    beams = core_fwhm_arcmin(instrument)
+    beams = core_fwhm_arcmin(instrument, config.rimo)
 
     clock("haloes and catalogues")
     shells = list(density_shells(seed))
@@ -176,7 +181,7 @@ def simulate_sky(
 
     clock("clusters")
     maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
-    paint_haloes(haloes, instrument, nside, beams, out=maps, threads=threads)
+    paint_haloes(haloes, instrument, nside, beams, out=maps, bandpasses=bandpasses, threads=threads)
 
     clock("compact sources")
     dusty = draw_dusty_sources(instrument, seed)
@@ -238,7 +243,7 @@ def simulate_sky(
         write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
     clock("done")
     record = {
-        "config": config.model_dump(),
+        "config": config.model_dump(mode="json"),
         "version": __version__,
         "maps": {name: path.name for name, path in paths.items()},
         "catalogues": {name: path.name for name, path in files.items()},
@@ -252,13 +257,25 @@ def simulate_sky(
     return SimulatedSky(folder, paths, files, y_path, config)
 
 
-def core_fwhm_arcmin(instrument: Instrument) -> Floats:
+def _observe_with(config: SimulateConfig) -> tuple[Instrument, Mapping[str, Bandpass] | None]:
+    """The instrument, its tSZ responses averaged over the bandpasses where an instrument model is given."""
+    instrument = read_instrument(config.instrument)
+    if config.rimo is None:
+        return instrument, None
+    bandpasses = read_bandpasses(config.rimo)
+    response = band_response(instrument, bandpasses=bandpasses) / instrument.unit_per_kcmb
+    return replace(instrument, tsz_kcmb=response), bandpasses
+
+
+def core_fwhm_arcmin(instrument: Instrument, rimo: Path | None = None) -> Floats:
     """Beam of each band, (n_band,) float64: the Gaussian fit where one is known, else the band's FWHM.
 
     The FWHM of the instrument file is that of a Gaussian of the beam's solid angle, shoulders included; real HFI
-    maps at l > 2000 (545 x 857 GHz cross spectrum around Coma) follow the narrower core.
+    maps at l > 2000 (545 x 857 GHz cross spectrum around Coma) follow the narrower core. With an instrument model,
+    its Gaussian fits.
     """
-    return np.array([CORE_FWHM_ARCMIN.get(band.name, band.fwhm_arcmin) for band in instrument.bands])
+    known = CORE_FWHM_ARCMIN if rimo is None else read_beams(rimo)
+    return np.array([known.get(band.name, band.fwhm_arcmin) for band in instrument.bands])
 
 
 class _Clock:
@@ -280,11 +297,21 @@ class _Clock:
 
 
 def paint_haloes(
-    haloes: Table, instrument: Instrument, nside: int, fwhm_arcmin: Floats, *, out: Map32, threads: int = 0
+    haloes: Table,
+    instrument: Instrument,
+    nside: int,
+    fwhm_arcmin: Floats,
+    *,
+    out: Map32,
+    bandpasses: Mapping[str, Bandpass] | None = None,
+    threads: int = 0,
 ) -> Map32:
-    """Add the thermal SZ effect of haloes, with the relativistic correction of each one's temperature."""
-    temperature = electron_temperature_kev(haloes["m500_1e14msun"], haloes["z"])
-    response = band_response(instrument, temperature)
+    """Add the thermal SZ effect of haloes, with the relativistic correction of each one's temperature.
+
+    The temperature belongs to the X-ray calibrated mass, (1-b) times the true one of the halo table.
+    """
+    temperature = electron_temperature_kev(MASS_BIAS * haloes["m500_1e14msun"], haloes["z"])
+    response = band_response(instrument, temperature, bandpasses=bandpasses)
     return paint_clusters(haloes, nside, fwhm_arcmin, response, out=out, threads=threads or None)
 
 
@@ -323,7 +350,7 @@ def _write_y_maps(
     maps: NDArray[np.float32], instrument: Instrument, config: SimulateConfig, pattern: Map32, folder: Path
 ) -> tuple[Path, Map32, float]:
     """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
-    ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument), config.threads)
+    ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument, config.rimo), config.threads)
     y = ilc.fit(maps)
     cards = {"FWHM": (ilc.fwhm_arcmin, "arcmin"), "SEED": config.seed, "CREATOR": f"szeek {__version__}"}
     path = write_planck_map(folder / "y_map.fits", y, column="Y", unit="", extra=cards)
