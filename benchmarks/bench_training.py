@@ -111,15 +111,15 @@ def measure_input() -> tuple[float, float]:
         training._Loop.run = original
     loop = kept[0]
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        cut = loop.patches.batch
+        cut = loop.feed.batch
         shard = {size: cut(range(size)) for size in (10, 20)}
 
         def with_input() -> None:
-            loop.patches.batch = cut
+            loop.feed.batch = cut
             loop._step(list(range(20)), pool)
 
         def without() -> None:
-            loop.patches.batch = lambda indices, part="training": shard[len(indices)]
+            loop.feed.batch = lambda indices, part="training": shard[len(indices)]
             loop._step(list(range(20)), pool)
 
         with_input()

@@ -40,10 +40,11 @@ def test_output_does_not_depend_on_pixels_further_than_the_margin():
     torch.testing.assert_close(a[0, :, :96], b[0, :, :96])
 
 
+@pytest.mark.parametrize("rng", [lambda: np.random.default_rng(1), lambda: torch.Generator().manual_seed(1)])
 @pytest.mark.parametrize("rate", [0.2, 0.5])
-def test_dropout_rate_scale_and_gradient(rate):
+def test_dropout_rate_scale_and_gradient(rate, rng):
     drop = Dropout(rate)
-    drop.rng = np.random.default_rng(1)
+    drop.rng = rng()
     x = torch.ones(20, 8, 128, 128, requires_grad=True)
     y = drop(x)
     kept = (y != 0).float().mean().item()

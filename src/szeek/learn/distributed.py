@@ -71,7 +71,8 @@ def join_ranks() -> Iterator[Ranks]:
     """Meet the other processes that torchrun started (it sets RANK and WORLD_SIZE); nothing happens without it."""
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ and current_ranks().world == 1
     if joins:
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield current_ranks()
     finally:

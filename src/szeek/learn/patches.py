@@ -122,15 +122,23 @@ class Patches:
                 return (*_lonlat(centre), angle_deg)
         raise RuntimeError(f"no place found for {part} patch {index} in 10,000 draws")
 
+    def plan(self, index: int, part: str = "training") -> tuple[tuple[float, float, float], bool]:
+        """Where patch ``index`` lies, as :meth:`place` has it, and whether its columns run the other way."""
+        place = self.place(index, part)
+        if not self.config.mirror:
+            return place, False
+        return place, bool(np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5)
+
+    def target(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.uint8]:
+        """Target of a planned patch, (size, size) uint8."""
+        drawn = self.labels.draw(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
+        return drawn[:, ::-1] if mirrored else drawn
+
     def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Patch ``index``: field (size, size, n_band) float32 minus background, and target (size, size) uint8."""
-        size, pixel_arcmin = self.config.size, self.config.pixel_arcmin
-        place = self.place(index, part)
-        field = self.sky.sample(*place, size, size, pixel_arcmin)
-        target = self.labels.draw(*place, size, size, pixel_arcmin)
-        if self.config.mirror and np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5:
-            return field[:, ::-1], target[:, ::-1]
-        return field, target
+        place, mirrored = self.plan(index, part)
+        field = self.sky.sample(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
+        return field[:, ::-1] if mirrored else field, self.target(place, mirrored)
 
 
 @dataclass(frozen=True)
@@ -139,9 +147,13 @@ class PatchStream:
 
     skies: Sequence[Patches]
 
+    def of(self, index: int) -> Patches:
+        """The sky that patch ``index`` comes from."""
+        return self.skies[index % len(self.skies)]
+
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
         """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""
-        cut = [self.skies[i % len(self.skies)].cut(i, part) for i in indices]
+        cut = [self.of(i).cut(i, part) for i in indices]
         return np.stack([field for field, _ in cut]), np.stack([target for _, target in cut])
 
 

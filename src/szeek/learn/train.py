@@ -34,6 +34,7 @@ from torch.nn import functional
 from szeek.config import Config, TrainConfig
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.inputs.catalogues import select_clusters
+from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.model import Model, build_network
@@ -55,6 +56,7 @@ def train(
     *,
     further: Sequence[tuple[SkyMaps, Table]] = (),
     threads: int | None = None,
+    device: str = "cpu",
     report: Callable[[dict[str, float]], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> Model:
@@ -77,8 +79,11 @@ def train(
     threads : int, optional
         Shards worked on at once by this process, one core each; the machine's cores by default. The bits do not
         depend on it.
+    device : str, optional
+        Where the network runs and its patches are cut, as :func:`~szeek.learn.device.pick_device` has it.
     report : callable, optional
-        Called after every step with ``{'step', 'n_steps', 'epoch', 'loss', 'patches_per_s'}``.
+        Called after every step with ``{'step', 'n_steps', 'epoch', 'loss', 'patches_per_s'}``; on a GPU the loss is
+        that of the step before, so that the next step need not wait for it.
     stop_after_steps : int, optional
         Leave off after this many steps in this call, with a checkpoint; for testing resumption.
 
@@ -90,8 +95,10 @@ def train(
     Raises
     ------
     ValueError
-        If the selection of clusters is empty, no patch fits footprint and tiles, or there are more ranks than shards.
+        If the selection of clusters is empty, no patch fits footprint and tiles, there are more ranks than shards, or
+        the device is not there.
     """
+    where = pick_device(device)
     ranks = current_ranks()
     if ranks.world > config.train.shards:
         raise ValueError(
@@ -140,9 +147,11 @@ def train(
             "config": config.model_dump(mode="json", exclude={"sky"}),
         },
     )
-    loop = _Loop(model, patches, config)
+    network.to(where)
+    loop = _Loop(model, Feed(patches, normaliser, where), config)
     with one_torch_thread(), core_pool(threads) as pool:
         loop.run(target, pool, report, stop_after_steps)
+    network.to("cpu")
     return model
 
 
@@ -176,14 +185,14 @@ def _base_rate(config: Config) -> float:
 class _Loop:
     """State of a training: network, optimiser, counters, best weights so far."""
 
-    def __init__(self, model: Model, patches: PatchStream, config: Config) -> None:
-        self.model, self.patches, self.config = model, patches, config
-        self.network = model.network
+    def __init__(self, model: Model, feed: Feed, config: Config) -> None:
+        self.model, self.feed, self.config = model, feed, config
+        self.network, self.device = model.network, feed.device
         self.ranks = current_ranks()
         self.copies = [copy.deepcopy(self.network) for _ in range(config.train.shards)]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.train.learning_rate)
         self.step = 0  # steps done, over all epochs
-        self.loss_sum = 0.0  # over the steps of the epoch under way
+        self.loss_sum = self._scalar(0.0)  # over the steps of the epoch under way
         self.best_loss, self.best_epoch = math.inf, -1
         self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
         self.curve: list[dict[str, float]] = []
@@ -203,8 +212,9 @@ class _Loop:
             self.load(checkpoint)
         train = self.config.train
         first, began, saved = self.step, time.monotonic() - self.seconds, time.monotonic()
+        loss: Tensor | None = None
         while not self.finished():
-            loss = self._step(self._indices(), pool)
+            before, loss = loss, self._step(self._indices(), pool)
             self.loss_sum += loss
             self.step += 1
             self.seconds = time.monotonic() - began
@@ -221,7 +231,7 @@ class _Loop:
                         "step": self.step,
                         "n_steps": self.steps_per_epoch * train.max_epochs,
                         "epoch": self.step // self.steps_per_epoch,
-                        "loss": loss,
+                        "loss": float(loss if before is None or self.device.type == "cpu" else before),
                         "patches_per_s": self.step * train.batch / self.seconds,
                     }
                 )
@@ -253,8 +263,11 @@ class _Loop:
         indices: list[int] = order[k * batch : (k + 1) * batch].tolist()
         return indices
 
-    def _step(self, indices: list[int], pool: ThreadPoolExecutor) -> float:
-        """One step of the optimiser over the patches; returns the loss."""
+    def _scalar(self, value: float) -> Tensor:
+        return torch.tensor(value, dtype=torch.float64, device=self.device)
+
+    def _step(self, indices: list[int], pool: ThreadPoolExecutor) -> Tensor:
+        """One step of the optimiser over the patches; returns the loss, which a GPU may still be computing."""
         shards = [list(s) for s in np.array_split(np.array(indices), len(self.copies)) if len(s)]
         mine = self.ranks.share(len(shards))
         losses = list(pool.map(self._gradients, mine, [shards[k] for k in mine]))
@@ -275,22 +288,25 @@ class _Loop:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(self.config.train, self.step, self.steps_per_epoch)
         self.optimiser.step()
-        return self.ranks.sum_floats([float(np.dot(shares, losses))])[0]
+        loss = self._scalar(0.0)
+        for share, part in zip(shares, losses, strict=True):
+            loss += share * part.double()
+        self.ranks.sum([loss])
+        return loss
 
-    def _gradients(self, k: int, indices: list[int]) -> float:
+    def _gradients(self, k: int, indices: list[int]) -> Tensor:
         """Cut the patches of shard k, and leave its gradients in the k-th copy of the network."""
         network = self.copies[k]
         network.load_state_dict(self.network.state_dict())
         network.train()
         network.zero_grad(set_to_none=True)
-        _set_dropout_rng(network, np.random.default_rng([self.config.seed, _DROPOUT, self.step, k]))
-        fields, targets = self.patches.batch(indices)
-        x = self.model.normaliser(fields)  # (shard, n_band, size, size)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
+        _set_dropout_rng(network, make_rng(self.device, [self.config.seed, _DROPOUT, self.step, k]))
+        x, targets = self.feed.batch(indices)  # (shard, n_band, size, size), (shard, size, size)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
             logits = network(x)  # (shard, size, size)
-        loss = cross_entropy(logits.float(), torch.from_numpy(targets))
+        loss = cross_entropy(logits.float(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
-        return float(loss.detach())
+        return loss.detach()
 
     def _validate(self, pool: ThreadPoolExecutor) -> float:
         self.network.eval()
@@ -303,8 +319,8 @@ class _Loop:
 
     @torch.inference_mode()
     def _loss_of(self, indices: range) -> float:
-        fields, targets = self.patches.batch(indices, "validation")
-        return float(cross_entropy(self.network(self.model.normaliser(fields)), torch.from_numpy(targets)))
+        x, targets = self.feed.batch(indices, "validation")
+        return float(cross_entropy(self.network(x), targets))
 
     def _end_epoch(self, pool: ThreadPoolExecutor) -> None:
         loss = self._validate(pool)
@@ -312,12 +328,12 @@ class _Loop:
         self.curve.append(
             {
                 "epoch": epoch,
-                "train_loss": self.loss_sum / self.steps_per_epoch,
+                "train_loss": float(self.loss_sum) / self.steps_per_epoch,
                 "valid_loss": loss,
                 "seconds": round(self.seconds, 1),
             }
         )
-        self.loss_sum = 0.0
+        self.loss_sum = self._scalar(0.0)
         if loss < self.best_loss:
             self.best_loss, self.best_epoch = loss, epoch
             self.best = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
@@ -336,7 +352,7 @@ class _Loop:
                 tensors[f"adam.{k}.{name}"] = tensor.contiguous()
         counters = {
             "step": self.step,
-            "loss_sum": self.loss_sum,
+            "loss_sum": float(self.loss_sum),
             "best_loss": self.best_loss,
             "best_epoch": self.best_epoch,
             "seconds": self.seconds,
@@ -366,7 +382,7 @@ class _Loop:
             k, key = name.split(".")
             state["state"].setdefault(int(k), {})[key] = tensor
         self.optimiser.load_state_dict(state)
-        self.step, self.loss_sum = counters["step"], counters["loss_sum"]
+        self.step, self.loss_sum = counters["step"], self._scalar(counters["loss_sum"])
         self.best_loss, self.best_epoch = counters["best_loss"], counters["best_epoch"]
         self.curve, self.seconds = counters["curve"], counters["seconds"]
 
@@ -395,7 +411,7 @@ def _gradient(weight: torch.nn.Parameter) -> Tensor:
     return weight.grad
 
 
-def _set_dropout_rng(network: UNet, rng: np.random.Generator) -> None:
+def _set_dropout_rng(network: UNet, rng: np.random.Generator | torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, Dropout):
             module.rng = rng

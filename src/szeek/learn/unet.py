@@ -33,13 +33,13 @@ class _KeepSome(torch.autograd.Function):
 
 
 class Dropout(nn.Module):
-    """Dropout whose masks come from 16-bit integers of one numpy generator.
+    """Dropout whose masks come from 16-bit integers of one generator: numpy's on a CPU, PyTorch's elsewhere.
 
     PyTorch draws a float per activation, which takes half of a training step on a CPU. The rate is right to
     1 / 65536, and ``rng`` set before each step makes a step a pure function of its number.
     """
 
-    rng: np.random.Generator
+    rng: np.random.Generator | torch.Generator
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -50,16 +50,20 @@ class Dropout(nn.Module):
         """Drop a fraction ``rate`` of the activations while training."""
         if not self.training or self.rate == 0.0:
             return x
-        n_words = (x.numel() + 3) // 4
-        words = self.rng.integers(0, 2**64, n_words, np.uint64).view(np.int16)[: x.numel()]
-        noise = torch.from_numpy(words).to(x.device)
         if x.is_contiguous(memory_format=torch.channels_last):
-            n, c, h, w = x.shape
-            noise = noise.view(n, h, w, c).permute(0, 3, 1, 2)
+            noise = self._draw(x.permute(0, 2, 3, 1).shape, x.device).permute(0, 3, 1, 2)
         else:
-            noise = noise.view(x.shape)
+            noise = self._draw(x.shape, x.device)
         dropped: Tensor = _KeepSome.apply(x, noise, self.threshold)  # type: ignore[no-untyped-call]
         return dropped
+
+    def _draw(self, shape: torch.Size, device: torch.device) -> Tensor:
+        """Random 16-bit integers, in the order of the activations' memory."""
+        if isinstance(self.rng, torch.Generator):
+            return torch.randint(-32768, 32768, shape, dtype=torch.int16, device=device, generator=self.rng)
+        n = shape.numel()
+        words = self.rng.integers(0, 2**64, (n + 3) // 4, np.uint64).view(np.int16)[:n]
+        return torch.from_numpy(words).view(shape)
 
 
 class _TwoConvolutions(nn.Module):
