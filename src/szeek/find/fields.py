@@ -13,9 +13,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import brentq
+from torch import Tensor
 
 from szeek.sky.projection import field_basis, ring_info, ring_theta
 
@@ -247,6 +249,50 @@ def gather_field(
     if outside:
         raise RuntimeError(f"{outside} pixels of {field} lie outside it")
     return values
+
+
+def gather_on_device(
+    field: Field, p_field: Tensor, pixel_arcmin: float, rings: Tensor, footprint: Tensor | None
+) -> Tensor:
+    """What :func:`gather_field` does, on the device that the field is on.
+
+    Parameters
+    ----------
+    field : Field
+    p_field : (ny, nx) float32 tensor
+        On any device.
+    pixel_arcmin : float
+    rings : (4 nside + 1, 8) float64 tensor
+        :func:`~szeek.sky.projection.ring_table` of the map, on the same device.
+    footprint : (n_pix,) bool tensor, or None for the whole sky
+        On the same device.
+
+    Returns
+    -------
+    (n_own,) float32 tensor
+        In the order of :func:`own_runs`; NaN outside the footprint, and for a pixel outside the field: to ask whether
+        there is one would make the CPU wait, and :func:`~szeek.find.predict.check_seen` finds it.
+    """
+    own = torch.from_numpy(own_runs(field, (len(rings) - 1) // 4)).to(p_field.device)
+    length = own[:, 1] - own[:, 0]
+    ring = torch.arange(*field.rings, device=p_field.device).repeat_interleave(length)
+    before = (own[:, 0] - (length.cumsum(0) - length)).repeat_interleave(length)
+    pixel = before + torch.arange(len(ring), device=p_field.device)
+    _, z, s, _, first, _, shift, per_radian = rings[ring].unbind(-1)
+    phi = (pixel - first + shift) / per_radian
+    basis = torch.from_numpy(field.basis).to(p_field.device)
+    depth, x, y = (torch.stack([s * phi.cos(), s * phi.sin(), z], dim=1) @ basis.T).unbind(1)
+    ny, nx = p_field.shape
+    pixel_rad = math.radians(pixel_arcmin / 60)
+    column, row = x / (depth * pixel_rad) + 0.5 * (nx - 1), y / (depth * pixel_rad) + 0.5 * (ny - 1)
+    known = (row >= 0) & (column >= 0) & (row < ny - 1) & (column < nx - 1)
+    if footprint is not None:
+        known &= footprint[pixel]
+    i, j = row.floor().long().clamp(0, ny - 2), column.floor().long().clamp(0, nx - 2)
+    u, v = row - i, column - j
+    upper = (1 - v) * p_field[i, j] + v * p_field[i, j + 1]
+    lower = (1 - v) * p_field[i + 1, j] + v * p_field[i + 1, j + 1]
+    return torch.where(known, (1 - u) * upper + u * lower, math.nan).float()
 
 
 def place_field(field: Field, values: NDArray[np.float32], p_map: NDArray[np.float32]) -> None:

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import healpy
 import numpy as np
+import torch
 from astropy.io import fits
 from numpy.typing import NDArray
+from torch import Tensor
 
-from szeek.find.fields import Field, cover_sphere, gather_field, owns_seen_pixels, place_field
+from szeek.find.fields import (
+    Field,
+    cover_sphere,
+    gather_field,
+    gather_on_device,
+    owns_seen_pixels,
+    place_field,
+)
 from szeek.inputs.healpix_files import describe_healpix
+from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
+from szeek.learn.unet import UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.threads import core_pool, one_torch_thread
 
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
+#: Fields under way at once on a GPU: one is cut while another is computed, and another is taken back.
+_FIELDS_ON_DEVICE = 4
 
 
 def predict(
@@ -32,6 +47,7 @@ def predict(
     rotations: int = 1,
     where: NDArray[np.bool_] | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """Probability of a cluster at every pixel of the maps.
@@ -53,6 +69,8 @@ def predict(
         Compute only these pixels, RING; the maps are seen beyond them. Default: the whole footprint.
     threads : int, optional
         Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
+    device : str, optional
+        Where, as :func:`~szeek.learn.device.pick_device` has it. Another device than 'cpu' gives p to rounding.
     report : callable, optional
         Called with (fields done, fields in all).
 
@@ -64,14 +82,15 @@ def predict(
     Raises
     ------
     ValueError
-        If the bands differ from the model's, the footprint is empty, or margin or rotations are out of range.
+        If the bands differ from the model's, the footprint is empty, margin or rotations are out of range, or the
+        device is not there.
     """
     wanted = maps.footprint if where is None else maps.footprint & where
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
     fields = [field for field in fields if owns_seen_pixels(field, maps.nside, wanted)]
     p_map = empty_map(len(maps.footprint))
     sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
-    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
+    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads, device=device)
     for done, (field, values) in enumerate(work, start=1):
         place_field(field, values, p_map)
         if report is not None:
@@ -95,22 +114,40 @@ def plan_fields(maps: SkyMaps, model: Model, *, margin: int = 16, rotations: int
     return [field for field in fields if owns_seen_pixels(field, maps.nside, maps.footprint)]
 
 
-def predict_field(sky: LocalMaps, model: Model, field: Field, rotations: int) -> NDArray[np.float32]:
+def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[LocalMaps | DeviceSky, Model]:
+    """Maps and model as :func:`predict_field` takes them: as they are on a CPU, else copies on the device."""
+    if cuts_by_numba(device):
+        return sky, model
+    network = copy.deepcopy(model.network).to(device).eval()
+    return DeviceSky(sky, model.normaliser, device), replace(model, network=network)
+
+
+@torch.inference_mode()
+def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotations: int) -> NDArray[np.float32]:
     """Values of the pixels that one field owns, in the order of :func:`~szeek.find.fields.own_runs`."""
-    values = sky.sample(field.lon_deg, field.lat_deg, 0.0, field.ny, field.nx, model.pixel_arcmin)
-    return gather_field(field, _mean_over_rotations(model, values, rotations), model.pixel_arcmin, sky.maps.footprint)
+    place, pixel_arcmin = (field.lon_deg, field.lat_deg, 0.0), model.pixel_arcmin
+    if isinstance(sky, LocalMaps):
+        x = model.normaliser(sky.sample(*place, field.ny, field.nx, pixel_arcmin)[None])
+        p = _mean_over_rotations(model.network, x, rotations)
+        return gather_field(field, p.numpy(), pixel_arcmin, sky.maps.footprint)
+    p = _mean_over_rotations(model.network, sky.cut([place], field.ny, field.nx, pixel_arcmin), rotations)
+    values: NDArray[np.float32] = gather_on_device(field, p, pixel_arcmin, sky.rings, sky.footprint).cpu().numpy()
+    return values
 
 
 def predict_fields(
-    sky: LocalMaps, model: Model, fields: Sequence[Field], *, rotations: int, threads: int | None
+    sky: LocalMaps, model: Model, fields: Sequence[Field], *, rotations: int, threads: int | None, device: str = "cpu"
 ) -> Iterator[tuple[Field, NDArray[np.float32]]]:
     """Each field with its values, as they are done; one core each."""
     model.network.eval()
+    where = pick_device(device)
+    there = put_on_device(sky, model, where)
     # the largest first, so that none is left alone at the end
     fields = sorted(fields, key=lambda field: -field.ny * field.nx)
-    with one_torch_thread(), core_pool(threads) as pool:
+    at_once = threads if where.type == "cpu" else threads or _FIELDS_ON_DEVICE
+    with one_torch_thread(), core_pool(at_once) as pool:
         try:
-            yield from zip(fields, pool.map(lambda f: predict_field(sky, model, f, rotations), fields), strict=True)
+            yield from zip(fields, pool.map(lambda f: predict_field(*there, f, rotations), fields), strict=True)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -138,16 +175,17 @@ def _blocks(n_pix: int, size: int = 1 << 22) -> Iterator[slice]:
     return (slice(first, min(n_pix, first + size)) for first in range(0, n_pix, size))
 
 
-def _mean_over_rotations(model: Model, values: NDArray[np.float32], rotations: int) -> NDArray[np.float32]:
-    total = np.zeros(values.shape[:2], np.float32)
+def _mean_over_rotations(network: UNet, x: Tensor, rotations: int) -> Tensor:
+    """Mean p over orientations of one field: (1, channels, ny, nx) -> (ny, nx) float32, on the device of both."""
+    total = x.new_zeros(x.shape[2:])
     for k in range(rotations):
         turns = k % 4 if rotations > 2 else 2 * k
-        turned = np.rot90(values, turns)
-        turned = turned[::-1] if k >= 4 else turned
-        p = model.predict(np.ascontiguousarray(turned)[None])[0]
-        p = p[::-1] if k >= 4 else p
-        total += np.rot90(p, -turns)
-    return total / np.float32(rotations)
+        turned = x.rot90(turns, (2, 3))
+        turned = turned.flip(2) if k >= 4 else turned
+        p = torch.sigmoid(network(turned.contiguous(memory_format=torch.channels_last)))[0]
+        p = p.flip(0) if k >= 4 else p
+        total += p.rot90(-turns, (0, 1))
+    return total / rotations
 
 
 def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], **provenance: str) -> Path:
