@@ -8,13 +8,23 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 from pydantic import ValidationError
+from scipy.stats import ks_2samp
 
-from szeek.inputs.instrument import read_instrument
+from szeek.inputs.instrument import read_beams, read_instrument
+from szeek.inputs.tsz import band_response, read_bandpasses
 from szeek.simulate.realsky import find_alike, measure_spectra
-from szeek.simulate.sky import SimulateConfig, SimulatedSky, core_fwhm_arcmin, simulate_sky
-from szeek.simulate.validate import validate_sky
+from szeek.simulate.sky import (
+    SimulateConfig,
+    SimulatedSky,
+    _observe_with,
+    core_fwhm_arcmin,
+    paint_haloes,
+    simulate_sky,
+)
+from szeek.simulate.validate import _level, largest_step, validate_sky
 from szeek.simulate.ymap import NeedletILC, constrained_weights, needlet_windows
 
 HFI = read_instrument("planck-hfi")
@@ -35,6 +45,66 @@ def test_files(sky: SimulatedSky) -> None:
     record = json.loads((sky.folder / "simulate.json").read_text())
     assert record["config"]["seed"] == 3
     assert record["rows"]["truth"] == len(Table.read(sky.catalogues["truth"]))
+
+
+def test_same_bits_for_other_threads_and_without_the_products_that_follow(sky: SimulatedSky, tmp_path: Path) -> None:
+    bare = SimulateConfig(nside=64, seed=3, threads=2, y_map=False, companions=False)
+    again = simulate_sky(bare, tmp_path)
+    for band in HFI.band_names:
+        assert again.maps[band].read_bytes() == sky.maps[band].read_bytes(), band
+
+
+def test_gas_is_as_hot_as_its_xray_mass() -> None:
+    # true M500 = 1e15 Msun at z = 0: kT = 5 keV (0.64 x 10 x 0.6766 / 0.7 / 3.84)^(1/1.71) = 6.61 keV
+    one = {"lon_deg": [0.0], "lat_deg": [0.0], "theta500_arcmin": [60.0], "y500_arcmin2": [0.1]}
+    cluster = Table({**one, "z": [0.0], "m500_1e14msun": [10.0]})
+    maps = paint_haloes(cluster, HFI, 64, core_fwhm_arcmin(HFI), out=np.zeros((12 * 64**2, 6), np.float32), threads=1)
+    expected = band_response(HFI, 6.61)
+    total = maps.sum(axis=0, dtype=np.float64)
+    np.testing.assert_allclose(total / total[0], expected / expected[0], rtol=2e-3)
+
+
+@pytest.fixture
+def rimo(tmp_path: Path) -> Path:
+    """An instrument model with made-up beams, and bandpasses 1 % wide at the bands' frequencies."""
+    names = np.array([[name] for name in HFI.band_names])
+    beams = fits.BinTableHDU.from_columns(
+        [
+            fits.Column("FREQUENCY", "3A", array=names[:, 0]),
+            fits.Column("FWHMGAUS", "D", array=np.arange(9.0, 3.0, -1.0)),
+        ],
+        name="MAP_PARAMS",
+    )
+    passes = []
+    for band in HFI.bands:
+        wavenumber = band.freq_ghz / 29.9792458 * np.linspace(0.995, 1.005, 5)
+        columns = [
+            fits.Column("WAVENUMBER", "D", array=wavenumber),
+            fits.Column("TRANSMISSION", "D", array=np.ones(5)),
+        ]
+        passes.append(fits.BinTableHDU.from_columns(columns, name=f"BANDPASS_F{band.name}"))
+    fits.HDUList([fits.PrimaryHDU(), beams, *passes]).writeto(tmp_path / "rimo.fits")
+    return tmp_path / "rimo.fits"
+
+
+def test_beams_and_responses_of_an_instrument_model(rimo: Path, tmp_path: Path) -> None:
+    instrument, bandpasses = _observe_with(SimulateConfig(rimo=rimo))
+    assert bandpasses is not None
+    np.testing.assert_array_equal(core_fwhm_arcmin(instrument, rimo), np.arange(9.0, 3.0, -1.0))
+    # 100 GHz: x = 1.7608, x coth(x/2) - 4 = -1.5081, times 2.7255 K
+    assert instrument.tsz_kcmb[0] == pytest.approx(-4.110, rel=1e-3)
+    fits.HDUList([fits.PrimaryHDU()]).writeto(tmp_path / "empty.fits")
+    with pytest.raises(ValueError, match="no column FWHMGAUS in MAP_PARAMS, expected an HFI instrument model"):
+        read_beams(tmp_path / "empty.fits")
+
+
+def test_beams_of_the_real_instrument_model(real_data: Path) -> None:
+    path = real_data / "instrument" / "HFI_RIMO_R3.00.fits"
+    beams = core_fwhm_arcmin(HFI, path)
+    np.testing.assert_allclose(beams[[0, 1, 2, 3, 5]], core_fwhm_arcmin(HFI)[[0, 1, 2, 3, 5]], atol=1e-3)
+    assert beams[4] == pytest.approx(4.675)
+    instrument, _ = _observe_with(SimulateConfig(rimo=path))
+    np.testing.assert_allclose(instrument.tsz_response, band_response(HFI, bandpasses=read_bandpasses(path)))
 
 
 def test_units_and_zero_holes(sky: SimulatedSky) -> None:
@@ -62,6 +132,21 @@ def test_validation_page(sky: SimulatedSky, tmp_path: Path) -> None:
     assert "Planck 2018 VI" in page and "PSZ2" in page
     with pytest.raises(FileNotFoundError, match=r"simulate\.json not found; simulate it first"):
         validate_sky(tmp_path)
+
+
+def test_largest_step_is_the_two_sample_statistic() -> None:
+    rng = np.random.default_rng(7)
+    ours, theirs = rng.normal(0.0, 1.0, 900), rng.normal(0.3, 1.1, 1100)
+    found = largest_step(ours, np.quantile(theirs, np.linspace(0, 1, 21)))
+    assert found == pytest.approx(ks_2samp(ours, theirs).statistic, abs=0.025)
+
+
+def test_level_takes_out_the_dipole_of_a_field() -> None:
+    y, x = np.mgrid[:30, :40]
+    bump = np.exp(-((x - 20.0) ** 2 + (y - 15.0) ** 2) / 8)
+    flat = _level(np.stack([3 + 0.2 * x - 0.1 * y, bump]))
+    np.testing.assert_allclose(flat[0], 0, atol=1e-10)
+    assert flat[1].max() == pytest.approx(1 - bump.mean(), abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -163,8 +163,9 @@ def find_alike(centre: SkyCoord, n: int, *, radius_deg: float = 5.5) -> list[tup
     rng = np.random.default_rng(0)
     found: list[tuple[float, float, float]] = []
     vectors: list[NDArray[np.float64]] = []
-    lons, angles = rng.uniform(0, 360, (2, 4000))
-    lats = np.degrees(np.arcsin(rng.uniform(np.sin(np.radians(lowest)), 1, 4000))) * rng.choice([-1, 1], 4000)
+    tries = 40000
+    lons, angles = rng.uniform(0, 360, (2, tries))
+    lats = np.degrees(np.arcsin(rng.uniform(np.sin(np.radians(lowest)), 1, tries))) * rng.choice([-1, 1], tries)
     ecliptic = SkyCoord(lons, lats, unit="deg", frame="galactic").barycentricmeanecliptic.lat.deg
     for index in np.flatnonzero(np.abs(np.abs(ecliptic) - depth) < 8.0):
         lon_deg, lat_deg, angle_deg = lons[index], lats[index], angles[index]
