@@ -55,7 +55,9 @@ Unit = Annotated[
 ]
 Frame = Annotated[str | None, typer.Option(help="frame where the headers say none: galactic, icrs")]
 Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering where the headers say none: RING, NESTED")]
-Device = Annotated[str, typer.Option(help="where the network runs; this version runs on the CPU")]
+Device = Annotated[
+    str, typer.Option(help="where the network runs: cpu, cuda, cuda:1, or auto for a GPU where there is one")
+]
 
 
 @app.command()
@@ -75,9 +77,8 @@ def run(
     """
     from szeek.run import run as run_stages
 
-    _check_device(device)
     with _progress() as tell:
-        report = run_stages(_load(config, seed), out, threads=threads, until=until, tell=tell)
+        report = run_stages(_load(config, seed), out, threads=threads, device=device, until=until, tell=tell)
     if _is_first_rank():
         typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
 
@@ -134,7 +135,6 @@ def train(
     from szeek.config import load_config
     from szeek.run import run as run_stages
 
-    _check_device(device)
     sky = {
         "simulate": False,
         "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
@@ -145,7 +145,7 @@ def train(
     }
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
     with _progress() as tell:
-        run_stages(load_config(config, **changes), out, threads=threads, until="train", tell=tell)
+        run_stages(load_config(config, **changes), out, threads=threads, device=device, until="train", tell=tell)
     if _is_first_rank():
         typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
 
@@ -184,7 +184,6 @@ def predict(
     """
     from szeek.run import predict_files
 
-    _check_device(device)
     with _progress() as tell:
         summary = predict_files(
             Path(map[0]) if len(map) == 1 and Path(map[0]).is_dir() else _band_files(map),
@@ -198,6 +197,7 @@ def predict(
             gather=gather,
             scheduler=scheduler,
             threads=threads,
+            device=device,
             unit=unit,
             frame=frame,
             ordering=ordering,
@@ -383,11 +383,6 @@ def _band_files(given: list[str]) -> dict[str, Path]:
 def _is_first_rank() -> bool:
     """False in all but one of the processes that torchrun starts: one is enough to talk."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def _check_device(device: str) -> None:
-    if device != "cpu":
-        raise ValueError(f"--device '{device}' is not supported, expected cpu")
 
 
 @contextmanager

@@ -51,6 +51,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catal
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
+from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, current_ranks, join_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
 from szeek.learn.model import Model, find_model, load_model
@@ -81,11 +82,14 @@ class Run:
     folder : Path
     threads : int or None
         Threads for every stage; the machine's cores where None. Results do not depend on it.
+    device : str
+        Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
     """
 
     config: Config
     folder: Path
     threads: int | None = None
+    device: str = "cpu"
 
     @property
     def simulated(self) -> Path:
@@ -118,6 +122,7 @@ def run(
     folder: str | os.PathLike[str],
     *,
     threads: int | None = None,
+    device: str = "cpu",
     until: str = "report",
     tell: Tell | None = None,
 ) -> Path:
@@ -130,6 +135,8 @@ def run(
         The run's folder; holds all products and run.json.
     threads : int, optional
         Threads for every stage.
+    device : str, optional
+        Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
     until : str
         Last stage to do, one of :data:`STAGES`.
     tell : callable, optional
@@ -143,7 +150,8 @@ def run(
     Raises
     ------
     ValueError
-        If the configuration names neither maps nor a simulation, or a stage refuses its input.
+        If the configuration names neither maps nor a simulation, the device is not there, or a stage refuses its
+        input.
     """
     if until not in STAGES:
         raise ValueError(f"stage '{until}' is unknown, expected one of {', '.join(STAGES)}")
@@ -151,7 +159,8 @@ def run(
         raise ValueError(
             "the configuration names no maps and catalogues; give [sky] maps and catalogues, or simulate = true"
         )
-    job = Run(config, Path(folder), threads)
+    pick_device(device)  # a wrong one is refused before hours of other work
+    job = Run(config, Path(folder), threads, device)
     job.folder.mkdir(parents=True, exist_ok=True)
     with join_ranks() as ranks:
         if ranks.rank == 0:
@@ -266,7 +275,7 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
         (SkyMaps.open(sky.folder / "maps"), _with_truth(sky, read_catalogue(sky.folder / "clusters.fits")))
         for sky in job.further()
     ]
-    options: dict[str, Any] = {"further": further, "threads": job.threads, "report": report}
+    options: dict[str, Any] = {"further": further, "threads": job.threads, "device": job.device, "report": report}
     if not job.config.split.folds:
         model = train(maps, clusters, job.config, job.folder, **options)
         return {"best_epoch": model.card["best_epoch"]}
@@ -295,6 +304,7 @@ def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
             rotations=options.rotations,
             where=where,
             threads=job.threads,
+            device=job.device,
             report=lambda done, total: _say(tell, "predict", done, total, "fields"),
         )
 
@@ -449,6 +459,7 @@ def predict_files(
     gather: bool = False,
     scheduler: str | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     unit: str | None = None,
     frame: str | None = None,
     ordering: str | None = None,
@@ -458,7 +469,8 @@ def predict_files(
 
     ``maps`` are files by band, or the folder of a saved SkyMaps, which is memory-mapped. With ``shard`` 'i/n' only
     that part of the prediction is computed and written; with ``gather`` the parts are read instead of computing;
-    with ``scheduler`` the workers of that Dask cluster compute, which must see the folders.
+    with ``scheduler`` the workers of that Dask cluster compute, which must see the folders. ``device`` is where the
+    network runs, in each worker's own words where there are workers.
 
     Writes prediction.fits and the candidates; with catalogues also clusters.fits and a report, which shows
     a cut-out's p beside its Compton y where ``y_maps`` are given. Margin and, unless given, ``rotations`` are
@@ -472,6 +484,8 @@ def predict_files(
     if (shard is not None) + gather + (scheduler is not None) > 1:
         raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
     part = parse_shard(shard) if shard is not None else None
+    if scheduler is None:
+        pick_device(device)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     network = load_model(model)
@@ -493,7 +507,7 @@ def predict_files(
         _say(tell, "predict", done, total, "fields")
 
     if part is not None:
-        file = predict_shard(skymaps, network, target, part, **options, threads=threads, report=fields)
+        file = predict_shard(skymaps, network, target, part, **options, threads=threads, device=device, report=fields)
         return f"part {part[0]} of {part[1]}: {file}"
     lines = []
     if known is not None:
@@ -502,10 +516,12 @@ def predict_files(
         p_map = gather_shards(skymaps, network, target, **options)
     elif scheduler is not None and folder is not None:
         with connect(scheduler) as client:
-            p_map = predict_on_cluster(client, folder, model, **options, report=fields)
+            p_map = predict_on_cluster(client, folder, model, **options, device=device, report=fields)
     else:
         margin, turns = options["margin"], options["rotations"]
-        p_map = predict(skymaps, network, margin=margin, rotations=turns, threads=threads, report=fields)
+        p_map = predict(
+            skymaps, network, margin=margin, rotations=turns, threads=threads, device=device, report=fields
+        )
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     calibration = find_model(model) / CALIBRATION
     if calibration.is_file() and calibration.parent.resolve() != target.resolve():

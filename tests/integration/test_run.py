@@ -175,7 +175,8 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
         (["run", "bonjean2020", "--out", "x"], "names no maps and catalogues"),
         (["predict", "--model", "nothing", "--map", "{band}.fits", "--out", "x"], "neither a folder with model.json"),
         (["train", "bonjean2020", "--map", "100", "--out", "x"], "neither BAND=FILE nor a single pattern"),
-        (["run", "demo", "--out", "x", "--device", "abacus"], "--device 'abacus' is not supported"),
+        (["run", "demo", "--out", "x", "--device", "abacus"], "device 'abacus' is unknown, expected auto, cpu, cuda"),
+        (["run", "demo", "--out", "x", "--device", "cuda:99"], "device 'cuda:99' is not there: PyTorch"),
         (["report", "nowhere"], "'nowhere' is no folder"),
     ],
 )

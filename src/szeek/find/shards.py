@@ -83,6 +83,7 @@ def predict_shard(
     margin: int = 16,
     rotations: int = 1,
     threads: int | None = None,
+    device: str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Compute one shard of :func:`~szeek.find.predict.predict`, and write it as a part file.
@@ -95,7 +96,7 @@ def predict_shard(
         Receives ``prediction.part-3-of-16.fits``: HEALPix with explicit pixel numbers, RING.
     shard : (int, int)
         Number, from 1, and how many there are.
-    margin, rotations, threads, report
+    margin, rotations, threads, device, report
         As of :func:`~szeek.find.predict.predict`.
 
     Raises
@@ -108,7 +109,7 @@ def predict_shard(
     sky = LocalMaps.prepare(with_snr_maps(maps, model), model.normaliser.background_nside)
     index_type = np.int32 if len(maps.footprint) < 2**31 else np.int64
     pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
-    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads)
+    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads, device=device)
     for done, (field, p) in enumerate(work, start=1):
         own = np.concatenate([np.arange(*run, dtype=index_type) for run in own_runs(field, maps.nside)])
         seen = maps.footprint[own]

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +20,9 @@ import torch
 from numpy.typing import NDArray
 
 from szeek.find.fields import Field, place_field
-from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field, put_on_device
 from szeek.find.shards import with_snr_maps
+from szeek.learn.device import DeviceSky, pick_device
 from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
 from szeek.sky.skymaps import SkyMaps
@@ -62,6 +63,7 @@ def predict_on_cluster(
     *,
     margin: int = 16,
     rotations: int = 1,
+    device: str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
     """:func:`~szeek.find.predict.predict` by the workers of a Dask cluster.
@@ -78,6 +80,8 @@ def predict_on_cluster(
     margin, rotations, report
         As of :func:`~szeek.find.predict.predict`; so are the errors, and those of
         :func:`~szeek.find.shards.with_snr_maps`.
+    device : str
+        Of each worker, by the name that it has there; maps and network are copied to it once.
 
     Returns
     -------
@@ -101,7 +105,7 @@ def predict_on_cluster(
     again = {"pure": False, "retries": _RETRIES}
     # a task and not data sent along: what a task made can be made again where its worker is lost
     background = client.submit(_background, folders, network.normaliser.background_nside, **again)
-    tasks = [client.submit(_predict_one, folders, field, background, rotations, **again) for field in fields]
+    tasks = [client.submit(_predict_one, folders, field, background, rotations, device, **again) for field in fields]
     number = {task.key: k for k, task in enumerate(tasks)}
     p_map = empty_map(len(sky.footprint))
     work = as_completed(tasks, with_results=True)  # type: ignore[no-untyped-call]
@@ -125,26 +129,32 @@ def _full_path(source: str | os.PathLike[str]) -> str:
 
 # --- in the worker ---------------------------------------------------------------------------------------
 
-
-@lru_cache(maxsize=2)
-def _open(folders: tuple[str, str], _written: tuple[int, ...]) -> tuple[SkyMaps, Model]:
-    model = load_model(folders[1])
-    return with_snr_maps(SkyMaps.open(folders[0]), model), model
+#: Maps and model by folders, what is written there, and device; filled by one thread at a time.
+_opened: dict[tuple[object, ...], tuple[LocalMaps | DeviceSky, Model]] = {}
+_filling = Lock()
 
 
-def _open_once(folders: tuple[str, str]) -> tuple[SkyMaps, Model]:
-    """Maps and model, opened once by a process, and again when they were written again."""
+def _open_once(
+    folders: tuple[str, str], background: NDArray[np.float32] | None, device: str
+) -> tuple[LocalMaps | DeviceSky, Model]:
+    """Maps and model, opened once by a process, and again when they were written again; the last alone is kept."""
     cards = Path(folders[0]) / "bands.json", Path(folders[0]) / "filter.json", Path(folders[1]) / "model.json"
-    return _open(folders, tuple(card.stat().st_mtime_ns for card in cards if card.is_file()))
+    key = folders, tuple(card.stat().st_mtime_ns for card in cards if card.is_file()), device
+    with _filling:
+        if key not in _opened:
+            _opened.clear()
+            model = load_model(folders[1])
+            sky = LocalMaps(with_snr_maps(SkyMaps.open(folders[0]), model), background)
+            _opened[key] = put_on_device(sky, model, pick_device(device))
+        return _opened[key]
 
 
 def _background(folders: tuple[str, str], nside: int) -> NDArray[np.float32] | None:
-    return LocalMaps.prepare(_open_once(folders)[0], nside).background
+    return LocalMaps.prepare(SkyMaps.open(folders[0]), nside).background
 
 
 def _predict_one(
-    folders: tuple[str, str], field: Field, background: NDArray[np.float32] | None, rotations: int
+    folders: tuple[str, str], field: Field, background: NDArray[np.float32] | None, rotations: int, device: str
 ) -> NDArray[np.float32]:
     torch.set_num_threads(1)  # one core a task, see szeek.threads
-    maps, model = _open_once(folders)
-    return predict_field(LocalMaps(maps, background), model, field, rotations)
+    return predict_field(*_open_once(folders, background, device), field, rotations)
