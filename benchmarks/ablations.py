@@ -34,7 +34,8 @@ VALIDATION_TILES = (9, 38, 41)
 #: What differs from szeek-1.
 CHANGES: dict[str, dict[str, Any]] = {
     "szeek-1": {},
-    "wide": {"network": {"filters": [16, 32, 64, 128, 256]}},
+    "bfloat16": {"train": {"bfloat16": True}},
+    "wide in bfloat16": {"network": {"filters": [16, 32, 64, 128, 256]}, "train": {"bfloat16": True}},
     "patches of 128 pixels": {"patches": {"size": 128}, "train": {"batch": 8}},
     "no S/N maps": {"input": {"theta500_arcmin": []}},
     "labels of all surveys": {"labels": {"selections": ["planck", "mcxcwp", "rm50"], "disc_theta500": 0.0}},

@@ -402,8 +402,12 @@ def _identity(config: Config) -> dict[str, Any]:
 
 def _weighted_sum(shares: list[float], parts: list[Tensor], like: Tensor) -> Tensor:
     """Of the shards' tensors; zero for a rank that has no shard of a short batch."""
-    weighted = [share * part for share, part in zip(shares, parts, strict=True)]
-    return torch.stack(weighted).sum(0) if weighted else torch.zeros_like(like)
+    if not parts:
+        return torch.zeros_like(like)
+    total = shares[0] * parts[0]
+    for share, part in zip(shares[1:], parts[1:], strict=True):
+        total += share * part
+    return total
 
 
 def _gradient(weight: torch.nn.Parameter) -> Tensor:
