@@ -26,7 +26,7 @@ class SkyConfig(_Section):
     nside: int = Field(2048, description="resolution of the simulated sky")
     companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
     further_seeds: tuple[int, ...] = Field(
-        (), description="seeds of more simulated skies, whose patches the training sees in turn with those of the first"
+        (), description="seeds of more simulated skies; the training sees their patches in turn with the first one's"
     )
     instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
     maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
@@ -118,6 +118,13 @@ class NetworkConfig(_Section):
     filters: tuple[int, ...] = (8, 16, 32, 64, 128)
     dropout: float = Field(0.2, ge=0, lt=1)
     batch_norm: bool = False
+    members: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="networks whose p are averaged; member k has the draws of seed + k, and the first sky with "
+        "every members-th of the further ones from the k-th on",
+    )
 
 
 class TrainConfig(_Section):

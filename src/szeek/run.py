@@ -188,7 +188,8 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
             _say(tell, stage, 1, 1, "unchanged")
             continue
         if done.get("started_with") != key:
-            begun = [job.folder / "checkpoint.safetensors", *job.folder.glob("fold-*")] if stage == "train" else []
+            parts = ("checkpoint.safetensors", "fold-*", "member-*")
+            begun = [path for part in parts for path in job.folder.glob(part)] if stage == "train" else []
             for path in (*(job.folder / name for name in products), *begun):
                 _remove(path)
         record["stages"][stage] = {"started_with": key}

@@ -16,7 +16,7 @@ from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import load_model
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
-from szeek.learn.train import learning_rate, make_labels, train
+from szeek.learn.train import join_members, learning_rate, make_labels, train
 from szeek.sky.skymaps import SkyMaps
 
 SMALL = {
@@ -135,6 +135,34 @@ def test_further_sky_of_other_bands_is_refused(sky, tmp_path):
     fewer = SkyMaps(np.ascontiguousarray(maps.values[:, :4]), maps.footprint, maps.bands[:4])
     with pytest.raises(ValueError, match="further sky has the bands 100, 143, 217, 353, expected those"):
         train(*sky, load_config("bonjean2020", **SMALL), tmp_path, further=[(fewer, clusters)])
+
+
+def test_members_are_trained_alone_and_their_p_averaged(sky, tmp_path):
+    """Member k has seed + k and the further skies k, k + 2, ...; p of the ensemble is the mean of theirs."""
+    others = [make_sky(seed) for seed in (2, 3, 4)]
+    two = load_config("bonjean2020", **{**SMALL, "network": {**SMALL["network"], "members": 2}})
+    both = train(*sky, two, tmp_path / "both", further=others)
+    alone = [
+        train(*sky, load_config("bonjean2020", seed=1 + k, **SMALL), tmp_path / f"{k}", further=others[k::2])
+        for k in (0, 1)
+    ]
+    fields = np.random.default_rng(1).normal(size=(2, 32, 32, 6)).astype(np.float32)
+    mean = np.mean([model.predict(fields) for model in alone], axis=0)
+    np.testing.assert_allclose(both.predict(fields), mean, atol=1e-6)
+    assert not np.allclose(alone[0].predict(fields), alone[1].predict(fields), atol=1e-3)
+    again = load_model(tmp_path / "both")
+    np.testing.assert_array_equal(again.predict(fields), both.predict(fields))
+    assert again.card["seed"] == 1 and len(again.card["best_epoch"]) == 2 and again.card["finished"]
+
+
+def test_members_of_other_normalisations_are_not_joined(sky, tmp_path):
+    config = load_config("bonjean2020", **{**SMALL, "network": {**SMALL["network"], "members": 2}})
+    alone = [
+        train(*make_sky(seed), load_config("bonjean2020", **SMALL), tmp_path / f"{seed}", stop_after_steps=1)
+        for seed in (1, 2)
+    ]
+    with pytest.raises(ValueError, match="must have one normalisation: train them with the same first sky"):
+        join_members(alone, config, tmp_path)
 
 
 def test_it_learns_where_the_clusters_are(sky, tmp_path):

@@ -29,7 +29,7 @@ from szeek.inputs.healpix_files import describe_healpix
 from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
-from szeek.learn.unet import UNet
+from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.threads import core_pool, one_torch_thread
 
@@ -175,7 +175,7 @@ def _blocks(n_pix: int, size: int = 1 << 22) -> Iterator[slice]:
     return (slice(first, min(n_pix, first + size)) for first in range(0, n_pix, size))
 
 
-def _mean_over_rotations(network: UNet, x: Tensor, rotations: int) -> Tensor:
+def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int) -> Tensor:
     """Mean p over orientations of one field: (1, channels, ny, nx) -> (ny, nx) float32, on the device of both."""
     total = x.new_zeros(x.shape[2:])
     for k in range(rotations):

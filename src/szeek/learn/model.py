@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from szeek._version import __version__
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.learn.normalise import Normaliser
-from szeek.learn.unet import UNet
+from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
 
 _CARD_KEYS = ("network", "normaliser", "bands", "pixel_arcmin")
@@ -30,7 +30,7 @@ class Model:
 
     Parameters
     ----------
-    network : UNet
+    network : UNet or Ensemble
     normaliser : Normaliser
     bands : tuple of str
         Names of the bands, in the order of the input.
@@ -40,7 +40,7 @@ class Model:
         Preset, seed, configuration, training curve, scores: anything JSON holds.
     """
 
-    network: UNet
+    network: UNet | Ensemble
     normaliser: Normaliser
     bands: tuple[str, ...]
     pixel_arcmin: float
@@ -149,9 +149,17 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     )
 
 
-def build_network(n_channel: int, config: dict[str, Any] | None = None) -> UNet:
+def build_network(n_channel: int, config: dict[str, Any] | None = None) -> UNet | Ensemble:
     """A network with untrained weights, channels last in memory (half the time of channels first on a CPU)."""
     options = dict(config or {})
+    n_member = options.pop("members", 1)
+    members = [build_unet(n_channel, options) for _ in range(n_member)]
+    return members[0] if n_member == 1 else Ensemble(members)
+
+
+def build_unet(n_channel: int, config: dict[str, Any]) -> UNet:
+    """One network; ``config`` as the section network of a configuration, without members."""
+    options = dict(config)
     filters: Sequence[int] = options.pop("filters", (8, 16, 32, 64, 128))
     network = UNet(n_channel, tuple(filters), **options)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

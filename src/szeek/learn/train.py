@@ -37,10 +37,10 @@ from szeek.inputs.catalogues import select_clusters
 from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
-from szeek.learn.model import Model, build_network
+from szeek.learn.model import Model, build_unet
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
-from szeek.learn.unet import Dropout, UNet
+from szeek.learn.unet import Dropout, Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 from szeek.threads import core_pool, one_torch_thread
@@ -98,6 +98,18 @@ def train(
         If the selection of clusters is empty, no patch fits footprint and tiles, there are more ranks than shards, or
         the device is not there.
     """
+    if config.network.members > 1:
+        return _train_members(
+            maps,
+            clusters,
+            config,
+            Path(folder),
+            further,
+            threads=threads,
+            device=device,
+            report=report,
+            stop_after_steps=stop_after_steps,
+        )
     where = pick_device(device)
     ranks = current_ranks()
     if ranks.world > config.train.shards:
@@ -132,7 +144,7 @@ def train(
         background_nside=background_nside,
         background=sky.background,
     )
-    network = build_network(maps.n_band + len(maps.theta500_arcmin), config.network.model_dump())
+    network = build_unet(maps.n_band + len(maps.theta500_arcmin), config.network.model_dump(exclude={"members"}))
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
     model = Model(
         network,
@@ -152,6 +164,51 @@ def train(
     with one_torch_thread(), core_pool(threads) as pool:
         loop.run(target, pool, report, stop_after_steps)
     network.to("cpu")
+    return model
+
+
+def _train_members(
+    maps: SkyMaps,
+    clusters: Table,
+    config: Config,
+    folder: Path,
+    further: Sequence[tuple[SkyMaps, Table]],
+    **options: Any,
+) -> Model:
+    """One network after the other, each in a folder of its own; a killed training goes on with the one it was in."""
+    n = config.network.members
+    members = []
+    for k in range(n):
+        alone = {"seed": config.seed + k, "network": config.network.model_copy(update={"members": 1})}
+        mine = config.model_copy(update=alone)
+        members.append(train(maps, clusters, mine, folder / f"member-{k}", further=further[k::n], **options))
+    return join_members(members, config, folder)
+
+
+def join_members(members: Sequence[Model], config: Config, folder: str | os.PathLike[str]) -> Model:
+    """Make one model of several that differ in their weights alone, and write it; its p is the mean of theirs.
+
+    Raises
+    ------
+    ValueError
+        If they do not see the same input.
+    """
+    first = members[0]
+    if any(member.normaliser.to_dict() != first.normaliser.to_dict() for member in members):
+        raise ValueError("members of an ensemble must have one normalisation: train them with the same first sky")
+    card = {
+        **first.card,
+        "seed": config.seed,
+        "config": config.model_dump(mode="json", exclude={"sky"}),
+        "best_epoch": [member.card["best_epoch"] for member in members],
+        "finished": all(member.card["finished"] for member in members),
+        "curve_of_member": {str(k): member.card["curve"] for k, member in enumerate(members) if k},
+    }
+    network = Ensemble([member.network for member in members if isinstance(member.network, UNet)])
+    settings = config.network.model_dump(mode="json")
+    model = Model(network, first.normaliser, first.bands, first.pixel_arcmin, settings, card)
+    if current_ranks().rank == 0:
+        model.save(folder)
     return model
 
 
@@ -415,7 +472,7 @@ def _gradient(weight: torch.nn.Parameter) -> Tensor:
     return weight.grad
 
 
-def _set_dropout_rng(network: UNet, rng: np.random.Generator | torch.Generator) -> None:
+def _set_dropout_rng(network: torch.nn.Module, rng: np.random.Generator | torch.Generator) -> None:
     for module in network.modules():
         if isinstance(module, Dropout):
             module.rng = rng

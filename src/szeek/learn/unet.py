@@ -153,3 +153,27 @@ class UNet(nn.Module):
             signs = torch.tensor([1.0, -1.0]).repeat((n + 1) // 2)[:n].view(1, n, 1, 1)
             self.head.weight.copy_(self.head.weight.abs() * signs * 0.5)
             self.head.bias.fill_(math.log(base_rate / (1 - base_rate)))  # type: ignore[union-attr]
+
+
+class Ensemble(nn.Module):
+    """Several networks of one input; (n, n_band, ny, nx) -> the logit of their mean p, (n, ny, nx).
+
+    Parameters
+    ----------
+    members : sequence of UNet
+        Alike but for their weights.
+
+    Examples
+    --------
+    >>> sum(weight.numel() for weight in Ensemble([UNet(), UNet()]).parameters())
+    972066
+    """
+
+    def __init__(self, members: Sequence[UNet]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        self.stride = members[0].stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of the mean p."""
+        return torch.logit(torch.stack([torch.sigmoid(member(x)) for member in self.members]).mean(0))
