@@ -90,31 +90,44 @@ class Normaliser:
         )
 
 
+#: Pixels that are normalised together: loops over them become vector instructions, and they stay in the first cache.
+_TOGETHER = 64
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _asinh(y):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    size = np.log(abs(y) + np.sqrt(y * y + np.float32(1.0)))
+    return size if y > np.float32(0.0) else -size
+
+
 @njit(cache=True, nogil=True)
 def _normalise(values, offset, matrix, stretch, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """All of it in one pass: as matrix product and asinh of PyTorch it took 11 % of a training step."""
-    n_band = offset.size
-    zero = np.float32(0.0)
-    one = np.float32(1.0)
-    x = np.empty(n_band, np.float32)
-    for k in range(values.shape[0]):
-        seen = True
+    n_band, zero = offset.size, np.float32(0.0)
+    x, y = np.empty((n_band, _TOGETHER), np.float32), np.empty(_TOGETHER, np.float32)
+    seen = np.empty(_TOGETHER, np.bool_)
+    for first in range(0, values.shape[0], _TOGETHER):
+        n = min(_TOGETHER, values.shape[0] - first)
+        seen[:] = True
         for b in range(n_band):
-            x[b] = values[k, b] - offset[b]
-            seen = seen and not np.isnan(x[b])
+            for k in range(n):
+                x[b, k] = values[first + k, b] - offset[b]
+                seen[k] &= not np.isnan(x[b, k])
         for a in range(n_band):
-            y = zero
-            if seen:
-                for b in range(n_band):
-                    y += matrix[a, b] * x[b]
-                if stretch:
-                    size = np.log(abs(y) + np.sqrt(y * y + one))
-                    y = size if y > zero else -size
-            out[k, a] = y
+            y[:] = zero
+            for b in range(n_band):
+                for k in range(n):
+                    y[k] += matrix[a, b] * x[b, k]
+            if stretch:
+                for k in range(n):
+                    y[k] = _asinh(y[k])
+            for k in range(n):
+                out[first + k, a] = y[k] if seen[k] else zero
         for a in range(n_band, values.shape[1]):
-            y = values[k, a]
-            size = np.log(abs(y) + np.sqrt(y * y + one))
-            out[k, a] = (size if y > zero else -size) if seen and not np.isnan(y) else zero
+            for k in range(n):
+                y[k] = _asinh(values[first + k, a])
+            for k in range(n):
+                out[first + k, a] = y[k] if seen[k] and not np.isnan(y[k]) else zero
 
 
 def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[float, float]:
