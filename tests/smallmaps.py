@@ -11,7 +11,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.sky.skymaps import SkyMaps
 
 BANDS = read_instrument().bands
-CONFIG = {"filters": (4, 8), "dropout": 0.0}
+CONFIG = {"filters": (4, 8), "dropout": 0.2}
 
 
 def make_model(seed: int = 1, pixel_arcmin: float = 55.0) -> Model:

@@ -116,9 +116,10 @@ def plan_fields(maps: SkyMaps, model: Model, *, margin: int = 16, rotations: int
 
 def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[LocalMaps | DeviceSky, Model]:
     """Maps and model as :func:`predict_field` takes them: as they are on a CPU, else copies on the device."""
+    model.network.eval()
     if cuts_by_numba(device):
         return sky, model
-    network = copy.deepcopy(model.network).to(device).eval()
+    network = copy.deepcopy(model.network).to(device)
     return DeviceSky(sky, model.normaliser, device), replace(model, network=network)
 
 
@@ -139,7 +140,6 @@ def predict_fields(
     sky: LocalMaps, model: Model, fields: Sequence[Field], *, rotations: int, threads: int | None, device: str = "cpu"
 ) -> Iterator[tuple[Field, NDArray[np.float32]]]:
     """Each field with its values, as they are done; one core each."""
-    model.network.eval()
     where = pick_device(device)
     there = put_on_device(sky, model, where)
     # the largest first, so that none is left alone at the end
