@@ -191,7 +191,7 @@ class Feed:
                 places, mirrored = zip(*(plans[n] for n in mine), strict=True)
                 parts.append(sky.cut(places, config.size, config.size, config.pixel_arcmin, mirrored))
                 order += mine
-        x = parts[0] if len(parts) == 1 else torch.cat(parts)[np.argsort(order)]
+        x = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
         return x, torch.from_numpy(drawn).to(self.device, non_blocking=True)
 
 
@@ -268,7 +268,7 @@ def _seen(footprint: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
     """Weights of the pixels in the footprint alone; NaN where they are less than half."""
     weights = weights * footprint[pixels]
     total = weights.sum(-1, keepdim=True)
-    return torch.where(total < 0.5, weights.new_tensor(math.nan), weights / total)
+    return torch.where(total < 0.5, math.nan, weights / total)
 
 
 def _blend(values: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:
