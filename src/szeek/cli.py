@@ -266,6 +266,26 @@ def assess(
 
 
 @app.command()
+def selection(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    n: Annotated[int, typer.Option("--number", "-n", min=20, help="clusters to inject")] = 10_000,
+    tile: Annotated[list[int] | None, typer.Option(help="inject in this tile (0 to 47); may be repeated")] = None,
+    seed: Annotated[int, typer.Option(help="of the injections")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure completeness and position errors by injecting clusters into a run's maps and finding them again.
+
+    Writes selection.fits (injections, noise, completeness as a HEALPix cube) and positions.ecsv, from which `szeek
+    detect` and `szeek run` fill POS_ERR.
+    """
+    from szeek.run import measure_selection
+
+    with _progress() as tell:
+        summary = measure_selection(run_folder, n=n, tiles=tile, seed=seed, threads=threads, tell=tell)
+    typer.echo(summary)
+
+
+@app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
     """Write report.html again from the products of a run."""
     from szeek.show.report import write_report

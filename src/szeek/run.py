@@ -15,7 +15,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -40,6 +40,7 @@ from szeek.assess.calibrate import (
 from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
+from szeek.assess.selection import PositionErrors, fit_position_errors, judge_injections, measure_noise
 from szeek.config import Config, DetectConfig, PredictConfig
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
@@ -48,6 +49,7 @@ from szeek.find.predict import empty_map, predict, read_prediction, write_predic
 from szeek.find.shards import gather_shards, parse_shard, predict_shard
 from szeek.find.workers import connect, predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
@@ -58,13 +60,19 @@ from szeek.learn.model import Model, find_model, load_model
 from szeek.learn.train import train
 from szeek.show.field import keep_field
 from szeek.show.report import write_report
+from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles, tile_of
+from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles, tile_of
 
 STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "assess", "report")
 #: Purity against p, beside the model that it is of.
 CALIBRATION = "calibration.ecsv"
+#: Position errors against p, likewise.
+POSITIONS = "positions.ecsv"
+#: Sky around chosen tiles that the matched filter sees: two thirds of its field.
+_AROUND_TILES_DEG = 5.0
 #: Sources down to here are calibrated on.
 _LOWEST_P = 0.05
 
@@ -376,6 +384,9 @@ def _find_sources(p_map: NDArray[np.float32], p_max: float, *, deblend: bool, mo
     if model is not None and (model / CALIBRATION).is_file():
         calibration = Calibration.from_table(Table.read(model / CALIBRATION))
         sources["purity"] = calibration.predict(sources["p"], sources["dust"])
+    if model is not None and (model / POSITIONS).is_file():
+        errors = PositionErrors.from_table(Table.read(model / POSITIONS))
+        sources["pos_err_arcmin"], sources["pos_err95_arcmin"] = errors.predict(sources["p"])
     return sources
 
 
@@ -524,9 +535,10 @@ def predict_files(
             skymaps, network, margin=margin, rotations=turns, threads=threads, device=device, report=fields
         )
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
-    calibration = find_model(model) / CALIBRATION
-    if calibration.is_file() and calibration.parent.resolve() != target.resolve():
-        shutil.copyfile(calibration, target / CALIBRATION)
+    for name in (CALIBRATION, POSITIONS):
+        beside = find_model(model) / name
+        if beside.is_file() and beside.parent.resolve() != target.resolve():
+            shutil.copyfile(beside, target / name)
     sources = _find_sources(p_map, p_max, deblend=deblend, model=target)
     write_candidates(make_candidates(identify_sources(sources, known)), target)
     area_deg2 = float(skymaps.footprint.mean()) * 41252.96
@@ -595,6 +607,96 @@ def detect_files(
     write_candidates(make_candidates(identify_sources(sources, None)), target)
     threshold = f"p = {p_max:.3g}" + ("" if purity is None else f", for a purity of {purity:g}")
     return f"{len(sources)} candidates above {threshold}: {target / 'candidates.fits'} (.vot, .csv, .reg)"
+
+
+def measure_selection(
+    folder: str | os.PathLike[str],
+    *,
+    n: int = 10_000,
+    tiles: Iterable[int] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    tell: Tell | None = None,
+) -> str:
+    """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
+
+    Clusters are painted into the run's own maps, 50 arcmin from one another and from those that are known, and looked
+    for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run that has got as far as its candidates.
+    n : int
+        Clusters to inject, log-uniform in Y500 from 1e-4 to 1e-2 arcmin^2 and in theta500 from 1 to 20 arcmin.
+    tiles : iterable of int, optional
+        Only there; the whole footprint by default. Where a network was trained on these maps its held-out tiles are
+        the honest choice.
+    seed : int
+    threads : int, optional
+    tell : callable, optional
+        Told (stage, done, total, text).
+
+    Returns
+    -------
+    str
+        What was found, in words.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If the run has no maps or network, or the sky has no room for so many.
+    """
+    home = Path(folder)
+    network, maps = load_model(home), SkyMaps.open(home / "maps")
+    config = Config.model_validate(json.loads((home / "run.json").read_text())["config"])
+    job = Run(config, home, threads)
+    instrument = read_instrument(config.sky.instrument)
+    known = read_catalogue(home / "clusters.fits")
+    if config.sky.simulate:
+        known = vstack([known, select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")],
+                       metadata_conflicts="silent")  # fmt: skip
+    where = np.asarray(maps.footprint)
+    if tiles is not None:
+        chosen = tuple(tiles)
+        near = pixels_near_tiles(64, chosen, _AROUND_TILES_DEG).astype(np.float32)
+        maps = replace(maps, footprint=where & (healpy.ud_grade(near, maps.nside) > 0.5))
+        where = where & pixels_in_tiles(maps.nside, chosen)
+    injections = draw_injections(
+        seed,
+        n,
+        y500_range_arcmin2=(1e-4, 1e-2),
+        footprint=where,
+        avoid=known,
+        min_separation_arcmin=50.0,
+    )
+    _say(tell, "selection", 0, 0, f"painting {n} clusters")
+    painted = inject_clusters(maps, injections, instrument, threads=threads)
+    p_max, options = config.detect.p_max, config.predict
+
+    def fields(done: int, total: int) -> None:
+        _say(tell, "selection", done, total, "fields")
+
+    how: dict[str, Any] = {"margin": options.margin, "rotations": options.rotations, "threads": threads}
+    p_map = predict(painted, network, where=where, report=fields, **how)
+    sources = _find_sources(p_map, p_max, deblend=config.detect.deblend)
+    before = _find_sources(read_prediction(home / "prediction.fits"), p_max, deblend=config.detect.deblend)
+    _say(tell, "selection", 0, 0, "noise")
+    noise = measure_noise(maps, instrument, threads=threads, report=fields)
+    selection = judge_injections(injections, sources, before, noise, p_max)
+    selection.write(home / "selection.fits")
+    found = int(np.isfinite(selection.injections["p"]).sum())
+    summary = (
+        f"{found} of {len(selection.injections)} injected clusters found at p > {p_max:g}; "
+        f"{selection.chance:.1%} of the positions had a source before\ncompleteness: {home / 'selection.fits'}"
+    )
+    try:
+        errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
+    except ValueError as error:  # too few were found
+        (home / POSITIONS).unlink(missing_ok=True)
+        return f"{summary}\nno position errors: {error}"
+    _write_table(errors.to_table(), home / POSITIONS)
+    return f"{summary}\nposition errors: {home / POSITIONS}"
 
 
 def assess_files(

@@ -15,13 +15,14 @@ import pytest
 from astropy.io import votable
 from astropy.table import Table
 
+from szeek.assess.selection import Selection
 from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
 from szeek.run import STAGES, run
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles
+from szeek.sky.tiles import pixels_in_tiles, tile_of
 
 CONFIG = """
 preset = "demo"
@@ -57,6 +58,22 @@ def job(tmp_path_factory):
     assert done.stdout.strip().splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
     return folder / "run"
 
+
+
+def test_selection_of_a_run(job, tmp_path):
+    """The verb paints, finds again and writes; the network is a toy, so that only the books are checked here."""
+    folder = tmp_path / "run"
+    shutil.copytree(job, folder)
+    done = szeek("selection", folder, "--number", 150, "--tile", 6, "--tile", 9)
+    assert done.returncode == 0, done.stderr
+    assert "injected clusters found at p > 0.1" in done.stdout
+    selection = Selection.read(folder / "selection.fits")
+    table = selection.injections
+    tiles = tile_of(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]))
+    assert 100 < len(table) <= 150 and set(tiles) == {6, 9}
+    assert np.isfinite(table["noise_arcmin2"]).all() and np.isnan(selection.noise_arcmin2).any()
+    value, low, high = selection.completeness(1e-2, 5.0, 112.5, 41.81)
+    assert 0 <= low <= value <= high <= 1
 
 def test_all_products_are_there_and_open(job):
     assert healpy.read_map(job / "prediction.fits").size == 12 * 256**2

@@ -1,0 +1,468 @@
+r"""Completeness by injection: clusters painted into the maps and looked for with the very network and detection used.
+
+    q = Y500 / sigma(theta500, position),     C(Y500, theta500, position) = C_theta(q)
+
+sigma is the error of the matched filter's flux in the field around the position: it carries how noise, dust and beams
+vary over the sky, and what is left, C_theta(q), is counted from the injections. Not the filter decides what is
+found, but the network; q only says which injections are alike.
+
+Source: the selection function of PSZ2 in this form, Planck 2015 results XXVII (A&A 594, A27), Sect. 3.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import healpy
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import isotonic_regression
+
+from szeek.assess.match import list_pairs, match, truth_radius
+from szeek.assess.recovery import wilson_interval
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.inputs.instrument import Instrument
+from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.sky.skymaps import SkyMaps
+from szeek.threads import core_pool
+
+Floats = NDArray[np.float64]
+
+#: Sizes at which the noise is kept; between them it is interpolated.
+NOISE_THETA500_ARCMIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+_N_THETA, _PER_BIN, _FEWEST = 4, 150, 20
+#: Fewest sources in a bin of p from which position errors are read.
+_PER_POSITION_BIN = 150
+
+
+class Completeness(NamedTuple):
+    """Completeness with its 68.3 % interval, each float64 of the query's shape; NaN where nothing is seen."""
+
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is known of what is found.
+
+    Parameters
+    ----------
+    injections : Table
+        ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``, ``noise_arcmin2`` (sigma of Y500 there),
+        ``p`` of the source that was found (NaN: none) and ``offset_arcmin``.
+    theta500_arcmin : (n_size,) float64
+    noise_arcmin2 : (768, n_size) float64
+        Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
+    p_max : float
+        Threshold of the detection.
+    chance : float
+        Fraction of the injected positions that had a source before; taken out of the completeness.
+    """
+
+    injections: Table
+    theta500_arcmin: Floats
+    noise_arcmin2: Floats
+    p_max: float
+    chance: float = 0.0
+
+    @cached_property
+    def _curves(self) -> list[tuple[float, Floats, Floats, Floats, Floats]]:
+        """For each range of sizes: mean ln theta500, then ln q, completeness and its interval at the knots."""
+        table = self.injections
+        size = np.log(np.asarray(table["theta500_arcmin"], float))
+        log_q = np.log(np.asarray(table["y500_arcmin2"], float) / np.asarray(table["noise_arcmin2"], float))
+        found = np.isfinite(np.asarray(table["p"], float))
+        edges = np.quantile(size, np.linspace(0, 1, _N_THETA + 1))
+        of_size = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, _N_THETA - 1)
+        curves = []
+        for k in range(_N_THETA):
+            mine = np.flatnonzero(of_size == k)
+            if len(mine) < _FEWEST:
+                continue
+            order = mine[np.argsort(log_q[mine])]
+            parts = np.array_split(order, max(1, round(len(order) / _PER_BIN)))
+            n = np.array([len(part) for part in parts])
+            n_found = np.array([int(found[part].sum()) for part in parts])
+            knots = np.array([log_q[part].mean() for part in parts])
+            rising = isotonic_regression(self._true(n_found / n), weights=n).x
+            low, high = (self._true(np.asarray(end)) for end in wilson_interval(n_found, n))
+            low, high = np.minimum(low, rising), np.maximum(high, rising)
+            curves.append((float(size[mine].mean()), knots, rising, low, high))
+        return curves
+
+    def _true(self, fraction: Floats) -> Floats:
+        return np.asarray(np.clip((fraction - self.chance) / (1 - self.chance), 0.0, 1.0))
+
+    def noise(self, theta500_arcmin: ArrayLike, ipix: ArrayLike) -> Floats:
+        """Sigma of Y500 in arcmin^2 at sizes and pixels of nside 8, broadcast together."""
+        size, pixel = np.broadcast_arrays(np.asarray(theta500_arcmin, float), np.asarray(ipix, int))
+        grid = np.log(self.theta500_arcmin)
+        at = np.interp(np.log(size), grid, np.arange(grid.size))
+        below = np.minimum(at.astype(int), grid.size - 2)
+        share = at - below
+        log_noise = np.log(self.noise_arcmin2)
+        return np.asarray(np.exp((1 - share) * log_noise[pixel, below] + share * log_noise[pixel, below + 1]))
+
+    def completeness(
+        self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, lon_deg: ArrayLike, lat_deg: ArrayLike
+    ) -> Completeness:
+        """Fraction of clusters of this flux and size that are found at these positions.
+
+        Parameters
+        ----------
+        y500_arcmin2, theta500_arcmin : float array
+            Positive; beyond what was injected the value at the nearest flux or size is taken.
+        lon_deg, lat_deg : float array
+            Galactic. All four are broadcast together.
+
+        Returns
+        -------
+        Completeness
+        """
+        pixel = healpy.ang2pix(FIELD_NSIDE, np.asarray(lon_deg, float), np.asarray(lat_deg, float), lonlat=True)
+        return self._at(y500_arcmin2, theta500_arcmin, pixel)
+
+    def _at(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, pixel: ArrayLike) -> Completeness:
+        flux, size, at = np.broadcast_arrays(
+            np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float), np.asarray(pixel, int)
+        )
+        if not (np.all(flux > 0) and np.all(size > 0)):
+            raise ValueError("y500_arcmin2 and theta500_arcmin must be positive everywhere")
+        log_q = np.log(flux / self.noise(size, at))
+        centres = np.array([curve[0] for curve in self._curves])
+        place = np.interp(np.log(size), centres, np.arange(centres.size))
+        below = np.clip(place.astype(int), 0, max(centres.size - 2, 0))
+        share = place - below
+        columns = []
+        for column in (2, 3, 4):
+            of_size = np.stack([np.interp(log_q, curve[1], curve[column]) for curve in self._curves])
+            here = np.take_along_axis(of_size, below[None], axis=0)[0]
+            above = np.take_along_axis(of_size, np.minimum(below + 1, centres.size - 1)[None], axis=0)[0]
+            columns.append(np.where(np.isnan(log_q), np.nan, (1 - share) * here + share * above))
+        return Completeness(*columns)
+
+    def completeness_cube(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Completeness:
+        """Completeness of every pixel of nside 8, (768, n_theta, n_y) each."""
+        flux, size = np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float)
+        return self._at(flux[None, None, :], size[None, :, None], np.arange(len(self.noise_arcmin2))[:, None, None])
+
+    def completeness_of_mass(self, m500_1e14msun: ArrayLike, z: ArrayLike, mass_bias: float = MASS_BIAS) -> Floats:
+        """Completeness of mass and redshift, mean over the seen sky, for the mean relations of Planck.
+
+        Source: Planck 2013 results XX (A&A 571, A20), eqs. 7 and 9, as :mod:`szeek.sky.gas` has them. The relation's
+        scatter of 17 % is not averaged over.
+
+        Parameters
+        ----------
+        m500_1e14msun, z : float array
+            True M500c and redshift, broadcast together.
+        mass_bias : float
+            (1-b).
+        """
+        mass, redshift = np.broadcast_arrays(np.asarray(m500_1e14msun, float), np.asarray(z, float))
+        flux, size = (f(mass, redshift, mass_bias)[..., None] for f in (y500_from_mass, theta500_from_mass))
+        return np.asarray(self._at(flux, size, self._seen).value.mean(axis=-1))
+
+    def area_deg2(self, y500_arcmin2: float, theta500_arcmin: float, at_least: float = 0.5) -> float:
+        """Area in which a cluster of this flux and size is found with at least this probability."""
+        value = self._at(y500_arcmin2, theta500_arcmin, self._seen).value
+        return float((value >= at_least).sum() * healpy.nside2pixarea(FIELD_NSIDE, degrees=True))
+
+    @property
+    def _seen(self) -> NDArray[np.int64]:
+        return np.flatnonzero(np.isfinite(self.noise_arcmin2).all(axis=1))
+
+    def draw_found(self, clusters: Table, seed: int) -> Table:
+        """A mock catalogue: of these clusters, those that would be found.
+
+        Parameters
+        ----------
+        clusters : Table
+            ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``.
+        seed : int
+
+        Returns
+        -------
+        Table
+            Its rows that were drawn, with ``completeness`` added.
+        """
+        columns = ("y500_arcmin2", "theta500_arcmin", "lon_deg", "lat_deg")
+        value = np.nan_to_num(self.completeness(*(np.asarray(clusters[name], float) for name in columns)).value)
+        drawn = np.random.default_rng([seed, 0]).random(len(clusters)) < value
+        mock = clusters[drawn]
+        mock["completeness"] = value[drawn]
+        return mock
+
+    def write(self, path: str | os.PathLike[str], y500_arcmin2: ArrayLike | None = None) -> Path:
+        """Write selection.fits, whole or not at all: INJECTIONS, NOISE, and the cube with its errors, COMPLETENESS.
+
+        Parameters
+        ----------
+        path : path
+        y500_arcmin2 : (n_y,) float64, optional
+            Fluxes of the cube; 16 over the range that was injected by default.
+        """
+        injected = np.asarray(self.injections["y500_arcmin2"], float)
+        flux = np.geomspace(injected.min(), injected.max(), 16) if y500_arcmin2 is None else np.asarray(y500_arcmin2)
+        cube = self.completeness_cube(flux, self.theta500_arcmin)
+        meta = {"NSIDE": FIELD_NSIDE, "ORDERING": "RING", "COORDSYS": "G", "P_MAX": self.p_max, "CHANCE": self.chance}
+        noise = Table({"NOISE_Y500": self.noise_arcmin2.astype(np.float32)}, meta=meta)
+        names = ("COMPLETENESS", "LOW", "HIGH")
+        pixels = Table({n: c.astype(np.float32) for n, c in zip(names, cube, strict=True)}, meta=meta)
+        hdus = [fits.PrimaryHDU()]
+        parts = {"INJECTIONS": self.injections, "NOISE": noise, "COMPLETENESS": pixels}
+        for name, table in parts.items():
+            hdu = fits.table_to_hdu(table)
+            hdu.name = name
+            hdus.append(hdu)
+        for name, values in (("THETA500", self.theta500_arcmin), ("Y500", flux)):
+            axis = fits.table_to_hdu(Table({name: np.asarray(values, float)}))
+            axis.name = name
+            hdus.append(axis)
+        target = Path(path)
+        staging = target.with_name(f".{target.name}.tmp.fits")
+        try:
+            fits.HDUList(hdus).writeto(staging, overwrite=True)
+            staging.replace(target)
+        except BaseException:
+            staging.unlink(missing_ok=True)
+            raise
+        return target
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Selection:
+        """Inverse of :meth:`write`."""
+        with fits.open(path) as hdus:
+            tables = {name: Table(hdus[name].data) for name in ("INJECTIONS", "NOISE", "THETA500")}
+            header = hdus["NOISE"].header
+            return cls(
+                tables["INJECTIONS"],
+                np.array(tables["THETA500"]["THETA500"], np.float64),
+                np.array(tables["NOISE"]["NOISE_Y500"], np.float64),
+                float(header["P_MAX"]),
+                float(header["CHANCE"]),
+            )
+
+
+def measure_noise(
+    maps: SkyMaps,
+    instrument: Instrument,
+    theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
+    *,
+    threads: int | None = None,
+    report: Callable[[int, int], None] | None = None,
+) -> Floats:
+    """Error of Y500 of a matched filter in each field of the sky.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    instrument : Instrument
+    theta500_arcmin : sequence of float
+    threads : int, optional
+        Fields at once; the result does not depend on it.
+    report : callable, optional
+        Called with (fields done, fields in all).
+
+    Returns
+    -------
+    (768, n_size) float64
+        arcmin^2, HEALPix nside 8, RING; NaN for pixels without a field.
+    """
+    fields = list_fields(maps)
+    noise = np.full((12 * FIELD_NSIDE**2, len(theta500_arcmin)), np.nan)
+
+    def work(number: int) -> None:
+        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
+        field = FilteredField(maps, float(lon_deg), float(lat_deg), instrument)
+        noise[int(pixel)] = [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
+
+    with core_pool(threads) as pool:
+        for done, _ in enumerate(pool.map(work, range(len(fields))), start=1):
+            if report is not None:
+                report(done, len(fields))
+    return noise
+
+
+def judge_injections(
+    injections: Table,
+    sources: Table,
+    before: Table,
+    noise_arcmin2: Floats,
+    p_max: float,
+    theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
+) -> Selection:
+    """Which injections were found, and at what p and distance.
+
+    Parameters
+    ----------
+    injections : Table
+        What was painted: ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``.
+    sources, before : Table
+        Sources above ``p_max`` in the maps with and without them.
+    noise_arcmin2 : (768, n_size) float64
+        From :func:`measure_noise`.
+    p_max : float
+    theta500_arcmin : sequence of float
+        Sizes of the noise.
+
+    Returns
+    -------
+    Selection
+        Without injections where no noise is known.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 20 injections are left.
+    """
+    sizes = np.asarray(theta500_arcmin, float)
+    radius = truth_radius(injections)
+    matches = match(sources, injections, radius)
+    columns = ("lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin")
+    table = Table({name: np.asarray(injections[name], float) for name in columns})
+    for name in ("p", "offset_arcmin"):
+        table[name] = np.full(len(table), np.nan)
+    table["p"][matches["cluster"]] = matches["p"]
+    table["offset_arcmin"][matches["cluster"]] = matches["separation_arcmin"]
+    pixel = healpy.ang2pix(FIELD_NSIDE, table["lon_deg"], table["lat_deg"], lonlat=True)
+    table["noise_arcmin2"] = Selection(table, sizes, noise_arcmin2, p_max).noise(table["theta500_arcmin"], pixel)
+    had_one = np.zeros(len(table), bool)
+    had_one[list_pairs(before, table, radius)[1]] = True
+    known = np.isfinite(table["noise_arcmin2"])
+    if known.sum() < _FEWEST:
+        raise ValueError(f"{known.sum()} injections lie where the noise is known, expected at least {_FEWEST}")
+    return Selection(table[known], sizes, noise_arcmin2, p_max, float(had_one[known].mean()))
+
+
+@dataclass(frozen=True)
+class PositionErrors:
+    """Radii around a source of some p that hold its cluster in 68 and 95 %: straight lines between knots.
+
+    Parameters
+    ----------
+    p, r68_arcmin, r95_arcmin : (n_knot,) float64
+    """
+
+    p: Floats
+    r68_arcmin: Floats
+    r95_arcmin: Floats
+
+    def predict(self, p: ArrayLike) -> tuple[Floats, Floats]:
+        """The two radii in arcmin for sources of these p."""
+        score = np.asarray(p, float)
+        return np.interp(score, self.p, self.r68_arcmin), np.interp(score, self.p, self.r95_arcmin)
+
+    def to_table(self) -> Table:
+        """One row per knot, for ECSV."""
+        return Table({"p": self.p, "r68_arcmin": self.r68_arcmin, "r95_arcmin": self.r95_arcmin})
+
+    @classmethod
+    def from_table(cls, table: Table) -> PositionErrors:
+        """Inverse of :meth:`to_table`."""
+        return cls(*(np.array(table[name], np.float64) for name in ("p", "r68_arcmin", "r95_arcmin")))
+
+
+def fit_position_errors(injections: Table, population: Table | None = None) -> PositionErrors:
+    """Position errors from the offsets of found injections, in bins of p of equal counts.
+
+    Offsets are quantiles of what was found, not of a Rayleigh law: clusters that are large or disturbed make their
+    tail longer. Injections are weighted as ``population`` has fluxes and sizes; the errors would else be those of the
+    mixture that was injected.
+
+    Parameters
+    ----------
+    injections : Table
+        Of a :class:`Selection`.
+    population : Table, optional
+        ``y500_arcmin2``, ``theta500_arcmin`` of the clusters of a sky.
+
+    Raises
+    ------
+    ValueError
+        If fewer than 20 injections were found.
+    """
+    found = injections[np.isfinite(np.asarray(injections["p"], float))]
+    if len(found) < _FEWEST:
+        raise ValueError(f"{len(found)} injections were found, expected at least {_FEWEST} for position errors")
+    weight = np.ones(len(found)) if population is None else _likeness(injections, population, found)
+    p, offset = np.asarray(found["p"], float), np.asarray(found["offset_arcmin"], float)
+    order = np.argsort(p, kind="stable")
+    parts = np.array_split(order, max(1, len(order) // _PER_POSITION_BIN))
+    rows = [
+        (np.average(p[part], weights=weight[part]), *_quantiles(offset[part], weight[part], (0.683, 0.954)))
+        for part in parts
+        if weight[part].sum() > 0
+    ]
+    return PositionErrors(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _likeness(injections: Table, population: Table, wanted: Table) -> Floats:
+    """Number of the population over that of the injections, in cells of flux and size."""
+    flux, size = (np.log(np.asarray(injections[name], float)) for name in ("y500_arcmin2", "theta500_arcmin"))
+    edges = [np.linspace(v.min() - 1e-6, v.max() + 1e-6, n) for v, n in ((flux, 13), (size, 7))]
+
+    def count(table: Table) -> Floats:
+        x, y = (np.log(np.asarray(table[name], float)) for name in ("y500_arcmin2", "theta500_arcmin"))
+        return np.asarray(np.histogram2d(x, y, bins=edges)[0], float)
+
+    ratio = count(population) / np.maximum(count(injections), 1)
+    cell = [
+        np.clip(np.searchsorted(e, np.log(np.asarray(wanted[name], float)), side="right") - 1, 0, len(e) - 2)
+        for e, name in zip(edges, ("y500_arcmin2", "theta500_arcmin"), strict=True)
+    ]
+    return np.asarray(ratio[cell[0], cell[1]], float)
+
+
+def _quantiles(values: Floats, weight: Floats, shares: Sequence[float]) -> list[float]:
+    order = np.argsort(values)
+    cumulative = np.cumsum(weight[order])
+    return [float(values[order][np.searchsorted(cumulative, s * cumulative[-1])]) for s in shares]
+
+
+def predicted_counts(selection: Selection, clusters: Table, edges: ArrayLike) -> Table:
+    """How many clusters of a sky should be found in bins of flux, for a comparison with how many are.
+
+    Parameters
+    ----------
+    selection : Selection
+    clusters : Table
+        ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``; ``found`` (bool) if it is known.
+    edges : (n_bin + 1,) float64
+        Of Y500, arcmin^2.
+
+    Returns
+    -------
+    Table
+        ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, and of the completeness's own
+        error), ``n_found`` where known.
+    """
+    flux = np.asarray(clusters["y500_arcmin2"], float)
+    position = (np.asarray(clusters[name], float) for name in ("theta500_arcmin", "lon_deg", "lat_deg"))
+    value, low, high = selection.completeness(flux, *position)
+    borders = np.asarray(edges, float)
+    rows = []
+    for below, above in pairwise(borders.tolist()):
+        mine = (flux >= below) & (flux < above) & np.isfinite(value)
+        error = float((high[mine] - low[mine]).sum() / 2)  # clusters of a bin share their knots: errors add up
+        row = {
+            "y500_low": below,
+            "y500_high": above,
+            "n": int(mine.sum()),
+            "expected": float(value[mine].sum()),
+            "variance": float((value[mine] * (1 - value[mine])).sum()) + error**2,
+        }
+        if "found" in clusters.colnames:
+            row["n_found"] = int(np.asarray(clusters["found"], bool)[mine].sum())
+        rows.append(row)
+    return Table(rows)
