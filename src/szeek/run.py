@@ -158,8 +158,8 @@ def run(
     Raises
     ------
     ValueError
-        If the configuration names neither maps nor a simulation, the device is not there, or a stage refuses its
-        input.
+        If the configuration names neither maps nor a simulation, the device is not there, the folder holds files
+        of the products' names that no run made, or a stage refuses its input.
     """
     if until not in STAGES:
         raise ValueError(f"stage '{until}' is unknown, expected one of {', '.join(STAGES)}")
@@ -169,7 +169,7 @@ def run(
         )
     pick_device(device)  # a wrong one is refused before hours of other work
     job = Run(config, Path(folder), threads, device)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    _claim(job.folder)
     with join_ranks() as ranks:
         if ranks.rank == 0:
             _do_stages(job, until, tell, ranks)
@@ -178,6 +178,21 @@ def run(
             _train(job, None)
     report = job.folder / "report.html"
     return report if until == "report" else job.folder
+
+
+def _claim(folder: Path) -> None:
+    """Make a run's folder; refuse one whose files the stages would remove though no run made them."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"'{folder}' is a file, expected a folder to write to; give another --out")
+    if not (folder / "run.json").is_file():
+        products = [name for stage in STAGES[1:] for name in _TABLE[stage][2]]
+        theirs = [name for name in (*products, "config.toml") if (folder / name).exists()]
+        if theirs:
+            raise ValueError(
+                f"'{folder}' holds {', '.join(theirs)}, which no run made and a run would replace; "
+                "expected a new folder or that of a run: give another --out"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:

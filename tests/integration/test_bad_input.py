@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from planck_like import HFI, as_skymaps, planck_like_sky, write_planck_map, write_planck_set
 
+from szeek.config import Config
 from szeek.inputs.catalogues import read_catalogue, write_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import PreflightError, preflight
+from szeek.run import run
 
 
 @pytest.fixture(scope="module")
@@ -196,3 +198,18 @@ def test_images_and_healpix_mixed(files, tmp_path):
 
 def test_bands_are_the_instruments(files):
     assert read_skymaps(files).bands == HFI.bands
+
+
+def test_a_run_never_takes_files_that_are_not_its_own(files, values, tmp_path):
+    """`szeek run my.toml --out .` beside one's downloads in ./maps: refused, and they are still there."""
+    downloads = write_planck_set(tmp_path / "maps", values)
+    listed = write_catalogue(planck_like_sky(64)[1], tmp_path / "known.ecsv")
+    sky = {"maps": downloads, "catalogues": (listed,)}
+    config = Config.model_validate({"sky": sky})
+    with pytest.raises(ValueError, match=r"holds maps, which no run made and a run would replace; .* another --out"):
+        run(config, tmp_path)
+    assert all(path.is_file() for path in downloads.values()) and not (tmp_path / "run.json").exists()
+    with pytest.raises(ValueError, match=r"known.ecsv' is a file, expected a folder to write to; give another --out"):
+        run(config, listed)
+    with pytest.raises(ValueError, match=r"maps' holds other files, which saved maps would replace"):
+        read_skymaps(files, out=tmp_path / "maps", check=False)

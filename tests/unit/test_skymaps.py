@@ -54,3 +54,17 @@ def test_wrong_arrays_are_refused(values, footprint, error, message):
 def test_open_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no saved SkyMaps: values.npy, footprint.npy, bands.json not found"):
         SkyMaps.open(tmp_path)
+
+
+def test_what_is_not_a_saved_sky_is_never_replaced(tmp_path):
+    maps = SkyMaps(np.zeros((48, 2), np.float32), np.ones(48, bool), BANDS)
+    downloads = tmp_path / "maps"
+    downloads.mkdir()
+    assert SkyMaps.open(maps.save(downloads)).footprint.all()  # an empty folder is free
+    (downloads / "bands.json").unlink()
+    (downloads / "HFI_100.fits").write_text("nine gigabytes")
+    with pytest.raises(ValueError, match=r"maps' holds other files, which saved maps would replace; give a new or"):
+        maps.save(downloads)
+    assert (downloads / "HFI_100.fits").read_text() == "nine gigabytes"
+    with pytest.raises(ValueError, match=r"HFI_100.fits' is a file, expected a folder for the maps"):
+        maps.save(downloads / "HFI_100.fits")

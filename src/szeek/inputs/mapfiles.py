@@ -27,7 +27,7 @@ from scipy import ndimage
 from szeek.inputs.bandcheck import check_bands
 from szeek.inputs.healpix_files import HealpixFile, describe_healpix, open_fits
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.sky.skymaps import SkyMaps
+from szeek.sky.skymaps import SkyMaps, check_replaceable
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,7 @@ def read_skymaps(
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     paths = _check_names(files, setup)
+    target = check_replaceable(out) if out is not None else None
     images = [_read_image(path) for path in paths]
     if any(images) and not all(images):
         kinds = ", ".join(f"'{p.name}' {'image' if i else 'HEALPix'}" for p, i in zip(paths, images, strict=True))
@@ -127,7 +128,6 @@ def read_skymaps(
     ]
 
     staging: Path | None = None
-    target = Path(out) if out is not None else None
     try:
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,14 @@ class SkyMaps:
         return bool(self.footprint.all())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy), whole or not at all."""
-        target = Path(folder)
+        """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy), whole or not at all.
+
+        Raises
+        ------
+        ValueError
+            If it is there and holds anything but saved maps: it would be lost.
+        """
+        target = check_replaceable(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         try:
@@ -127,3 +133,20 @@ class SkyMaps:
         if not sizes:
             return maps
         return replace(maps, snr=np.load(source / "snr.npy", mmap_mode="r"), theta500_arcmin=sizes)
+
+
+def check_replaceable(folder: str | os.PathLike[str]) -> Path:
+    """The folder as a path, if maps may be written there: it is new, empty, or holds saved maps.
+
+    Raises
+    ------
+    ValueError
+        If it is a file, or a folder of other things.
+    """
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise ValueError(f"'{target}' is a file, expected a folder for the maps; give another")
+    others = target.is_dir() and any(target.iterdir()) and not (target / "bands.json").is_file()
+    if others:
+        raise ValueError(f"'{target}' holds other files, which saved maps would replace; give a new or empty folder")
+    return target
