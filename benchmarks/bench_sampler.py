@@ -36,7 +36,8 @@ def measure(nside: int = 2048, n_patches: int = 40) -> list[Row]:
     off = float(np.abs(np.array(results[0]) - np.array(results[1])).max())
     note = f"{1e3 * mine:.2f} against {1e3 * peer:.2f} ms a patch of 64 x 64 x 6; largest difference {off:.1e}"
     against = f"healpy.get_interp_val, nside {nside}"
-    return [Row("patch extraction", against, peer / mine, "times faster", 6.0, "at least", 1, None, note)]
+    figures = {"ms_a_patch": 1e3 * mine}
+    return [Row("patch extraction", against, peer / mine, "times faster", 6.0, "at least", 1, None, note, figures)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""How prediction's time and memory grow with nside, shards and bands: the tables of docs/scaling.md.
+"""How prediction's time and memory grow with nside, shards, workers and bands: the tables of docs/scaling.md.
 
-python benchmarks/bench_scaling.py [nside|shards|bands]    (all of them by default)
+python benchmarks/bench_scaling.py [nside] [shards] [workers] [bands] [--note "busy machine"] [--dry]
+
+All of them by default; each is kept in history.jsonl.
 
 The network's pixel is the maps' (1.7177 arcmin at nside 2048). Maps of zeros cost the same as others and take no room
 on disk. Beyond nside 2048 a disc of the sky is seen; the whole sky has so many times its network pixels, and what is
@@ -9,6 +11,7 @@ done with whole maps (background, setting up, checking) once. One thread, CPU se
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -17,13 +20,15 @@ import time
 from pathlib import Path
 
 import healpy
+import history
 import numpy as np
-from rows import Memory, use_threads
+from rows import Memory
 
 from szeek.find.detect import detect_sources
 from szeek.find.fields import cover_sphere, place_field
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
 from szeek.find.shards import predict_shard
+from szeek.find.workers import predict_on_cluster
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps
@@ -103,45 +108,63 @@ def measure_shards(nside: int, of: int) -> dict[str, float]:
     return {"sum_s": sum(seconds), "longest_s": max(seconds)}
 
 
+def measure_workers(nside: int, n: int) -> dict[str, float]:
+    """CPU seconds of each worker of a LocalCluster, one thread each, over a prediction; they share this machine."""
+    from distributed import Client, LocalCluster
+
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        LocalCluster(n_workers=n, threads_per_worker=1, dashboard_address=None, local_directory=scratch) as cluster,
+        Client(cluster) as client,
+    ):
+        small, large = (Path(scratch) / f"maps-{side}" for side in (64, nside))
+        for side, folder in ((64, small), (nside, large)):
+            make_model(write_zeros(side, 6, 1.0, folder)).save(folder)
+        predict_on_cluster(client, small, small)  # imports and compiles
+        client.run(lambda: None)
+        before = client.run(time.process_time)
+        predict_on_cluster(client, large, large)
+        after = client.run(time.process_time)
+    seconds = [after[worker] - before[worker] for worker in before]
+    return {"sum_s": sum(seconds), "longest_s": max(seconds)}
+
+
 def _apart(call: str) -> dict[str, float]:
     """In a process of its own, after everything was compiled in it on a small map."""
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import json, bench_scaling as b; "
-    code += "b.use_threads(1); b.measure(64, 6); b.measure_shards(64, 2); "
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import json, rows, bench_scaling as b; "
+    code += "rows.use_threads(1); b.measure(64, 6); b.measure_shards(64, 2); "
     code += f"print(json.dumps(b.{call}))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
+def _divided(call: str, counts: tuple[int, ...]) -> list[dict[str, float]]:
+    """Work divided into ever more parts, with what one part alone took."""
+    table = [{"n": n, **_apart(call.format(n))} for n in counts]
+    return [{**row, "alone_s": table[0]["sum_s"]} for row in table]
+
+
+#: Each table: how it is measured.
+_TABLES = {
+    "nside": lambda: [{"nside": nside, **_apart(f"measure({nside}, 6)")} for nside in (512, 1024, 2048, 4096, 8192)],
+    "shards": lambda: _divided("measure_shards(1024, {})", (1, 2, 4, 8, 16)),
+    "workers": lambda: _divided("measure_workers(1024, {})", (1, 2, 4)),
+    "bands": lambda: [{"n": n, **_apart(f"measure(1024, {n})")} for n in (1, 3, 6, 9, 12)],
+}
+
+
 def main() -> None:
-    asked = sys.argv[1:] or ["nside", "shards", "bands"]
-    use_threads(1)
-    if "nside" in asked:
-        print(
-            "| nside | pixel | sky measured | network, CPU s | ns a pixel | whole maps | all sky | detect | memory |"
-        )
-        print("|---|---|---|---|---|---|---|---|---|")
-        for nside in (512, 1024, 2048, 4096, 8192):
-            row = _apart(f"measure({nside}, 6)")
-            pixel, parts = 1.7177 * 2048 / nside, 1 / row["share"]
-            print(
-                f"| {nside} | {pixel:.2f} arcmin | 1/{parts:.0f} | {row['network_s']:.1f} | {row['ns']:.0f}", end=""
-            )
-            print(f" | {row['rest_s']:.1f} | {row['whole_s']:.0f} | {row['detect_s']:.2f} | ", end="")
-            print(f"{row['gib']:.2f} GiB |", flush=True)
-    if "shards" in asked:
-        print("\n| shards | CPU s together | longest | speed-up with a core each |\n|---|---|---|---|")
-        alone = 0.0
-        for of in (1, 2, 4, 8, 16):
-            row = _apart(f"measure_shards(1024, {of})")
-            alone = alone or row["sum_s"]
-            speed = alone / row["longest_s"]
-            print(f"| {of} | {row['sum_s']:.1f} | {row['longest_s']:.2f} | {speed:.1f} |", flush=True)
-    if "bands" in asked:
-        print("\n| bands | predict, CPU s | memory |\n|---|---|---|")
-        for n_band in (1, 3, 6, 9, 12):
-            row = _apart(f"measure(1024, {n_band})")
-            print(f"| {n_band} | {row['whole_s']:.1f} | {row['gib']:.2f} GiB |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", default=list(_TABLES), choices=[*_TABLES, []])
+    parser.add_argument("--note", default="", help="kept in the history")
+    parser.add_argument("--dry", action="store_true", help="write no history")
+    given = parser.parse_args()
+    for kind in given.tables:
+        table = _TABLES[kind]()
+        print(kind, *map(json.dumps, table), sep="\n", flush=True)
+        if not given.dry:
+            history.append(given.note, scaling={kind: table})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -18,21 +18,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Row:
-    """One figure with what it is measured against and what it must reach."""
+    """One figure with what it is measured against and what it must reach, if anything; ``figures`` are behind it."""
 
     what: str
     against: str
     value: float
     unit: str
-    reach: float
+    reach: float | None
     wanted: Literal["at least", "at most"]
     threads: int
     peak_gib: float | None = None
     note: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
 
     @property
     def reached(self) -> bool:
         """Whether the figure is as good as it must be."""
+        if self.reach is None:
+            return True
         return self.value >= self.reach if self.wanted == "at least" else self.value <= self.reach
 
 
@@ -116,10 +119,10 @@ def table(rows: list[Row]) -> str:
     """The rows for people, one line each."""
     lines = [("what", "against", "measured", "to reach", "", "threads", "peak GiB")]
     for row in rows:
-        mark = "yes" if row.reached else "NO"
+        mark = "" if row.reach is None else "yes" if row.reached else "NO"
         memory = "" if row.peak_gib is None else f"{row.peak_gib:.2f}"
         measured = f"{row.value:.3g} {row.unit}"
-        reach = f"{row.wanted} {row.reach:g}"
+        reach = "" if row.reach is None else f"{row.wanted} {row.reach:g}"
         lines.append((row.what, row.against, measured, reach, mark, str(row.threads), memory))
     widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
     text = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

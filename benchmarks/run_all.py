@@ -12,18 +12,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
-from rows import Row, cores, table
+import history
+from rows import Row, table
 
 HERE = Path(__file__).parent
-HISTORY = HERE / "history.jsonl"
-BENCHMARKS = ("start", "sampler", "training", "predict", "detect", "conversion", "painting", "stack", "simulate")
+BENCHMARKS = (
+    "start",
+    "sampler",
+    "training",
+    "network",
+    "predict",
+    "detect",
+    "conversion",
+    "painting",
+    "stack",
+    "simulate",
+)
 
 
 def run_one(name: str) -> list[Row]:
@@ -34,21 +42,6 @@ def run_one(name: str) -> list[Row]:
     if done.returncode:
         sys.exit(f"bench_{name}.py failed:\n{done.stderr}")
     return [Row(**json.loads(line)) for line in done.stdout.splitlines()]
-
-
-def processor() -> str:
-    """Name of the processor, where the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    """The commit measured, with a + where files have changed since."""
-    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(words, check=False, capture_output=True, text=True).stdout.strip() or "unknown"
 
 
 def main() -> None:
@@ -62,22 +55,12 @@ def main() -> None:
         print(f"{name} ...", file=sys.stderr, flush=True)
         rows += run_one(name)
     print(table(rows))
-    before = [json.loads(line) for line in HISTORY.read_text().splitlines()] if HISTORY.is_file() else []
-    reached = {row["what"] for entry in before for row in entry["rows"] if Row(**row).reached}
+    reached = {row["what"] for entry in history.read() for row in entry.get("rows", []) if Row(**row).reached}
     lost = [row.what for row in rows if not row.reached and row.what in reached]
     if lost:
         print("reached before, and not now:", "; ".join(lost))
     if not given.dry:
-        entry = {
-            "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit(),
-            "processor": processor(),
-            "cores": cores(),
-            "note": given.note,
-            "rows": [asdict(row) for row in rows],
-        }
-        with HISTORY.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
+        history.append(given.note, rows=rows)
 
 
 if __name__ == "__main__":
