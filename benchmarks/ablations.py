@@ -1,7 +1,9 @@
 """What each ingredient of szeek-1 is worth: short trainings that differ in one thing, scored on eight held-out tiles.
 
+All are of one member on one sky, and of the paper's width in float32 where they do not say otherwise.
+
 szeek run szeek-1 --out RUN --until filter
-python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only szeek-1,wide] [--threads 1]
+python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only base,bfloat16] [--threads 1]
 
 The run is a simulated one with S/N maps made. Each training is kept in a folder of its own and not repeated; the
 table is printed from all that were asked for.
@@ -31,9 +33,15 @@ from szeek.sky.tiles import pixels_in_tiles
 TEST_TILES = (1, 6, 14, 32, 45)
 VALIDATION_TILES = (9, 38, 41)
 
-#: What differs from szeek-1.
+#: szeek-1 at the paper's width, in float32, one network on one sky.
+BASE: dict[str, dict[str, Any]] = {
+    "sky": {"further_seeds": []},
+    "network": {"filters": [8, 16, 32, 64, 128], "members": 1},
+    "train": {"bfloat16": False},
+}
+#: What differs from it.
 CHANGES: dict[str, dict[str, Any]] = {
-    "szeek-1": {},
+    "base": {},
     "bfloat16": {"train": {"bfloat16": True}},
     "wide in bfloat16": {"network": {"filters": [16, 32, 64, 128, 256]}, "train": {"bfloat16": True}},
     "patches of 128 pixels": {"patches": {"size": 128}, "train": {"batch": 8}},
@@ -53,7 +61,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 def measure(run: Path, folder: Path, name: str, epochs: int, threads: int) -> dict[str, Any]:
     """Train one variant and score it; what it gives is kept in score.json."""
-    changes = {key: dict(value) for key, value in CHANGES[name].items()}
+    changes = {key: {**BASE.get(key, {}), **CHANGES[name].get(key, {})} for key in {**BASE, **CHANGES[name]}}
     changes.setdefault("train", {}).update(max_epochs=epochs, patience=epochs)
     changes.setdefault("patches", {}).update(n_patches=12_000, validation_fraction=1 / 6)
     changes["split"] = {"test_tiles": TEST_TILES, "validation_tiles": VALIDATION_TILES}
