@@ -295,15 +295,49 @@ def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folde
 
 @app.command()
 def stack(
-    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    positions: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_TABLE", help="folder of a run; or, with --map, a catalogue to stack at")
+    ],
+    map: Annotated[
+        list[str] | None, typer.Option("--map", "-m", help="NAME=FILE, a HEALPix map; may be repeated")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to, with --map")] = Path("stacks"),
+    mask: Annotated[list[str] | None, typer.Option(help="NAME=FILE, HEALPix mask of that map")] = None,
+    unit: Annotated[list[str] | None, typer.Option(help="NAME=UNIT where that map's file says none")] = None,
+    beam: Annotated[list[str] | None, typer.Option(help="NAME=ARCMIN, FWHM where that map's file says none")] = None,
+    survey: Annotated[str | None, typer.Option(help="name of the catalogue where its columns do not tell")] = None,
+    bins: Annotated[int, typer.Option(min=1, help="bins of equal counts in p (or S/N), with --map")] = 1,
+    pixels: Annotated[int, typer.Option(min=16, help="pixels of 1.7177 arcmin on a side")] = 120,
     seed: Annotated[int, typer.Option(help="of the null positions and bootstraps")] = 0,
 ) -> None:
-    """Stack a run's candidates in every map that is there, with matched nulls, profiles and fluxes."""
-    from szeek.stack.stage import stack_run
+    """Stack a run's candidates in every map that is there, or any maps at any catalogue; with matched nulls."""
+    from szeek.stack.stage import stack_catalogue, stack_run
 
-    with _progress() as tell:
-        folder = stack_run(run_folder, seed=seed, say=lambda done, total, text: tell("stack", done, total, text))
+    if map is None:
+        with _progress() as tell:
+            folder = stack_run(
+                positions, size=pixels, seed=seed, say=lambda done, total, text: tell("stack", done, total, text)
+            )
+    else:
+        folder = stack_catalogue(
+            positions,
+            _named_values("--map", map),
+            out,
+            survey=survey,
+            units=_named_values("--unit", unit),
+            beams_arcmin={name: float(value) for name, value in _named_values("--beam", beam).items()},
+            masks=_named_values("--mask", mask),
+            n_p_bins=bins,
+            size=pixels,
+            seed=seed,
+        )
     typer.echo(f"stacks: {folder}")
+
+
+def _named_values(option: str, items: list[str] | None) -> dict[str, str]:
+    if wrong := [item for item in items or [] if "=" not in item]:
+        raise ValueError(f"{option} '{wrong[0]}' is not NAME=VALUE")
+    return {name: value for name, _, value in (item.partition("=") for item in items or [])}
 
 
 @app.command()

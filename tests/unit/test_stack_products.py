@@ -12,6 +12,7 @@ from astropy.table import Table
 
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.products import read_stacks, stack_sources
+from szeek.stack.stage import stack_catalogue
 
 NSIDE = 512
 EDGES = (0, 8, 16, 30)
@@ -99,3 +100,27 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="n_null_sets is 1, expected at least 2"):
         stack_sources({"y": sky}, sources, dust, tmp_path, n_null_sets=1)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
+    """Ten sources of a table without p, in a map from a file: the plateau comes back, and the nulls are flat."""
+    nside = 256
+    rng = np.random.default_rng(2)
+    values = rng.normal(0, 0.01, 12 * nside**2).astype(np.float32)
+    sources = Table({"lon_deg": np.arange(10) * 30.0 + 20, "lat_deg": np.linspace(30, 60, 10)})
+    for row in sources:
+        values[healpy.query_disc(nside, healpy.ang2vec(*row, lonlat=True), np.radians(0.3))] += 1.0
+    file = tmp_path / "map.fits"
+    healpy.write_map(file, values, coord="G", column_units="K", dtype=np.float32)
+    catalogue = tmp_path / "mine.csv"
+    catalogue.write_text("NAME,GLON,GLAT\n" + "".join(f"S{k},{lon},{lat}\n" for k, (lon, lat) in enumerate(sources)))
+    folder = stack_catalogue(
+        catalogue, {"mine": file}, tmp_path / "out", survey="MINE", beams_arcmin={"mine": 5.0}, size=60, n_null_sets=2
+    )
+    images = read_stacks(folder / "stacks.fits")["mine"]
+    assert images["mean"][29:31, 29:31].mean() == pytest.approx(1.0, abs=0.05)
+    assert np.abs(images["null"]).max() < 0.2
+    with pytest.raises(ValueError, match=r"the beam of .*map\.fits' is stated nowhere"):
+        stack_catalogue(catalogue, {"mine": file}, tmp_path / "out", survey="MINE")
+    with pytest.raises(ValueError, match="no map is given to stack"):
+        stack_catalogue(catalogue, {}, tmp_path / "out", survey="MINE")

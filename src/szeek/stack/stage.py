@@ -24,6 +24,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_
 from szeek.inputs.download import list_datasets, locate
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.masks import mask_sources, read_mask
+from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, tile_of
@@ -161,6 +162,81 @@ def stack_run(
     target.mkdir(parents=True, exist_ok=True)
     _write(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return target
+
+
+def stack_catalogue(
+    catalogue: str | os.PathLike[str] | Table,
+    maps: Mapping[str, str | os.PathLike[str] | SkyMaps],
+    folder: str | os.PathLike[str],
+    *,
+    survey: str | None = None,
+    units: Mapping[str, str] | None = None,
+    beams_arcmin: Mapping[str, float] | None = None,
+    masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
+    n_p_bins: int = 1,
+    n_null_sets: int = 5,
+    size: int = 120,
+    median: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Stack any HEALPix maps at the positions of any catalogue, without a run.
+
+    Null positions have the latitude and the reddening of the sources and lie where the first map is seen. Sources are
+    ranked by ``p``, else by ``snr``, where the catalogue has it.
+
+    Parameters
+    ----------
+    catalogue : path or Table
+        As :func:`szeek.inputs.catalogues.read_catalogue` reads it.
+    maps : mapping of name to path or SkyMaps
+        HEALPix FITS files. In the one named 'y' fluxes are measured.
+    folder : path
+        Receives stacks.fits, profiles.ecsv and, with a map 'y', scaling.ecsv.
+    survey : str, optional
+        Name of the catalogue, where its columns do not tell.
+    units, beams_arcmin : mapping of name, optional
+        Of maps whose files do not say.
+    masks : mapping of name to path or (12 nside^2,) bool, optional
+        True where pixels of that map count.
+    n_p_bins, n_null_sets, size, median, seed
+        As for :func:`szeek.stack.products.stack_sources`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    ValueError
+        If no source lies inside the first map, or a map's unit or beam is stated nowhere.
+    """
+    groups: dict[str, SkyMaps] = {}
+    for name, source in maps.items():
+        if isinstance(source, SkyMaps):
+            groups[name] = source
+            continue
+        unit, beam = (units or {}).get(name), (beams_arcmin or {}).get(name)
+        groups[name] = read_stack_map(name, source, unit=unit, fwhm_arcmin=beam)
+    if not groups:
+        raise ValueError("no map is given to stack, expected at least one")
+    sources = catalogue if isinstance(catalogue, Table) else read_catalogue(catalogue, survey=survey)
+    seen = next(iter(groups.values())).footprint
+    lon_deg, lat_deg = (np.asarray(sources[name], float) for name in ("lon_deg", "lat_deg"))
+    inside = seen[healpy.ang2pix(_nside(seen), lon_deg, lat_deg, lonlat=True)]
+    if not inside.any():
+        raise ValueError(f"none of the {len(sources)} sources lies inside the map '{next(iter(groups))}'")
+    sources = sources[inside]
+    if "p" not in sources.colnames:
+        rank = np.asarray(sources["snr"], float) if "snr" in sources.colnames else np.ones(len(sources))
+        sources["p"] = np.nan_to_num(rank)
+    dust = reddening_mag(*healpy.pix2ang(_DUST_NSIDE, np.arange(12 * _DUST_NSIDE**2), lonlat=True))
+    used_masks = _masks(groups, masks or {}, real_sky=False)
+    stack_sources(
+        groups, sources, dust, folder, footprint=seen, masks=used_masks, flux_map="y" if "y" in groups else None,
+        n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size, median=median, seed=seed,
+    )  # fmt: skip
+    return Path(folder)
 
 
 def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
