@@ -6,6 +6,7 @@ The defaults are those of Bonjean (2020) (preset ``bonjean2020``); a key that no
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -30,10 +31,14 @@ class SkyConfig(_Section):
     )
     instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
     maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
-    unit: str | None = Field(None, description="brightness unit of the maps where their headers say none")
-    frame: Literal["galactic", "icrs"] | None = Field(None, description="frame where the headers say none")
-    ordering: Literal["RING", "NESTED"] | None = Field(None, description="ordering where the headers say none")
-    catalogues: tuple[Path, ...] = Field((), description="files of known clusters")
+    unit: str | dict[str, str] | None = Field(
+        None, description="brightness unit of the maps, of all or by band name, instead of what their headers say"
+    )
+    frame: Literal["galactic", "icrs", "ecliptic"] | None = Field(None, description="frame, likewise")
+    ordering: Literal["RING", "NESTED"] | None = Field(None, description="ordering, likewise")
+    catalogues: tuple[Path, ...] = Field(
+        (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
+    )
 
 
 class SplitConfig(_Section):
@@ -53,9 +58,7 @@ class SplitConfig(_Section):
     @model_validator(mode="after")
     def _disjoint(self) -> SplitConfig:
         if self.folds in (1, 2):
-            raise ValueError(
-                f"folds is {self.folds}, expected 0 or at least 3: to test, validate and train on"
-            )
+            raise ValueError(f"folds is {self.folds}, expected 0 or at least 3: to test, validate and train on")
         both = sorted(set(self.test_tiles) & set(self.validation_tiles))
         wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < 48)
         if both or wrong:
@@ -230,8 +233,8 @@ def load_config(source: str | Path, **changes: Any) -> Config:
                 f"'{source}' is neither a file nor a preset; presets are {', '.join(list_presets())}"
             )
         try:
-            own = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
+            own = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"'{path}' is no valid TOML: {error}") from None
         origin = f"'{path}'"
         preset = own.get("preset", "bonjean2020")
@@ -241,12 +244,41 @@ def load_config(source: str | Path, **changes: Any) -> Config:
     try:
         return Config.model_validate(_merge(values, changes))
     except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            key = ".".join(str(part) for part in item["loc"])
-            hint = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
-            lines.append(f"{key}: {hint} (found {item['input']!r})")
-        raise ValueError(f"{origin} is refused: " + "; ".join(lines)) from None
+        raise ValueError(f"{origin} is refused: {describe_refusal(error)}") from None
+
+
+def describe_refusal(error: ValidationError) -> str:
+    """What pydantic refuses, in one line; of an unknown key also the nearest that there is."""
+    lines = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        hint = item["msg"].removeprefix("Value error, ")
+        if item["type"] == "extra_forbidden":
+            near = get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), 1)
+            hint = "unknown key" + (f", did you mean '{near[0]}'?" if near else "")
+        lines.append(f"{key}: {hint} (found {item['input']!r})" if key else hint)
+    return "; ".join(lines)
+
+
+def _known_keys(section: tuple[int | str, ...]) -> list[str]:
+    model = Config.model_fields.get(str(section[0])) if section else None
+    return list((type(model.default) if model is not None else Config).model_fields)
+
+
+def named_file(text: str | Path) -> tuple[str | None, Path]:
+    """Survey and file of a catalogue given as 'SURVEY=FILE'; no survey where it is a file's name alone.
+
+    Examples
+    --------
+    >>> named_file("PSZ2=mocks/a.csv")
+    ('PSZ2', PosixPath('mocks/a.csv'))
+    >>> named_file("a.csv")
+    (None, PosixPath('a.csv'))
+    """
+    name, equals, file = str(text).partition("=")
+    if not equals or not name.isidentifier() or Path(text).is_file():
+        return None, Path(text)
+    return name, Path(file)
 
 
 def _read_preset(name: str) -> dict[str, Any]:
@@ -273,5 +305,6 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(sky.get("maps"), dict):
         anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
     if isinstance(sky.get("catalogues"), list):
-        anchored["catalogues"] = [str(folder / file) for file in sky["catalogues"]]
+        named = [named_file(str(text)) for text in sky["catalogues"]]
+        anchored["catalogues"] = [f"{name}={folder / file}" if name else str(folder / file) for name, file in named]
     return {**values, "sky": anchored}

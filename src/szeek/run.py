@@ -41,7 +41,7 @@ from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
 from szeek.assess.selection import PositionErrors, fit_position_errors, judge_injections, measure_noise
-from szeek.config import Config, DetectConfig, PredictConfig
+from szeek.config import Config, DetectConfig, PredictConfig, named_file
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
@@ -257,6 +257,7 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
     sky = job.config.sky
     _say(tell, "maps", 0, 0, "catalogues")
     clusters = read_clusters(job.catalogue_files())
+    labelled = label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
     _say(tell, "maps", 0, 0, "frequency maps")
     maps = read_skymaps(
         job.map_files(),
@@ -267,7 +268,6 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
         out=job.folder / "maps",
     )
     _say(tell, "maps", 0, 0, "preflight")
-    labelled = label_clusters(_with_truth(job, clusters), job.config)
     found = preflight(maps, labelled, sky.instrument, seed=job.config.seed)
     # last, so that a refused sky is not taken for a finished stage
     write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
@@ -410,7 +410,7 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
     config = job.config
     p_map = read_prediction(job.folder / "prediction.fits")
     clusters = read_catalogue(job.folder / "clusters.fits")
-    catalogues = {name: rows for name in config.assess.selections if len(rows := _selected(clusters, name))}
+    catalogues = _groups(clusters, config.assess.selections)
     tables = []
     for tiles in (None, *((tile,) for tile in config.split.test_tiles)):
         table = measure_recovery(
@@ -478,7 +478,7 @@ def predict_files(
     model: str | os.PathLike[str],
     out: str | os.PathLike[str],
     *,
-    catalogues: Iterable[str | os.PathLike[str]] = (),
+    catalogues: Iterable[str | Path] = (),
     y_maps: Sequence[str | os.PathLike[str]] = (),
     p_max: float = 0.1,
     rotations: int | None = None,
@@ -487,7 +487,7 @@ def predict_files(
     scheduler: str | None = None,
     threads: int | None = None,
     device: str = "cpu",
-    unit: str | None = None,
+    unit: str | Mapping[str, str] | None = None,
     frame: str | None = None,
     ordering: str | None = None,
     tell: Tell | None = None,
@@ -716,7 +716,7 @@ def measure_selection(
 
 def assess_files(
     prediction: str | os.PathLike[str],
-    catalogues: Iterable[str | os.PathLike[str]],
+    catalogues: Iterable[str | Path],
     out: str | os.PathLike[str],
     *,
     tiles: Iterable[int] | None = None,
@@ -725,10 +725,7 @@ def assess_files(
     source, target = Path(prediction), Path(out)
     p_map = read_prediction(source / "prediction.fits" if source.is_dir() else source)
     known = read_clusters(catalogues)
-    names = ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30")
-    groups = {name: rows for name in names if len(rows := _selected(known, name))}
-    if not groups:
-        groups = {str(s).lower(): known[known["survey"] == s] for s in sorted(set(known["survey"]))}
+    groups = _groups(known, ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30"))
     recovery = measure_recovery(p_map, groups, tiles=tiles)
     target.mkdir(parents=True, exist_ok=True)
     _write_table(recovery, target / "recovery.ecsv")
@@ -744,15 +741,15 @@ def assess_files(
 # --- clusters --------------------------------------------------------------------------------------------
 
 
-def read_clusters(files: Iterable[str | os.PathLike[str]]) -> Table:
-    """Read catalogues of known clusters and put them under one another.
+def read_clusters(files: Iterable[str | Path]) -> Table:
+    """Read catalogues of known clusters (files, or 'SURVEY=FILE') and put them under one another.
 
     Raises
     ------
     ValueError
         If no file is given, or none holds a cluster.
     """
-    tables = [read_catalogue(file) for file in files]
+    tables = [read_catalogue(file, survey) for survey, file in map(named_file, files)]
     if not any(len(table) for table in tables):
         raise ValueError("no clusters are known: no catalogue is given, or all that are given are empty")
     return vstack(tables, metadata_conflicts="silent")
@@ -769,6 +766,12 @@ def name_selections(clusters: Table) -> Table:
         chosen = _selected(with_row, selection)
         named["selection"][np.asarray(chosen["row"], int)] = selection
     return named
+
+
+def _groups(clusters: Table, selections: Iterable[str]) -> dict[str, Table]:
+    """The named selections that are not empty; where all are, each survey."""
+    groups = {name: rows for name in selections if len(rows := _selected(clusters, name))}
+    return groups or {str(s).lower(): clusters[clusters["survey"] == s] for s in sorted(set(clusters["survey"]))}
 
 
 def _selected(clusters: Table, selection: str) -> Table:
@@ -839,7 +842,7 @@ def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
 
 
 def _inputs(job: Run) -> list[Path]:
-    return [*job.map_files().values(), *job.catalogue_files()]
+    return [*job.map_files().values(), *(named_file(file)[1] for file in job.catalogue_files())]
 
 
 def _checksum(path: Path) -> str:

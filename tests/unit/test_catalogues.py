@@ -205,7 +205,10 @@ def test_separation_across_l_0_and_at_the_pole():
     ("text", "kind", "words"),
     [
         ("RA,DEC,z,M500\n", ValueError, "has no entries, expected at least one cluster"),
-        ("A,B\n1,2\n", ValueError, "of no known survey: its columns are A, B; known are META, PSZ2"),
+        ("A,B\n1,2\n", ValueError, "no position: expected RA and DEC or GLON and GLAT, found A, B; rename"),
+        ("name,RA,DEC\na,10,\n", ValueError, r"the first in row 0 \(RA = 10.0, DEC = nan\)"),
+        ("name,l,b\na,4000,5\n", ValueError, r"the first in row 0 \(l = 4000.0, b = 5.0\); expected degrees"),
+        ("name,RA,DEC\na,10h20,x\n", ValueError, r"column DEC holds no angles .*; expected degrees or hh:mm:ss"),
         (
             "RA,DEC,z,M500\n10,95,0.1,2\n",
             ValueError,
@@ -233,10 +236,76 @@ def test_bad_requests(tmp_path):
         read_catalogue(tmp_path / "y.csv", survey="X")
     with pytest.raises(ValueError, match="selection 'planckz' is unknown, expected one of planck_z"):
         select_clusters(mock(survey=["PSZ2"] * 3), "planckz")
-    with pytest.raises(ValueError, match="selection 'mcxcwp' needs MCXC, found the surveys PSZ2; add its file"):
+    with pytest.raises(ValueError, match=r"needs MCXC, found the surveys PSZ2; add its file, .* as MCXC=FILE"):
         select_clusters(mock(survey=["PSZ2"] * 3), "mcxcwp")
     with pytest.raises(ValueError, match=r"'t.txt' has no known ending, expected one of .fits"):
         write_catalogue(mock(), tmp_path / "t.txt")
+
+
+COMA_RA_DEC = (194.9529, 27.9806)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("deg.csv", "cluster,Ra,Dec\nComa,194.9529,27.9806\n"),
+        ("hms.csv", "ID,RAJ2000,DEJ2000\nComa,12 59 48.7,+27 58 50.2\n"),
+        ("colons.csv", "name,ra,dec\nComa,12:59:48.7,27:58:50.2\n"),
+        ("letters.csv", "name,RA_J2000,DEC_J2000\nComa,12h59m48.7s,27d58m50.2s\n"),
+        ("semicolons.csv", "name;RA;DEC;z\nComa;194.9529;27.9806;0.023\n"),
+        ("blanks.txt", "# name RA DEC\nComa 194.9529 27.9806\n"),
+        ("galactic.csv", "name,l,b\nComa,58.0791,87.9577\n"),
+    ],
+)
+def test_positions_as_people_write_them(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    row = read_catalogue(tmp_path / name)[0]
+    np.testing.assert_allclose((row["ra_deg"], row["dec_deg"]), COMA_RA_DEC, atol=1e-3)
+    assert row["survey"] == name.split(".")[0].upper()
+
+
+@pytest.mark.parametrize(("unit", "ra"), [("hourangle", 194.9529 / 15), ("h", 194.9529 / 15), ("rad", 3.4025700)])
+@pytest.mark.parametrize("ending", ["ecsv", "vot", "fits"])
+def test_units_of_columns_are_honoured(tmp_path, unit, ra, ending):
+    """Hours read as degrees would be 13 deg instead of 195, and nothing would say so."""
+    table = Table({"name": ["Coma"], "RA": [ra], "DEC": [27.9806]})
+    table["RA"].unit, table["DEC"].unit = ("h" if ending == "fits" and unit == "hourangle" else unit), "deg"
+    table.write(tmp_path / f"mine.{ending}", format="votable" if ending == "vot" else None)
+    row = read_catalogue(tmp_path / f"mine.{ending}")[0]
+    np.testing.assert_allclose((row["ra_deg"], row["dec_deg"]), COMA_RA_DEC, atol=1e-5)
+    table["RA"].unit = "K"
+    table.write(tmp_path / "kelvin.ecsv")
+    with pytest.raises(
+        ValueError, match=r"kelvin.ecsv': column RA is in 'k', expected an angle; state deg, hourangle"
+    ):
+        read_catalogue(tmp_path / "kelvin.ecsv")
+
+
+def test_a_list_of_one_s_own_in_the_selections(tmp_path):
+    """It stands in for a survey where that is asked for, and is selected by its own name elsewhere."""
+    (tmp_path / "mock.csv").write_text("name,RA,DEC,z,M500\nA,10,20,0.1,5\nB,30,40,,6\n")
+    own = read_catalogue(tmp_path / "mock.csv")
+    assert own["name"].tolist() == ["A", "B"] and set(own["survey"]) == {"MOCK"}
+    assert len(select_clusters(own, "mock")) == 2
+    stand_in = read_catalogue(tmp_path / "mock.csv", survey="psz2")
+    assert select_clusters(stand_in, "planck_z")["name"].tolist() == ["A"]
+    with pytest.raises(ValueError, match=r"selection 'mok' is unknown, expected one of planck_z.*, truth, MOCK"):
+        select_clusters(own, "mok")
+
+
+@pytest.mark.parametrize("ending", ["vot", "ecsv", "fits", "csv"])
+def test_damaged_files_of_every_kind(tmp_path, ending):
+    good = write_catalogue(mock(survey=["PSZ2"] * 3), tmp_path / f"c.{ending}").read_bytes()
+    for name, content in (
+        ("half", good[: len(good) // 2]),
+        ("page", b"<html>404</html>"),
+        ("noise", bytes(range(256))),
+    ):
+        path = tmp_path / f"{name}.{ending}"
+        path.write_bytes(content)
+        with pytest.raises((OSError, ValueError), match=rf"{name}.{ending}'"):
+            read_catalogue(path)
+            raise OSError(f"'{path}' cut at a row's end reads as a shorter table")
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

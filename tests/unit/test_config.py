@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from szeek.config import Config, list_presets, load_config
+from szeek.config import Config, list_presets, load_config, named_file
 from szeek.run import config_toml
 
 
@@ -46,18 +46,29 @@ def test_paths_are_relative_to_the_file(tmp_path):
     path.write_text('[sky]\nmaps = {"100" = "a.fits"}\ncatalogues = ["b.fits"]\n')
     sky = load_config(path).sky
     assert sky.maps["100"] == tmp_path / "a.fits" and sky.catalogues == (tmp_path / "b.fits",)
+    path.write_text('[sky]\ncatalogues = ["PSZ2=b.csv"]\nunit = {"545" = "MJy/sr"}\n')
+    sky = load_config(path).sky
+    assert named_file(sky.catalogues[0]) == ("PSZ2", tmp_path / "b.csv") and sky.unit == {"545": "MJy/sr"}
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path):
+    (tmp_path / "my.toml").write_bytes("# größer\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"my.toml' is no valid TOML: 'utf-8' codec"):
+        load_config(tmp_path / "my.toml")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[train]\nbacth = 20\n", r"train.bacth: unknown key \(found 20\)"),
+        ("[train]\nbacth = 20\n", r"train.bacth: unknown key, did you mean 'batch'\? \(found 20\)"),
         ("[patches]\nsize = 50\n", "patches.size: Input should be a multiple of 16"),
         ("[split]\ntest_tiles = [9]\n", r"tiles \[9\] are in both"),
         ("[split]\ntest_tiles = [48]\n", r"tiles \[48\] do not exist, expected 0 to 47"),
         ('preset = "bonjaen2020"\n', "preset 'bonjaen2020' is unknown, expected one of bonjean2020"),
         ("seed = 3\n[sky]\nfurther_seeds = [4, 3]\n", r"further_seeds \[4, 3\] and seed 3 name one sky twice"),
         ("[train\n", "no valid TOML"),
+        ("[trian]\nbatch = 20\n", r"trian: unknown key, did you mean 'train'\?"),
+        ("seed = -1\n", r"seed: Input should be greater than or equal to 0 \(found -1\)"),
     ],
 )
 def test_bad_files_are_refused_by_key(text, message, tmp_path):

@@ -11,6 +11,7 @@ import healpy
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from planck_like import HFI, as_skymaps, planck_like_sky, write_planck_map, write_planck_set
 
@@ -221,9 +222,121 @@ def test_cutouts_that_do_not_say(tmp_path):
     files = write_cutouts(tmp_path, ctype=("RA---TAN", "DEC--TAN"), RADESYS="FK4", EQUINOX=1950.0)
     with pytest.raises(ValueError, match=r"is in FK4, equinox 1950\.0, expected ICRS or FK5 J2000"):
         read_skymaps(files)
-    files = write_cutouts(tmp_path, ctype=("ELON-TAN", "ELAT-TAN"))
+    files = write_cutouts(tmp_path, ctype=("SLON-TAN", "SLAT-TAN"))
     with pytest.raises(ValueError, match="does not say its frame"):
         read_skymaps(files)
+    with pytest.raises(ValueError, match="nside is 100, expected a power of two"):
+        read_skymaps(write_cutouts(tmp_path), nside=100)
+
+
+def rotated(angle_deg):
+    """CDELT and PC of a rotation as one matrix, the other way that headers have it."""
+    c, s, pixel = np.cos(np.radians(angle_deg)), np.sin(np.radians(angle_deg)), 3.4355 / 60
+    return {"CD1_1": -pixel * c, "CD1_2": pixel * s, "CD2_1": pixel * s, "CD2_2": pixel * c}
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [{"CROTA2": 30.0}, rotated(-20.0), {"PC1_1": 0.8, "PC1_2": -0.6, "PC2_1": 0.6, "PC2_2": 0.8}],
+    ids=["CROTA2", "CD", "PC"],
+)
+def test_cutouts_turned_in_every_way_that_headers_say_it(tmp_path, cards):
+    """No RADESYS and no EQUINOX: ICRS, says the standard."""
+    files = write_cutouts(tmp_path, ctype=("RA---TAN", "DEC--TAN"), centre=(266.0, -29.0), **cards)
+    if "CD1_1" in cards:
+        for path in files.values():
+            with fits.open(path, mode="update") as hdus:
+                del hdus[1].header["CDELT1"], hdus[1].header["CDELT2"]
+    check_against_the_function(files)
+
+
+def check_against_the_function(files):
+    maps = read_skymaps(files, check=False)
+    ipix = np.flatnonzero(maps.footprint)
+    assert abs(len(ipix) - 155**2) < 0.01 * 155**2
+    assert np.abs(maps.values[ipix, 0] - smooth_kelvin(*healpy.pix2ang(1024, ipix, lonlat=True))).max() < 1e-6
+
+
+def test_cutouts_with_axes_of_one_pixel_and_latitude_first(tmp_path):
+    """Frequency and Stokes axes, as interferometers write them; and an image whose first axis is latitude."""
+    files = write_cutouts(tmp_path)
+    with fits.open(files["100"]) as hdus:
+        header, image = hdus[1].header, hdus[1].data
+    cube = header.copy()
+    cube["CTYPE3"], cube["CTYPE4"], cube["CRVAL3"], cube["CDELT3"] = "FREQ", "STOKES", 143e9, 1e9
+    fits.PrimaryHDU(image[None, None], cube).writeto(files["143"], overwrite=True)
+    swapped = header.copy()
+    for keyword in ("CTYPE", "CRVAL", "CDELT", "CRPIX"):
+        swapped[f"{keyword}1"], swapped[f"{keyword}2"] = header[f"{keyword}2"], header[f"{keyword}1"]
+    fits.PrimaryHDU(image.T, swapped).writeto(files["100"], overwrite=True)
+    check_against_the_function(files)
+    fits.PrimaryHDU(np.stack([image, image]), header).writeto(files["217"], overwrite=True)
+    with pytest.raises(ValueError, match=r"217.fits' has 2 x 160 x 160 pixels, expected two dimensions; write each"):
+        read_skymaps(files)
+
+
+def test_cutouts_of_other_sizes_and_other_places(tmp_path):
+    """The footprint is what all of them cover; where they cover nothing in common, that is said."""
+    files = write_cutouts(tmp_path)
+    (tmp_path / "small").mkdir()
+    small = write_cutouts(tmp_path / "small", n=64, cdelt=(1, 1))
+    maps = read_skymaps({**files, "353": small["353"]}, check=False)
+    np.testing.assert_allclose(maps.footprint.sum(), 59**2, rtol=0.02)
+    for centre in ((35.0, 20.0), (210.0, -5.0)):  # beside it, and opposite on the sphere
+        (tmp_path / f"{centre[0]}").mkdir()
+        elsewhere = write_cutouts(tmp_path / f"{centre[0]}", centre=centre)
+        with pytest.raises(ValueError, match=r"no pixel is observed in every band .* expected overlapping maps"):
+            read_skymaps({**files, "217": elsewhere["217"]}, check=False)
+
+
+def test_zeros_are_what_was_not_observed(values, tmp_path, caplog):
+    """A disc of zeros in one band, UNSEEN turned to -1.6e24 with the map's unit in another."""
+    first, second = (healpy.query_disc(NSIDE, healpy.ang2vec(lon, 30.0, lonlat=True), 0.1) for lon in (50.0, 90.0))
+    holed = values.copy()
+    holed[first, 4], holed[second, 0] = 0.0, -1.6375e24
+    maps = read_skymaps(write_planck_set(tmp_path, holed))
+    assert set(np.flatnonzero(~maps.footprint)) == {*first, *second}
+    assert f"{len(first)} pixels are exactly 0" in caplog.text
+    with fits.open(write_cutouts(tmp_path)["545"], mode="update") as hdus:
+        hdus[1].data[70:90, 70:90] = 0.0
+    maps = read_skymaps({band.name: tmp_path / f"{band.name}.fits" for band in HFI.bands}, check=False)
+    assert not maps.footprint[healpy.query_disc(1024, healpy.ang2vec(30.0, 5.0, lonlat=True), np.radians(0.5))].any()
+
+
+def test_partial_sky_by_its_column_and_bad_pixel_numbers(values, tmp_path):
+    """A PIXEL column without INDXSCHM; numbers beyond the sphere; INDXSCHM = EXPLICIT without the column."""
+    seen = np.arange(20_000)
+    files = {}
+    for b, band in enumerate(HFI.bands):
+        table = Table({"PIXEL": seen, "SIGNAL": values[seen, b].astype(np.float64)})
+        table["SIGNAL"].unit = None
+        hdu = fits.BinTableHDU(table)
+        hdu.header.update(NSIDE=NSIDE, ORDERING="RING", COORDSYS="G", TUNIT2=band.unit)
+        files[band.name] = tmp_path / f"{band.name}.fits"
+        hdu.writeto(files[band.name])
+    maps = read_skymaps(files, check=False)
+    assert np.array_equal(np.flatnonzero(maps.footprint), seen)
+    np.testing.assert_array_equal(maps.values[seen], values[seen])
+    with fits.open(files["353"], mode="update") as hdus:
+        hdus[1].data["PIXEL"][7] = 12 * NSIDE**2
+    with pytest.raises(ValueError, match=r"353.fits' has pixels 0 to 49152, expected 0 to 49151 \(NSIDE = 64\)"):
+        read_skymaps(files)
+    healpy.write_map(files["353"], values[:, 3], coord="G", column_units="K_CMB", overwrite=True)
+    with fits.open(files["353"], mode="update") as hdus:
+        hdus[1].header["INDXSCHM"] = "EXPLICIT"
+    with pytest.raises(ValueError, match=r"353.fits' has INDXSCHM = EXPLICIT, expected a column PIXEL; found"):
+        read_skymaps(files)
+
+
+def test_nside_that_is_no_power_of_two(tmp_path):
+    path = healpy_map(tmp_path / "odd.fits", np.ones(12 * 100**2, np.float32))
+    with pytest.raises(ValueError, match=r"odd.fits' has NSIDE = 100, expected a power of two"):
+        read_skymaps(dict.fromkeys(HFI.band_names, path))
+
+
+def healpy_map(path, values):
+    healpy.write_map(path, values, coord="G", column_units="K_CMB", dtype=np.float32, fits_IDL=False)
+    return path
 
 
 # --- dipole -----------------------------------------------------------------------------------------------

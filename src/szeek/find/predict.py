@@ -26,6 +26,7 @@ from szeek.find.fields import (
     place_field,
 )
 from szeek.inputs.healpix_files import describe_healpix
+from szeek.inputs.mapfiles import require_stated
 from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
@@ -234,10 +235,11 @@ def read_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
         RING, NaN outside the footprint; as :func:`empty_map` makes it.
     """
     file = describe_healpix(path)
+    order = require_stated(file.path, "ordering", "ORDERING", None, file.ordering, ("RING", "NESTED"))
     p_map = empty_map(12 * file.nside**2)
     for first, values in file.read_blocks():
         numbers = np.arange(first, first + len(values))
         ipix = numbers if file.pixels is None else file.pixels[numbers]
-        ipix = healpy.nest2ring(file.nside, ipix) if file.ordering == "NESTED" else ipix
+        ipix = healpy.nest2ring(file.nside, ipix) if order == "NESTED" else ipix
         p_map[ipix] = np.where(values < -1e30, np.float32(np.nan), values)
     return p_map

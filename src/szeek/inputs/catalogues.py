@@ -8,11 +8,12 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from xml.parsers.expat import ExpatError
 
 import numpy as np
-from astropy.coordinates import SkyCoord
+from astropy.coordinates import Angle, SkyCoord
 from astropy.table import Table, vstack
-from astropy.units import UnitsWarning
+from astropy.units import Unit, UnitsWarning
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
@@ -60,20 +61,24 @@ class _Survey:
     name: str
     needs: frozenset[str]  # columns, upper case, that tell it from the others
     read: Callable[[Table], Table]
+    only: bool = False  # no columns but these: names so common that a list of anyone's may have them
 
 
 def read_catalogue(path: str | os.PathLike[str], survey: str | None = None) -> Table:
     """Read a published cluster catalogue, or one that :func:`write_catalogue` wrote, as a cluster table.
 
     PSZ2, MCXC, redMaPPer (SDSS DR8 v6.3 and v5.10), SPT-SZ, ACT DR5 and the SZ meta-catalogue are told by their
-    columns; any other file with `name`-like, RA/Dec or GLON/GLAT columns is read when `survey` names it.
+    columns; any other file with RA/Dec or GLON/GLAT columns is read for name, position, redshift, richness and S/N.
+    Positions may be numbers in the unit that the column states (degrees where none) or sexagesimal text, right
+    ascension then in hours.
 
     Parameters
     ----------
     path : path
-        FITS (binary or ASCII table), VOTable, ECSV or CSV, plain or gzipped.
+        FITS (binary or ASCII table), VOTable, ECSV, CSV or other text with delimiters, plain or gzipped.
     survey : str, optional
-        Name for the `survey` column; needed only where the file's columns do not tell.
+        Name for the `survey` column: 'PSZ2', 'MCXC' or 'REDMAPPER' to let a list stand in for that survey. By default
+        as the file's columns tell, else the file's name.
 
     Returns
     -------
@@ -85,27 +90,26 @@ def read_catalogue(path: str | os.PathLike[str], survey: str | None = None) -> T
     FileNotFoundError, OSError
         No such file, or no table in it.
     ValueError
-        The table is empty, has no positions or positions outside the sphere, or is of no known survey.
+        The table is empty, has no positions, or positions outside the sphere or in no unit of angle.
     """
     path = Path(path)
     table = _read_table(path)
     if not len(table):
         raise ValueError(f"'{path}' has no entries, expected at least one cluster")
     names = {name.upper() for name in table.colnames}
-    known = [s for s in _SURVEYS if s.needs <= names and (survey is None or survey.upper() == s.name)]
+    known = [
+        s
+        for s in _SURVEYS
+        if s.needs <= names and not (s.only and names > s.needs) and (survey is None or survey.upper() == s.name)
+    ]
     try:
         if {"LON_DEG", "LAT_DEG", "SURVEY"} <= names:
             return _from_own(table)
         if known:
             return known[0].read(table)
-        if survey is not None:
-            return _from_any(table, survey.upper())
+        return _from_any(table, (survey or path.name.split(".")[0]).upper())
     except ValueError as error:
         raise ValueError(f"'{path}': {error}") from error
-    raise ValueError(
-        f"'{path}' is of no known survey: its columns are {', '.join(table.colnames)}; known are "
-        f"{', '.join(dict.fromkeys(s.name for s in _SURVEYS))}; pass survey='NAME' to read name and position alone"
-    )
 
 
 def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
@@ -152,6 +156,8 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     truth         haloes of a simulated sky with Y500 > 3e-4 arcmin^2
     ============= =========================================================================================
 
+    Any other name is that of a survey, all of whose entries it picks.
+
     Source: Bonjean (2020), Table 1.
 
     Parameters
@@ -159,7 +165,7 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     catalogues : Table or iterable of Table
         Cluster tables (:func:`read_catalogue`), told apart by their `survey` column.
     selection : str
-        A name of the table above, upper or lower case.
+        A name of the table above or of a survey, upper or lower case.
 
     Raises
     ------
@@ -175,10 +181,14 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     ['B']
     """
     word = selection.lower()
-    if word not in SELECTIONS:
-        raise ValueError(f"selection '{selection}' is unknown, expected one of {', '.join(SELECTIONS)}")
     tables = [catalogues] if isinstance(catalogues, Table) else list(catalogues)
     pool = vstack([_complete(t) for t in tables], metadata_conflicts="silent") if tables else _empty()
+    if word not in SELECTIONS:
+        own = np.array([str(survey).lower() == word for survey in pool["survey"]], bool)
+        if not own.any():
+            surveys = "".join(f", {name}" for name in sorted(set(pool["survey"])))
+            raise ValueError(f"selection '{selection}' is unknown, expected one of {', '.join(SELECTIONS)}{surveys}")
+        return pool[own]
     return _select(pool, word)
 
 
@@ -232,7 +242,8 @@ def _of(pool: Table, survey: str, selection: str) -> Table:
     if not len(rows):
         found = sorted(set(pool["survey"])) if len(pool) else ["none"]
         raise ValueError(
-            f"selection '{selection}' needs {survey}, found the surveys {', '.join(found)}; add its file"
+            f"selection '{selection}' needs {survey}, found the surveys {', '.join(found)}; add its file, or let a "
+            f"list of your own stand in for it as {survey}=FILE, or select by a survey's name"
         )
     return rows
 
@@ -252,8 +263,13 @@ def _read_table(path: Path) -> Table:
             warnings.filterwarnings("ignore", message=f".*{_FOREIGN_UNITS}.*", category=UnitsWarning)
             warnings.filterwarnings("ignore", message=".*may have been truncated")
             warnings.filterwarnings("ignore", message=".*hdu= was not specified")
-            return Table.read(path, format=kind)
-    except (OSError, ValueError, TypeError, IndexError, EOFError) as error:
+            table = Table.read(path, format=kind)
+            if kind == "ascii.csv" and len(table.colnames) == 1:
+                other = next((mark for mark in (";", "|", "\t") if mark in table.colnames[0]), None)
+                options = {"format": "ascii.csv", "delimiter": other} if other else {"format": "ascii"}
+                table = Table.read(path, **options)
+            return table
+    except (OSError, ValueError, TypeError, IndexError, KeyError, EOFError, ExpatError) as error:
         raise OSError(f"'{path}' holds no readable {kind} table ({error})") from error
 
 
@@ -333,15 +349,46 @@ def _galactic(table: Table, lon: str, lat: str) -> SkyCoord:
 
 
 def _directions(table: Table, lon: str, lat: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    lon_deg, lat_deg = _numbers(table, lon), _numbers(table, lat)
-    bad = ~(np.isfinite(lon_deg) & (np.abs(lat_deg) <= 90.0))
+    lon_deg, lat_deg = _degrees(table, lon), _degrees(table, lat)
+    bad = ~((np.abs(lon_deg) <= 360.0) & (np.abs(lat_deg) <= 90.0))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise ValueError(
             f"{int(bad.sum())} entries have no position on the sphere, the first in row {row} "
-            f"({lon} = {lon_deg[row]}, {lat} = {lat_deg[row]}); expected degrees"
+            f"({lon} = {lon_deg[row]}, {lat} = {lat_deg[row]}); expected degrees: remove or mend them"
         )
     return lon_deg, lat_deg
+
+
+def _degrees(table: Table, column: str) -> NDArray[np.float64]:
+    """An angle in degrees: of numbers by the column's unit, degrees where it has none; of sexagesimal text."""
+    values = table[column]
+    unit = str(values.unit or "").strip().lower()
+    if values.dtype.kind in "USO":
+        texts = _words(table, column)
+        is_number = all(_is_number(text) for text in texts)
+        hours = column.upper().startswith(("RA", "_RA")) and not is_number
+        try:
+            return np.array([Angle(text, "hourangle" if hours else "deg").deg if text else np.nan for text in texts])
+        except ValueError as error:
+            raise ValueError(f"column {column} holds no angles ({error}); expected degrees or hh:mm:ss") from None
+    numbers = _numbers(table, column)
+    if unit in ("", "deg", "degree", "degrees"):
+        return numbers
+    try:
+        return np.asarray(
+            (numbers * Unit("hourangle" if unit in ("h", "hr", "hour", "hours") else unit)).to_value("deg")
+        )
+    except (ValueError, TypeError):
+        raise ValueError(f"column {column} is in '{unit}', expected an angle; state deg, hourangle or rad") from None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text or "nan")
+    except ValueError:
+        return False
+    return True
 
 
 def _from_psz2(table: Table) -> Table:
@@ -470,8 +517,8 @@ _SURVEYS = (
     _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "Z_SPEC"}), _from_redmapper_v63),
     _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "REDSHIFT"}), _from_redmapper_v510),
     _Survey("REDMAPPER", frozenset({"RAJ2000", "DEJ2000", "LAMBDA"}), lambda table: _from_any(table, "REDMAPPER")),
-    _Survey("SPT", frozenset({"NAME", "RA", "DEC", "REDSHIFT", "R500"}), _from_spt),
-    _Survey("ACT", frozenset({"RA", "DEC", "Z", "M500"}), _from_act_dr5),
+    _Survey("SPT", frozenset({"NAME", "RA", "DEC", "REDSHIFT", "R500"}), _from_spt, only=True),
+    _Survey("ACT", frozenset({"RA", "DEC", "Z", "M500"}), _from_act_dr5, only=True),
     _Survey("ACT", frozenset({"NAME", "REDSHIFT", "SNR", "FIXED_Y_C"}), _from_act_fits),
 )
 
@@ -483,15 +530,20 @@ def _from_any(table: Table, survey: str) -> Table:
     def find(*names: str) -> str | None:
         return next((by_upper[n] for n in names if n in by_upper), None)
 
-    ra = find("_RAJ2000", "RA_DEG", "RADEG", "RA", "RA_ICRS", "RAICRS", "RAJ2000")  # the last may be sexagesimal
-    dec = find("_DEJ2000", "DEC_DEG", "DECDEG", "DEDEG", "DEC", "DE_ICRS", "DEICRS", "DEJ2000")
-    lon, lat = find("GLON", "L", "LON_DEG"), find("GLAT", "B", "LAT_DEG")
+    ra = find("_RAJ2000", "RA_DEG", "RADEG", "RA", "RA_ICRS", "RAICRS", "ALPHA_J2000", "RA_J2000", "RAJ2000")
+    dec = find("_DEJ2000", "DEC_DEG", "DECDEG", "DEDEG", "DEC", "DE_ICRS", "DEICRS", "DELTA_J2000", "DEC_J2000")
+    dec = dec or find("DEJ2000", "DECJ2000", "DE", "DECLINATION")
+    lon = find("GLON", "L", "LON_DEG", "GLON_DEG", "L_DEG", "GAL_LON", "GAL_L")
+    lat = find("GLAT", "B", "LAT_DEG", "GLAT_DEG", "B_DEG", "GAL_LAT", "GAL_B")
     if ra and dec:
         position = _equatorial(table, ra, dec)
     elif lon and lat:
         position = _galactic(table, lon, lat)
     else:
-        raise ValueError(f"no position: expected RA and DEC or GLON and GLAT, found {', '.join(table.colnames)}")
+        raise ValueError(
+            f"no position: expected RA and DEC or GLON and GLAT, found {', '.join(table.colnames)}; "
+            "rename the columns"
+        )
     name = find("NAME", "ID", "DESIGNATION", "MAIN_ID")
     names = _words(table, name) if name else _names_from_positions(f"{survey} J", position)
     return _build(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,10 @@ from numpy.typing import NDArray
 
 #: Names of the intensity column: Planck PR1 to PR4 (I_STOKES), healpy (TEMPERATURE), others.
 INTENSITY_COLUMNS = ("I_STOKES", "TEMPERATURE", "INTENSITY", "I", "SIGNAL", "T")
+
+#: No sky is as bright in any unit: UNSEEN (-1.6375e30) and other marks of "not observed", also where a map was
+#: rescaled with the marks in it.
+BLANK = 1e20
 
 _ORDERINGS = {"RING": "RING", "NESTED": "NESTED", "NEST": "NESTED"}
 _FRAMES = {
@@ -44,10 +48,11 @@ class HealpixFile:
     nside : int
         HEALPix resolution.
     ordering, frame, unit : str or None
-        As the header says: 'RING' or 'NESTED'; 'galactic', 'icrs' or 'ecliptic'; the unit as written. None where
-        the header says nothing.
+        As the header says: 'RING' or 'NESTED'; 'galactic', 'icrs' or 'ecliptic', or a word as written that is
+        neither; the unit as written. None where the header says nothing.
     pixels : (n,) int64 or None
-        Pixel number of each value in a partial-sky file (INDXSCHM = EXPLICIT), else None.
+        Pixel number of each value in a partial-sky file (INDXSCHM = EXPLICIT, or a column PIXEL and fewer values
+        than the sphere has pixels), else None.
     """
 
     path: Path
@@ -110,7 +115,8 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
     OSError
         If the file is no FITS file, or shorter than its header says.
     ValueError
-        If it holds no HEALPix table, or the intensity column is not to be told from the others.
+        If it holds no HEALPix table, the intensity column is not to be told from the others, or the numbers of its
+        pixels do not fit its NSIDE.
     """
     path = Path(path)
     with open_fits(path) as hdus:
@@ -120,6 +126,7 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
             raise ValueError(f"'{path}' holds no HEALPix table (no extension with the keyword NSIDE)")
         hdu = tables[0]
         header, names = hdu.header, [name.upper() for name in hdu.columns.names]
+        headers = (header, hdus[0].header)
         index = _choose_column(path, names, column)
         data_start = int(hdu.fileinfo()["datLoc"])
         repeat, dtype = _parse_format(path, header[f"TFORM{index + 1}"], names[index])
@@ -128,10 +135,11 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
         )
         n_values = repeat * int(header["NAXIS2"])
         nside = int(header["NSIDE"])
-        partial = str(header.get("INDXSCHM", "IMPLICIT")).strip().upper() == "EXPLICIT"
-        pixels = None
-        if partial:
-            pixels = np.asarray(hdu.data.field("PIXEL"), np.int64).ravel()
+        if nside < 1 or nside & (nside - 1):
+            raise ValueError(f"'{path}' has NSIDE = {nside}, expected a power of two; resample it to one")
+        scheme = str(header.get("INDXSCHM", "")).strip().upper()
+        partial = scheme == "EXPLICIT" or ("PIXEL" in names and n_values != 12 * nside**2)
+        pixels = _read_pixels(path, hdu, names, nside) if partial else None
     if not path.name.endswith(".gz"):
         needed = data_start + int(header["NAXIS1"]) * int(header["NAXIS2"])
         if path.stat().st_size < needed:
@@ -143,9 +151,9 @@ def describe_healpix(path: str | os.PathLike[str], column: str | None = None) ->
     return HealpixFile(
         path,
         nside,
-        _look_up(path, header, ("ORDERING",), _ORDERINGS),
-        _look_up(path, header, ("COORDSYS", "SKYCOORD"), _FRAMES),
-        str(header.get(f"TUNIT{index + 1}", "")).strip() or None,
+        _look_up(headers, ("ORDERING",), _ORDERINGS),
+        _look_up(headers, ("COORDSYS", "SKYCOORD"), _FRAMES),
+        _look_up(headers[:1], (f"TUNIT{index + 1}", "BUNIT", "UNITS"), {}),
         pixels,
         n_values,
         data_start,
@@ -227,11 +235,26 @@ def _parse_format(path: Path, text: str, name: str, any_type: bool = False) -> t
     return repeat, _FORMATS[code]
 
 
-def _look_up(path: Path, header: fits.Header, keywords: tuple[str, ...], known: dict[str, str]) -> str | None:
-    for keyword in keywords:
-        text = str(header.get(keyword, "")).strip().upper()
-        if text:
-            if text not in known:
-                raise ValueError(f"'{path}' has {keyword} = '{text}', expected one of {', '.join(known)}")
-            return known[text]
+def _read_pixels(path: Path, hdu: fits.BinTableHDU, names: list[str], nside: int) -> NDArray[np.int64]:
+    """The column PIXEL of a partial-sky file."""
+    if "PIXEL" not in names:
+        raise ValueError(f"'{path}' has INDXSCHM = EXPLICIT, expected a column PIXEL; found {', '.join(names)}")
+    try:
+        pixels = np.asarray(hdu.data.field("PIXEL"), np.int64).ravel()
+    except (OSError, TypeError, ValueError, EOFError) as error:
+        raise OSError(f"'{path}' is truncated: its column PIXEL cannot be read; fetch it again") from error
+    if len(pixels) and not 0 <= pixels.min() <= pixels.max() < 12 * nside**2:
+        raise ValueError(
+            f"'{path}' has pixels {pixels.min()} to {pixels.max()}, expected 0 to {12 * nside**2 - 1} "
+            f"(NSIDE = {nside})"
+        )
+    return pixels
+
+
+def _look_up(headers: Sequence[fits.Header], keywords: tuple[str, ...], known: dict[str, str]) -> str | None:
+    """The first of the keywords that is there, in the table's header or else the file's; unknown words as written."""
+    for header in headers:
+        for keyword in keywords:
+            if text := str(header.get(keyword, "")).strip():
+                return known.get(text.upper(), text)
     return None

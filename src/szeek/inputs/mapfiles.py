@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from szeek.inputs.bandcheck import check_bands
-from szeek.inputs.healpix_files import HealpixFile, describe_healpix, open_fits
+from szeek.inputs.healpix_files import BLANK, HealpixFile, describe_healpix, open_fits
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.sky.skymaps import SkyMaps, check_replaceable
 
@@ -38,6 +39,8 @@ Stated = str | Mapping[str, str] | None
 DIPOLE_KCMB, DIPOLE_LON_DEG, DIPOLE_LAT_DEG = 3362.08e-6, 264.021, 48.253
 #: CIB monopoles and zero-level errors stay below this up to 217 GHz: Planck 2018 results III (A&A 641, A3), Table 12.
 ZERO_LEVEL_KCMB = 100e-6
+
+_MAX_ORDER = 12  # nside 4096, 0.9 arcmin, well inside any HFI beam: finer cut-outs are sampled no finer
 
 _K_PER_UNIT = {
     **dict.fromkeys(("K_CMB", "KCMB", "K CMB", "K(CMB)", "K THERMO", "K_THERMO"), 1.0),
@@ -75,7 +78,8 @@ def read_skymaps(
     HEALPix files keep their pixels. Equatorial and ecliptic ones are rotated by bilinear interpolation between
     the four nearest pixel centres (which smooths by about half a pixel). TAN cut-outs are sampled once, by
     cubic spline, at the centres of the HEALPix pixels inside them. UNSEEN, NaN and Inf pixels of any band leave the
-    footprint. A solar dipole still in the maps is found by regression on its template and taken out.
+    footprint, and so do those that are exactly 0, as many codes write what was not observed. A solar dipole still
+    in the maps is found by regression on its template and taken out.
 
     Source: Bonjean (2020), Sect. 2: six HFI maps of nside 2048 in K_CMB and MJy/sr.
 
@@ -92,7 +96,7 @@ def read_skymaps(
     ordering : str, optional
         'RING' or 'NESTED': overrules the header. HEALPix files only.
     nside : int, optional
-        Resolution that TAN cut-outs are sampled at; by default the one whose pixel is nearest in size.
+        Resolution that TAN cut-outs are sampled at; by default the one whose pixel is nearest in size, at most 4096.
     out : path, optional
         Folder to write the maps to (whole or not at all); the result is then memory-mapped from there.
     check : bool
@@ -114,6 +118,8 @@ def read_skymaps(
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     paths = _check_names(files, setup)
+    if isinstance(unit, Mapping) and (unknown := [name for name in unit if name not in setup.band_names]):
+        raise ValueError(f"unit names the band {', '.join(unknown)}, expected one of {', '.join(setup.band_names)}")
     target = check_replaceable(out) if out is not None else None
     images = [_read_image(path) for path in paths]
     if any(images) and not all(images):
@@ -141,10 +147,11 @@ def read_skymaps(
             known = ("RING", "NESTED")
             orders = [require_stated(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
             fill_from_healpix(healpix, orders, frames, factors, values, footprint)
+        _drop_zeros(values, footprint)
         if not footprint.any():
             raise ValueError(
                 f"no pixel is observed in every band of {', '.join(repr(p.name) for p in paths)}: "
-                "all are UNSEEN, NaN or Inf in one or the other; expected overlapping maps"
+                "all are UNSEEN, NaN, Inf or exactly 0 in one or the other; expected overlapping maps"
             )
         skymaps = SkyMaps(values, footprint, setup.bands)
         _remove_dipole(skymaps, setup)
@@ -183,15 +190,15 @@ def _stated(given: Stated, band: str) -> str | None:
 def require_stated(
     path: Path, what: str, keyword: str, given: str | None, found: str | None, known: tuple[str, ...]
 ) -> str:
-    """The argument where given, else the header's word; neither is an error that names both ways out."""
+    """The argument where given, else the header's word; neither, or an unknown one, is an error."""
     if given is not None and given not in known:
         raise ValueError(f"{what}='{given}' is unknown, expected one of {', '.join(known)}")
     stated = given or found
-    if stated is None:
-        raise ValueError(
-            f"'{path}' does not say its {what} (keyword {keyword}); pass {what}="
-            + " or ".join(f"'{word}'" for word in known)
-        )
+    if stated not in known:
+        finding = f"does not say its {what} (keyword {keyword})"
+        if stated is not None:
+            finding = f"has {keyword} = '{stated}', expected one of {', '.join(known)}"
+        raise ValueError(f"'{path}' {finding}; pass {what}=" + " or ".join(f"'{word}'" for word in known))
     return stated
 
 
@@ -221,9 +228,11 @@ def _unit_factor(path: Path, found: str | None, given: Stated, instrument: Instr
 def _common_nside(maps: list[_Image] | list[HealpixFile] | list[_Image | HealpixFile], nside: int | None) -> int:
     if isinstance(maps[0], _Image):
         if nside is not None:
+            if nside < 1 or nside & (nside - 1):
+                raise ValueError(f"nside is {nside}, expected a power of two")
             return nside
         pixel = min(m.pixel_arcmin for m in maps if isinstance(m, _Image))
-        return 1 << round(float(np.log2(healpy.nside2resol(1, arcmin=True) / pixel)))
+        return int(1 << round(float(np.clip(np.log2(healpy.nside2resol(1, arcmin=True) / pixel), 0, _MAX_ORDER))))
     found = {m.path.name: m.nside for m in maps if isinstance(m, HealpixFile)}
     if len(set(found.values())) > 1:
         listed = ", ".join(f"'{name}' {n}" for name, n in found.items())
@@ -232,6 +241,20 @@ def _common_nside(maps: list[_Image] | list[HealpixFile] | list[_Image | Healpix
     if nside not in (None, n_side):
         raise ValueError(f"the maps have nside {n_side}, asked for {nside}; nside= only sets that of image cut-outs")
     return n_side
+
+
+def _drop_zeros(values: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:
+    """Take pixels that are exactly 0 in any band out of the footprint: no measurement is, and many codes mark so."""
+    n_zero = 0
+    for first in range(0, len(values), 1 << 20):
+        part = slice(first, first + (1 << 20))
+        zero = footprint[part] & (values[part] == 0.0).any(axis=1)
+        if zero.any():
+            n_zero += int(zero.sum())
+            values[part][zero] = 0.0
+            footprint[part][zero] = False
+    if n_zero:
+        log.warning("%d pixels are exactly 0 in one band or more: taken as not observed", n_zero)
 
 
 def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float32]:
@@ -299,7 +322,7 @@ def _scatter(
         pixel = target[i]
         for k in range(len(columns)):
             value = blocks[k, i]
-            if np.isfinite(value) and value > -1.6e30:  # healpy.UNSEEN = -1.6375e30
+            if abs(value) < BLANK:  # false for NaN too
                 values[pixel, columns[k]] = value * factors[k]
                 n_seen[pixel] += 1
 
@@ -318,7 +341,7 @@ def _fill_rotated(
     for start, block in m.read_blocks():
         pixels = np.arange(start, start + len(block)) if m.pixels is None else m.pixels[start : start + len(block)]
         source[healpy.nest2ring(m.nside, pixels) if order == "NESTED" else pixels] = block
-    source[source < -1.6e30] = np.nan
+    source[~(np.abs(source) < BLANK)] = np.nan
     rotator = healpy.Rotator(coord=["G", {"icrs": "C", "ecliptic": "E"}[frame]]) if frame != "galactic" else None
     for start in range(0, len(values), 1 << 18):
         target = np.arange(start, min(start + (1 << 18), len(values)))
@@ -334,12 +357,18 @@ def _fill_rotated(
 
 
 def _read_image(path: Path) -> _Image | None:
-    """The file's two-dimensional image with a celestial WCS, or None where it has none."""
+    """The file's image with a celestial WCS, axes of one pixel aside two-dimensional; None where it has none."""
     with open_fits(path) as hdus:
         for hdu in hdus:
-            if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) and hdu.header.get("NAXIS") == 2:
-                header = hdu.header
-                needed = abs(int(header["BITPIX"])) // 8 * int(header["NAXIS1"]) * int(header["NAXIS2"])
+            header = hdu.header
+            if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) and header.get("NAXIS", 0) > 1:
+                shape = [int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1)]
+                needed = abs(int(header["BITPIX"])) // 8 * math.prod(shape)
+                if sum(size > 1 for size in shape) > 2:
+                    raise ValueError(
+                        f"the image of '{path}' has {' x '.join(map(str, shape))} pixels, expected two dimensions; "
+                        "write each band to a file of its own"
+                    )
                 try:
                     pixels = np.asarray(hdu.data, np.float64)
                 except (OSError, TypeError, ValueError, EOFError) as error:
@@ -351,19 +380,26 @@ def _read_image(path: Path) -> _Image | None:
         warnings.simplefilter("ignore", FITSFixedWarning)  # e.g. a missing RADESYS set to FK5 from EQUINOX = 2000
         wcs = WCS(header)
     kinds = [str(c).upper() for c in wcs.wcs.ctype]
-    if not all(kind.endswith("-TAN") for kind in kinds):
+    sky = [kind for kind in kinds if kind.endswith("-TAN")]
+    if len(sky) != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
         raise ValueError(
             f"the image of '{path}' has the axes {', '.join(kinds)}, expected a tangential projection (TAN)"
         )
-    frame = None
-    if kinds[0].startswith("GLON"):
-        frame = "galactic"
-    elif kinds[0].startswith("RA"):
-        system = str(wcs.wcs.radesys or "").strip().upper()
-        if system not in ("", "ICRS", "FK5") or (system != "ICRS" and wcs.wcs.equinox not in (2000.0,)):
+    # longitude first, frequency and Stokes axes of one pixel dropped
+    lng, lat, n_axis = wcs.wcs.lng, wcs.wcs.lat, len(shape)
+    pixels = np.moveaxis(pixels, (n_axis - 1 - lat, n_axis - 1 - lng), (-2, -1)).reshape(
+        shape[n_axis - 1 - lat], shape[n_axis - 1 - lng]
+    )
+    axis_of = kinds[lng].split("-")[0]
+    wcs = wcs.sub([lng + 1, lat + 1])
+    frame = {"GLON": "galactic", "ELON": "ecliptic"}.get(axis_of)
+    if axis_of == "RA":
+        system, equinox = str(wcs.wcs.radesys or "").strip().upper(), wcs.wcs.equinox
+        # neither keyword means ICRS, FK5 alone J2000: Calabretta & Greisen (2002, A&A 395, 1077), Sect. 3.1
+        if system != "ICRS" and not (system in ("", "FK5") and (np.isnan(equinox) or equinox == 2000.0)):
             raise ValueError(
-                f"'{path}' is in {system or 'no stated system'}, equinox {wcs.wcs.equinox}, "
-                "expected ICRS or FK5 J2000"
+                f"'{path}' is in {system or 'no stated system'}, equinox {equinox}, "
+                "expected ICRS or FK5 J2000; bring its header to one of them"
             )
         frame = "icrs"
     scale = float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * 60.0
@@ -388,7 +424,7 @@ def _fill_from_images(
         lon_deg, lat_deg = _to_frame(lon_deg, lat_deg, frame)
         ny, nx = image.pixels.shape
         x, y = image.wcs.wcs_world2pix(lon_deg, lat_deg, 0)
-        good = np.isfinite(image.pixels) & (image.pixels > -1.6e30)
+        good = (np.abs(image.pixels) < BLANK) & (image.pixels != 0.0)
         smooth = np.where(good, image.pixels, np.median(image.pixels[good]) if good.any() else 0.0)
         sampled = ndimage.map_coordinates(smooth, [y, x], order=3, mode="mirror") * factor
         # two pixels away a spline still carries 7 % of a wrong value: bad pixels and the image's edge take two
