@@ -148,6 +148,10 @@ def test_recovery_draws_every_catalogue_and_the_paper() -> None:
     figure = figures.plot_recovery(recovery)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert {"Planck_z", "Planck_no-z", "MCXCwP", "Bonjean (2020)", "random positions"} <= set(labels)
+    figure.draw_without_rendering()
+    legend = figure.axes[0].get_legend().get_window_extent()
+    assert legend.y0 >= figure.axes[0].get_window_extent().y1 - 1  # it covers no curve
+    assert legend.y1 <= figure.bbox.y1 + 1 and legend.x0 >= -1
     without = figures.plot_recovery(recovery, show_paper=False)
     assert "Bonjean (2020)" not in [text.get_text() for text in without.axes[0].get_legend().get_texts()]
 

@@ -25,6 +25,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.show.candidatesections import section_candidates
 from szeek.show.field import keep_field, sample_image, section_fields
 from szeek.show.known import recovered
+from szeek.show.papersection import section_paper
 from szeek.show.report import write_report
 from szeek.show.reportparts import Block, Figures, number, percent
 from szeek.show.runfolder import RunFolder
@@ -85,6 +86,22 @@ def test_everything_of_a_full_run_is_shown(page: _Page, run_folder: Path) -> Non
     names = {f.name for f in (run_folder / "figures").iterdir()}
     assert {"sky.png", "sky.pdf", "test_tile.png", "recovery.pdf", "gallery_candidates.png", "training.png"} <= names
     assert not list(run_folder.glob(".*"))
+
+
+def test_the_papers_numbers_and_figures_once_they_are_made(run_folder: Path, tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    part = section_paper(run, Figures(tmp_path / "figures"))
+    assert "szeek reproduce" in part.absent[0] and "Fig. 3" in part.blocks[0].text
+    row = {"where": "Sect. 4.1", "what": "Planck_z recovered", "paper": 1.0, "value": 0.89, "error": np.nan,
+           "kind": "fraction", "status": "differs", "note": "<b>"}  # fmt: skip
+    Table(rows=[row]).write(tmp_path / "reproduce.ecsv")
+    (tmp_path / "reproduce").mkdir()
+    (tmp_path / "reproduce" / "figure6.png").write_bytes(b"picture")
+    part = section_paper(RunFolder(tmp_path), Figures(tmp_path / "figures"))
+    assert not part.absent
+    assert [block.kind for block in part.blocks] == ["text", "table", "figure", "text"]
+    assert [cell.text for cell in part.blocks[1].rows[0]][2:5] == ["100.0 %", "89.0 %", ""]
+    assert part.blocks[2].source == "data:image/png;base64,cGljdHVyZQ==" and "Fig. 6" in part.blocks[2].caption
 
 
 def test_names_are_escaped(run_folder: Path, page: _Page) -> None:

@@ -33,6 +33,7 @@ PAPER_TEST_TILE: Mapping[str, float] = {"planck_z": 1.0, "planck_no-z": 0.89, "m
 PAPER_FULL_SKY: Mapping[str, float] = {"planck_z": 0.985, "planck_no-z": 0.764, "mcxcwp": 0.208}
 #: Sources of the test tile at p_max = 0.1 that are in none of the three catalogues. Bonjean (2020), Sect. 4.1.
 PAPER_NEW_SOURCES = 218
+_THRESHOLD = "threshold on the largest $p$ of a source, $p_\\mathrm{max}$"
 
 
 @journal
@@ -142,7 +143,7 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
     show_paper : bool
         Draw the paper's values for its test tile at p_max = 0.1 as stars.
     """
-    figure = Figure(figsize=(9.2, 4.0), layout="constrained")
+    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name in dict.fromkeys(np.asarray(recovery["catalogue"]).tolist()):
         rows = recovery[np.asarray(recovery["catalogue"]) == name]
@@ -170,8 +171,9 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
     if show_paper:
         left.plot([], [], "*", color="white", markeredgecolor="black", markersize=11, label="Bonjean (2020)")
     left.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="random positions")
-    left.set(xlabel="$p_\\mathrm{max}$", ylabel="recovered fraction", ylim=(-0.03, 1.06))
-    left.legend(fontsize=8)
+    left.set(xlabel=_THRESHOLD, ylabel="recovered fraction", ylim=(-0.03, 1.06))
+    # above the axes: inside, there is no corner that no curve reaches
+    left.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     counts = recovery[np.asarray(recovery["catalogue"]) == recovery["catalogue"][0]]
     counts.sort("p_max")
     right.plot(counts["p_max"], counts["n_sources"], color=BLUE, marker="o", markersize=4, label="all sources")
@@ -183,7 +185,7 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
         right.plot(
             0.1, PAPER_NEW_SOURCES, "*", color=VERMILION, markersize=13, markeredgecolor="black", markeredgewidth=0.6
         )
-    right.set(xlabel="$p_\\mathrm{max}$", ylabel="number of sources", yscale="log")
+    right.set(xlabel=_THRESHOLD, ylabel="number of sources", yscale="log")
     plain_log(right.yaxis)
     right.legend()
     for axes in (left, right):

@@ -11,12 +11,14 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek._version import __version__
 from szeek.assess.recovery import ALL_TILES
 from szeek.learn.normalise import Normaliser
 from szeek.show import figures, skyplots
 from szeek.show.candidatesections import section_candidates, section_table
 from szeek.show.field import section_fields
 from szeek.show.known import in_tile, known_clusters, recovered
+from szeek.show.papersection import section_paper
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.runfolder import RunFolder
 from szeek.show.style import catalogue_look
@@ -37,7 +39,23 @@ _CITE = (
     ("MCXC", "Piffaretti R. et al. (2011), A&A 534, A109"),
     ("redMaPPer", "Rykoff E. S. et al. (2014), ApJ 785, 104"),
     ("HEALPix", "Gorski K. M. et al. (2005), ApJ 622, 759; healpy: Zonca A. et al. (2019), JOSS 4, 1298"),
+    ("The explorer's pictures: HiPS", "Fernique P. et al. (2015), A&A 578, A114"),
+    ("The explorer's viewer: Aladin Lite 3", "Baumann M. et al. (2022), ASP Conf. Ser. 532, 7"),
 )
+_BIBTEX = """@article{Bonjean2020,
+  author = {Bonjean, V.},
+  title = {Deep learning for {Sunyaev-Zel'dovich} detection in {Planck}},
+  journal = {Astronomy \\& Astrophysics},
+  volume = {634},
+  pages = {A81},
+  year = {2020},
+  doi = {10.1051/0004-6361/201936919}
+}
+@software{SZeek,
+  author = {{The SZeek developers}},
+  title = {{SZeek}: galaxy clusters in microwave maps through the {Sunyaev-Zel'dovich} effect},
+  version = {%s}
+}"""
 
 
 def lead_of(run: RunFolder) -> str:
@@ -483,6 +501,7 @@ def section_cite(run: RunFolder, _: Figures) -> Section:
     part = Section("cite", "How to cite")
     rows = [("This software", "SZeek, see CITATION.cff in its source"), *_CITE]
     part.blocks.append(table_block("Sources of the method and the data", [Column("for"), Column("cite")], rows))
+    part.blocks += [Block("text", text="As BibTeX:"), Block("code", text=_BIBTEX % __version__)]
     return part
 
 
@@ -490,6 +509,7 @@ _SECTIONS: tuple[Callable[[RunFolder, Figures], Section], ...] = (
     section_sky,
     section_recovery,
     section_reliability,
+    section_paper,
     section_candidates,
     section_fields,
     section_table,

@@ -133,7 +133,7 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
         axes.plot(*mollweide_forward(np.linspace(-180, 180, 181), np.full(181, parallel)), **graticule)
         if parallel:
             (edge,), (height,) = mollweide_forward([-180.0], [float(parallel)])
-            axes.text(edge + 0.04, height, f"{parallel:+d}°", fontsize=8, va="center", ha="left")
+            axes.text(edge + 0.04, height, f"{parallel:+d}°".replace("-", "−"), fontsize=8, va="center", ha="left")
     if tile is not None:
         lon_edge, lat_edge = _tile_outline(tile)
         axes.plot(*mollweide_forward(lon_edge, lat_edge), color=VERMILION, linewidth=1.5, zorder=5)
