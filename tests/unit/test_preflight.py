@@ -113,6 +113,19 @@ def test_empty_table_and_foreign_field(sky):
         preflight(field, far)
 
 
+@pytest.mark.parametrize(("radius_deg", "n_used"), [(1.7, 1), (0.6, 0)])
+def test_a_small_field_is_not_refused(sky, radius_deg, n_used):
+    """One cluster in the middle of 3 deg, or of 1 deg, where no position of comparison fits in."""
+    values, clusters = sky
+    centre = healpy.ang2vec(clusters["lon_deg"][0], clusters["lat_deg"][0], lonlat=True)
+    footprint = np.zeros(len(values), bool)
+    footprint[healpy.query_disc(NSIDE, centre, np.radians(radius_deg))] = True
+    field = SkyMaps(np.where(footprint[:, None], values, 0).astype(np.float32), footprint, HFI.bands)
+    report = preflight(field, clusters)
+    assert report.n_clusters == n_used
+    assert ("too small a field" in report.sentence) == (n_used == 0)
+
+
 def test_the_null_is_calibrated(sky):
     """Random positions: significances scatter about 0 with unit width (12 draws of 50 positions)."""
     values, clusters = sky

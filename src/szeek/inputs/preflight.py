@@ -129,6 +129,11 @@ def preflight(
     there, here = tried[best]
     if there >= _MISTAKE and there >= 2.0 * here:
         raise PreflightError(f"the clusters light up {best} ({there:.1f} sigma there, {here:.1f} where listed)")
+    n_there = int(skymaps.footprint[as_given(positions)].sum())
+    if n_inside == 0 and n_there:
+        text = f"{n_there} clusters are inside, but too near the edge or in too small a field to tell"
+        log.info("%s", text)
+        return PreflightReport(0.0, 0, False, text, tried)
     if n_inside == 0:
         raise PreflightError(
             f"none of the {len(clusters)} clusters lies inside the maps' footprint, expected some; is the "
@@ -157,10 +162,13 @@ def _scores(
     if not inside.any():
         return scores
     n_shift = int(np.clip(_N_NULL // inside.sum(), 4, 400))
-    null = _shifted(np.repeat(positions[inside], n_shift, axis=0), rng)
-    at_null = _features(skymaps, null, locate)
-    at_null = at_null[np.isfinite(at_null).all(axis=1)]
-    if len(at_null) < 10 * at_null.shape[1]:
+    for n_more in (n_shift, 20 * n_shift):  # in a small field few shifted positions stay inside
+        null = _shifted(np.repeat(positions[inside], n_more, axis=0), rng)
+        at_null = _features(skymaps, null, locate)
+        at_null = at_null[np.isfinite(at_null).all(axis=1)]
+        if len(at_null) >= 10 * at_null.shape[1]:
+            break
+    else:
         return scores
     centre = np.median(at_null, axis=0)
     spread = 1.4826 * np.median(np.abs(at_null - centre), axis=0) + 1e-30
