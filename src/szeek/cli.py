@@ -35,8 +35,10 @@ app.add_typer(data_app, name="data")
 ConfigSource = Annotated[
     str, typer.Argument(metavar="CONFIG", help="a preset's name (see `szeek config`) or a TOML file")
 ]
-Out = Annotated[Path, typer.Option("--out", "-o", help="folder to write to; made if need be")]
-Seed = Annotated[int | None, typer.Option(help="overrides the configuration's seed")]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", file_okay=False, writable=True, help="folder to write to; made if need be")
+]
+Seed = Annotated[int | None, typer.Option(min=0, help="overrides the configuration's seed")]
 Threads = Annotated[int | None, typer.Option(min=1, help="threads to use; all cores by default, same results")]
 Maps = Annotated[
     list[str],
@@ -48,13 +50,25 @@ Maps = Annotated[
     ),
 ]
 Catalogues = Annotated[
-    list[Path] | None, typer.Option("--catalogue", "-c", help="file of known clusters; may be given several times")
+    list[str] | None,
+    typer.Option(
+        "--catalogue",
+        "-c",
+        help="file of known clusters, or PSZ2=FILE to let a list of one's own stand in for that survey; may be given "
+        "several times",
+    ),
 ]
 Unit = Annotated[
-    str | None, typer.Option(help="unit of the maps where their headers say none: K_CMB, uK_CMB, MJy/sr")
+    str | None,
+    typer.Option(
+        help="unit of the maps, instead of what their headers say: K_CMB, mK_CMB, uK_CMB, MJy/sr; or by band, "
+        "100=uK_CMB,545=MJy/sr"
+    ),
 ]
-Frame = Annotated[str | None, typer.Option(help="frame where the headers say none: galactic, icrs")]
-Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering where the headers say none: RING, NESTED")]
+Frame = Annotated[
+    str | None, typer.Option(help="frame of the maps, instead of what their headers say: galactic, icrs, ecliptic")
+]
+Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering, instead of what the headers say: RING, NESTED")]
 Device = Annotated[
     str, typer.Option(help="where the network runs: cpu, cuda, cuda:1, or auto for a GPU where there is one")
 ]
@@ -87,7 +101,7 @@ def run(
 def simulate(
     out: Out,
     nside: Annotated[int, typer.Option(help="HEALPix resolution, 64 to 2048")] = 2048,
-    seed: Annotated[int, typer.Option(help="another seed, another sky")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="another seed, another sky")] = 1,
     threads: Threads = None,
     halves: Annotated[bool, typer.Option("--halves", help="write the two half missions too")] = False,
     rimo: Annotated[
@@ -132,14 +146,17 @@ def train(
 
     By several processes: `torchrun --nproc-per-node 4 -m szeek.cli train ...`, with `[train] shards` a multiple of 4.
     """
-    from szeek.config import load_config
+    from szeek.config import load_config, named_file
     from szeek.run import run as run_stages
 
     sky = {
         "simulate": False,
         "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
-        "catalogues": [str(file.resolve()) for file in catalogue or []],
-        "unit": unit,
+        "catalogues": [
+            f"{survey}={file.resolve()}" if survey else str(file.resolve())
+            for survey, file in [named_file(text) for text in catalogue or []]
+        ],
+        "unit": _units(unit),
         "frame": frame,
         "ordering": ordering,
     }
@@ -198,7 +215,7 @@ def predict(
             scheduler=scheduler,
             threads=threads,
             device=device,
-            unit=unit,
+            unit=_units(unit),
             frame=frame,
             ordering=ordering,
             tell=tell,
@@ -247,7 +264,7 @@ def photometry(
         if map is None:
             summary = measure_run(positions, threads=threads, report=report)
         else:
-            words = {"unit": unit, "frame": frame, "ordering": ordering}
+            words: dict[str, Any] = {"unit": _units(unit), "frame": frame, "ordering": ordering}
             summary = measure_files(positions, _band_files(map), out, **words, threads=threads, report=report)
     typer.echo(summary)
 
@@ -425,13 +442,22 @@ def _band_files(given: list[str]) -> dict[str, Path]:
 
     if len(given) == 1 and "{band}" in given[0]:
         return {band: Path(given[0].replace("{band}", band)) for band in read_instrument().band_names}
-    files = {}
+    files: dict[str, Path] = {}
     for item in given:
         band, equals, file = item.partition("=")
         if not equals:
             raise ValueError(f"--map '{item}' is neither BAND=FILE nor a single pattern with {{band}}")
+        if band in files:
+            raise ValueError(f"--map gives band {band} twice, '{files[band]}' and '{file}'; expected one file a band")
         files[band] = Path(file)
     return files
+
+
+def _units(given: str | None) -> str | dict[str, str] | None:
+    """One unit for all bands, or BAND=UNIT pairs parted by commas."""
+    if given is None or "=" not in given:
+        return given
+    return _named_values("--unit", given.split(","))
 
 
 def _is_first_rank() -> bool:
@@ -486,9 +512,27 @@ def main() -> None:
     except _InterruptedByUser:
         typer.echo("szeek: interrupted; what is finished is whole, and the same command goes on from here", err=True)
         raise SystemExit(130) from None
-    except (ValueError, OSError) as error:
-        typer.echo(f"szeek: {error}", err=True)
+    except MemoryError as error:
+        typer.echo(
+            f"szeek: not enough memory ({error}); close other programs, or use maps of a lower nside", err=True
+        )
         raise SystemExit(1) from None
+    except (ValueError, OSError) as error:
+        typer.echo(f"szeek: {_sentence(error)}", err=True)
+        raise SystemExit(1) from None
+
+
+def _sentence(error: Exception) -> str:
+    """An error in one line, whoever raised it."""
+    from pydantic import ValidationError
+
+    from szeek.config import describe_refusal
+
+    if isinstance(error, ValidationError):
+        return f"refused: {describe_refusal(error)}"
+    if isinstance(error, OSError) and error.errno is not None and error.strerror:
+        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    return str(error)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 
 import healpy
 import numpy as np
 import pytest
 from planck_like import HFI, as_skymaps, planck_like_sky, write_planck_map, write_planck_set
 
+from szeek.cli import main
 from szeek.config import Config
 from szeek.inputs.catalogues import read_catalogue, write_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import PreflightError, preflight
+from szeek.learn.model import find_model
 from szeek.run import run
 
 
@@ -216,3 +219,55 @@ def test_a_run_never_takes_files_that_are_not_its_own(files, values, tmp_path):
         run(config, listed)
     with pytest.raises(ValueError, match=r"maps' holds other files, which saved maps would replace"):
         read_skymaps(files, out=tmp_path / "maps", check=False)
+
+
+def say(monkeypatch, capsys, *words):
+    """The last line that `szeek WORDS` prints, and its exit status."""
+    monkeypatch.setattr("sys.argv", ["szeek", *map(str, words)])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return ended.value.code, " ".join(printed.err.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("simulate", "--out", "sky", "--nside", 100),
+            "nside: nside is 100, expected a power of two from 64 to 2048",
+        ),
+        (("simulate", "--out", "sky", "--nside", 4096), "nside: Input should be less than or equal to 2048"),
+        (("simulate", "--out", "sky", "--seed", -1), "Invalid value for '--seed'"),
+        (("run", "demo", "--out", "run", "--threads", 0), "Invalid value for '--threads'"),
+        (("run", "demo", "--out", "file.txt"), "'file.txt' is a file"),
+        (("run", "typo.toml", "--out", "run"), "train.bacth: unknown key, did you mean 'batch'?"),
+        (("run", "bonjean2020", "--out", "run"), "names no maps and catalogues; give [sky] maps and catalogues"),
+        (
+            ("predict", "--model", "none", "--map", "{band}", "--out", "p"),
+            "'none' is neither a folder with model.json",
+        ),
+        (
+            ("predict", "--model", "szeek-1", "-m", "100=a.fits", "-m", "100=b.fits", "--out", "p"),
+            "--map gives band 100 twice, 'a.fits' and 'b.fits'; expected one file a band",
+        ),
+        (
+            ("predict", "--model", "szeek-1", "-m", "{band}", "--unit", "150=uK_CMB", "--out", "p"),
+            "unit names the band 150, expected one of 100, 143, 217, 353, 545, 857",
+        ),
+        (("predict", "--model", "cut", "-m", "{band}", "--out", "p"), "model.safetensors' does not fit its card"),
+        (("report", "nowhere"), "'nowhere"),
+    ],
+)
+def test_the_command_line_answers_in_one_sentence(tmp_path, monkeypatch, capsys, words, sentence):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("kept")
+    (tmp_path / "typo.toml").write_text("[train]\nbacth = 20\n")
+    shutil.copytree(find_model("szeek-1"), tmp_path / "cut")
+    weights = tmp_path / "cut" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    code, printed = say(monkeypatch, capsys, *words)
+    assert code != 0 and sentence in printed
+    assert (tmp_path / "file.txt").read_text() == "kept"

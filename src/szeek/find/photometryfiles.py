@@ -72,7 +72,7 @@ def measure_files(
     maps: Mapping[str, str | os.PathLike[str]],
     out: str | os.PathLike[str],
     *,
-    unit: str | None = None,
+    unit: str | Mapping[str, str] | None = None,
     frame: str | None = None,
     ordering: str | None = None,
     threads: int | None = None,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from szeek._version import __version__
@@ -136,7 +137,7 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     network = build_network(len(card["bands"]) + len(normaliser.theta500_arcmin), card["network"])
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"'{folder / 'model.safetensors'}' does not fit its card: {error}") from None
     own = {key: value for key, value in card.items() if key not in (*_CARD_KEYS, "szeek")}
     return Model(
