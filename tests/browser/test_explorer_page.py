@@ -301,6 +301,39 @@ def test_state_in_the_address(browser: Any, explorer: ExplorerServer) -> None:
     assert where["lat"] == pytest.approx(float(explorer.explorer.candidates["lat_deg"][4]), abs=0.01)
 
 
+def test_a_link_opened_over_the_page_is_all_of_its_state(browser: Any, explorer: ExplorerServer) -> None:
+    """Known clusters are part of the state, and what a link leaves out is as usual, not as it was."""
+    open_page(browser, explorer)
+    browser.find_element(By.CSS_SELECTOR, "#layers input[value='mcxcwp']").click()
+    set_control(browser, "p_min", "0.3")
+    browser.execute_script("explorer.select(2)")
+    wait_for(browser, "location.hash.includes('known=mcxcwp') && location.hash.includes('at=')")
+    address = browser.current_url
+    browser.execute_script("location.hash = 'l=10&b=20&fov=5'")
+    wait_for(browser, "explorer.selected === -1")
+    shown = "return [document.getElementById('p_min').value, document.getElementById('detail').hidden,"
+    shown += " [...document.querySelectorAll('#layers input:checked')].map(box => box.value)]"
+    assert browser.execute_script(shown) == ["", True, []]
+    browser.execute_script("location.hash = arguments[0]", address.split("#")[1])
+    wait_for(browser, "explorer.selected === 2")
+    assert browser.execute_script(shown) == ["0.3", False, ["mcxcwp"]]
+
+
+def test_colours_are_explained(browser: Any, explorer: ExplorerServer) -> None:
+    """The scale on the map names the limits and colours of the layer that is shown."""
+    open_page(browser, explorer)
+    for name in ("p", "band-143"):
+        set_control(browser, "base", name)
+        layer = explorer.explorer.layers[name]
+        low, high = (browser.find_element(By.ID, f"scale-{end}").text for end in ("low", "high"))
+        assert float(low.replace("−", "-")) == pytest.approx(layer.low, rel=0.01)
+        assert float(high.split()[0].replace("−", "-")) == pytest.approx(layer.high, rel=0.01)
+        assert ("µK" in high) is (name == "band-143")
+        ground = browser.execute_script("return getComputedStyle(document.getElementById('swatch')).backgroundImage")
+        first = (255 * np.array(matplotlib.colormaps[layer.colours](0.0)[:3])).round().astype(int)
+        assert ground.startswith(f"linear-gradient(to right, rgb({', '.join(map(str, first))})")
+
+
 def test_nothing_is_asked_of_any_other_host(browser: Any, explorer: ExplorerServer) -> None:
     requested_hosts(browser)
     page_errors(browser)  # both start afresh
@@ -325,6 +358,11 @@ def test_without_webgl_a_still_sky_and_the_same_table(
     assert "no WebGL2" in browser.find_element(By.ID, "readout").text
     wait_for(browser, "document.querySelector('#sky img').naturalWidth === 1600")
     assert sky_picture(browser).std() > 5
+    controls = browser.find_elements(By.CSS_SELECTOR, ".sky select, .sky input[type=range]")
+    assert len(controls) == 6 and not any(control.is_enabled() for control in controls)  # they would do nothing
+    browser.find_element(By.CSS_SELECTOR, "#layers input").click()
+    clusters = browser.find_element(By.CSS_SELECTOR, "#sky svg > path")
+    assert clusters.get_attribute("visibility") == "visible" and clusters.get_attribute("d").count("M") > 5
     browser.find_element(By.ID, "grid").send_keys(Keys.HOME, Keys.ARROW_DOWN)
     row = browser.execute_script("return explorer.selected")
     x, y = browser.execute_script("return explorer.sky.pixel(explorer.table, arguments[0])", row)

@@ -114,6 +114,14 @@ def test_pictures_decode_to_the_values() -> None:
         np.testing.assert_array_equal(hdus[0].data[::-1], values)  # FITS rows from the bottom
 
 
+def test_swatch_is_what_pictures_are_coloured_with() -> None:
+    layer = HipsLayer("p", "p", nested_reader(np.zeros(48, np.float32)), 2, "", 0.0, 1.0, "cividis")
+    picture = Image.open(io.BytesIO(layer.encode_png(np.array([[0.0, 0.5, 1.0]], np.float32)))).convert("RGB")
+    drawn = np.asarray(picture)[0].astype(int)
+    told = [[int(colour[k : k + 2], 16) for k in (1, 3, 5)] for colour in layer.swatch(3)]
+    np.testing.assert_allclose(drawn, told, atol=2)
+
+
 def test_whole_hips_on_disk(tmp_path: Path) -> None:
     values = np.zeros(12 * 64**2)
     values[: 64**2] = np.nan  # base pixel 0 unobserved

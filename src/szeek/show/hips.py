@@ -33,6 +33,7 @@ import healpy
 import matplotlib
 import numpy as np
 from astropy.io import fits
+from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -178,6 +179,10 @@ class HipsLayer:
         buffer = io.BytesIO()
         image.save(buffer, "PNG", transparency=0, compress_level=1)
         return buffer.getvalue()
+
+    def swatch(self, n: int = 9) -> list[str]:
+        """The colours of the pictures from low to high, as ``#rrggbb``."""
+        return [to_hex(colour) for colour in matplotlib.colormaps[self.colours](np.linspace(0, 1, n))]
 
     def encode(self, picture: NDArray[np.float32], ending: str) -> bytes:
         """A picture as 'fits' or 'png'."""

@@ -163,6 +163,7 @@ class Explorer:
                 "low": layer.low,
                 "high": layer.high,
             }
+            facts["swatch"] = layer.swatch()
             shown.append({**facts, "order": layer.order, "colours": native, "reversed": layer.colours.endswith("_r")})
         return {
             "title": self.run.title,

@@ -16,6 +16,7 @@ const FILTERS = ["search", "p_min", "purity_min", "snr_min", "lat_min", "matched
 const VIEW = ["base", "overlay", "opacity", "frame", "projection", "stretch"];
 
 let run, table, n = 0, mask, order = [], sky, selected = -1, sort = { column: "p", down: true };
+let knownShown = new Set(); // groups of known clusters on the map
 const verdicts = new Map();
 
 async function start() {
@@ -36,7 +37,11 @@ async function start() {
   performance.mark("table");
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
   sky.setCandidates(table); sky.show(mask);
-  if (sky.kind === "still") $("readout").textContent = `${sky.reason}: a still picture, the table is complete.`;
+  if (sky.kind === "still") {
+    $("readout").textContent = `${sky.reason}: a still picture, the table is complete.`;
+    for (const id of VIEW) { $(id).disabled = true; $(id).title = "The still picture cannot change"; }
+    $("base").value = run.layers[0].name; // what the picture shows
+  }
   VIEW.forEach(applyView);
   const asked = state();
   if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")) || undefined);
@@ -62,10 +67,14 @@ function grow() {
 const state = () => new URLSearchParams(location.hash.slice(1));
 function readState() {
   const asked = state();
-  for (const id of [...FILTERS, ...VIEW]) if (asked.has(id)) $(id).value = asked.get(id);
-  if (asked.has("sort") && COLUMNS.some(([column]) => column === asked.get("sort"))) sort = { column: asked.get("sort"), down: asked.get("down") !== "0" };
-  if (asked.has("at")) selected = table.name.indexOf(asked.get("at"));
+  for (const id of [...FILTERS, ...VIEW]) $(id).value = asked.get(id) ?? usual(id); // what an address leaves out is as usual
+  const column = COLUMNS.some(([name]) => name === asked.get("sort")) ? asked.get("sort") : "p";
+  sort = { column, down: asked.get("down") !== "0" };
+  markSort();
+  selected = asked.has("at") ? table.name.indexOf(asked.get("at")) : -1;
+  knownShown = new Set(asked.getAll("known"));
 }
+const usual = id => $(id).options ? $(id).options[0]?.value ?? "" : $(id).defaultValue;
 // A link of another run's report leads here too: say that the candidate is not of this one.
 function tellUnknown() { const name = state().get("at"); if (name && selected < 0) $("summary").textContent = `${name} is no candidate of this run`; }
 let saving = 0;
@@ -74,7 +83,8 @@ function saveState() {
   if (!sky) return;
   const kept = new URLSearchParams();
   for (const id of FILTERS) if ($(id).value) kept.set(id, $(id).value);
-  for (const id of VIEW) { const box = $(id); const plain = box.options ? box.options[0]?.value : box.defaultValue; if (box.value !== plain) kept.set(id, box.value); }
+  for (const id of VIEW) { if ($(id).value !== usual(id)) kept.set(id, $(id).value); }
+  for (const name of knownShown) kept.append("known", name);
   if (sort.column !== "p" || !sort.down) { kept.set("sort", sort.column); kept.set("down", sort.down ? "1" : "0"); }
   const { lon, lat, fov } = sky.where();
   kept.set("l", lon.toFixed(4)); kept.set("b", lat.toFixed(4)); kept.set("fov", fov.toPrecision(5));
@@ -190,7 +200,7 @@ function reveal() {
 function select(i, { scroll = false, fly = false } = {}) {
   selected = i;
   for (const element of drawn.values()) element.setAttribute("aria-selected", element.id === `row-${i}`);
-  if (i < 0) { $("detail").hidden = true; return; }
+  if (i < 0) { $("detail").hidden = true; $("grid").removeAttribute("aria-activedescendant"); sky?.select(table, -1); return; }
   $("detail").hidden = false;
   if (scroll) reveal();
   $("grid").setAttribute("aria-activedescendant", `row-${i}`);
@@ -225,6 +235,7 @@ async function judge(verdict, note = verdicts.get(table.name[selected])?.note ??
   if (!answer.ok) { $("summary").textContent = `Not saved: ${await answer.text()}`; return; }
   const said = await answer.json();
   if (said.verdict || said.note) verdicts.set(name, said); else verdicts.delete(name);
+  $("said").textContent = `${name}: ${said.verdict || "not judged"}${said.note ? ", with a note" : ""}`;
   markJudge();
   const at = order.indexOf(i), old = drawn.get(at);
   if (old) { const fresh = makeRow(at); drawn.set(at, fresh); old.replaceWith(fresh); }
@@ -237,16 +248,30 @@ function step(by) {
 // ---- controls -------------------------------------------------------------------------------------------------------
 function applyView(id) {
   const value = $(id).value;
-  if (id === "base") { if (value) sky.setBase(value); } else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
+  if (id === "base") { if (value) { sky.setBase(value); showScale(value); } } else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
   else if (id === "frame") sky.setFrame(value); else if (id === "projection") sky.setProjection(value);
   else if (id === "stretch" && value !== "linear" || id === "stretch" && sky.stretched) { sky.stretched = true; sky.setStretch(value); }
+}
+// What the colours mean: the limits of the map's layer, at the ends of its colours.
+function showScale(name) {
+  const { low, high, unit, swatch } = run.layers.find(layer => layer.name === name);
+  const print = value => String(Number(value.toPrecision(3))).replace("-", "−");
+  const units = { "1e-6": "× 10⁻⁶", uK_CMB: "µK", "MJy/sr": "MJy/sr" };
+  $("scale").hidden = false;
+  $("scale-low").textContent = print(low);
+  $("scale-high").textContent = `${print(high)} ${units[unit] ?? unit}`;
+  $("swatch").style.background = `linear-gradient(to right, ${swatch.join(", ")})`;
 }
 function makeClusterSwitches(groups) {
   $("layers").hidden = !Object.keys(groups).length;
   for (const [name, group] of Object.entries(groups)) {
     const label = document.createElement("label"), box = Object.assign(document.createElement("input"), { type: "checkbox" });
     label.append(box, ` ${CLUSTER_NAMES[name] ?? name} (${group.name.length})`); $("layers").append(label);
-    box.addEventListener("change", () => sky.setClusters(name, group, CLUSTER_COLOURS[name] ?? "#cccccc", box.checked));
+    const show = () => sky.setClusters(name, group, CLUSTER_COLOURS[name] ?? "#cccccc", box.checked);
+    box.value = name;
+    box.addEventListener("change", () => { if (box.checked) knownShown.add(name); else knownShown.delete(name); show(); saveSoon(); });
+    box.follow = () => { if (box.checked !== knownShown.has(name)) { box.checked = knownShown.has(name); show(); } };
+    box.follow();
   }
 }
 function listen() {
@@ -278,7 +303,7 @@ function listen() {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || (!inGrid && event.key.length > 1)) return;
     event.preventDefault(); keys[event.key]();
   });
-  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") }); tellUnknown(); });
+  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); document.querySelectorAll("#layers input").forEach(box => box.follow()); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); select(selected, { scroll: true, fly: !asked.has("l") }); tellUnknown(); });
 }
 
 start().catch(error => { $("summary").textContent = `The explorer could not start: ${error.message}`; console.error(error); });

@@ -130,7 +130,18 @@ class StillSky {
     for (const [key, value] of Object.entries({ cx: x, cy: -y, r, fill: "none", stroke: colour, "stroke-width": width })) circle.setAttribute(key, value);
     return circle;
   }
-  setBase() {} setOverlay() {} setStretch() {} setFrame() {} setProjection() {} setClusters() {}
+  setBase() {} setOverlay() {} setStretch() {} setFrame() {} setProjection() {}
+  setClusters(name, group, colour, visible) {
+    this.known ??= new Map();
+    if (!this.known.has(name)) {
+      const path = document.createElementNS(this.svg.namespaceURI, "path"); // one for all: there may be thousands
+      const squares = group.lon_deg.map((lon, i) => { const [x, y] = mollweide(lon, group.lat_deg[i]); return `M${(x - 0.008).toFixed(4)} ${(-y - 0.008).toFixed(4)}h.016v.016h-.016z`; });
+      for (const [key, value] of Object.entries({ d: squares.join(""), fill: "none", stroke: colour, "stroke-width": 0.004, "pointer-events": "none" })) path.setAttribute(key, value);
+      this.svg.append(path);
+      this.known.set(name, path);
+    }
+    this.known.get(name).setAttribute("visibility", visible ? "visible" : "hidden");
+  }
   setCandidates(table) {
     const some = Math.min(table.lon_deg.length, 3000); // the brightest; all are in the table
     this.dots.replaceChildren();
