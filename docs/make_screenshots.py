@@ -1,6 +1,7 @@
 """Pictures of the report, the explorer and a dossier for README and docs: `python docs/make_screenshots.py RUN`.
 
-Needs Chromium with its driver and selenium (`pip install '.[test]'`). Writes RUN/report.html and docs/images/*.png.
+Needs Chromium with its driver and selenium (`pip install '.[test]'`). Writes docs/images/*.png, and
+RUN/report.html where the run has none.
 """
 
 from __future__ import annotations
@@ -31,20 +32,26 @@ FLAGS = (
     "--no-first-run", "--disable-background-networking", "--disable-dev-shm-usage", "--force-device-scale-factor=1",
 )  # fmt: skip
 #: Seconds for tiles to come and settle under software WebGL.
-SETTLE_S = 6.0
+SETTLE_S = 15.0
 
 
 def main(run_folder: Path, images: Path) -> None:
-    """Write report.png, dossier.png, explorer-{sky,candidate,dark,phone}.png."""
+    """Write report.png, report-phone.png, dossier.png, explorer-{sky,candidate,dark,phone}.png."""
     images.mkdir(parents=True, exist_ok=True)
-    report = write_report(run_folder).resolve().as_uri()
+    report = run_folder / "report.html"
+    if not report.is_file():
+        write_report(run_folder)
     run = RunFolder(run_folder)
     save(draw_sheet(run, 0, "png"), images / "dossier.png")
     with _browser(1250, 1500) as driver:
-        driver.get(report)
+        driver.get(report.resolve().as_uri())
         driver.execute_script("for (const image of document.images) image.loading = 'eager'")
         time.sleep(2)
         save(driver.get_screenshot_as_png(), images / "report.png")
+    with _browser(500, 1000) as driver:
+        driver.get(report.resolve().as_uri())
+        time.sleep(2)
+        save(driver.get_screenshot_as_png(), images / "report-phone.png")
     with ExplorerServer(run_folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with _browser(1500, 900) as driver:
