@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -47,7 +48,7 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
 
 def _entry(entries: Table, row: int) -> Entry:
     values = {name: entries[name][row] for name in entries.colnames}
-    plain = {
+    plain: dict[str, Any] = {
         name: "" if np.ma.is_masked(value) else str(value) if isinstance(value, str) else float(value)
         for name, value in values.items()
     }
