@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from szeek.simulate.validate import validate_sky
@@ -13,16 +13,22 @@ from szeek.simulate.validate import validate_sky
 
 @pytest.mark.realdata
 def test_fields_like_coma(real_data: Path) -> None:
-    """Auto spectra at 500 < l < 1500 of the CMB bands within 10 % of the real HFI cut-outs; the far-infrared ones,
-    where one field's cirrus and galaxies vary by more, within two field-to-field scatters of that."""
+    """Auto spectra within 10 % of the real HFI cut-outs at 500 < l < 1500, within 20 % about that; correlation
+    coefficients within 0.05, but for the CMB bands against 545 and 857 GHz: there the one real field has a chance
+    correlation of CMB and dust of its own, which drops out of 217 - 143 GHz."""
     if not os.environ.get("SZEEK_SIMULATED_SKY"):
         pytest.skip("needs a simulated sky of nside 2048 in SZEEK_SIMULATED_SKY: coarser pixels damp the spectra")
     folder = Path(os.environ["SZEEK_SIMULATED_SKY"])
-    table = validate_sky(folder, cutouts=real_data / "maps" / "coma")
-    rows = {str(row["check"]): row for row in table}
+    rows = {str(row["check"]): row for row in validate_sky(folder, cutouts=real_data / "maps" / "coma")}
+
+    def apart(check: str) -> float:
+        return abs(float(rows[check]["ours"]) - float(rows[check]["published"]))
+
     for band in ("100", "143", "217", "353", "545", "857"):
-        row = rows[f"auto spectrum {band} GHz, l = 500-1500, ours / real"]
-        slack = 0.10 + (2 * float(row["spread"]) if band in ("545", "857") else float(row["spread"]))
-        assert abs(float(row["ours"]) - 1) < slack, band
-    pairs = [row for name, row in rows.items() if name.startswith("correlation")]
-    assert np.median([abs(float(r["ours"]) - float(r["published"])) for r in pairs]) < 0.07
+        for span, most in (("300-500", 0.20), ("500-1500", 0.10), ("1500-2000", 0.20)):
+            assert apart(f"auto spectrum {band} GHz, l = {span}, ours / real") < most, (band, span)
+    cmb, dust = ("100", "143", "217", "353"), ("353", "545", "857")
+    for first, second in (*combinations(cmb, 2), *combinations(dust, 2)):
+        assert apart(f"correlation {first}x{second}, l = 500-1500") < 0.05, (first, second)
+    for band in ("545", "857"):
+        assert apart(f"(217 - 143) x {band} GHz, l = 500-1500, ours / real") < 0.10, band
