@@ -148,9 +148,9 @@ def _divided(call: str, counts: tuple[int, ...]) -> list[dict[str, float]]:
 #: Each table: how it is measured.
 _TABLES = {
     "nside": lambda: [{"nside": nside, **_apart(f"measure({nside}, 6)")} for nside in (512, 1024, 2048, 4096, 8192)],
-    "shards": lambda: _divided("measure_shards(1024, {})", (1, 2, 4, 8, 16)),
+    "shards": lambda: _divided("measure_shards(512, {})", (1, 2, 4, 8, 16)),
     "workers": lambda: _divided("measure_workers(1024, {})", (1, 2, 4)),
-    "bands": lambda: [{"n": n, **_apart(f"measure(1024, {n})")} for n in (1, 3, 6, 9, 12)],
+    "bands": lambda: [{"n": n, **_apart(f"measure(512, {n})")} for n in (1, 3, 6, 9, 12)],
 }
 
 

@@ -92,9 +92,8 @@ def _rows_table() -> str:
     for row, entry in latest_rows().values():
         reach = "" if row.reach is None else f"{row.wanted} {row.reach:g}" + ("" if row.reached else ", **missed**")
         memory = "" if row.peak_gib is None else f"{row.peak_gib:.2f} GiB"
-        lines.append(
-            [row.what, row.against, f"{row.value:.3g} {row.unit}", reach, memory, row.note, entry["date"][:10]]
-        )
+        measured = (f"{row.value:,.0f}" if row.value >= 100 else f"{row.value:.3g}") + f" {row.unit}"
+        lines.append([row.what, row.against, measured, reach, memory, row.note, entry["date"][:10]])
     return _markdown(["what", "against", "measured", "to reach", "memory", "in figures", "on"], lines)
 
 
@@ -148,6 +147,7 @@ def substitutions() -> dict[str, str]:
         **{f"{kind}_table": _scaling_table(kind) for kind in _COLUMNS},
         "processor": f"{last['processor']}, {last['cores']} cores",
         "evaluations": f"{rows['evaluations a pixel'][0].value:.2f}",
+        "whole_maps_s": f"{nside[2048]['rest_s']:.0f}",
         "ns_a_pixel": f"{ns_a_pixel:.0f}",
         "core_minutes": f"{sky_s / 60:.1f}",
         "core_hours_of_injection": f"{800 * sky_s / 3600:.0f}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ project = "SZeek"
 author = "The SZeek developers"
 release = version = __version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
@@ -24,6 +25,12 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes, dtypes and units stand in the docstrings
+
+# Measured figures have one source, the history of the benchmarks.
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+import history  # noqa: E402
+
+myst_substitutions = history.substitutions()
 
 # The column reference has one source, the catalogue's own definition.
 _generated = Path(__file__).parent / "_generated"
