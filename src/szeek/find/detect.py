@@ -102,9 +102,7 @@ def detect_sources(
     order = np.lexsort((peak, -n_pix, -p))
     vector, n_pix, peak, edge, p = vector[order], n_pix[order], peak[order], edge[order], p[order]
     peak_vector = _directions(nside, peak)
-    nowhere = (
-        np.linalg.norm(vector, axis=1) < 1e-9
-    )  # vector is the mean over pixels: 1 for a point, 0 for the sphere
+    nowhere = np.linalg.norm(vector, axis=1) < 1e-9  # vector is the mean over pixels: 1 for a point, 0 for the sphere
     vector[nowhere] = peak_vector[nowhere]
     lon_deg, lat_deg = _lonlat(vector)
     peak_lon_deg, peak_lat_deg = _lonlat(peak_vector)
@@ -219,9 +217,7 @@ def _neighbours(nside, ipix, out):  # type: ignore[no-untyped-def]
         out[7] = _belt_pixel(nside, ring - 2, h, south)
         return
     q = (h % (8 * nside)) // (2 * nside)  # ring nside - 1 is in the cap:
-    d = (
-        h % (8 * nside) - (2 * q + 1) * nside
-    )  # b - a, with a + b = nside - 2; none on the border of two base pixels
+    d = h % (8 * nside) - (2 * q + 1) * nside  # b - a, with a + b = nside - 2; none on the border of two base pixels
     out[7] = _cap_pixel(nside, q, (nside - 2 - d) // 2, (nside - 2 + d) // 2, south) if d > -nside else -1
 
 
