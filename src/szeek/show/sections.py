@@ -194,8 +194,9 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
             "test_tile",
             skyplots.plot_tile(run.p_ring, above, clusters, found, tile=tile, p_max=run.p_max),
             f"{words[0].upper()}{words[1:]}: p, the sources above {run.p_max:g} (white circles), and the known "
-            f"clusters, filled where a source lies within {run.radius_arcmin:g} arcmin. Lambert's equal-area "
-            "projection.",
+            f"clusters, filled where a source lies within {run.radius_arcmin:g} arcmin. Sources here are the "
+            "catalogue's, with neighbours separated where the run does so; the counts of recovery are of connected "
+            "areas, as in the paper, and may differ by a few. Lambert's equal-area projection.",
             "Map of p in one sky tile with sources and known clusters",
             vector=False,
         )
