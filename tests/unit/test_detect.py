@@ -196,8 +196,20 @@ def test_weighted_barycentre_leans_to_the_brighter_pixel() -> None:
     lon_deg = healpy.pix2ang(64, [start, start + 1], lonlat=True)[0]
     plain, weighted = detect_sources(p_map), detect_sources(p_map, weighted=True)
     assert plain["lon_deg"][0] == pytest.approx(lon_deg.mean(), abs=1e-9)
-    # two unit vectors 1.4 deg apart, weighted 1:3; the chord differs from the arc by 1e-5 of it
-    assert weighted["lon_deg"][0] == pytest.approx(0.25 * lon_deg[0] + 0.75 * lon_deg[1], abs=1e-4)
+    # odds 0.25 / 0.77 = 0.3247 and 0.75 / 0.27 = 2.7778: two unit vectors 1.4 deg apart, weighted 0.1047 to 0.8953;
+    # the chord differs from the arc by 1e-5 of it
+    assert weighted["lon_deg"][0] == pytest.approx(0.1047 * lon_deg[0] + 0.8953 * lon_deg[1], abs=2e-4)
+
+
+def test_weights_of_other_maps_are_their_values() -> None:
+    """S/N of 4 and 12 weigh 1 to 3, and so do y of 1e-6 and 3e-6, to the 1e-6 that they are of 1.02."""
+    start = healpy.ang2pix(64, 90.0, 0.0, lonlat=True)
+    lon_deg = healpy.pix2ang(64, [start, start + 1], lonlat=True)[0]
+    for values, threshold in (((4.0, 12.0), 3.0), ((1e-6, 3e-6), 1e-7)):
+        some_map = empty_map(64)
+        some_map[[start, start + 1]] = values
+        found = detect_sources(some_map, threshold, weighted=True)
+        assert found["lon_deg"][0] == pytest.approx(0.25 * lon_deg[0] + 0.75 * lon_deg[1], abs=1e-4)
 
 
 def test_sources_are_ordered_by_p_then_area() -> None:

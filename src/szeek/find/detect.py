@@ -23,6 +23,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+_ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
 _UNSEEN_BELOW = -1.0e30  # HEALPix UNSEEN is -1.6375e30; no p, y or S/N map comes near
 
 
@@ -50,7 +51,9 @@ def detect_sources(
     p_max : float
         Threshold: pixels with p > ``p_max`` count.
     weighted : bool
-        Weight the barycentre by p. The paper does not.
+        Weight the barycentre by the odds p / (1.02 - p), which still tell the middle of an extended cluster from its
+        sides where p saturates; values far below 1 (a y map) or above it (S/N) weigh as they are. The paper does
+        not weight.
     deblend : bool
         Cut an area at the valleys between its maxima (watershed), where the lower of two maxima stands at
         least ``min_prominence`` above the saddle. Off in the paper, whose method merges neighbours.
@@ -337,6 +340,11 @@ def _directions(nside, ipix):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
+def _weight(p):  # type: ignore[no-untyped-def]
+    return p / (_ODDS_END - p) if p < 1.0 else p / (_ODDS_END - 1.0)
+
+
+@numba.njit(cache=True)
 def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-untyped-def]
     vector = np.zeros((n_source, 3))
     weight = np.zeros(n_source)
@@ -346,7 +354,7 @@ def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-
     near = np.empty(8, np.int64)
     for k in range(ipix.size):
         pixel, s = ipix[k], label[k]
-        w = np.float64(p_map[pixel]) if weighted else 1.0
+        w = _weight(np.float64(p_map[pixel])) if weighted else 1.0
         x, y, z = _direction(nside, pixel)
         vector[s, 0] += w * x
         vector[s, 1] += w * y
