@@ -38,9 +38,10 @@ Floats = NDArray[np.float64]
 
 #: Sizes at which the noise is kept; between them it is interpolated.
 NOISE_THETA500_ARCMIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-_N_THETA, _PER_BIN, _FEWEST = 4, 150, 20
-#: Fewest sources in a bin of p from which position errors are read.
-_PER_POSITION_BIN = 150
+_N_THETA, _PER_BIN, _FEWEST = 4, 40, 20
+#: Fewest sources in a bin of p from which position errors are read, and most bins.
+_PER_POSITION_BIN, _MOST_POSITION_BINS = 100, 20
+_CLIP = 1e-6  # of p: between knots errors are straight lines in the logit of p, which saturates
 
 
 class Completeness(NamedTuple):
@@ -347,7 +348,7 @@ def judge_injections(
 
 @dataclass(frozen=True)
 class PositionErrors:
-    """Radii around a source of some p that hold its cluster in 68 and 95 %: straight lines between knots.
+    """Radii around a source of some p that hold its cluster in 68 and 95 %: straight lines in ln odds between knots.
 
     Parameters
     ----------
@@ -360,8 +361,8 @@ class PositionErrors:
 
     def predict(self, p: ArrayLike) -> tuple[Floats, Floats]:
         """The two radii in arcmin for sources of these p."""
-        score = np.asarray(p, float)
-        return np.interp(score, self.p, self.r68_arcmin), np.interp(score, self.p, self.r95_arcmin)
+        score, knots = _logit(p), _logit(self.p)
+        return np.interp(score, knots, self.r68_arcmin), np.interp(score, knots, self.r95_arcmin)
 
     def to_table(self) -> Table:
         """One row per knot, for ECSV."""
@@ -398,13 +399,18 @@ def fit_position_errors(injections: Table, population: Table | None = None) -> P
     weight = np.ones(len(found)) if population is None else _likeness(injections, population, found)
     p, offset = np.asarray(found["p"], float), np.asarray(found["offset_arcmin"], float)
     order = np.argsort(p, kind="stable")
-    parts = np.array_split(order, max(1, len(order) // _PER_POSITION_BIN))
+    parts = np.array_split(order, min(_MOST_POSITION_BINS, max(1, len(order) // _PER_POSITION_BIN)))
     rows = [
-        (np.average(p[part], weights=weight[part]), *_quantiles(offset[part], weight[part], (0.683, 0.954)))
+        (_quantiles(p[part], weight[part], (0.5,))[0], *_quantiles(offset[part], weight[part], (0.683, 0.954)))
         for part in parts
         if weight[part].sum() > 0
     ]
     return PositionErrors(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def _logit(p: ArrayLike) -> Floats:
+    score = np.clip(np.asarray(p, float), _CLIP, 1 - _CLIP)
+    return np.asarray(np.log(score / (1 - score)))
 
 
 def _likeness(injections: Table, population: Table, wanted: Table) -> Floats:
