@@ -5,11 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from szeek import __version__
 from szeek.find.candidates import explain_columns
+from szeek.simulate.sky import SimulateConfig, simulate_sky
+from szeek.simulate.validate import validate_sky
 
 project = "SZeek"
 author = "The SZeek developers"
@@ -38,6 +41,22 @@ _generated.mkdir(exist_ok=True)
 (_generated / "columns.md").write_text(
     "\n".join(explain_columns().splitlines()[1:]).replace("## FLAGS", "## The bits of FLAGS") + "\n", encoding="utf-8"
 )
+
+
+def validate_small_sky(page: Path) -> None:
+    """The simulated sky of nside 512 against published numbers, made anew with the code that the docs are of."""
+    with tempfile.TemporaryDirectory() as folder:
+        simulate_sky(SimulateConfig(nside=512, seed=1, companions=False), folder)
+        checks = validate_sky(folder)
+    lines = ["| check | source | published | here | tolerance | |", "|---|---|---|---|---|---|"]
+    for row in checks:
+        numbers = (f"{row['published']:.3g}", f"{row['ours']:.3g}", f"{row['tolerance']:.0%}")
+        lines.append("| " + " | ".join((row["check"], row["source"], *numbers, row["status"])) + " |")
+    page.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if not (_generated / "validation.md").is_file():
+    validate_small_sky(_generated / "validation.md")
 
 
 def write_page(notebook: Path, folder: Path) -> None:
