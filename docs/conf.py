@@ -51,7 +51,8 @@ def validate_small_sky(page: Path) -> None:
     lines = ["| check | source | published | here | tolerance | |", "|---|---|---|---|---|---|"]
     for row in checks:
         numbers = (f"{row['published']:.3g}", f"{row['ours']:.3g}", f"{row['tolerance']:.0%}")
-        lines.append("| " + " | ".join((row["check"], row["source"], *numbers, row["status"])) + " |")
+        words = (str(row[name]).replace("|", r"\|") for name in ("check", "source"))
+        lines.append("| " + " | ".join((*words, *numbers, row["status"])) + " |")
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -330,6 +330,8 @@ def stack(
     """Stack a run's candidates in every map that is there, or any maps at any catalogue; with matched nulls."""
     from szeek.stack.stage import stack_catalogue, stack_run
 
+    if map is None and (mask or unit or beam or survey or bins != 1):
+        raise ValueError("--mask, --unit, --beam, --survey and --bins go with --map; a run's stacks have their own")
     if map is None:
         with _progress() as tell:
             folder = stack_run(

@@ -203,6 +203,7 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
         (["train", "bonjean2020", "--map", "100", "--out", "x"], "neither BAND=FILE nor a single pattern"),
         (["run", "demo", "--out", "x", "--device", "abacus"], "device 'abacus' is unknown, expected auto, cpu, cuda"),
         (["run", "demo", "--out", "x", "--device", "cuda:99"], "device 'cuda:99' is not there: PyTorch"),
+        (["stack", "x", "--bins", "3"], "--bins go with --map"),
         (["report", "nowhere"], "'nowhere' is no folder"),
     ],
 )
