@@ -74,15 +74,17 @@ def test_selection_of_a_run(job, tmp_path):
     assert np.isfinite(table["noise_arcmin2"]).all() and np.isnan(selection.noise_arcmin2).any()
     value, low, high = selection.completeness(1e-2, 5.0, 112.5, 41.81)
     assert 0 <= low <= value <= high <= 1
-    # what lies beside the map fills POS_ERR: 3 arcmin at p = 0, 1 at p = 1
+    # what lies beside the map fills POS_ERR: 3 arcmin at p = 1e-6, 1 at 1 - 1e-6, straight in ln odds (13.8155)
     errors = PositionErrors(*(np.array(column) for column in ([0.0, 1.0], [3.0, 1.0], [6.0, 2.0])))
     errors.to_table().write(folder / "positions.ecsv", overwrite=True)
     done = szeek("detect", folder, "--out", tmp_path / "again", "--p-max", 0.01)
     assert done.returncode == 0, done.stderr
     found = Table.read(tmp_path / "again" / "candidates.fits")
     assert len(found)
-    np.testing.assert_allclose(found["POS_ERR"], 3 - 2 * found["P"], rtol=1e-5)
-    np.testing.assert_allclose(found["POS_ERR95"], 6 - 4 * found["P"], rtol=1e-5)
+    p = np.asarray(found["P"], float)
+    way = (np.log(p / (1 - p)) + 13.8155) / 27.6310
+    np.testing.assert_allclose(found["POS_ERR"], 3 - 2 * way, rtol=1e-5)
+    np.testing.assert_allclose(found["POS_ERR95"], 6 - 4 * way, rtol=1e-5)
 
 def test_all_products_are_there_and_open(job):
     assert healpy.read_map(job / "prediction.fits").size == 12 * 256**2
