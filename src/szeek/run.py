@@ -667,6 +667,11 @@ def measure_selection(
     config = Config.model_validate(json.loads((home / "run.json").read_text())["config"])
     job = Run(config, home, threads)
     instrument = read_instrument(config.sky.instrument)
+    if config.split.folds:
+        raise ValueError(f"'{home}' has {config.split.folds} folds, expected one network: give a run without folds")
+    # before slow work, so that a run without a prediction is refused at once
+    p_before = read_prediction(home / "prediction.fits")
+    before = _find_sources(p_before, config.detect.p_max, deblend=config.detect.deblend)
     known = read_catalogue(home / "clusters.fits")
     if config.sky.simulate:
         known = vstack([known, select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")],
@@ -695,7 +700,6 @@ def measure_selection(
     how: dict[str, Any] = {"margin": options.margin, "rotations": options.rotations, "threads": threads}
     p_map = predict(painted, network, where=where, report=fields, **how)
     sources = _find_sources(p_map, p_max, deblend=config.detect.deblend)
-    before = _find_sources(read_prediction(home / "prediction.fits"), p_max, deblend=config.detect.deblend)
     _say(tell, "selection", 0, 0, "noise")
     noise = measure_noise(maps, instrument, threads=threads, report=fields)
     selection = judge_injections(injections, sources, before, noise, p_max)
