@@ -40,9 +40,9 @@ XRAY_FWHM_ARCMIN = 1.5
 # Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
 _KAPPA_NOISE, _KAPPA_LMAX = 1.0e-7, 1500
 # WISExSCOS: 0.1 < z < 0.3, 15.8 million galaxies over 24,000 deg^2 (Bilicki et al. 2016, ApJS 225, 5).
-_GALAXY_Z, _GALAXIES_PER_ARCMIN2 = (0.1, 0.3), 0.16
-#: share of all galaxies, bias of the field, members per 1e14 Msun: passive ones live in clusters.
-_GALAXY_KINDS = {
+_GALAXY_Z, GALAXIES_PER_ARCMIN2 = (0.1, 0.3), 0.16
+#: Share of all galaxies, bias of the field, members per 1e14 Msun: passive ones live in clusters.
+GALAXY_KINDS = {
     "all": (1.0, 1.2, 10.0),
     "passive": (0.25, 1.5, 7.0),
     "transitioning": (0.15, 1.2, 1.5),
@@ -84,7 +84,7 @@ def write_companions(
         ),
     }
     near = [s for s in shells if s.z_min < _GALAXY_Z[1] and s.z_max > _GALAXY_Z[0]]
-    for kind in _GALAXY_KINDS:
+    for kind in GALAXY_KINDS:
         values = galaxy_map(kind, haloes, near, seed, nside, threads)
         path = folder / f"galaxies_{kind}.fits"
         paths[f"galaxies_{kind}"] = write_planck_map(path, values, column="DELTA", unit="", extra=cards)
@@ -149,14 +149,14 @@ def galaxy_map(
     kind: str, haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0
 ) -> Map32:
     """Over-density n / <n> - 1 of one kind of galaxies, (12 nside^2,) float32, smoothed with 10 arcmin."""
-    share, bias, members = _GALAXY_KINDS[kind]
+    share, bias, members = GALAXY_KINDS[kind]
     rng = random_generator(seed, f"galaxies {kind}")
     depth = np.array([s.z_max - s.z_min for s in shells])
     field = np.zeros(shells[0].delta.size, np.float32)
     for shell, weight in zip(shells, depth / depth.sum(), strict=True):
         field += np.float32(weight) * shell.overdensity(bias)
     pixel_arcmin2 = 4 * np.pi * np.degrees(60) ** 2 / (12 * nside * nside)
-    mean = share * _GALAXIES_PER_ARCMIN2 * pixel_arcmin2
+    mean = share * GALAXIES_PER_ARCMIN2 * pixel_arcmin2
     density = synthesise(analyse(field, 512, threads, iterations=1), nside, threads)
     counts = rng.poisson(mean * np.maximum(1 + density, 0)).astype(np.float32)
     z = np.asarray(haloes["z"])

@@ -200,12 +200,17 @@ def draw_galaxy(instrument: Instrument, nside: int, seed: int, threads: int = 0)
     column = read_column_map("dust_ebv_Planck13")
     log_column = analyse(_cascade(nside, lmax, cascade_amplitude(), seed, threads), lmax, threads)
     add_alm(log_column, _large_scales(np.log(column)), np.ones(_REAL_LMAX + 1))
+    return GalacticEmission(log_column, log_colours(instrument, seed), instrument)
 
+
+def log_colours(instrument: Instrument, seed: int) -> tuple[Alm, ...]:
+    """Coefficients, up to l = 128, of ln(brightness / E(B-V)) in each band, brightness in MJy/sr."""
     temperature, beta = draw_colours(seed)
     co = co_intensity()
     rayleigh_jeans = (2 * k_B * (100 * u.GHz) ** 2 / c**2).to_value(u.MJy / u.K)
     dust_100_k = modified_blackbody(100.0, temperature, beta) / EBV_PER_TAU353 / rayleigh_jeans
-    smooth = synthesise(_large_scales(np.log(column)), _REAL_NSIDE, 1).astype(np.float64)
+    column = np.log(read_column_map("dust_ebv_Planck13"))
+    smooth = synthesise(_large_scales(column), _REAL_NSIDE, 1).astype(np.float64)
     colours = []
     for band, factor in zip(instrument.bands, instrument.mjysr_per_kcmb, strict=True):
         colour = modified_blackbody(band.freq_ghz, temperature, beta) / EBV_PER_TAU353
@@ -216,4 +221,4 @@ def draw_galaxy(instrument: Instrument, nside: int, seed: int, threads: int = 0)
             line = CO_LINE_RATIO[band.name] * CO_UK_PER_KKMS[band.name] * 1e-6 * factor
             colour += line * co / np.exp(smooth)
         colours.append(_large_scales(np.log(colour)))
-    return GalacticEmission(log_column, tuple(colours), instrument)
+    return tuple(colours)

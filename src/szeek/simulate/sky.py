@@ -45,6 +45,7 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
+from szeek.simulate.infrared import write_infrared_maps
 from szeek.simulate.mapnoise import noise_deviates
 from szeek.simulate.noise import (
     add_white_noise,
@@ -86,7 +87,7 @@ class SimulateConfig(BaseModel):
     y_map : bool
         Make the ILC y maps (whole, first and last half).
     companions : bool
-        Make the X-ray-like, lensing-like and galaxy over-density-like maps.
+        Make the X-ray, lensing, galaxy, star-formation, stellar-mass and 100 um maps that are stacked beside.
     half_missions : bool
         Write maps of the two half missions too: same sky, independent noise of twice the variance.
     threads : int
@@ -225,7 +226,7 @@ def simulate_sky(
             for half, sign in (("half1", 1), ("half2", -1)):
                 name = f"szeek_sim_{band.name}_{nside}_{half}.fits"
                 _write_band(folder / name, values + np.float32(sign) * difference, instrument, index, config)
-    del values, cmb, cib, galaxy
+    del values, cmb, cib
 
     y_path = None
     if config.y_map:
@@ -241,6 +242,7 @@ def simulate_sky(
     if config.companions:
         clock("companion maps")
         write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
+        write_infrared_maps(haloes, galaxy, seed, min(nside, 1024), folder, threads=threads)
     clock("done")
     record = {
         "config": config.model_dump(mode="json"),
