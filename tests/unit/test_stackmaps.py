@@ -7,6 +7,7 @@ import gzip
 import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
 from szeek.inputs.stackmaps import (
@@ -176,3 +177,22 @@ def test_footprint_from_the_galaxies_themselves():
     maps = galaxy_maps(make_galaxies(100_000), nside=NSIDE, fwhm_arcmin=120.0)
     lat = healpy.pix2ang(NSIDE, np.flatnonzero(maps.footprint), lonlat=True)[1]
     assert lat.min() > 27 and maps.footprint.mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_a_cut_out_is_read_like_a_map(tmp_path):
+    """A TAN image of 5 arcmin pixels, brightness rising by 1 per degree to the north: the same at HEALPix pixels."""
+    header = fits.Header()
+    for k, (axis, centre) in enumerate((("GLON-TAN", 120.0), ("GLAT-TAN", 40.0)), start=1):
+        header[f"CTYPE{k}"], header[f"CRVAL{k}"], header[f"CRPIX{k}"] = axis, centre, 30.5
+        header[f"CDELT{k}"], header[f"CUNIT{k}"] = (-1 if k == 1 else 1) * 5 / 60, "deg"
+    north_deg = (np.arange(60) - 29.5) * 5 / 60
+    image = np.repeat(100 + north_deg[:, None], 60, axis=1).astype(np.float32)
+    fits.ImageHDU(image, header).writeto(tmp_path / "image.fits")
+    with pytest.raises(ValueError, match=r"the unit of .*image\.fits' is stated nowhere; pass unit="):
+        read_stack_map("y", tmp_path / "image.fits", fwhm_arcmin=10.0)
+    maps = read_stack_map("y", tmp_path / "image.fits", fwhm_arcmin=10.0, unit="y")
+    assert maps.nside == 512  # 6.9 arcmin; that of 1024 is 3.4
+    lon_deg, lat_deg = healpy.pix2ang(512, np.flatnonzero(maps.footprint), lonlat=True)
+    assert 4.0**2 < maps.footprint.sum() * healpy.nside2pixarea(512, degrees=True) < 5.0**2
+    near = np.abs(lon_deg - 120) < 0.5  # there the tangent plane's north is latitude
+    np.testing.assert_allclose(maps.values[maps.footprint][near, 0], 100 + lat_deg[near] - 40, atol=3e-3)

@@ -356,6 +356,34 @@ def _fill_rotated(
 # --- TAN cut-outs ----------------------------------------------------------------------------------------
 
 
+def read_cutout(
+    path: str | os.PathLike[str], frame: str | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], str | None] | None:
+    """One TAN cut-out of any quantity, sampled once at the centres of the HEALPix pixels inside it.
+
+    Parameters
+    ----------
+    path : path
+        FITS file.
+    frame : str, optional
+        'galactic', 'icrs' or 'ecliptic': overrules the header.
+
+    Returns
+    -------
+    values : (n_pix, 1) float32, footprint : (n_pix,) bool, unit : str or None
+        RING, Galactic, of the nside whose pixel is nearest in size; or None where the file holds no image.
+    """
+    image = _read_image(Path(path))
+    if image is None:
+        return None
+    known = ("galactic", "icrs", "ecliptic")
+    system = require_stated(image.path, "frame", "COORDSYS", frame, image.frame, known)
+    n_pix = 12 * _common_nside([image], None) ** 2
+    values, footprint = np.zeros((n_pix, 1), np.float32), np.zeros(n_pix, bool)
+    _fill_from_images([image], [system], np.ones(1), values, footprint)
+    return values, footprint, image.unit
+
+
 def _read_image(path: Path) -> _Image | None:
     """The file's image with a celestial WCS, axes of one pixel aside two-dimensional; None where it has none."""
     with open_fits(path) as hdus:

@@ -21,7 +21,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.inputs.healpix_files import describe_healpix
-from szeek.inputs.mapfiles import fill_from_healpix, require_stated
+from szeek.inputs.mapfiles import fill_from_healpix, read_cutout, require_stated
 from szeek.sky.skymaps import Band, SkyMaps
 
 #: Published maps: column, unit where the file does not say, beam in arcmin.
@@ -58,14 +58,14 @@ def read_stack_map(
     ordering: str | None = None,
     fwhm_arcmin: float | None = None,
 ) -> SkyMaps:
-    """Read one HEALPix map of any quantity: a SkyMaps of one band, RING, Galactic.
+    """Read one map of any quantity, HEALPix or a TAN cut-out: a SkyMaps of one band, RING, Galactic.
 
     Parameters
     ----------
     name : str
         What it is; 'milca', 'nilc', 'iris_100um' and 'rosat' bring column, unit and beam with them.
     path : path
-        HEALPix FITS, plain or gzipped.
+        HEALPix FITS, plain or gzipped, or an image with a celestial WCS.
     column, unit, frame, ordering, fwhm_arcmin : optional
         Where the file or the name does not say, or to overrule them.
 
@@ -75,22 +75,31 @@ def read_stack_map(
         Unit, frame, ordering or beam are stated nowhere; no pixel is observed.
     """
     known_column, known_unit, known_beam = PUBLISHED.get(name, (None, None, math.nan))
-    file = describe_healpix(path, column or known_column)
     beam = fwhm_arcmin if fwhm_arcmin is not None else known_beam
-    said = unit or file.unit or known_unit
+    cutout = read_cutout(path, frame)
+    values, footprint, found = cutout or _read_healpix(path, column or known_column, frame, ordering)
+    said = unit or found or known_unit
     if said is None or math.isnan(beam):
         what = "unit" if said is None else "beam"
         raise ValueError(
             f"the {what} of '{path}' is stated nowhere; pass {'unit' if said is None else 'fwhm_arcmin'}="
         )
+    if not footprint.any():
+        raise ValueError(f"'{path}' has no observed pixel")
+    return SkyMaps(values, footprint, (Band(name, math.nan, beam, said),))
+
+
+def _read_healpix(
+    path: str | os.PathLike[str], column: str | None, frame: str | None, ordering: str | None
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], str | None]:
+    """Values (n_pix, 1), footprint and unit of a HEALPix file, RING, Galactic."""
+    file = describe_healpix(path, column)
     order = require_stated(file.path, "ordering", "ORDERING", ordering, file.ordering, ("RING", "NESTED"))
     where = require_stated(file.path, "frame", "COORDSYS", frame, file.frame, ("galactic", "icrs", "ecliptic"))
     values = np.zeros((12 * file.nside**2, 1), np.float32)
     footprint = np.zeros(len(values), bool)
     fill_from_healpix([file], [order], [where], np.ones(1), values, footprint)
-    if not footprint.any():
-        raise ValueError(f"'{path}' has no observed pixel")
-    return SkyMaps(values, footprint, (Band(name, math.nan, beam, said),))
+    return values, footprint, file.unit
 
 
 def read_convergence(
