@@ -368,13 +368,13 @@ def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
         target.unlink(missing_ok=True)
         return {"refused": str(error)}
     _write_table(calibration.to_table(), target)
-    reliability = measure_reliability(honest, real)
+    diagram = measure_reliability(honest, real, equal="clusters")
     return {
         "n_sources": len(judged),
         "n_clusters": int(real.sum()),
         "tiles": list(held_out),
-        "expected_calibration_error": expected_calibration_error(reliability),
-        "reliability": [{name: _plain(row[name]) for name in reliability.colnames} for row in reliability],
+        "expected_calibration_error": expected_calibration_error(measure_reliability(honest, real)),
+        "reliability": [{name: _plain(row[name]) for name in diagram.colnames} for row in diagram],
     }
 
 

@@ -106,6 +106,17 @@ def test_reliability_by_hand() -> None:
     assert expected_calibration_error(table) == pytest.approx((1 / 3 - 0.2 + 0.2) / 2)
 
 
+def test_reliability_in_bins_of_as_many_clusters_by_hand() -> None:
+    # Predicted clusters add up to 2: eight sources of 1/8 hold one, the two of 0.5 the other.
+    predicted = [0.5, *[0.125] * 8, 0.5]
+    table = measure_reliability(predicted, [True, *[False] * 7, True, True], n_bins=2, equal="clusters")
+    assert table["n"].tolist() == [8, 2]
+    np.testing.assert_allclose(table["predicted"], [0.125, 0.5])
+    np.testing.assert_allclose(table["observed"], [0.125, 1])
+    nothing = measure_reliability([0.0, 0.0], [False, False], equal="clusters")
+    assert nothing["n"].tolist() == [2] and nothing["observed"].tolist() == [0]
+
+
 def test_p_max_for_purity_by_hand() -> None:
     # Purity = p; of p = 1, 0.9, ... 0.1 the mean of the first n is 1 - 0.05 (n - 1): 0.75 is reached at n =
     # 6.

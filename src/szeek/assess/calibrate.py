@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from astropy.table import Table
@@ -238,8 +239,13 @@ def predict_out_of_fold(
     return _predict_held_out(method, score, truth, _bin_of(edges, level), edges.size + 1, fold)
 
 
-def measure_reliability(predicted: ArrayLike, real: ArrayLike, n_bins: int = 10) -> Table:
+def measure_reliability(
+    predicted: ArrayLike, real: ArrayLike, n_bins: int = 10, *, equal: Literal["sources", "clusters"] = "sources"
+) -> Table:
     """Reliability diagram: observed against predicted purity in bins of equal counts.
+
+    Most sources of a low threshold are no clusters: of ten bins with as many sources, nine may lie below a
+    predicted purity of 0.2. Bins with as many predicted clusters are wide there and narrow above.
 
     Parameters
     ----------
@@ -249,6 +255,8 @@ def measure_reliability(predicted: ArrayLike, real: ArrayLike, n_bins: int = 10)
         Whether each is a cluster.
     n_bins : int
         Number of bins; fewer where there are fewer sources.
+    equal : {'sources', 'clusters'}
+        What each bin holds as many of: sources, or predicted clusters (the sum of ``predicted``).
 
     Returns
     -------
@@ -260,7 +268,12 @@ def measure_reliability(predicted: ArrayLike, real: ArrayLike, n_bins: int = 10)
     if score.shape != truth.shape or score.ndim != 1 or score.size == 0:
         raise ValueError(f"predicted has shape {score.shape} and real {truth.shape}, expected the same, (n,), n > 0")
     rows = []
-    for members in np.array_split(np.argsort(score, kind="stable"), min(n_bins, score.size)):
+    order = np.argsort(score, kind="stable")
+    bins = np.array_split(order, min(n_bins, score.size))
+    if equal == "clusters":
+        total = np.cumsum(score[order])
+        bins = np.split(order, np.searchsorted(total, total[-1] * np.arange(1, n_bins) / n_bins, side="right"))
+    for members in filter(np.size, bins):
         k, n = int(truth[members].sum()), members.size
         low, high = wilson_interval(k, n)
         rows.append((n, score[members].mean(), k / n, float(low), float(high)))
