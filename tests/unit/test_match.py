@@ -186,3 +186,39 @@ def test_bad_input_is_refused() -> None:
         chance_rate(good, good, n_shifts=1)
     with pytest.raises(ValueError, match="no True pixel"):
         chance_rate(good, good, footprint=np.zeros(48, bool))
+
+
+@pytest.mark.parametrize(
+    ("survey", "error95", "theta500", "separation_arcmin", "found"),
+    [
+        ("PSZ2", 1.8, np.nan, 2.9, True),  # both in quadrature: 3 arcmin
+        ("PSZ2", 1.8, np.nan, 3.1, False),
+        ("MCXC", 1.8, np.nan, 2.9, False),  # of X-ray positions 1 arcmin: 2.06
+        ("MCXC", 0.2, np.nan, 1.6, True),  # not below a pixel
+        ("MCXC", 0.2, np.nan, 1.8, False),
+        ("MCXC", 0.2, 20.0, 11.9, True),  # inside 0.6 theta500
+        ("MCXC", np.nan, np.nan, 4.9, True),  # no position error: as asked for
+        ("MCXC", np.nan, np.nan, 5.1, False),
+    ],
+)
+def test_a_known_cluster_is_named_where_position_errors_allow_it(
+    survey: str, error95: float, theta500: float, separation_arcmin: float, found: bool
+) -> None:
+    # Beside the candidate, and nearer to it, nothing; a second candidate 10 deg off is never named.
+    sources = make_table([0, 10], [0, 0], pos_err95_arcmin=[error95, error95])
+    clusters = Table(
+        {
+            "name": ["A"],
+            "survey": [survey],
+            "lon_deg": [separation_arcmin / 60],
+            "lat_deg": [0.0],
+            "z": [0.1],
+            "m500_1e14msun": [5.0],
+            "theta500_arcmin": [theta500],
+        }
+    )
+    named = identify_sources(sources, clusters)
+    assert named["match_name"].tolist() == (["A", ""] if found else ["", ""])
+    if found:
+        # one cluster in a disc of 5 deg: 1 - exp(-(s / 300')^2)
+        assert named["match_p_chance"][0] == pytest.approx((separation_arcmin / 300) ** 2, rel=1e-3)

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
-from szeek.sky.projection import unit_vectors
+from szeek.assess.match import list_pairs, match_radius, table_vectors, truth_radius
 from szeek.sky.tiles import tile_of
 
 #: Radius within which the surface density of known clusters is counted.
@@ -22,11 +22,12 @@ def identify_sources(sources: Table, clusters: Table | None, radius_arcmin: floa
     Parameters
     ----------
     sources : Table
-        With ``lon_deg`` and ``lat_deg``.
+        With ``lon_deg`` and ``lat_deg``; ``pos_err95_arcmin`` where it is known.
     clusters : Table, optional
         Known clusters of any number of surveys, in the columns of ``read_catalogue``.
     radius_arcmin : float
-        Search radius.
+        Search radius of sources without a position error; that of the others is
+        :func:`~szeek.assess.match.match_radius`.
 
     Returns
     -------
@@ -47,17 +48,29 @@ def identify_sources(sources: Table, clusters: Table | None, radius_arcmin: floa
     out["tile"] = tile_of(np.asarray(sources["lon_deg"], float), np.asarray(sources["lat_deg"], float))
     if clusters is None or not len(clusters) or not len(sources):
         return out
-    here = unit_vectors(np.asarray(sources["lon_deg"], float), np.asarray(sources["lat_deg"], float))
-    tree = cKDTree(unit_vectors(np.asarray(clusters["lon_deg"], float), np.asarray(clusters["lat_deg"], float)))
-    chord, nearest = tree.query(here)
-    separation = np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1))) * 60
-    hit = separation <= radius_arcmin
-    around = tree.query_ball_point(here, 2 * np.sin(np.radians(_AROUND_DEG) / 2), return_length=True)
+    reach = np.full(len(clusters), radius_arcmin)
+    if "pos_err95_arcmin" in sources.colnames:
+        reach += np.fmax.reduce(np.asarray(sources["pos_err95_arcmin"], float), initial=0.0)
+    if "theta500_arcmin" in clusters.colnames:
+        reach = np.maximum(reach, truth_radius(clusters))
+    source, cluster, distance = list_pairs(sources, clusters, reach)
+    inside = distance <= match_radius(sources, clusters, source, cluster, radius_arcmin)
+    source, cluster, distance = source[inside], cluster[inside], distance[inside]
+    order = np.lexsort((distance, source))
+    first, at = np.unique(source[order], return_index=True)
+    hit = np.zeros(len(sources), bool)
+    hit[first] = True
+    nearest, separation = np.zeros(len(sources), np.int64), np.full(len(sources), np.nan)
+    nearest[first], separation[first] = cluster[order][at], distance[order][at]
+    tree = cKDTree(table_vectors(clusters))
+    around = tree.query_ball_point(
+        table_vectors(sources), 2 * np.sin(np.radians(_AROUND_DEG) / 2), return_length=True
+    )
     per_arcmin2 = around / (np.pi * (_AROUND_DEG * 60) ** 2)
     for column, name in (("match_name", "name"), ("match_survey", "survey")):
         out[column] = np.where(hit, np.asarray(clusters[name], str)[nearest], "")
     for column, name in (("match_z", "z"), ("match_m500_1e14msun", "m500_1e14msun")):
         out[column] = np.where(hit, np.asarray(clusters[name], float)[nearest], np.nan)
-    out["match_sep_arcmin"] = np.where(hit, separation, np.nan)
-    out["match_p_chance"] = np.where(hit, -np.expm1(-per_arcmin2 * np.pi * separation**2), np.nan)
+    out["match_sep_arcmin"] = separation
+    out["match_p_chance"] = -np.expm1(-per_arcmin2 * np.pi * separation**2)
     return out
