@@ -115,8 +115,13 @@ def test_every_format_reads_back_the_same(tmp_path: Path, n_row: int) -> None:
             np.testing.assert_array_equal(again[name], table[name])
 
 
-def test_votable_has_no_violation_and_valid_ucds(tmp_path: Path) -> None:
-    write_candidates(make_candidates(make_sources()), tmp_path)
+@pytest.mark.parametrize("n_row", [3, 200])
+def test_votable_has_no_violation_and_valid_ucds(tmp_path: Path, n_row: int) -> None:
+    # of 200 rows some columns are unknown, some names long, some values at their limits
+    sources = make_sources()[np.arange(n_row) % 3]
+    sources["match_name"] = np.where(np.arange(n_row) % 7 == 3, "a name with <angles> & more", sources["match_name"])
+    sources["p"][n_row // 2 :] = np.linspace(1e-6, 1.0, n_row - n_row // 2)
+    write_candidates(make_candidates(sources), tmp_path)
     report = io.StringIO()
     assert validate(str(tmp_path / "candidates.vot"), output=report, xmllint=False), report.getvalue()
     votable = parse_single_table(tmp_path / "candidates.vot", verify="exception")
