@@ -13,6 +13,7 @@ import math
 import os
 import platform
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,13 +42,14 @@ from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity, measure_recovery
 from szeek.assess.selection import PositionErrors, fit_position_errors, judge_injections, measure_noise
+from szeek.cluster import connect, spread
 from szeek.config import Config, DetectConfig, PredictConfig, named_file
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards, parse_shard, predict_shard
-from szeek.find.workers import connect, predict_on_cluster
+from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.mapfiles import read_skymaps
@@ -56,12 +58,13 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, current_ranks, join_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
-from szeek.learn.model import Model, find_model, load_model
-from szeek.learn.train import train
+from szeek.learn.model import find_model, load_model
+from szeek.learn.train import member_of, train
 from szeek.show.field import keep_field
 from szeek.show.report import write_report
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles, tile_of
@@ -92,12 +95,15 @@ class Run:
         Threads for every stage; the machine's cores where None. Results do not depend on it.
     device : str
         Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
+    scheduler : str or None
+        Dask scheduler whose workers share the work, by its address or its file.
     """
 
     config: Config
     folder: Path
     threads: int | None = None
     device: str = "cpu"
+    scheduler: str | None = None
 
     @property
     def simulated(self) -> Path:
@@ -131,6 +137,7 @@ def run(
     *,
     threads: int | None = None,
     device: str = "cpu",
+    scheduler: str | None = None,
     until: str = "report",
     tell: Tell | None = None,
 ) -> Path:
@@ -145,6 +152,9 @@ def run(
         Threads for every stage.
     device : str, optional
         Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
+    scheduler : str, optional
+        Dask scheduler, by its address or its file, whose workers simulate further skies, make the matched-filter S/N
+        maps, train members and folds at once, and predict. They must see the folder; the products are the same.
     until : str
         Last stage to do, one of :data:`STAGES`.
     tell : callable, optional
@@ -167,8 +177,9 @@ def run(
         raise ValueError(
             "the configuration names no maps and catalogues; give [sky] maps and catalogues, or simulate = true"
         )
-    pick_device(device)  # a wrong one is refused before hours of other work
-    job = Run(config, Path(folder), threads, device)
+    if scheduler is None:
+        pick_device(device)  # a wrong one is refused before hours of other work
+    job = Run(config, Path(folder), threads, device, scheduler)
     _claim(job.folder)
     with join_ranks() as ranks:
         if ranks.rank == 0:
@@ -230,6 +241,7 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
 
 
 def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
+    skies = []
     for sky in (job, *job.further()):
         config = SimulateConfig(
             nside=sky.config.sky.nside,
@@ -238,12 +250,18 @@ def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
             companions=sky.config.sky.companions and sky is job,
             threads=sky.threads or 0,
         )
-        which = "" if sky is job else f"seed {config.seed}: "
+        skies.append((config, sky.simulated))
+    with connect(job.scheduler) as client:
+        if client is not None:
+            simulate_skies(skies, client=client, report=lambda done, n: _say(tell, "sky", done, n, "skies"))
+            return {}
+    for config, folder in skies:
+        which = "" if config.seed == job.config.seed else f"seed {config.seed}: "
 
         def report(text: str, which: str = which) -> None:
             _say(tell, "sky", 0, 0, which + text)
 
-        simulate_sky(config, sky.simulated, progress=report)
+        simulate_sky(config, folder, progress=report)
     return {}
 
 
@@ -275,39 +293,47 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
 
 
 def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
-    for sky in (job, *job.further()):
-        maps = add_snr_maps(
-            SkyMaps.open(sky.folder / "maps"),
-            job.config.input.theta500_arcmin,
-            instrument=job.config.sky.instrument,
-            threads=job.threads,
-            report=lambda done, total: _say(tell, "filter", done, total, "fields"),
-        )
-        maps.save_snr(sky.folder / "maps")
+    with connect(job.scheduler) as client:
+        for sky in (job, *job.further()):
+            maps = add_snr_maps(
+                SkyMaps.open(sky.folder / "maps"),
+                job.config.input.theta500_arcmin,
+                instrument=job.config.sky.instrument,
+                threads=job.threads,
+                client=client,
+                report=lambda done, total: _say(tell, "filter", done, total, "fields"),
+            )
+            maps.save_snr(sky.folder / "maps")
     return {}
 
 
 def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
-    maps, ranks = SkyMaps.open(job.folder / "maps"), current_ranks()
+    ranks, n_folds = current_ranks(), job.config.split.folds
 
     def report(at: dict[str, float]) -> None:
         text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
         _say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
 
-    clusters = _with_truth(job, read_catalogue(job.folder / "clusters.fits"))
-    further = [
-        (SkyMaps.open(sky.folder / "maps"), _with_truth(sky, read_catalogue(sky.folder / "clusters.fits")))
-        for sky in job.further()
-    ]
-    options: dict[str, Any] = {"further": further, "threads": job.threads, "device": job.device, "report": report}
-    if not job.config.split.folds:
-        model = train(maps, clusters, job.config, job.folder, **options)
+    with connect(job.scheduler) as client:
+        if client is not None:
+            # workers leave finished trainings in the folders; what follows finds them there, and joins members
+            alone = replace(job, folder=job.folder.resolve(), threads=1)
+            parts = [(fold, k) for fold in range(max(1, n_folds)) for k in range(job.config.network.members)]
+            told = spread(_train_part, parts, alone, client=client,
+                          report=lambda done, n: _say(tell, "train", done, n, "trainings"))  # fmt: skip
+            for _ in told:
+                pass
+    skies = _training_skies(job)
+    options: dict[str, Any] = {"further": skies[1:], "threads": job.threads, "report": report}
+    options["device"] = job.device if job.scheduler is None else "cpu"
+    if not n_folds:
+        model = train(*skies[0], job.config, job.folder, **options)
         return {"best_epoch": model.card["best_epoch"]}
-    folders = [job.folder / f"fold-{fold}" for fold in range(job.config.split.folds)]
+    folders = [_home_of_fold(job, fold) for fold in range(n_folds)]
     for fold, folder in enumerate(folders):
         # a killed run goes on with the fold that it was in
         if ranks.follow_first(not (folder / "done").exists()):
-            train(maps, clusters, fold_config(job.config, fold), folder, **options)
+            train(*skies[0], fold_config(job.config, fold), folder, **options)
             if ranks.rank == 0:
                 (folder / "done").touch()
     if ranks.rank > 0:  # only the first process writes
@@ -317,29 +343,46 @@ def _train(job: Run, tell: Tell | None) -> dict[str, Any]:
     return {"best_epoch": [load_model(folder).card["best_epoch"] for folder in folders]}
 
 
+def _training_skies(job: Run) -> list[tuple[SkyMaps, Table]]:
+    """Maps and clusters of the run's own sky, and of those that only the training sees."""
+    return [
+        (SkyMaps.open(sky.folder / "maps"), _with_truth(sky, read_catalogue(sky.folder / "clusters.fits")))
+        for sky in (job, *job.further())
+    ]
+
+
+def _home_of_fold(job: Run, fold: int) -> Path:
+    return job.folder / f"fold-{fold}" if job.config.split.folds else job.folder
+
+
+def _train_part(part: tuple[int, int], job: Run) -> None:
+    """One member of one fold, by itself."""
+    fold, k = part
+    skies = _training_skies(job)
+    config = fold_config(job.config, fold) if job.config.split.folds else job.config
+    config, home, further = member_of(config, _home_of_fold(job, fold), skies[1:], k)
+    train(*skies[0], config, home, further=further, threads=job.threads, device=job.device)
+
+
 def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
-    maps, options, n_folds = SkyMaps.open(job.folder / "maps"), job.config.predict, job.config.split.folds
+    maps, n_folds = SkyMaps.open(job.folder / "maps"), job.config.split.folds
+    options: dict[str, Any] = {"margin": job.config.predict.margin, "rotations": job.config.predict.rotations}
+    options |= {"device": job.device, "report": lambda done, total: _say(tell, "predict", done, total, "fields")}
+    with connect(job.scheduler) as client:
 
-    def work(model: Model, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-        return predict(
-            maps,
-            model,
-            margin=options.margin,
-            rotations=options.rotations,
-            where=where,
-            threads=job.threads,
-            device=job.device,
-            report=lambda done, total: _say(tell, "predict", done, total, "fields"),
-        )
+        def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+            if client is None:
+                return predict(maps, load_model(folder), where=where, threads=job.threads, **options)
+            return predict_on_cluster(client, job.folder / "maps", folder, where=where, **options)
 
-    if not n_folds:
-        p_map = work(load_model(job.folder), None)
-    else:
-        of_tile = fold_of_tile(n_folds, job.config.seed)
-        p_map = empty_map(len(maps.footprint))
-        for fold in range(n_folds):
-            mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
-            p_map[mine] = work(load_model(job.folder / f"fold-{fold}"), mine)[mine]
+        if not n_folds:
+            p_map = work(job.folder, None)
+        else:
+            of_tile = fold_of_tile(n_folds, job.config.seed)
+            p_map = empty_map(len(maps.footprint))
+            for fold in range(n_folds):
+                mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
+                p_map[mine] = work(_home_of_fold(job, fold), mine)[mine]
     write_prediction(p_map, job.folder / "prediction.fits", model=job.config.preset)
     return {"area_deg2": round(float(np.isfinite(p_map).mean()) * 41252.96, 2)}
 
@@ -522,13 +565,15 @@ def predict_files(
     if isinstance(maps, Mapping):
         skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, out=folder)
         if folder is not None:
-            network.prepare(skymaps, threads).save_snr(folder)  # the workers need them there
+            with connect(scheduler) as client:  # the workers need the S/N maps there
+                network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)
     else:
         skymaps = SkyMaps.open(maps)
     trained = network.card.get("config", {})
     own = PredictConfig.model_validate(trained.get("predict", {}))
     deblend = DetectConfig.model_validate(trained.get("detect", {})).deblend
-    options = {"margin": own.margin, "rotations": own.rotations if rotations is None else rotations}
+    options: dict[str, Any] = {"margin": own.margin}
+    options["rotations"] = own.rotations if rotations is None else rotations
 
     def fields(done: int, total: int) -> None:
         _say(tell, "predict", done, total, "fields")
@@ -541,14 +586,12 @@ def predict_files(
         lines.append(preflight(skymaps, known).sentence)
     if gather:
         p_map = gather_shards(skymaps, network, target, **options)
-    elif scheduler is not None and folder is not None:
-        with connect(scheduler) as client:
-            p_map = predict_on_cluster(client, folder, model, **options, device=device, report=fields)
     else:
-        margin, turns = options["margin"], options["rotations"]
-        p_map = predict(
-            skymaps, network, margin=margin, rotations=turns, threads=threads, device=device, report=fields
-        )
+        with connect(scheduler) as client:
+            if client is not None and folder is not None:
+                p_map = predict_on_cluster(client, folder, model, **options, device=device, report=fields)
+            else:
+                p_map = predict(skymaps, network, **options, threads=threads, device=device, report=fields)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     for name in (CALIBRATION, POSITIONS):
         beside = find_model(model) / name
@@ -631,6 +674,7 @@ def measure_selection(
     tiles: Iterable[int] | None = None,
     seed: int = 0,
     threads: int | None = None,
+    scheduler: str | None = None,
     tell: Tell | None = None,
 ) -> str:
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
@@ -649,6 +693,9 @@ def measure_selection(
         the honest choice.
     seed : int
     threads : int, optional
+    scheduler : str, optional
+        Dask scheduler, by its address or its file, whose workers filter and predict; they must see the folder, in
+        which the painted maps lie meanwhile. The products are the same.
     tell : callable, optional
         Told (stage, done, total, text).
 
@@ -697,11 +744,18 @@ def measure_selection(
     def fields(done: int, total: int) -> None:
         _say(tell, "selection", done, total, "fields")
 
-    how: dict[str, Any] = {"margin": options.margin, "rotations": options.rotations, "threads": threads}
-    p_map = predict(painted, network, where=where, report=fields, **how)
-    sources = _find_sources(p_map, p_max, deblend=config.detect.deblend)
-    _say(tell, "selection", 0, 0, "noise")
-    noise = measure_noise(maps, instrument, threads=threads, report=fields)
+    how: dict[str, Any] = {"margin": options.margin, "rotations": options.rotations, "where": where, "report": fields}
+    with connect(scheduler) as client, tempfile.TemporaryDirectory(prefix=".selection-", dir=home) as scratch:
+        if client is None:
+            p_map = predict(painted, network, threads=threads, **how)
+        else:
+            maps, there = (SkyMaps.open(sky.save(Path(scratch) / k)) for k, sky in (("0", maps), ("1", painted)))
+            network.prepare(there, client=client).save_snr(Path(scratch) / "1")
+            p_map = predict_on_cluster(client, Path(scratch) / "1", home, **how)
+        del painted
+        sources = _find_sources(p_map, p_max, deblend=config.detect.deblend)
+        _say(tell, "selection", 0, 0, "noise")
+        noise = measure_noise(maps, instrument, threads=threads, client=client, report=fields)
     selection = judge_injections(injections, sources, before, noise, p_max)
     selection.write(home / "selection.fits")
     found = int(np.isfinite(selection.injections["p"]).sum())

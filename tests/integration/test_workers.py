@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from smallmaps import make_maps, make_model
 
+from szeek.cluster import connect
 from szeek.find.predict import predict, read_prediction
-from szeek.find.workers import connect, predict_on_cluster
+from szeek.find.workers import predict_on_cluster
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import healpy
 import numpy as np
@@ -28,11 +28,14 @@ from scipy.optimize import isotonic_regression
 
 from szeek.assess.match import list_pairs, match, truth_radius
 from szeek.assess.recovery import wilson_interval
+from szeek.cluster import spread
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.instrument import Instrument
 from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
-from szeek.threads import core_pool
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Floats = NDArray[np.float64]
 
@@ -261,6 +264,7 @@ def measure_noise(
     theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
     *,
     threads: int | None = None,
+    client: Client | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> Floats:
     """Error of Y500 of a matched filter in each field of the sky.
@@ -272,6 +276,8 @@ def measure_noise(
     theta500_arcmin : sequence of float
     threads : int, optional
         Fields at once; the result does not depend on it.
+    client : distributed.Client, optional
+        Filter the fields on the workers of this Dask cluster, for which the maps must be mapped from a folder.
     report : callable, optional
         Called with (fields done, fields in all).
 
@@ -283,16 +289,19 @@ def measure_noise(
     fields = list_fields(maps)
     noise = np.full((12 * FIELD_NSIDE**2, len(theta500_arcmin)), np.nan)
 
-    def work(number: int) -> None:
-        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
-        field = FilteredField(maps, float(lon_deg), float(lat_deg), instrument)
-        noise[int(pixel)] = [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
-
-    with core_pool(threads) as pool:
-        for done, _ in enumerate(pool.map(work, range(len(fields))), start=1):
-            if report is not None:
-                report(done, len(fields))
+    places = [(float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
+    sizes = tuple(theta500_arcmin)
+    work = spread(_noise_in_field, places, maps, instrument, sizes, client=client, threads=threads, report=report)
+    for number, values in work:
+        noise[fields["pixel"][number]] = values
     return noise
+
+
+def _noise_in_field(
+    place: tuple[float, float], maps: SkyMaps, instrument: Instrument, theta500_arcmin: Sequence[float]
+) -> list[float]:
+    field = FilteredField(maps, *place, instrument)
+    return [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
 
 
 def judge_injections(

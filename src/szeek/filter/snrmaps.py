@@ -9,17 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import healpy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from szeek.cluster import spread
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
-from szeek.threads import core_pool
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 
 def add_snr_maps(
@@ -28,6 +32,7 @@ def add_snr_maps(
     *,
     instrument: str | Instrument = "planck-hfi",
     threads: int | None = None,
+    client: Client | None = None,
     report: Callable[[int, int], None] | None = None,
 ) -> SkyMaps:
     """The same maps with matched-filter S/N maps of these sizes and no others; without any for no sizes.
@@ -42,6 +47,8 @@ def add_snr_maps(
         tSZ response of the bands.
     threads : int, optional
         Fields at once; the machine's cores by default. The result does not depend on it.
+    client : distributed.Client, optional
+        Filter the fields on the workers of this Dask cluster, for which the maps must be mapped from a folder.
     report : callable, optional
         Called with (fields done, fields in all).
 
@@ -69,25 +76,43 @@ def add_snr_maps(
     if not len(fields):
         raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
     snr = np.zeros((len(maps.footprint), len(sizes)), np.float32)
-    n_child = (maps.nside // FIELD_NSIDE) ** 2
-
-    def work(number: int) -> None:
-        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
-        field = FilteredField(maps, float(lon_deg), float(lat_deg), setup)
-        nested = healpy.ring2nest(FIELD_NSIDE, int(pixel)) * n_child + np.arange(n_child)
-        ipix: NDArray[np.int64] = healpy.nest2ring(maps.nside, nested)
-        ipix = ipix[maps.footprint[ipix]]
-        x, y, _ = project(field.basis, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1), field.pixel_arcmin)
-        at = [y + 0.5 * (field.n - 1), x + 0.5 * (field.n - 1)]
-        for k, theta in enumerate(sizes):
-            snr[ipix, k] = ndimage.map_coordinates(field.snr_map(theta)[0], at, order=1, mode="nearest")
-
-    with core_pool(threads) as pool:
-        try:
-            for done, _ in enumerate(pool.map(work, range(len(fields))), start=1):
-                if report is not None:
-                    report(done, len(fields))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    places = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
+    for _, (ipix, values) in spread(
+        snr_in_field, places, maps, setup, sizes, client=client, threads=threads, report=report
+    ):
+        snr[ipix] = values
     return replace(maps, snr=snr, theta500_arcmin=sizes)
+
+
+def snr_in_field(
+    place: tuple[int, float, float], maps: SkyMaps, instrument: Instrument, theta500_arcmin: Sequence[float]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Seen pixels of one HEALPix pixel of nside 8, and the S/N of each size there, from the field around it.
+
+    Parameters
+    ----------
+    place : (pixel, lon_deg, lat_deg)
+        A row of :func:`szeek.filter.matchedfilter.list_fields`.
+    maps : SkyMaps
+    instrument : Instrument
+    theta500_arcmin : sequence of float
+
+    Returns
+    -------
+    ipix : (n,) int64
+        RING.
+    snr : (n, n_size) float32
+    """
+    pixel, lon_deg, lat_deg = place
+    field = FilteredField(maps, lon_deg, lat_deg, instrument)
+    n_child = (maps.nside // FIELD_NSIDE) ** 2
+    ipix: NDArray[np.int64] = healpy.nest2ring(
+        maps.nside, healpy.ring2nest(FIELD_NSIDE, pixel) * n_child + np.arange(n_child)
+    )
+    ipix = ipix[maps.footprint[ipix]]
+    x, y, _ = project(field.basis, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1), field.pixel_arcmin)
+    at = [y + 0.5 * (field.n - 1), x + 0.5 * (field.n - 1)]
+    snr = np.empty((len(ipix), len(theta500_arcmin)), np.float32)
+    for k, theta in enumerate(theta500_arcmin):
+        snr[:, k] = ndimage.map_coordinates(field.snr_map(theta)[0], at, order=1, mode="nearest")
+    return ipix, snr

@@ -1,16 +1,14 @@
 """A prediction by the workers of a Dask cluster: one field, one task.
 
-Maps and network are never sent: each worker memory-maps the one and reads the other from a folder that all
-machines see, so that it holds the pages of the fields it works on and nothing else. A finished field goes to the
-caller at once and leaves the worker. What a lost worker had under way, or had not handed over, Dask gives to
-another; the map is that of a single machine bit for bit, where the processors are of one kind.
+Each worker memory-maps the maps and reads the network from a folder that all machines see, so that it holds the pages
+of the fields it works on and nothing else. The map is that of a single machine bit for bit, where the processors
+are of one kind.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -19,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from szeek.find.fields import Field, place_field
+from szeek.cluster import spread, submit
+from szeek.find.fields import Field, owns_seen_pixels, place_field
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field, put_on_device
 from szeek.find.shards import with_snr_maps
 from szeek.learn.device import DeviceSky, pick_device
@@ -28,32 +27,7 @@ from szeek.learn.patches import LocalMaps
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from distributed import Client
-
-#: How often a task that fails by itself, a file server that hiccups say, is tried again.
-_RETRIES = 3
-
-
-@contextmanager
-def connect(scheduler: str) -> Iterator[Client]:
-    """A client of a running Dask scheduler, given by its address or its scheduler file.
-
-    Raises
-    ------
-    ValueError
-        If Dask is not installed.
-    OSError
-        If nothing answers there.
-    """
-    try:
-        from distributed import Client
-    except ImportError:
-        raise ValueError("a Dask cluster needs the extra 'cluster': pip install 'szeek[cluster]'") from None
-    where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-    with Client(**where) as client:  # type: ignore[no-untyped-call]
-        yield client
 
 
 def predict_on_cluster(
@@ -63,6 +37,7 @@ def predict_on_cluster(
     *,
     margin: int = 16,
     rotations: int = 1,
+    where: NDArray[np.bool_] | None = None,
     device: str = "cpu",
     report: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.float32]:
@@ -77,7 +52,7 @@ def predict_on_cluster(
         Folder of a saved SkyMaps that every worker sees under this name.
     model : path
         Folder with model.json that every worker sees, or a shipped model's name.
-    margin, rotations, report
+    margin, rotations, where, report
         As of :func:`~szeek.find.predict.predict`; so are the errors, and those of
         :func:`~szeek.find.shards.with_snr_maps`.
     device : str
@@ -86,7 +61,7 @@ def predict_on_cluster(
     Returns
     -------
     (n_pix,) float32
-        RING; NaN outside the footprint.
+        RING; NaN outside the footprint and ``where``.
 
     Examples
     --------
@@ -95,30 +70,22 @@ def predict_on_cluster(
         with LocalCluster(n_workers=2, threads_per_worker=1) as cluster, Client(cluster) as client:
             p_map = predict_on_cluster(client, "my-run/maps", "my-run")
     """
-    from distributed import as_completed
-
     network = load_model(model)
     sky = with_snr_maps(SkyMaps.open(maps), network)
+    wanted = sky.footprint if where is None else sky.footprint & where
     fields = plan_fields(sky, network, margin=margin, rotations=rotations)
+    fields = [field for field in fields if owns_seen_pixels(field, sky.nside, wanted)]
     fields.sort(key=lambda field: -field.ny * field.nx)
     folders = _full_path(maps), _full_path(model)
-    again = {"pure": False, "retries": _RETRIES}
     # a task and not data sent along: what a task made can be made again where its worker is lost
-    background = client.submit(_background, folders, network.normaliser.background_nside, **again)
-    tasks = [client.submit(_predict_one, folders, field, background, rotations, device, **again) for field in fields]
-    number = {task.key: k for k, task in enumerate(tasks)}
+    background = submit(client, _background, folders, network.normaliser.background_nside)
     p_map = empty_map(len(sky.footprint))
-    work = as_completed(tasks, with_results=True)  # type: ignore[no-untyped-call]
-    try:
-        for done, (task, values) in enumerate(work, start=1):
-            place_field(fields[number[task.key]], values, p_map)
-            task.release()
-            if report is not None:
-                report(done, len(fields))
-    except BaseException:
-        client.cancel(tasks)  # type: ignore[no-untyped-call]
-        raise
-    check_seen(p_map, sky.footprint)
+    work = spread(_predict_one, fields, folders, background, rotations, device, client=client, report=report)
+    for number, values in work:
+        place_field(fields[number], values, p_map)
+    check_seen(p_map, wanted)
+    if where is not None:
+        p_map[~where] = np.nan
     return p_map
 
 
@@ -154,7 +121,7 @@ def _background(folders: tuple[str, str], nside: int) -> NDArray[np.float32] | N
 
 
 def _predict_one(
-    folders: tuple[str, str], field: Field, background: NDArray[np.float32] | None, rotations: int, device: str
+    field: Field, folders: tuple[str, str], background: NDArray[np.float32] | None, rotations: int, device: str
 ) -> NDArray[np.float32]:
     torch.set_num_threads(1)  # one core a task, see szeek.threads
     return predict_field(*_open_once(folders, background, device), field, rotations)

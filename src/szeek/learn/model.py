@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -21,6 +21,9 @@ from szeek.filter.snrmaps import add_snr_maps
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 _CARD_KEYS = ("network", "normaliser", "bands", "pixel_arcmin")
 
@@ -48,11 +51,12 @@ class Model:
     network_config: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
 
-    def prepare(self, maps: SkyMaps, threads: int | None = None) -> SkyMaps:
+    def prepare(self, maps: SkyMaps, threads: int | None = None, client: Client | None = None) -> SkyMaps:
         """The maps with the S/N maps that the network was trained with; refuses maps of other bands."""
         self.check_bands(maps)
+        instrument = self.card.get("instrument", "planck-hfi")
         sizes = self.normaliser.theta500_arcmin
-        return add_snr_maps(maps, sizes, instrument=self.card.get("instrument", "planck-hfi"), threads=threads)
+        return add_snr_maps(maps, sizes, instrument=instrument, threads=threads, client=client)
 
     def check_bands(self, maps: SkyMaps) -> None:
         """Refuse maps of other bands than the network was trained on."""

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from szeek.learn.unet import Dropout, Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 from szeek.threads import core_pool, one_torch_thread
+
+#: Whatever stands for a sky.
+Sky = TypeVar("Sky")
 
 _ORDER, _WEIGHTS, _DROPOUT = 3, 4, 5  # random streams; 1 and 2 are the patches'
 
@@ -176,13 +179,20 @@ def _train_members(
     **options: Any,
 ) -> Model:
     """One network after the other, each in a folder of its own; a killed training goes on with the one it was in."""
-    n = config.network.members
     members = []
-    for k in range(n):
-        alone = {"seed": config.seed + k, "network": config.network.model_copy(update={"members": 1})}
-        mine = config.model_copy(update=alone)
-        members.append(train(maps, clusters, mine, folder / f"member-{k}", further=further[k::n], **options))
+    for k in range(config.network.members):
+        mine, home, skies = member_of(config, folder, further, k)
+        members.append(train(maps, clusters, mine, home, further=skies, **options))
     return join_members(members, config, folder)
+
+
+def member_of(config: Config, folder: Path, further: Sequence[Sky], k: int) -> tuple[Config, Path, Sequence[Sky]]:
+    """Configuration, folder and further skies of the k-th member's own training; of one network, the same."""
+    n = config.network.members
+    if n == 1:
+        return config, folder, further
+    alone = {"seed": config.seed + k, "network": config.network.model_copy(update={"members": 1})}
+    return config.model_copy(update=alone), folder / f"member-{k}", further[k::n]
 
 
 def join_members(members: Sequence[Model], config: Config, folder: str | os.PathLike[str]) -> Model:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +68,11 @@ class SkyMaps:
         found = None if self.snr is None else self.snr.shape
         if found != ((n_pix, len(self.theta500_arcmin)) if self.theta500_arcmin else None):
             raise ValueError(f"snr has shape {found}, expected one column for each of {self.theta500_arcmin} arcmin")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Maps go to another process by the names of the files they are mapped from; what is in memory, whole."""
+        return _unpickle, (*map(_file_of, (self.values, self.footprint)), self.bands, _file_of(self.snr),
+                           self.theta500_arcmin)  # fmt: skip
 
     @property
     def nside(self) -> int:
@@ -133,6 +140,18 @@ class SkyMaps:
         if not sizes:
             return maps
         return replace(maps, snr=np.load(source / "snr.npy", mmap_mode="r"), theta500_arcmin=sizes)
+
+
+def _file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
+    """The .npy file that all of an array is mapped from, if there is one, else the array."""
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
+        file = Path(array.filename)
+        return file if file.suffix == ".npy" else array
+    return array
+
+
+def _unpickle(*parts: Any) -> SkyMaps:
+    return SkyMaps(*(np.load(part, mmap_mode="r") if isinstance(part, Path) else part for part in parts))
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> Path:
