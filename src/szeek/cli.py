@@ -19,6 +19,7 @@ from szeek.inputs.data_cli import data_app
 
 if TYPE_CHECKING:
     from szeek.config import Config
+    from szeek.simulate.sky import SimulateConfig
 
 app = typer.Typer(
     name="szeek",
@@ -73,6 +74,13 @@ Device = Annotated[
     str, typer.Option(help="where the network runs: cpu, cuda, cuda:1, or auto for a GPU where there is one")
 ]
 
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS", help="share the work out to the workers of this Dask scheduler (or its file); same results"
+    ),
+]
+
 
 @app.command()
 def run(
@@ -84,6 +92,7 @@ def run(
         str, typer.Option(help="last stage: sky, maps, train, predict, detect, assess or report")
     ] = "report",
     device: Device = "cpu",
+    scheduler: Scheduler = None,
 ) -> None:
     """Do all stages in order: simulate or read maps, train, predict, detect, assess, report.
 
@@ -92,7 +101,8 @@ def run(
     from szeek.run import run as run_stages
 
     with _progress() as tell:
-        report = run_stages(_load(config, seed), out, threads=threads, device=device, until=until, tell=tell)
+        options: dict[str, Any] = {"threads": threads, "device": device, "scheduler": scheduler}
+        report = run_stages(_load(config, seed), out, **options, until=until, tell=tell)
     if _is_first_rank():
         typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
 
@@ -113,11 +123,20 @@ def simulate(
     cutouts: Annotated[
         Path | None, typer.Option(help="folder of real cut-outs hfi_{band}_coma.fits to validate against as well")
     ] = None,
+    number: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="skies; of several, that of each seed goes to OUT/seed-SEED")
+    ] = 1,
+    scheduler: Scheduler = None,
 ) -> None:
     """Make a Planck-like full sky with known truth: six maps, truth, mock catalogues, y map."""
     from szeek.simulate.sky import SimulateConfig, simulate_sky
 
     settings = SimulateConfig(nside=nside, seed=seed, rimo=rimo, half_missions=halves, threads=threads or 0)
+    if number > 1 or scheduler is not None:
+        if validate or cutouts:
+            raise ValueError("--validate and --cutouts are of one sky made here; leave out --number and --scheduler")
+        _simulate_several(settings, out, number, scheduler)
+        return
     with _progress() as tell:
         simulate_sky(settings, out, progress=lambda text: tell("sky", 0, 0, text))
     typer.echo(f"simulated sky: {out}")
@@ -127,6 +146,20 @@ def simulate(
         checks = validate_sky(out, cutouts=cutouts)
         n_off = int((checks["status"] != "ok").sum())
         typer.echo(f"validation: {out / 'validation.html'}, {len(checks) - n_off} checks ok, {n_off} off")
+
+
+def _simulate_several(settings: SimulateConfig, out: Path, number: int, scheduler: str | None) -> None:
+    from szeek.cluster import connect
+    from szeek.simulate.realisations import simulate_skies
+
+    seeds = range(settings.seed, settings.seed + number)
+    skies = [(settings.model_copy(update={"seed": seed}), out / f"seed-{seed}") for seed in seeds]
+    if number == 1:
+        skies = [(settings, out)]
+    with _progress() as tell, connect(scheduler) as client:
+        simulate_skies(skies, client=client, report=lambda done, total: tell("sky", done, total, "skies"))
+    for _, folder in skies:
+        typer.echo(f"simulated sky: {folder}")
 
 
 @app.command()
@@ -141,10 +174,12 @@ def train(
     frame: Frame = None,
     ordering: Ordering = None,
     device: Device = "cpu",
+    scheduler: Scheduler = None,
 ) -> None:
     """Train a network on maps and catalogues; a killed training is continued by the same command.
 
     By several processes: `torchrun --nproc-per-node 4 -m szeek.cli train ...`, with `[train] shards` a multiple of 4.
+    With `--scheduler` the members of an ensemble and the folds are trained at the same time, each by one worker.
     """
     from szeek.config import load_config, named_file
     from szeek.run import run as run_stages
@@ -162,7 +197,8 @@ def train(
     }
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
     with _progress() as tell:
-        run_stages(load_config(config, **changes), out, threads=threads, device=device, until="train", tell=tell)
+        options: dict[str, Any] = {"threads": threads, "device": device, "scheduler": scheduler}
+        run_stages(load_config(config, **changes), out, **options, until="train", tell=tell)
     if _is_first_rank():
         typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
 
@@ -184,10 +220,7 @@ def predict(
     gather: Annotated[
         bool, typer.Option("--gather", help="put the parts in the folder together instead of computing")
     ] = False,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="compute on the workers of this Dask scheduler (or its file)"),
-    ] = None,
+    scheduler: Scheduler = None,
     threads: Threads = None,
     unit: Unit = None,
     frame: Frame = None,
@@ -289,6 +322,7 @@ def selection(
     tile: Annotated[list[int] | None, typer.Option(help="inject in this tile (0 to 47); may be repeated")] = None,
     seed: Annotated[int, typer.Option(help="of the injections")] = 0,
     threads: Threads = None,
+    scheduler: Scheduler = None,
 ) -> None:
     """Measure completeness and position errors by injecting clusters into a run's maps and finding them again.
 
@@ -298,7 +332,8 @@ def selection(
     from szeek.run import measure_selection
 
     with _progress() as tell:
-        summary = measure_selection(run_folder, n=n, tiles=tile, seed=seed, threads=threads, tell=tell)
+        options: dict[str, Any] = {"threads": threads, "scheduler": scheduler}
+        summary = measure_selection(run_folder, n=n, tiles=tile, seed=seed, **options, tell=tell)
     typer.echo(summary)
 
 
