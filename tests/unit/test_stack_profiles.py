@@ -11,6 +11,7 @@ from scipy import stats
 from szeek.stack.profiles import (
     gaussian_aperture_fraction,
     measure_fluxes,
+    measure_part,
     measure_profile,
     measure_significance,
 )
@@ -86,11 +87,11 @@ def test_masked_sources_have_no_flux(three_sources: tuple[np.ndarray, Table, np.
 
 
 def toy_stack(signal: np.ndarray, n_group: int, seed: int) -> Stack:
-    """A stack of 40 x 40 pixels whose groups are a signal plus white noise and a common offset per group."""
+    """A stack whose groups are a signal plus white noise and a common offset per group."""
     rng = np.random.default_rng(seed)
-    noise = rng.standard_normal((n_group, 40, 40, 1)) + rng.standard_normal((n_group, 1, 1, 1))
+    noise = rng.standard_normal((n_group, *signal.shape, 1)) + rng.standard_normal((n_group, 1, 1, 1))
     total = (noise + signal[..., None]).astype(np.float32)
-    groups = Groups(total, np.ones((n_group, 40, 40), np.float32))
+    groups = Groups(total, np.ones((n_group, *signal.shape), np.float32))
     return Stack(("y",), total.mean(axis=0), None, groups, groups, n_group, 1.0)
 
 
@@ -118,6 +119,45 @@ def test_p_values_of_noise_are_uniform() -> None:
     assert stats.kstest(p_values, "uniform").pvalue > 0.01
 
 
+def test_two_null_sets_do_not_lift_the_significance() -> None:
+    # Sources without signal against the mean of two null sets, 120 times: that mean has half of the sources' own
+    # variance. Taken as exact it makes p values small; with its covariance they are uniform.
+    edges = [0, 3, 6, 8]
+    counted, exact = [], []
+    for seed in range(120):
+        stacks = [toy_stack(np.zeros((16, 16)), 30, 10 * seed + k) for k in range(3)]
+        profile, *nulls = (measure_profile(stack, edges, n_bootstrap=300) for stack in stacks)
+        counted.append(measure_significance(profile, nulls)["p_value"][0])
+        exact.append(measure_significance(profile, np.mean([null.mean for null in nulls], axis=0))["p_value"][0])
+    assert stats.kstest(counted, "uniform").pvalue > 0.01
+    assert stats.kstest(exact, "uniform").pvalue < 0.001
+
+
+def test_part_of_a_stack_is_the_stack_of_a_part(three_sources: tuple[np.ndarray, Table, np.ndarray]) -> None:
+    # Two of the three sources, one of them half masked: from the rings kept of each, and stacked by themselves.
+    sky, positions, _ = three_sources
+    mask = np.ones(sky.size, bool)
+    mask[healpy.query_disc(NSIDE, healpy.ang2vec(201.0, 10.0, lonlat=True), np.radians(1))] = False
+    edges = [0, 30, 60, 100]
+    settings = {"size": 40, "pixel_arcmin": 8.0, "background_arcmin": (110.0, 150.0), "angle_deg": 0.0, "mask": mask}
+    whole = stack_at(sky, positions, edges_arcmin=edges, **settings)
+    part = measure_part(whole, [0, 2])
+    alone = measure_profile(stack_at(sky, positions[[0, 2]], **settings), edges)
+    np.testing.assert_allclose(part.mean, alone.mean, rtol=1e-5)
+    np.testing.assert_array_equal(part.radius_arcmin, alone.radius_arcmin)
+    np.testing.assert_allclose(part.block_error, alone.block_error, rtol=0.1)
+    # two sources a apart: the bootstrap of their mean has variance a^2 / 8, times 2: a / 2
+    lone = [measure_part(whole, [row]).mean[0, 2] for row in (0, 2)]  # a ring where nothing is masked
+    assert part.error[0, 2] == pytest.approx(abs(lone[0] - lone[1]) / 2, rel=0.1)
+    table = part.to_table()
+    assert table["covariance"].shape == (3, 3)
+    np.testing.assert_allclose(np.diag(table["block_covariance"]), table["block_error"] ** 2)
+    with pytest.raises(ValueError, match="the stack kept no rings of its sources"):
+        measure_part(stack_at(sky, positions, **settings), [0])
+    with pytest.raises(ValueError, match="no source is chosen"):
+        measure_part(whole, [])
+
+
 def test_significance_of_a_signal_and_of_its_null() -> None:
     signal = np.zeros((40, 40))
     signal[17:23, 17:23] = 1.0
@@ -126,7 +166,7 @@ def test_significance_of_a_signal_and_of_its_null() -> None:
     assert row["centre_sigma"] > 5
     assert row["p_value"] < 1e-6
     assert row["sigma"] > 5
-    nulled = measure_significance(profile, profile.mean)[0]
+    nulled = measure_significance(profile, [profile])[0]
     assert (nulled["chi2"], nulled["p_value"]) == (0, 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,16 @@ from scipy import stats
 
 from szeek.sky.projection import PIXEL_ARCMIN
 from szeek.sky.skymaps import SkyMaps
-from szeek.stack.stacks import Stack, as_skymaps, bootstrap_weights, pixel_radius_arcmin, sample_fields
+from szeek.stack.stacks import (
+    Stack,
+    as_skymaps,
+    bootstrap_weights,
+    effective_groups,
+    pixel_radius_arcmin,
+    random_groups,
+    rings_of_pixels,
+    sample_fields,
+)
 
 
 @dataclass(frozen=True)
@@ -29,10 +39,10 @@ class Profile:
         Mean radius of the pixels in each ring.
     mean : (n_map, n_ring) float64
         Profile of each map; NaN in a ring that is all masked.
-    covariance : (n_map, n_ring, n_ring) float64
-        Of the rings of each map, by bootstrap.
-    n_group : int
-        Groups that the bootstrap drew from: the degrees of freedom of the covariance, plus one.
+    covariance, block_covariance : (n_map, n_ring, n_ring) float64
+        Of the rings of each map, by bootstrap over sources and over sky blocks.
+    n_group, n_block : int
+        Groups that each bootstrap drew from: the degrees of freedom of the covariance, plus one.
     """
 
     names: tuple[str, ...]
@@ -40,16 +50,25 @@ class Profile:
     radius_arcmin: NDArray[np.float64]
     mean: NDArray[np.float64]
     covariance: NDArray[np.float64]
+    block_covariance: NDArray[np.float64]
     n_group: int
+    n_block: int
 
     @property
     def error(self) -> NDArray[np.float64]:
-        """Standard errors, (n_map, n_ring)."""
+        """Standard errors by bootstrap over sources, (n_map, n_ring)."""
         return np.sqrt(np.diagonal(self.covariance, axis1=1, axis2=2))
 
+    @property
+    def block_error(self) -> NDArray[np.float64]:
+        """Standard errors by bootstrap over sky blocks, (n_map, n_ring)."""
+        return np.sqrt(np.diagonal(self.block_covariance, axis1=1, axis2=2))
+
     def to_table(self) -> Table:
-        """One row per map and ring: ``map``, ``inner_arcmin``, ``outer_arcmin``, ``radius_arcmin``, ``mean``,
-        ``error``; for profiles.ecsv."""
+        """One row per map and ring, for profiles.ecsv: ``map``, ``inner_arcmin``, ``outer_arcmin``,
+        ``radius_arcmin``, ``mean``, ``error``, ``block_error``, and the ring's rows of both covariances,
+        ``covariance`` and ``block_covariance``, (n_ring,) each.
+        """
         n_map, n_ring = self.mean.shape
         return Table(
             {
@@ -59,19 +78,15 @@ class Profile:
                 "radius_arcmin": np.tile(self.radius_arcmin, n_map),
                 "mean": self.mean.ravel(),
                 "error": self.error.ravel(),
+                "block_error": self.block_error.ravel(),
+                "covariance": self.covariance.reshape(-1, n_ring),
+                "block_covariance": self.block_covariance.reshape(-1, n_ring),
             }
         )
 
 
-def measure_profile(
-    stack: Stack,
-    edges_arcmin: ArrayLike,
-    *,
-    blocks: bool = False,
-    n_bootstrap: int = 1000,
-    seed: int = 0,
-) -> Profile:
-    """Radial profile of a stack with the covariance of its rings.
+def measure_profile(stack: Stack, edges_arcmin: ArrayLike, *, n_bootstrap: int = 1000, seed: int = 0) -> Profile:
+    """Radial profile of a stack with the covariance of its rings, over sources and over sky blocks.
 
     Source: Bonjean (2020), Fig. 6: profiles with bootstrap errors, background removed source by source (which
     :func:`szeek.stack.stacks.stack_at` did).
@@ -81,84 +96,169 @@ def measure_profile(
     stack : Stack
     edges_arcmin : (n_ring + 1,) float
         Borders of the rings, rising.
-    blocks : bool
-        Bootstrap over sky blocks instead of sources.
     n_bootstrap, seed : int
         Draws.
 
     Returns
     -------
     Profile
-        The covariance is NaN for fewer than two groups.
+        A covariance is NaN for fewer than two groups.
 
     Raises
     ------
     ValueError
         If the borders do not rise or a ring holds no pixel.
     """
-    edges = np.asarray(edges_arcmin, float)
-    if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
-        raise ValueError(f"edges_arcmin is {edges.tolist()}, expected at least two rising numbers")
-    radius = stack.radius_arcmin.ravel()
-    member = (radius >= edges[:-1, None]) & (radius < edges[1:, None])  # (n_ring, n_pixel)
-    if not member.any(axis=1).all():
-        ring = int(np.flatnonzero(~member.any(axis=1))[0])
-        raise ValueError(
-            f"no pixel of {stack.pixel_arcmin:g} arcmin lies in the ring from {edges[ring]:g} to {edges[ring + 1]:g} "
-            "arcmin: widen it"
+    edges, n_map = np.asarray(edges_arcmin, float), len(stack.names)
+    ring = rings_of_pixels(stack.mean.shape[0], stack.pixel_arcmin, edges).ravel()
+    member = (ring == np.arange(edges.size - 1)[:, None]).astype(float)  # (n_ring, n_pixel)
+    sums = []
+    for groups in (stack.sources, stack.blocks):
+        fields = groups.total.reshape(len(groups.total), -1, n_map)
+        total = np.einsum("rp,gpm->grm", member, fields, optimize=True)
+        sums.append((total, groups.weight.reshape(len(fields), -1) @ member.T))
+    return _profile(stack, edges, sums, n_bootstrap, seed)
+
+
+def measure_part(
+    stack: Stack, rows: ArrayLike, *, n_groups: int = 100, n_bootstrap: int = 1000, seed: int = 0
+) -> Profile:
+    """Radial profile of some of a stack's sources, from the rings that were kept of each: no map is read again.
+
+    Parameters
+    ----------
+    stack : Stack
+        Made with ``edges_arcmin``.
+    rows : (n_part,) int
+        Sources, by their row among the positions: a bin of p, or one of several null sets.
+    n_groups : int
+        Random groups of them for the bootstrap. The sky blocks are those of the whole stack.
+    n_bootstrap, seed : int
+        Draws.
+
+    Returns
+    -------
+    Profile
+        That of a stack of these sources alone.
+
+    Raises
+    ------
+    ValueError
+        If the stack has no rings, or no source is chosen.
+
+    Examples
+    --------
+    >>> from szeek.stack.stacks import stack_at
+    >>> where = Table({"lon_deg": [0.0, 90.0], "lat_deg": [0.0, 0.0]})
+    >>> sky = np.repeat(np.float32([1, 2]), 12 * 64**2 // 2)
+    >>> stack = stack_at(sky, where, background_arcmin=None, edges_arcmin=[0, 10, 20])
+    >>> measure_part(stack, [0, 1]).mean.shape
+    (1, 2)
+    """
+    members = np.asarray(rows, int)
+    if stack.rings is None:
+        raise ValueError("the stack kept no rings of its sources, expected one made with edges_arcmin")
+    if members.size == 0:
+        raise ValueError("no source is chosen, expected at least one")
+    sums = []
+    for group in (random_groups(members.size, n_groups, seed), stack.rings.block[members]):
+        number = np.unique(group, return_inverse=True)[1]
+        total, weight = (
+            np.zeros((number.max() + 1, *values.shape[1:])) for values in (stack.rings.total, stack.rings.weight)
         )
-    groups = stack.blocks if blocks else stack.sources
-    n_group, n_map = len(groups.total), len(stack.names)
-    ring_of = member.astype(np.float64)
-    total = np.einsum("rp,gpm->gmr", ring_of, groups.total.reshape(n_group, -1, n_map), optimize=True)
-    weight = groups.weight.reshape(n_group, -1) @ ring_of.T
-    drawn = bootstrap_weights(n_group, n_bootstrap, seed)
+        np.add.at(total, number, stack.rings.total[members])
+        np.add.at(weight, number, stack.rings.weight[members])
+        sums.append((total, weight))
+    return _profile(stack, stack.rings.edges_arcmin, sums, n_bootstrap, seed)
+
+
+def _profile(
+    stack: Stack,
+    edges_arcmin: NDArray[np.float64],
+    sums: Sequence[tuple[NDArray[np.float64], NDArray[np.float64]]],
+    n_bootstrap: int,
+    seed: int,
+) -> Profile:
+    """Profile from the sums over groups of sources and over blocks: (n_group, n_ring, n_map), (n_group, n_ring)."""
+    radius, ring = stack.radius_arcmin, rings_of_pixels(stack.mean.shape[0], stack.pixel_arcmin, edges_arcmin)
+    seen = ring >= 0
+    mean_radius = np.bincount(ring[seen], radius[seen]) / np.bincount(ring[seen])
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = total.sum(axis=0) / weight.sum(axis=0)
-        again = np.tensordot(drawn, total, 1) / (drawn @ weight)[:, None]  # (n_bootstrap, n_map, n_ring)
-    covariance = np.full((n_map, edges.size - 1, edges.size - 1), np.nan)
-    if n_group > 1:
-        for m in range(n_map):
-            covariance[m] = np.cov(again[:, m], rowvar=False) * n_group / (n_group - 1)
-    return Profile(stack.names, edges, (ring_of @ radius) / ring_of.sum(axis=1), mean, covariance, n_group)
+        mean = (sums[0][0].sum(axis=0) / sums[0][1].sum(axis=0)[:, None]).T
+    covariances = []
+    for total, weight in sums:
+        n_group, n_ring, n_map = total.shape
+        covariance = np.full((n_map, n_ring, n_ring), np.nan)
+        if n_group > 1:
+            drawn = bootstrap_weights(n_group, n_bootstrap, seed)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                again = np.tensordot(drawn, total, 1) / (drawn @ weight)[..., None]
+            shrunk = 1 - 1 / effective_groups(weight.sum(axis=1))
+            for m in range(n_map):
+                covariance[m] = np.cov(again[:, :, m], rowvar=False) / shrunk
+        covariances.append(covariance)
+    n_group, n_block = (len(total) for total, _ in sums)
+    by_source, by_block = covariances
+    return Profile(stack.names, edges_arcmin, mean_radius, mean, by_source, by_block, n_group, n_block)
 
 
-def measure_significance(profile: Profile, null: ArrayLike | None = None) -> Table:
-    """Is there a signal? Chi-square of each map's profile against zero or a null, and the first ring in
-    sigma.
+def measure_significance(profile: Profile, nulls: Sequence[Profile] | NDArray[np.float64] = ()) -> Table:
+    """Is there a signal? Chi-square of each map's profile against zero or matched nulls, and the first ring in sigma.
 
-    The covariance comes from ``n_group`` groups, so chi-square is Hotelling's T^2: (n - k) / (k (n - 1)) T^2
-    is F(k, n - k) distributed for k rings and n groups.
+    The covariance of the nulls' mean - that within the sets, over their number - is added to the profile's own. It
+    comes from ``n_group`` groups, so chi-square is Hotelling's T^2: (n - k) / (k (n - 1)) T^2 is F(k, n - k)
+    distributed for k rings and n groups. (The nulls' part is known better than that, which is left out of account.)
 
     Parameters
     ----------
     profile : Profile
-    null : (n_map, n_ring) float, optional
-        Mean profile of matched nulls, taken off first (:mod:`szeek.stack.nulls`).
+    nulls : sequence of Profile, or (n_map, n_ring) float64, optional
+        Of matched null sets (:mod:`szeek.stack.nulls`): their mean is taken off first. An array is taken off as if it
+        were known exactly.
 
     Returns
     -------
     Table
         ``map``, ``centre_sigma``, ``chi2``, ``n_ring``, ``p_value``, ``sigma`` (the p value as Gaussian
-        standard deviations, two-sided).
+        standard deviations, two-sided), with the covariance over sources; then ``block_centre_sigma``,
+        ``block_p_value`` and ``block_sigma`` with that over sky blocks, NaN unless there are more blocks than rings.
 
     Raises
     ------
     ValueError
         If there are not more groups than rings: the covariance has no inverse.
     """
-    n, k = profile.n_group, profile.mean.shape[1]
-    if n <= k:
-        raise ValueError(f"{k} rings but {n} groups of sources, expected more groups: use fewer rings")
-    difference = profile.mean - (0 if null is None else np.asarray(null, float))
+    k = profile.mean.shape[1]
+    if profile.n_group <= k:
+        raise ValueError(f"{k} rings but {profile.n_group} groups of sources, expected more groups: use fewer rings")
+    difference, covariance, block_covariance = profile.mean, profile.covariance, profile.block_covariance
+    if isinstance(nulls, np.ndarray):
+        difference = difference - nulls
+    elif nulls:
+        difference = difference - np.mean([null.mean for null in nulls], axis=0)
+        covariance = covariance + np.mean([null.covariance for null in nulls], axis=0) / len(nulls)
+        block_covariance = block_covariance + np.mean([null.block_covariance for null in nulls], axis=0) / len(nulls)
     rows = []
-    for name, row, covariance, error in zip(
-        profile.names, difference, profile.covariance, profile.error, strict=True
-    ):
-        t2 = float(row @ np.linalg.solve(covariance, row))
-        p_value = float(stats.f.sf(t2 * (n - k) / (k * (n - 1)), k, n - k))
-        rows.append((name, float(row[0] / error[0]), t2, k, p_value, float(stats.norm.isf(p_value / 2))))
-    return Table(rows=rows, names=["map", "centre_sigma", "chi2", "n_ring", "p_value", "sigma"])
+    for m, name in enumerate(profile.names):
+        centre, t2, p_value, sigma = _hotelling(difference[m], covariance[m], profile.n_group)
+        by_block = (np.nan,) * 4
+        if profile.n_block > k:
+            by_block = _hotelling(difference[m], block_covariance[m], profile.n_block)
+        rows.append((name, centre, t2, k, p_value, sigma, by_block[0], *by_block[2:]))
+    names = ["map", "centre_sigma", "chi2", "n_ring", "p_value", "sigma"]
+    return Table(rows=rows, names=[*names, "block_centre_sigma", "block_p_value", "block_sigma"])
+
+
+def _hotelling(
+    difference: NDArray[np.float64], covariance: NDArray[np.float64], n: int
+) -> tuple[float, float, float, float]:
+    """First ring in sigma, T^2, its p value, and that as sigma, of a covariance from n groups."""
+    k = difference.size
+    if not (np.isfinite(difference).all() and np.isfinite(covariance).all()):
+        return (np.nan,) * 4
+    t2 = float(difference @ np.linalg.solve(covariance, difference))
+    p_value = float(stats.f.sf(t2 * (n - k) / (k * (n - 1)), k, n - k))
+    return float(difference[0] / math.sqrt(covariance[0, 0])), t2, p_value, float(stats.norm.isf(p_value / 2))
 
 
 def measure_fluxes(

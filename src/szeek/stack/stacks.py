@@ -3,7 +3,7 @@
 A stack keeps, besides its mean, the sums over *groups* of sources: random groups, whose bootstrap is the
 bootstrap over sources, and sky blocks, whose bootstrap also knows that neighbouring sources share noise and
 dust. So errors, profiles and covariances need no second pass over the maps, and memory does not grow with the
-number of sources.
+number of sources but for what is kept of each: its background and, if asked for, its rings.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -46,6 +46,28 @@ class Groups:
 
 
 @dataclass(frozen=True)
+class Rings:
+    """Sums of each source's own field over rings about its centre: any part of a sample has its profile in them.
+
+    Parameters
+    ----------
+    edges_arcmin : (n_ring + 1,) float64
+        Borders of the rings.
+    total : (n, n_ring, n_map) float32
+        Weighted sum of the pixels that are not masked, background removed; 0 for a source that did not enter.
+    weight : (n, n_ring) float32
+        Sum of their weights.
+    block : (n,) int64
+        Sky block of each source.
+    """
+
+    edges_arcmin: NDArray[np.float64]
+    total: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    block: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
 class Stack:
     """Mean (and median) field of many sources.
 
@@ -63,6 +85,8 @@ class Stack:
         Sources that entered: the others have their whole background annulus, or field, masked.
     pixel_arcmin : float
         Pixel size.
+    rings : Rings or None
+        Of each source, in the order of the positions, if they were asked for.
     """
 
     names: tuple[str, ...]
@@ -72,6 +96,7 @@ class Stack:
     blocks: Groups
     n_source: int
     pixel_arcmin: float
+    rings: Rings | None = None
 
     @property
     def radius_arcmin(self) -> NDArray[np.float64]:
@@ -89,6 +114,7 @@ def stack_at(
     angle_deg: float | ArrayLike | None = None,
     weights: ArrayLike | None = None,
     background_arcmin: tuple[float, float] | None = (60.0, 100.0),
+    edges_arcmin: ArrayLike | None = None,
     median: bool = False,
     n_groups: int = 100,
     seed: int = 0,
@@ -119,8 +145,11 @@ def stack_at(
         Weight of each source in the mean. Default: 1.
     background_arcmin : (float, float) or None
         Annulus whose mean is taken off each source's field, or None to keep the background.
+    edges_arcmin : (n_ring + 1,) float, optional
+        Keep each source's sums over these rings (:class:`Rings`), so that parts of the sample need no stack of
+        their own.
     median : bool
-        Also the median, in strips of bounded memory; costs about as much as the mean again.
+        Also the median, in strips of bounded memory; a second pass that costs about as much as the mean again.
     n_groups : int
         Random groups of sources for the bootstrap.
     seed : int
@@ -135,7 +164,8 @@ def stack_at(
     Raises
     ------
     ValueError
-        If there are no positions, an array has the wrong shape, or the annulus does not fit into the field.
+        If there are no positions, an array has the wrong shape, the rings do not rise or hold no pixel, or the
+        annulus does not fit into the field.
 
     Examples
     --------
@@ -145,37 +175,72 @@ def stack_at(
     ((120, 120, 1), 2.0)
     """
     sky = as_skymaps(maps, mask)
-    lon_deg, lat_deg = (np.asarray(positions[name], float) for name in ("lon_deg", "lat_deg"))
-    n = lon_deg.size
+    n = len(positions)
     if n == 0:
         raise ValueError("there are no positions to stack at")
     angle = random_angles(n, seed) if angle_deg is None else np.broadcast_to(np.asarray(angle_deg, float), n)
     weight = np.ones(n) if weights is None else np.asarray(weights, float)
     if weight.shape != (n,) or not np.all(weight >= 0):
         raise ValueError(f"weights have shape {weight.shape}, expected ({n},), none negative")
-    annulus = _annulus(size, pixel_arcmin, background_arcmin)
+    frame = _Frame(sky, size, pixel_arcmin, background_arcmin, edges_arcmin)
+    sums = _Sums(frame, positions, angle, weight, n_groups, seed)
+    _add_up(frame, [sums], n_threads)
+    return sums.stack(median)
 
-    group = random_groups(n, n_groups, seed)
-    block = sky_blocks(lon_deg, lat_deg)
-    shape = (size, size, sky.n_band)
-    total = [np.zeros((int(g.max()) + 1, *shape)) for g in (group, block)]
-    count = [np.zeros((int(g.max()) + 1, size, size)) for g in (group, block)]
-    background = np.full((n, sky.n_band), np.nan)
-    order = np.argsort(healpy.ang2pix(32, lon_deg, lat_deg, lonlat=True), kind="stable")  # near in memory
-    n_source = 0
-    fields = sample_fields(sky, lon_deg[order], lat_deg[order], angle[order], size, pixel_arcmin, n_threads)
-    for k, field in zip(order.tolist(), fields, strict=True):
-        if _take_background(field, annulus, background[k]):
-            n_source += 1
-            g, b = group[k], block[k]
-            _add(field, background[k], weight[k], total[0][g], count[0][g], total[1][b], count[1][b])
-    groups = [Groups(t.astype(np.float32), c.astype(np.float32)) for t, c in zip(total, count, strict=True)]
-    mean = _divide(total[0].sum(axis=0), count[0].sum(axis=0))
-    middle = None
-    if median:
-        used = np.flatnonzero(~np.isnan(background[:, 0]))
-        middle = _median(sky, lon_deg[used], lat_deg[used], angle[used], background[used], size, pixel_arcmin)
-    return Stack(tuple(band.name for band in sky.bands), mean, middle, groups[0], groups[1], n_source, pixel_arcmin)
+
+def stack_samples(
+    maps: SkyMaps | NDArray[np.float32],
+    samples: Mapping[str, Table],
+    *,
+    size: int = 120,
+    pixel_arcmin: float = PIXEL_ARCMIN,
+    mask: NDArray[np.bool_] | None = None,
+    background_arcmin: tuple[float, float] | None = (60.0, 100.0),
+    edges_arcmin: ArrayLike | None = None,
+    medians: Sequence[str] = (),
+    n_groups: int = 100,
+    seed: int = 0,
+    n_threads: int | None = None,
+) -> dict[str, Stack]:
+    """Stack several samples in one pass over the maps: sources and the null positions beside them.
+
+    Fields are sampled in the order in which they lie on the sky, whichever sample they belong to, so that no part of
+    the maps is gone back to. Each stack is the one that :func:`stack_at` gives, to the last bit.
+
+    Parameters
+    ----------
+    maps, size, pixel_arcmin, mask, background_arcmin, edges_arcmin, n_groups, seed, n_threads
+        As for :func:`stack_at`.
+    samples : mapping of name to Table
+        ``lon_deg``, ``lat_deg`` of each.
+    medians : sequence of str
+        Names of the samples whose median is wanted too.
+
+    Returns
+    -------
+    dict of str to Stack
+
+    Raises
+    ------
+    ValueError
+        As for :func:`stack_at`.
+
+    Examples
+    --------
+    >>> sky = np.ones(12 * 64**2, np.float32)
+    >>> here, there = Table({"lon_deg": [10.0], "lat_deg": [50.0]}), Table({"lon_deg": [80.0], "lat_deg": [50.0]})
+    >>> list(stack_samples(sky, {"sources": here, "null": there}, background_arcmin=None))
+    ['sources', 'null']
+    """
+    if not samples or not all(len(positions) for positions in samples.values()):
+        raise ValueError("there are no positions to stack at")
+    frame = _Frame(as_skymaps(maps, mask), size, pixel_arcmin, background_arcmin, edges_arcmin)
+    sums = [
+        _Sums(frame, positions, random_angles(len(positions), seed), np.ones(len(positions)), n_groups, seed)
+        for positions in samples.values()
+    ]
+    _add_up(frame, sums, n_threads)
+    return {name: part.stack(name in medians) for name, part in zip(samples, sums, strict=True)}
 
 
 def sample_fields(
@@ -203,6 +268,21 @@ def bootstrap_weights(n_group: int, n_bootstrap: int, seed: int) -> NDArray[np.f
     """How often each group is drawn, (n_bootstrap, n_group): rows sum to ``n_group``."""
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"bootstrap")]))
     return rng.multinomial(n_group, np.full(n_group, 1 / n_group), n_bootstrap).astype(float)
+
+
+def effective_groups(weight: ArrayLike) -> float:
+    """How many groups of equal weight are worth as much as these: (sum of weights)^2 over the sum of squares.
+
+    The variance that a bootstrap over groups finds is too small by 1 - 1 / n, as the mean that it takes the scatter
+    about is their own. For independent sources this holds exactly with n the effective number.
+
+    Examples
+    --------
+    >>> effective_groups([1.0, 1.0, 1.0, 1.0]), effective_groups([3.0, 1.0])
+    (4.0, 1.6)
+    """
+    values = np.asarray(weight, float)
+    return float(values.sum() ** 2 / (values**2).sum())
 
 
 def measure_error(
@@ -233,8 +313,7 @@ def measure_error(
     for m in range(stack.mean.shape[2]):
         means = _divide(np.tensordot(drawn, groups.total[..., m], 1)[..., None], weight)[..., 0]
         out[..., m] = means.std(axis=0, ddof=1)
-    # a bootstrap over n_group items is narrower than the truth by (n_group - 1) / n_group in variance
-    return out * np.float32(math.sqrt(n_group / (n_group - 1)))
+    return out / np.float32(math.sqrt(1 - 1 / effective_groups(groups.weight.sum(axis=(1, 2)))))
 
 
 def equal_count_bins(p: ArrayLike, n_bins: int) -> list[NDArray[np.int64]]:
@@ -291,21 +370,150 @@ def random_groups(n: int, n_groups: int, seed: int) -> NDArray[np.int64]:
     return rng.permutation(n) % min(n_groups, n)
 
 
-def sky_blocks(lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Block number of each source, (n,): the smallest HEALPix cells of which at most 200 are occupied."""
+def sky_blocks(
+    lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64], width_arcmin: float = 0.0
+) -> NDArray[np.int64]:
+    """Block number of each source, (n,): the smallest HEALPix cells, none narrower than a field, of which at most 200
+    are occupied.
+
+    A bootstrap over blocks knows what sources of one block share, not what those of two do. On toy skies with blocks
+    of 14.7 deg its 68 % intervals hold the truth 67 % of the time where noise is correlated over 2 deg, 62 % over
+    5 deg, 55 % over 10 deg. A source's own background, taken off it, removes what is correlated over more than the
+    field, so that those of 10 deg too cover as they should; what a field or less spans is left, and smaller blocks
+    would not do.
+
+    Parameters
+    ----------
+    lon_deg, lat_deg : (n,) float64
+    width_arcmin : float
+        Of a field: fields in two blocks may touch, but do not lie on one another.
+    """
     block = np.zeros(lon_deg.size, np.int64)
     for nside in (1, 2, 4, 8, 16, 32):
         finer = np.unique(healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True), return_inverse=True)[1]
-        if finer.max() + 1 > _MAX_BLOCKS:
+        if finer.max() + 1 > _MAX_BLOCKS or healpy.nside2resol(nside, arcmin=True) < width_arcmin:
             break
         block = finer
     return block
+
+
+def rings_of_pixels(size: int, pixel_arcmin: float, edges_arcmin: ArrayLike) -> NDArray[np.int64]:
+    """Number of the ring about the centre that each pixel of a square field lies in, (size, size); -1 in none.
+
+    Raises
+    ------
+    ValueError
+        If the borders do not rise or a ring holds no pixel.
+    """
+    edges = np.asarray(edges_arcmin, float)
+    if edges.ndim != 1 or edges.size < 2 or not np.all(np.diff(edges) > 0):
+        raise ValueError(f"edges_arcmin is {edges.tolist()}, expected at least two rising numbers")
+    ring = np.searchsorted(edges, pixel_radius_arcmin(size, pixel_arcmin), side="right") - 1
+    ring[ring == edges.size - 1] = -1
+    empty = np.flatnonzero(~np.isin(np.arange(edges.size - 1), ring))
+    if empty.size:
+        raise ValueError(
+            f"no pixel of {pixel_arcmin:g} arcmin lies in the ring from {edges[empty[0]]:g} to "
+            f"{edges[empty[0] + 1]:g} arcmin: widen it"
+        )
+    return ring
 
 
 def pixel_radius_arcmin(size: int, pixel_arcmin: float) -> NDArray[np.float64]:
     """Angular distance of each pixel of a square field from its centre, (size, size) float64."""
     offset = math.radians(pixel_arcmin / 60) * (np.arange(size) - 0.5 * (size - 1))
     return np.asarray(np.degrees(np.arctan(np.hypot(offset[:, None], offset))) * 60)
+
+
+class _Frame:
+    """The maps and the field that all samples of a pass share."""
+
+    def __init__(
+        self,
+        sky: SkyMaps,
+        size: int,
+        pixel_arcmin: float,
+        background_arcmin: tuple[float, float] | None,
+        edges_arcmin: ArrayLike | None,
+    ) -> None:
+        self.sky, self.size, self.pixel_arcmin = sky, size, pixel_arcmin
+        self.annulus = _annulus(size, pixel_arcmin, background_arcmin)
+        self.edges_arcmin = None if edges_arcmin is None else np.asarray(edges_arcmin, float)
+        self.ring = np.zeros((0, 0), np.int64)  # none are kept
+        if self.edges_arcmin is not None:
+            self.ring = rings_of_pixels(size, pixel_arcmin, self.edges_arcmin)
+
+
+class _Sums:
+    """What the fields of one sample add up to."""
+
+    def __init__(
+        self,
+        frame: _Frame,
+        positions: Table,
+        angle_deg: NDArray[np.float64],
+        weight: NDArray[np.float64],
+        n_groups: int,
+        seed: int,
+    ) -> None:
+        self.frame, self.weight, self.n_source = frame, weight, 0
+        self.lon_deg, self.lat_deg = (np.asarray(positions[name], float) for name in ("lon_deg", "lat_deg"))
+        self.angle_deg = angle_deg
+        self.n, self.n_map = self.lon_deg.size, frame.sky.n_band
+        self.group = random_groups(self.n, n_groups, seed)
+        self.block = sky_blocks(self.lon_deg, self.lat_deg, frame.size * frame.pixel_arcmin)
+        self.groups, self.blocks = self._room(self.group), self._room(self.block)
+        self.background = np.full((self.n, self.n_map), np.nan)
+        n_kept, n_ring = (0, 0) if frame.edges_arcmin is None else (self.n, frame.edges_arcmin.size - 1)
+        self.ring_total = np.zeros((n_kept, n_ring, self.n_map), np.float32)
+        self.ring_weight = np.zeros((n_kept, n_ring), np.float32)
+
+    def _room(self, group: NDArray[np.int64]) -> Groups:
+        # float32: a group holds so few sources that nothing is lost, and images of 300 groups take much memory
+        shape = (int(group.max()) + 1, self.frame.size, self.frame.size)
+        return Groups(np.zeros((*shape, self.n_map), np.float32), np.zeros(shape, np.float32))
+
+    def add(self, k: int, field: NDArray[np.float32]) -> None:
+        """Add the field of the sample's k-th source."""
+        background = self.background[k]
+        if not _take_background(field, self.frame.annulus, background):
+            return
+        self.n_source += 1
+        weight, g, b = self.weight[k], self.group[k], self.block[k]
+        for groups, number in ((self.groups, g), (self.blocks, b)):
+            _add(field, background, weight, groups.total[number], groups.weight[number])
+        if len(self.ring_total):
+            _add_rings(field, background, weight, self.frame.ring, self.ring_total[k], self.ring_weight[k])
+
+    def stack(self, median: bool = False) -> Stack:
+        """The finished stack."""
+        frame = self.frame
+        total, weight = (v.sum(axis=0, dtype=float) for v in (self.groups.total, self.groups.weight))
+        middle, rings = None, None
+        if median:
+            used = np.flatnonzero(~np.isnan(self.background[:, 0]))
+            where = (self.lon_deg[used], self.lat_deg[used], self.angle_deg[used], self.background[used])
+            middle = _median(frame.sky, *where, frame.size, frame.pixel_arcmin)
+        if frame.edges_arcmin is not None:
+            rings = Rings(frame.edges_arcmin, self.ring_total, self.ring_weight, self.block)
+        names = tuple(band.name for band in frame.sky.bands)
+        mean = _divide(total, weight)
+        return Stack(names, mean, middle, self.groups, self.blocks, self.n_source, frame.pixel_arcmin, rings)
+
+
+def _add_up(frame: _Frame, samples: Sequence[_Sums], n_threads: int | None) -> None:
+    """The one pass over the maps."""
+    lon_deg, lat_deg, angle_deg = (
+        np.concatenate([getattr(sample, name) for sample in samples]) for name in ("lon_deg", "lat_deg", "angle_deg")
+    )
+    owner = np.repeat(np.arange(len(samples)), [sample.n for sample in samples])
+    row = np.concatenate([np.arange(sample.n) for sample in samples])
+    order = np.argsort(healpy.ang2pix(32, lon_deg, lat_deg, lonlat=True), kind="stable")  # near in memory
+    fields = sample_fields(
+        frame.sky, lon_deg[order], lat_deg[order], angle_deg[order], frame.size, frame.pixel_arcmin, n_threads
+    )
+    for k, field in zip(order.tolist(), fields, strict=True):
+        samples[owner[k]].add(int(row[k]), field)
 
 
 def _annulus(size: int, pixel_arcmin: float, background_arcmin: tuple[float, float] | None) -> NDArray[np.bool_]:
@@ -392,14 +600,23 @@ def _take_background(field, annulus, background):  # type: ignore[no-untyped-def
 
 
 @njit(cache=True)
-def _add(field, background, weight, total, count, block_total, block_count):  # type: ignore[no-untyped-def]
+def _add(field, background, weight, total, count):  # type: ignore[no-untyped-def]
     for i in range(field.shape[0]):
         for j in range(field.shape[1]):
             if np.isnan(field[i, j, 0]):
                 continue
             count[i, j] += weight
-            block_count[i, j] += weight
             for m in range(field.shape[2]):
-                value = weight * (field[i, j, m] - background[m])
-                total[i, j, m] += value
-                block_total[i, j, m] += value
+                total[i, j, m] += weight * (field[i, j, m] - background[m])
+
+
+@njit(cache=True)
+def _add_rings(field, background, weight, ring, total, count):  # type: ignore[no-untyped-def]
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            r = ring[i, j]
+            if r < 0 or np.isnan(field[i, j, 0]):
+                continue
+            count[r] += weight
+            for m in range(field.shape[2]):
+                total[r, m] += weight * (field[i, j, m] - background[m])
