@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import healpy
@@ -10,9 +12,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from szeek.inputs.instrument import read_instrument
+from szeek.inputs.spectra import spectral_templates
+from szeek.show.stackfigures import draw_stack_folder
 from szeek.sky.skymaps import Band, SkyMaps
-from szeek.stack.products import read_stacks, stack_sources
-from szeek.stack.stage import stack_catalogue
+from szeek.stack.catalogue import stack_catalogue
+from szeek.stack.products import measure_spectrum, read_stacks, stack_sources
 
 NSIDE = 512
 EDGES = (0, 8, 16, 30)
@@ -120,7 +125,91 @@ def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
     images = read_stacks(folder / "stacks.fits")["mine"]
     assert images["mean"][29:31, 29:31].mean() == pytest.approx(1.0, abs=0.05)
     assert np.abs(images["null"]).max() < 0.2
+    record = json.loads((folder / "stacks.json").read_text())
+    assert record["maps"]["mine"] == {"bands": ["mine"], "units": ["K"], "fwhm_arcmin": [5.0]}
+    assert (record["n_source"], record["n_listed"]) == (10, 10)
+    assert [path.name for path in draw_stack_folder(folder)] == ["stacks.png"]
     with pytest.raises(ValueError, match=r"the beam of .*map\.fits' is stated nowhere"):
         stack_catalogue(catalogue, {"mine": file}, tmp_path / "out", survey="MINE")
     with pytest.raises(ValueError, match="no map is given to stack"):
         stack_catalogue(catalogue, {}, tmp_path / "out", survey="MINE")
+
+
+def plateau(lon_deg: float, height: float) -> np.ndarray:
+    """A map that is 0 but for a disc of 22 arcmin at latitude 40, without what lies more than 10 arcmin south."""
+    values = np.zeros(12 * NSIDE**2, np.float32)
+    disc = healpy.query_disc(NSIDE, healpy.ang2vec(lon_deg, 40.0, lonlat=True), np.radians(22 / 60))
+    values[disc[healpy.pix2ang(NSIDE, disc, lonlat=True)[1] > 40 - 10 / 60]] = height
+    return values
+
+
+def test_halves_limits_cuts_weights_and_rotated_nulls(tmp_path: Path) -> None:
+    """Three plateaus of 1, 2 and 4, and one that is cut out; the halves differ by a tenth."""
+    lon_deg = [20.0, 100.0, 180.0, 260.0]
+    values = sum(plateau(lon, height) for lon, height in zip(lon_deg, (1.0, 2.0, 4.0, 8.0), strict=True))
+    for name, factor in (("first", 1.1), ("last", 0.9)):
+        healpy.write_map(tmp_path / f"{name}.fits", factor * values, coord="G", dtype=np.float32)
+    sources = Table({"name": list("ABCD"), "lon_deg": lon_deg, "lat_deg": [40.0] * 4, "richness": [20.0, 40, 60, 80]})
+    settings = {
+        "units": {"y": "y"}, "beams_arcmin": {"y": 10.0}, "cut": [(sources[3:], 120.0)], "size": 60,
+        "n_null_sets": 2, "null_kind": "rotated",
+    }  # fmt: skip
+    maps = {"y": [tmp_path / "first.fits", tmp_path / "last.fits"]}
+    folder = stack_catalogue(sources, maps, tmp_path / "all", **settings)
+    images = read_stacks(folder / "stacks.fits")
+    centre = {name: float(image["mean"][28:32, 28:32].mean()) for name, image in images.items()}
+    assert centre["y: y"] == pytest.approx(7 / 3, rel=1e-3)  # (1 + 2 + 4) / 3
+    assert centre["y: y_noise"] == pytest.approx(0.1 * 7 / 3, rel=1e-3)  # (1.1 - 0.9) / 2 of it
+    assert np.abs(images["y: y"]["null"]).max() == 0  # 120 and 240 deg further in longitude there is nothing
+    record = json.loads((folder / "stacks.json").read_text())
+    assert record["cut_out"] == {"y": ["1 source, 120 arcmin"]}
+    richer = stack_catalogue(
+        sources, maps, tmp_path / "rich", least={"richness": 30.0}, weights="richness", oriented=True, **settings
+    )
+    mean = read_stacks(richer / "stacks.fits")["y: y"]["mean"]
+    assert mean[28:32, 28:32].mean() == pytest.approx((40 * 2 + 60 * 4) / 100, rel=1e-3)
+    # Galactic north up: 14 arcmin north of the centre as bright as there, 18 arcmin south nothing
+    assert mean[37:39, 28:32].mean() == pytest.approx(3.2, rel=1e-3)
+    assert mean[18:20, 28:32].mean() == pytest.approx(0, abs=0.05)
+    for wrong, message in (
+        ({"least": {"mass": 1.0}}, "the catalogue has no column 'mass', expected one of "),
+        ({"weights": "mass"}, "the catalogue has no column 'mass' for weights"),
+        ({"least": {"richness": 100.0}}, "none of the 4 sources with richness > 100 lies inside all of y"),
+        ({"null_kind": "none"}, "null_kind is 'none', expected 'matched' or 'rotated'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            stack_catalogue(sources, maps, tmp_path / "wrong", **{**settings, **wrong})
+    with pytest.raises(ValueError, match="3 files are given for the map 'y', expected one, or two halves"):
+        stack_catalogue(sources, {"y": [*maps["y"], "x"]}, tmp_path / "wrong")
+
+
+def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
+    """Five sources in bands of pure tSZ and noise, and a y map of the same sky: fit and map agree within errors that
+    know their common noise; a y map that is 30 % too bright does not."""
+    instrument = read_instrument("planck-hfi")
+    rng = np.random.default_rng(4)
+    lon_deg, lat_deg = np.arange(20.0, 360.0, 70.0), np.full(5, 40.0)
+    y_map = np.zeros(12 * NSIDE**2)
+    for where in zip(lon_deg, lat_deg, strict=True):
+        centre = healpy.ang2vec(*where, lonlat=True)
+        ipix = healpy.query_disc(NSIDE, centre, np.radians(1.5))
+        radius = np.degrees(healpy.rotator.angdist(centre, healpy.pix2vec(NSIDE, ipix))) * 60
+        y_map[ipix] += 1e-4 * np.exp(-4 * np.log(2) * (radius / 12) ** 2)
+    tsz = spectral_templates(instrument, ["tsz"])[0]
+    noise = rng.normal(0, 2e-6, (y_map.size, 6)) * np.abs(tsz)
+    beams = tuple(replace(band, fwhm_arcmin=12.0) for band in instrument.bands)
+    bands = SkyMaps((y_map[:, None] * tsz + noise).astype(np.float32), np.ones(y_map.size, bool), beams)
+    # the y map shares the bands' noise at 143 GHz
+    own = (y_map + noise[:, 1] / tsz[1]).astype(np.float32)
+    sources = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
+    nulls = Table({"lon_deg": rng.uniform(0, 360, 200), "lat_deg": rng.uniform(-70, -30, 200)})
+    settings = {"radius_arcmin": 20.0, "background_arcmin": (40.0, 60.0), "y_fwhm_arcmin": 12.0}
+    table = measure_spectrum(bands, sources, nulls, instrument, y_map=own, **settings)
+    found = table.meta["y_map"]
+    assert table.meta["covariance"] == "nulls"
+    # 2 pi sigma^2 1e-4 with sigma = 12 / 2.355 and the pixels' smoothing: 0.0163 arcmin^2, all of it within 20 arcmin
+    assert found["flux"] == pytest.approx(0.0163, rel=0.03)
+    assert abs(found["difference_sigma"]) < 3
+    assert found["difference_error"] < 1.5 * found["error"]
+    brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=1.3 * own, **settings)
+    assert brighter.meta["y_map"]["difference_sigma"] < -5

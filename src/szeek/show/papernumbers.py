@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -22,10 +21,11 @@ from szeek.inputs.download import locate
 from szeek.show import figures
 from szeek.show.reportparts import Cell, Column, Section, number, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.show.stackfigures import LOOKS
+from szeek.show.stackfigures import LOOKS, read_significance
 from szeek.show.style import catalogue_look
 from szeek.sky.tiles import TEST_TILE, tile_of
-from szeek.stack.stage import COMPANIONS, MATCH_ARCMIN, choose_samples, way_to_get
+from szeek.stack.cutting import way_to_get
+from szeek.stack.stage import COMPANIONS, MATCH_ARCMIN, choose_samples
 
 #: Threshold of all the paper's numbers.
 P_MAX = 0.1
@@ -347,14 +347,7 @@ def key_numbers(entries: list[Entry]) -> list[dict[str, str]]:
 
 def significance_of(run: RunFolder, sample: str) -> dict[str, float]:
     """Centre of each map's stack less the nulls, in sigma; band names and companions."""
-    file = run.path / "stacks" / sample / "stacks.fits"
-    if not file.is_file():
-        return {}
-    with fits.open(file) as hdus:
-        if "SIGNIFICANCE" not in hdus:
-            return {}
-        table = Table(hdus["SIGNIFICANCE"].data)
-    return {str(row["map"]): float(row["centre_sigma"]) for row in table}
+    return read_significance(run.path / "stacks" / sample / "stacks.fits")
 
 
 def lacking_maps(run: RunFolder) -> dict[str, str]:

@@ -6,6 +6,7 @@ What cannot be drawn from a run is said on the page, with the command or the tra
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.inputs.catalogues import separation_arcmin
+from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
 from szeek.show import figures, stackfigures
 from szeek.show.papernumbers import (
@@ -25,7 +26,6 @@ from szeek.show.papernumbers import (
     key_numbers,
     lacking_maps,
     section_numbers,
-    significance_of,
 )
 from szeek.show.report import render_report
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, table_block
@@ -37,16 +37,17 @@ from szeek.show.style import catalogue_look
 from szeek.sky.projection import sample_field
 from szeek.sky.tiles import TEST_TILE
 from szeek.stack.bridges import REGIONS, find_pairs, measure_bridges
-from szeek.stack.products import read_stacks
-from szeek.stack.stage import COMPANIONS, stack_run, way_to_get
+from szeek.stack.cutting import way_to_get
+from szeek.stack.stage import COMPANIONS, stack_run
 
-#: The models of Fig. 8: label -> selections that they were trained on.
+#: The models of Fig. 8: label -> selections that they were trained on; and the folder of models/ that each is in.
 PAPER_MODELS: Mapping[str, tuple[str, ...]] = {
     "Planck_z": ("planck_z",),
     "+ MCXCwP": ("planck_z", "mcxcwp"),
     "+ RM50": ("planck_z", "mcxcwp", "rm50"),
     "+ RM30": ("planck_z", "mcxcwp", "rm30"),
 }
+MODEL_FOLDERS: Mapping[str, str] = {"Planck_z": "planck_z", "+ MCXCwP": "mcxcwp", "+ RM50": "rm50", "+ RM30": "rm30"}
 _APART_DEG = 4.0  # fields of Fig. 8 do not overlap
 _Y_COLUMN = "$y$ map"
 
@@ -55,6 +56,7 @@ def reproduce_run(
     run_folder: str | os.PathLike[str],
     *,
     models: Mapping[str, str | os.PathLike[str]] | None = None,
+    regions: str | os.PathLike[str] | Table | None = None,
     say: Callable[[int, int, str], None] | None = None,
     **stack_settings: Any,
 ) -> Path:
@@ -70,7 +72,11 @@ def reproduce_run(
     run_folder : path
     models : mapping of label to path, optional
         More p maps for Fig. 8 (prediction.fits of runs trained on other selections; :data:`PAPER_MODELS`). Besides,
-        RUN/models/LABEL/prediction.fits are taken.
+        RUN/models/NAME/prediction.fits are taken; the page says which of the paper's are missing, and
+        RUN/models/NAME.toml is written for each, a configuration that `szeek run` makes it from.
+    regions : path or Table, optional
+        Names and positions to show in Fig. 8, read as any catalogue, instead of the paper's four or, on a simulated
+        sky, of its brightest close pairs of clusters.
     say : callable, optional
         Told (done, total, text).
     **stack_settings
@@ -100,7 +106,8 @@ def reproduce_run(
         parts.append(draw(run, made))
     if say is not None:
         say(7, 8, "Fig. 8")
-    parts.append(_figure_8(run, made, dict(models or {})))
+    listed = read_catalogue(regions) if isinstance(regions, str | os.PathLike) else regions
+    parts.append(_figure_8(run, made, dict(models or {}), listed))
     numbers = section_numbers(entries)
     if run.is_simulated:
         words = (
@@ -177,30 +184,9 @@ def _figure_3(run: RunFolder, made: Figures) -> Section:
 
 
 def _panels(run: RunFolder, sample: str, kind: str) -> dict[str, Panel]:
-    """Panels of a sample's stacks by map: 'mean', 'null', or 'difference' of the two; empty without stacks."""
-    file = run.path / "stacks" / sample / "stacks.fits"
-    if not file.is_file():
-        return {}
-    facts = _facts(run)
-    sigma = significance_of(run, sample)
-    panels = {}
-    for label, images in read_stacks(file).items():
-        group, _, band = label.partition(": ")
-        name = band or group
-        image = images["mean"] - images["null"] if kind == "difference" else images[kind]
-        remark = f"{sigma[name]:.1f}σ".replace("-", "−") if kind == "difference" and name in sigma else ""
-        panels[name] = Panel(name, image, *facts.get(name, ("", 0.0)), remark)
-    return panels
-
-
-def _facts(run: RunFolder) -> dict[str, tuple[str, float]]:
-    """Unit and beam (arcmin) of each stacked map."""
-    groups = ((run.json("stacks/stacks.json") or {}).get("maps") or {}).values()
-    return {
-        name: (unit, float(beam))
-        for group in groups
-        for name, unit, beam in zip(group["bands"], group["units"], group["fwhm_arcmin"], strict=True)
-    }
+    """Panels of a sample's stacks by map, see :func:`szeek.show.stackfigures.read_panels`."""
+    record = run.json("stacks/stacks.json") or {}
+    return stackfigures.read_panels(run.path / "stacks" / sample / "stacks.fits", record, kind)
 
 
 def _figure_4(run: RunFolder, made: Figures) -> Section:
@@ -223,6 +209,18 @@ def _figure_4(run: RunFolder, made: Figures) -> Section:
     part.blocks.append(made.block("figure4", figure, caption, alt, vector=False, wide=True))
     _add_spectrum(run, part, made, "test_tile")
     return part
+
+
+def _say_cuts(run: RunFolder, part: Section) -> None:
+    """What was cut out of the stacked maps, and what should have been."""
+    record = run.json("stacks/stacks.json") or {}
+    for name, words in (record.get("cut_out") or {}).items():
+        part.blocks.append(Block("text", text=f"Cut out of {name} before stacking: {', '.join(words)}."))
+    for name, datasets in (record.get("not_cut_out") or {}).items():
+        part.absent += [
+            f"Not in this run: {dataset} sources cut out of {name}, as in the paper: {command}."
+            for dataset, command in datasets.items()
+        ]
 
 
 def _add_spectrum(run: RunFolder, part: Section, made: Figures, sample: str) -> None:
@@ -265,6 +263,7 @@ def _figure_5(run: RunFolder, made: Figures) -> Section:
     alt = "Stacks in sixteen maps"
     figure = stackfigures.plot_stacks([*bands, *others])
     part.blocks.append(made.block("figure5", figure, caption, alt, vector=False, wide=True))
+    _say_cuts(run, part)
     part.absent += [f"Not in this run: the stack of {LOOKS[name][0]}: {why}." for name, why in lacking.items()]
     _add_spectrum(run, part, made, "unmatched")
     return part
@@ -285,7 +284,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
             return part
     shown = "xray" if "xray" in set(profiles["map"]) else "y"
     _, factor, unit = LOOKS[shown]
-    beam = _facts(run).get(shown, ("", 0.0))[1]
+    beam = _panels(run, "unmatched", "mean")[shown].fwhm_arcmin
     scaling = run.path / "stacks" / "unmatched" / "scaling.ecsv"
     labels: list[str] = []
     if scaling.is_file():
@@ -319,17 +318,26 @@ def _figure_7(run: RunFolder, made: Figures) -> Section:
     return part
 
 
-def _figure_8(run: RunFolder, made: Figures, models: dict[str, str | os.PathLike[str]]) -> Section:
+def _figure_8(
+    run: RunFolder, made: Figures, models: dict[str, str | os.PathLike[str]], regions: Table | None
+) -> Section:
     part = Section("figure8", "Fig. 8: superclusters")
     if run.p_ring is None:
         part.missing("prediction.fits", "`szeek predict` writes it.")
         return part
+    titles = {folder: label for label, folder in MODEL_FOLDERS.items()}
     for file in sorted((run.path / "models").glob("*/prediction.fits")):
-        models.setdefault(file.parent.name, file)
+        models.setdefault(titles.get(file.parent.name, file.parent.name), file)
     p_ring = np.nan_to_num(run.p_ring)[:, None]
     known = _with_redshift(run.clusters)
     pairs = _close_pairs(known)
-    if run.is_simulated:
+    if regions is not None:
+        names = np.asarray(regions["name"], str)
+        rows = [
+            (str(name), float(row["lon_deg"]), float(row["lat_deg"]))
+            for name, row in zip(names, regions, strict=True)
+        ]
+    elif run.is_simulated:
         rows = [
             (f"pair {k + 1}\n$z$ = {pair['z']:.2f}", float(pair["lon_deg"]), float(pair["lat_deg"]))
             for k, pair in enumerate(pairs)
@@ -358,8 +366,7 @@ def _figure_8(run: RunFolder, made: Figures, models: dict[str, str | os.PathLike
     for label, wanted in PAPER_MODELS.items():
         if label not in models and set(wanted) != set(selections):
             part.absent.append(
-                f"Not in this run: the model '{label}'. Train it with [labels] selections = {list(wanted)} and put "
-                f"its prediction.fits into models/{label}/ of this folder."
+                f"Not in this run: the model '{label}', trained on {', '.join(wanted)}. {_way_to_train(run, label)}"
             )
     trained = ", ".join(catalogue_look(name)[2] for name in selections) or "clusters"
     caption = (
@@ -374,6 +381,24 @@ def _figure_8(run: RunFolder, made: Figures, models: dict[str, str | os.PathLike
         maps = {"p": p_ring} if run.y_ring is None else {"p": p_ring, "y": np.nan_to_num(run.y_ring)[:, None]}
         part.blocks.append(_bridge_table(maps, known, pairs))
     return part
+
+
+def _way_to_train(run: RunFolder, label: str) -> str:
+    """The command that trains a model of Fig. 8 on this run's sky, from a configuration that is written for it."""
+    folder = run.path / "models" / MODEL_FOLDERS[label]
+    own = run.path / "config.toml"
+    if not own.is_file():
+        return f"Train it on this sky by `szeek run`, and put its prediction.fits into {folder}."
+    selections = ", ".join(f'"{name}"' for name in PAPER_MODELS[label])
+    text, n = re.subn(
+        r"(\[labels\][^\[]*?selections = )\[[^\]]*\]", rf"\g<1>[{selections}]", own.read_text(), count=1
+    )
+    if n != 1:
+        return f"Train it with [labels] selections = [{selections}], and put its prediction.fits into {folder}."
+    folder.parent.mkdir(exist_ok=True)
+    toml = folder.with_suffix(".toml")
+    toml.write_text(text)
+    return f"`szeek run {toml} --out {folder}` trains it, and `szeek reproduce {run.path}` then shows it."
 
 
 def _brightest(known: Table | None, n: int) -> list[tuple[str, float, float]]:

@@ -5,10 +5,15 @@ Every function takes images or tables of a run's stacks and gives a matplotlib F
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 from matplotlib.axes import Axes
 from matplotlib.colors import Normalize
@@ -17,7 +22,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.show.skyplots import P_COLOURS
 from szeek.show.style import (
     BLACK,
@@ -31,6 +36,7 @@ from szeek.show.style import (
     journal,
 )
 from szeek.sky.projection import PIXEL_ARCMIN, field_basis, project, unit_vectors
+from szeek.stack.products import read_stacks
 
 #: Below the surroundings blue, above them red, zero white.
 STACK_COLOURS = "RdBu_r"
@@ -40,6 +46,7 @@ _BIN_MARKERS = "osD^v"
 #: Map -> title, factor to the unit shown, that unit.
 LOOKS: Mapping[str, tuple[str, float, str]] = {
     "y": ("Compton $y$", 1e6, "$10^{-6}$"),
+    "y_noise": ("$y$, half difference", 1e6, "$10^{-6}$"),
     "iris_100um": ("IRIS 100 µm", 1e3, "kJy sr$^{-1}$"),
     "kappa": ("lensing convergence", 1e3, "$10^{-3}$"),
     "xray": ("X-rays", 1.0, "counts per pixel"),
@@ -86,6 +93,70 @@ class Panel:
             self.unit, (1.0, self.unit)
         )
         return (f"{self.name} GHz" if self.name.isdigit() else self.name), factor, unit
+
+
+def read_significance(stacks: Path) -> dict[str, float]:
+    """Centre of each map's stack less its nulls in sigma, by band or map, from a stacks.fits; empty without one."""
+    if not stacks.is_file():
+        return {}
+    with fits.open(stacks) as hdus:
+        if "SIGNIFICANCE" not in hdus:
+            return {}
+        table = Table(hdus["SIGNIFICANCE"].data)
+    return {str(row["map"]): float(row["centre_sigma"]) for row in table}
+
+
+def read_panels(stacks: Path, record: Mapping[str, Any], kind: str) -> dict[str, Panel]:
+    """Panels of a stacks.fits by map: 'mean', 'null', or 'difference' of the two; empty without the file.
+
+    Parameters
+    ----------
+    stacks : Path
+        stacks.fits.
+    record : mapping
+        stacks.json, which has units and beams.
+    kind : str
+    """
+    if not stacks.is_file():
+        return {}
+    looks = {
+        name: (unit, float(beam))
+        for group in (record.get("maps") or {}).values()
+        for name, unit, beam in zip(group["bands"], group["units"], group["fwhm_arcmin"], strict=True)
+    }
+    sigma = read_significance(stacks)
+    panels = {}
+    for label, images in read_stacks(stacks).items():
+        group, _, band = label.partition(": ")
+        name = band or group
+        image = images["mean"] - images["null"] if kind == "difference" else images[kind]
+        remark = f"{sigma[name]:.1f}σ".replace("-", "−") if kind == "difference" and name in sigma else ""
+        panels[name] = Panel(name, image, *looks.get(name, ("", 0.0)), remark)
+    return panels
+
+
+def draw_stack_folder(folder: str | os.PathLike[str]) -> list[Path]:
+    """Draw what `szeek stack TABLE --map` wrote into a folder, as PDF and PNG beside it.
+
+    Returns
+    -------
+    list of Path
+        stacks.png (sources, nulls, difference in every map), spectrum.png where there is a spectrum.
+    """
+    home = Path(folder)
+    record = json.loads((home / "stacks.json").read_text())
+    null = {"matched": "matched nulls", "rotated": "rotated nulls"}[record["null_kind"]]
+    kinds = ((f"{record['n_source']} sources", "mean"), (null, "null"), ("difference", "difference"))
+    rows = [(label, list(read_panels(home / "stacks.fits", record, kind).values())) for label, kind in kinds]
+    drawn = {"stacks": plot_stack_rows(rows)}
+    if (home / "spectrum.ecsv").is_file():
+        spectrum = Table.read(home / "spectrum.ecsv")
+        if "tsz" in spectrum.colnames:
+            drawn["spectrum"] = plot_spectrum(spectrum, read_instrument())
+    for name, figure in drawn.items():
+        for ending in ("pdf", "png"):
+            figure.savefig(home / f"{name}.{ending}", dpi=150)
+    return [home / f"{name}.png" for name in drawn]
 
 
 @journal
@@ -284,6 +355,12 @@ def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
         x, spectrum["flux"] * to_mjy, yerr=spectrum["error"] * to_mjy, color=BLACK, marker="o", markersize=5,
         linestyle="none", capsize=3, label="stack − nulls", zorder=5,
     )  # fmt: skip
+    if own_y := spectrum.meta.get("y_map"):
+        scale = own_y["flux"] / spectrum.meta["fit"]["tsz"]["amplitude"]
+        axes.plot(
+            x, np.asarray(spectrum["tsz"], float) * to_mjy * scale, color=BLUE, linewidth=0.9, linestyle=":",
+            label="tSZ of the $y$ map",
+        )  # fmt: skip
     axes.axhline(0, color="0.6", linewidth=0.6)
     largest = float(np.nanmax(np.abs(spectrum["flux"] * to_mjy))) or 1.0
     axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(largest) - 1.5), linscale=0.8)

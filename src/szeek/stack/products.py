@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.cluster import spread
 from szeek.inputs.instrument import Instrument
 from szeek.sky.projection import PIXEL_ARCMIN
 from szeek.sky.skymaps import SkyMaps
-from szeek.stack.nulls import matched_positions
-from szeek.stack.profiles import gaussian_aperture_fraction, measure_fluxes, measure_profile, measure_significance
+from szeek.stack.nulls import matched_positions, rotated_positions
+from szeek.stack.profiles import (
+    Profile,
+    gaussian_aperture_fraction,
+    measure_fluxes,
+    measure_profile,
+    measure_significance,
+)
 from szeek.stack.scaling import fit_scaling, measure_flux_in_bins
-from szeek.stack.spectrum import fit_spectrum
-from szeek.stack.stacks import Stack, equal_count_bins, measure_error, stack_at
+from szeek.stack.spectrum import SpectrumFit, fit_spectrum
+from szeek.stack.stacks import equal_count_bins, measure_error, stack_at
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: Rings of the profiles, arcmin.
 EDGES_ARCMIN = (0.0, 3.0, 6.0, 9.0, 12.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60.0)
+_OWN_SCATTER = 30  # so many sources tell their own scatter
 
 
 def stack_sources(
@@ -41,7 +53,11 @@ def stack_sources(
     n_null_sets: int = 20,
     size: int = 120,
     median: bool = True,
+    weights: ArrayLike | None = None,
+    oriented: bool = False,
+    null_kind: str = "matched",
     seed: int = 0,
+    client: Client | None = None,
 ) -> dict[str, Path]:
     """Stack sources in every map, with matched nulls; profiles in bins of p; flux against p.
 
@@ -66,7 +82,7 @@ def stack_sources(
     comparisons : mapping of name to Table, optional
         Catalogues whose mean flux is put beside: PSZ2, MCXC, RM50, RM30.
     edges_arcmin : (n_ring + 1,) float
-        Rings of the profiles.
+        Rings of the profiles; those that reach into the background annulus are left out.
     n_p_bins : int
         Bins of p of equal counts, for the profiles and the fluxes.
     n_null_sets : int
@@ -76,8 +92,19 @@ def stack_sources(
         100 arcmin for 120 pixels).
     median : bool
         Also the median image; with many sources it costs more than all the rest.
+    weights : (n,) float, optional
+        Weight of each source in the means; a matched null position has that of its source.
+    oriented : bool
+        Galactic north up in every field, as in the paper, where dust and scan stripes add up. Default: each field is
+        turned at random.
+    null_kind : str
+        'matched': random positions of the sources' latitude and dust level. 'rotated': the sources themselves, turned
+        about the Galactic pole by equal steps of longitude, with their clustering.
     seed : int
         Of everything random.
+    client : distributed.Client, optional
+        Stack on the workers of this Dask cluster, for which maps must be mapped from a folder; without ``masks``,
+        which would be sent along. The products are the same.
 
     Returns
     -------
@@ -95,26 +122,44 @@ def stack_sources(
         raise ValueError(f"n_null_sets is {n_null_sets}, expected at least 2 for a mean with a scatter")
     if flux_map is not None and flux_map not in maps:
         raise ValueError(f"flux_map is '{flux_map}', expected one of {', '.join(maps)}")
-    places = [matched_positions(sources, dust, footprint, seed=seed + k) for k in range(n_null_sets)]
+    places = null_sets(sources, dust, footprint, n_null_sets, null_kind, seed)
+    weight = np.ones(len(sources)) if weights is None else np.asarray(weights, float)
+    at = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "weight": weight})
     bins = equal_count_bins(sources["p"], min(n_p_bins, len(sources)))
+    parts = []
+    for name in maps:
+        parts.append(_Part(name, "all", at, seed))
+        for k, where in enumerate(places):
+            null = where["lon_deg", "lat_deg"]
+            null["weight"] = weight[where["source"]]
+            parts.append(_Part(name, "null", null, seed + k))
+        parts += [_Part(name, "bin", at[rows], seed) for rows in bins]
+    settings: dict[str, Any] = {"size": size, "n_threads": None if client is None else 1}
+    settings["angle_deg"] = 0.0 if oriented else None
+    inner, outer = (part * size * PIXEL_ARCMIN * 0.5 for part in (0.58, 0.97))
+    settings["background_arcmin"] = (inner, outer)
+    # the mean over the annulus is zero by construction: rings that make it up would have a singular covariance
+    edges = np.asarray(edges_arcmin, float)
+    edges = edges[edges <= 1.01 * inner]
+    work = spread(_stack_part, parts, maps, masks or {}, edges, median, settings, client=client)
+    stacked = [what for _, what in sorted(work, key=lambda one: one[0])]
     hdus: list[Any] = [fits.PrimaryHDU()]
     profiles, significances = [], []
-    for name, sky in maps.items():
-        settings: dict[str, Any] = {"mask": (masks or {}).get(name), "size": size}
-        settings["background_arcmin"] = (0.58 * size * PIXEL_ARCMIN * 0.5, 0.97 * size * PIXEL_ARCMIN * 0.5)
-        stack = stack_at(sky, sources, median=median, seed=seed, **settings)
-        profile = measure_profile(stack, edges_arcmin, seed=seed)
-        null_image, null_profiles = _stack_nulls(sky, places, edges_arcmin, seed, settings)
-        hdus += _image_hdus(name, stack, null_image)
+    for name in maps:
+        (whole,), nulls, in_bins = (
+            [what for part, what in zip(parts, stacked, strict=True) if (part.maps, part.kind) == (name, kind)]
+            for kind in ("all", "null", "bin")
+        )
+        profile, null_profiles = whole.profile, np.array([null.profile.mean for null in nulls])
+        hdus += _image_hdus(name, whole, nulls)
         profiles.append(_labelled(profile.to_table(), name, "all"))
         profiles.append(_labelled(profile.to_table(), name, "null"))
         profiles[-1]["mean"] = null_profiles.mean(axis=0).ravel()
         profiles[-1]["error"] = null_profiles.std(axis=0, ddof=1).ravel()  # of one set, not of their mean
         if profile.n_group > profile.mean.shape[1]:
-            significances.append(_labelled(measure_significance(profile, null_profiles.mean(axis=0)), name, "all"))
-        for k, members in enumerate(bins):
-            part = measure_profile(stack_at(sky, sources[members], seed=seed, **settings), edges_arcmin, seed=seed)
-            profiles.append(_labelled(part.to_table(), name, f"p bin {k + 1}"))
+            against = [null.profile for null in nulls]
+            significances.append(_labelled(measure_significance(profile, against), name, "all"))
+        profiles += [_labelled(of.profile.to_table(), name, f"p bin {k}") for k, of in enumerate(in_bins, start=1)]
     if significances:
         hdus.append(fits.table_to_hdu(vstack(significances)))
         hdus[-1].name = "SIGNIFICANCE"
@@ -137,6 +182,41 @@ def stack_sources(
     return written
 
 
+def null_sets(
+    sources: Table,
+    dust: NDArray[np.floating],
+    footprint: NDArray[np.bool_] | None,
+    n_sets: int,
+    kind: str = "matched",
+    seed: int = 0,
+) -> list[Table]:
+    """Sets of null positions of sources, each with ``source``, the row that a position stands for.
+
+    Parameters
+    ----------
+    sources, dust, footprint
+        As for :func:`szeek.stack.nulls.matched_positions`.
+    n_sets : int
+    kind : {'matched', 'rotated'}
+        See :func:`stack_sources`.
+    seed : int
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, or a set has no position inside the footprint.
+    """
+    if kind == "matched":
+        sets = [matched_positions(sources, dust, footprint, seed=seed + k) for k in range(n_sets)]
+    elif kind == "rotated":
+        sets = [rotated_positions(sources, 360 * (k + 1) / (n_sets + 1), footprint) for k in range(n_sets)]
+    else:
+        raise ValueError(f"null_kind is '{kind}', expected 'matched' or 'rotated'")
+    if empty := sum(not len(where) for where in sets):
+        raise ValueError(f"{empty} of {n_sets} sets of {kind} nulls have no position inside the maps; use the other")
+    return sets
+
+
 def measure_spectrum(
     bands: SkyMaps,
     sources: Table,
@@ -145,52 +225,92 @@ def measure_spectrum(
     mask: NDArray[np.bool_] | None = None,
     radius_arcmin: float = 10.0,
     background_arcmin: tuple[float, float] = (15.0, 25.0),
+    *,
+    extent_arcmin: float = 0.0,
+    y_map: SkyMaps | NDArray[np.float32] | None = None,
+    y_fwhm_arcmin: float = 10.0,
+    y_mask: NDArray[np.bool_] | None = None,
 ) -> Table:
     """Mean aperture flux of sources in every band less that of null positions, and what it is made of.
 
-    The components are fitted (:func:`szeek.stack.spectrum.fit_spectrum`) with the part of a point source's flux that
-    each band's beam leaves in the aperture; the covariance is that of the means, sources and nulls.
+    The components are fitted (:func:`szeek.stack.spectrum.fit_spectrum`) with the part of a source's flux that each
+    band's beam leaves in the aperture. The covariance is that of the means, sources and nulls; of fewer than 30
+    sources it is that of null positions, which have the same noise but not the sources' own scatter.
 
     Parameters
     ----------
     bands : SkyMaps
         The instrument's bands.
     sources, nulls : Table
-        ``lon_deg``, ``lat_deg``; nulls from :func:`szeek.stack.nulls.matched_positions`.
+        ``lon_deg``, ``lat_deg``; nulls from :func:`szeek.stack.nulls.matched_positions`, any number.
     instrument : Instrument
     mask : (n_pix,) bool, optional
         True where pixels count.
     radius_arcmin, background_arcmin : float
         Disc and annulus, see :func:`szeek.stack.profiles.measure_fluxes`.
+    extent_arcmin : float
+        FWHM of the sources themselves, taken as Gaussian; 0 for points.
+    y_map : SkyMaps or (n_pix,) float32, optional
+        A Compton-y map of the same sky, in which the same flux is measured, to compare with that of the bands.
+    y_fwhm_arcmin, y_mask
+        Its beam; True where its pixels count.
 
     Returns
     -------
     Table
         One row per band: ``band``, ``freq_ghz``, ``unit`` (of the map, times arcmin^2), ``flux``, ``error``,
-        ``null``, and with more sources than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts; the
-        amplitudes in the metadata ``fit``.
+        ``null``, and with more sources or nulls than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts;
+        the amplitudes in the metadata ``fit``. With a y map the metadata ``y_map`` too: ``flux`` (arcmin^2, beam and
+        extent corrected as in the fit), ``error``, ``difference`` (fitted tSZ flux less this one),
+        ``difference_error`` (from their difference at single positions, so that noise which both share counts once)
+        and ``difference_sigma``.
     """
-    settings: dict[str, Any] = {"mask": mask, "radius_arcmin": radius_arcmin, "background_arcmin": background_arcmin}
-    values = [measure_fluxes(bands, where, **settings) for where in (sources, nulls)]
-    flux, null = (v[np.isfinite(v).all(axis=1)] for v in values)
-    enough = min(len(flux), len(null)) > bands.n_band + 1
+    settings: dict[str, Any] = {"radius_arcmin": radius_arcmin, "background_arcmin": background_arcmin}
+    values = [measure_fluxes(bands, where, mask=mask, **settings) for where in (sources, nulls)]
+    with_y = [np.zeros(len(v)) for v in values]
+    if y_map is not None:
+        kept_y = gaussian_aperture_fraction(math.hypot(y_fwhm_arcmin, extent_arcmin), **settings)
+        with_y = [measure_fluxes(y_map, at, mask=y_mask, **settings)[:, 0] / kept_y for at in (sources, nulls)]
+    seen = [np.isfinite(v).all(axis=1) & np.isfinite(y) for v, y in zip(values, with_y, strict=True)]
+    flux, null = (v[good] for v, good in zip(values, seen, strict=True))
     out = Table({"band": [band.name for band in bands.bands], "freq_ghz": [band.freq_ghz for band in bands.bands]})
     out["unit"] = [f"{band.unit} arcmin2" for band in bands.bands]
     out["null"] = null.mean(axis=0) if len(null) else np.nan
     out["flux"] = (flux.mean(axis=0) if len(flux) else np.nan) - out["null"]
     out.meta["n_source"], out.meta["n_null"] = len(flux), len(null)
     out["error"] = np.nan
-    if enough:
-        covariance = np.cov(flux, rowvar=False) / len(flux) + np.cov(null, rowvar=False) / len(null)
-        out["error"] = np.sqrt(np.diag(covariance))
-        kept = [gaussian_aperture_fraction(b.fwhm_arcmin, radius_arcmin, background_arcmin) for b in bands.bands]
-        fit = fit_spectrum(np.asarray(out["flux"]), covariance, instrument, beam_factor=kept)
-        for name, part in zip(fit.components, fit.model, strict=True):
-            out[name] = part
-        parts = fit.to_table()
-        out.meta["fit"] = {c: {k: _plain(row[k]) for k in parts.colnames[1:]} for c, row in zip(
-            fit.components, parts, strict=True)}  # fmt: skip
-        out.meta["chi2"], out.meta["n_freedom"], out.meta["p_value"] = fit.chi2, fit.n_freedom, fit.p_value
+    scatter = flux if len(flux) >= _OWN_SCATTER else null
+    if not len(flux) or min(len(scatter), len(null)) <= bands.n_band + 1:
+        return out
+    out.meta["covariance"] = "sources" if scatter is flux else "nulls"
+    covariance = np.cov(scatter, rowvar=False) / len(flux) + np.cov(null, rowvar=False) / len(null)
+    out["error"] = np.sqrt(np.diag(covariance))
+    kept = [gaussian_aperture_fraction(math.hypot(b.fwhm_arcmin, extent_arcmin), **settings) for b in bands.bands]
+
+    def fitted(spectrum: NDArray[np.float64]) -> SpectrumFit:
+        return fit_spectrum(spectrum, covariance, instrument, beam_factor=kept)
+
+    fit = fitted(np.asarray(out["flux"], float))
+    for name, part in zip(fit.components, fit.model, strict=True):
+        out[name] = part
+    parts = fit.to_table()
+    out.meta["fit"] = {c: {k: _plain(row[k]) for k in parts.colnames[1:]} for c, row in zip(
+        fit.components, parts, strict=True)}  # fmt: skip
+    out.meta["chi2"], out.meta["n_freedom"], out.meta["p_value"] = fit.chi2, fit.n_freedom, fit.p_value
+    if y_map is not None:
+        tsz = fit.components.index("tsz")
+        weight = np.array([fitted(one).amplitude[tsz] for one in np.eye(bands.n_band)])  # the fit is linear
+        y, y_null = (y[good] for y, good in zip(with_y, seen, strict=True))
+        excess, n = float(y.mean() - y_null.mean()), len(flux)
+        errors = [
+            math.sqrt((own if n >= _OWN_SCATTER else far).var(ddof=1) / n + far.var(ddof=1) / len(far))
+            for own, far in ((y, y_null), (flux @ weight - y, null @ weight - y_null))
+        ]
+        difference = float(fit.amplitude[tsz]) - excess
+        out.meta["y_map"] = {
+            "flux": excess, "error": errors[0], "difference": difference, "difference_error": errors[1],
+            "difference_sigma": difference / errors[1],
+        }  # fmt: skip
     return out
 
 
@@ -217,40 +337,55 @@ def read_stacks(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[np.
     return images
 
 
-def _stack_nulls(
-    sky: SkyMaps | NDArray[np.float32],
-    places: Sequence[Table],
+class _Part(NamedTuple):
+    """One stack in one of the maps: of 'all' sources, of a 'null' set or of a 'bin' of p."""
+
+    maps: str
+    kind: str
+    where: Table
+    seed: int
+
+
+class _Stacked(NamedTuple):
+    """What is kept of a stack: its images by kind, (ny, nx, n_map) float32, and its profile."""
+
+    images: dict[str, NDArray[np.float32]]
+    profile: Profile
+    n_source: int
+    pixel_arcmin: float
+
+
+def _stack_part(
+    part: _Part,
+    maps: Mapping[str, SkyMaps | NDArray[np.float32]],
+    masks: Mapping[str, NDArray[np.bool_]],
     edges_arcmin: ArrayLike,
-    seed: int,
+    median: bool,
     settings: Mapping[str, Any],
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Mean image of the null sets, and the profile of each, (n_set, n_map, n_ring); one stack in memory at a time."""
-    image, profiles = np.zeros(()), []
-    for k, where in enumerate(places):
-        null = stack_at(sky, where, seed=seed + k, **settings)
-        image = image + null.mean / len(places)
-        profiles.append(measure_profile(null, edges_arcmin, n_bootstrap=2).mean)
-    return image.astype(np.float32), np.array(profiles)
+) -> _Stacked:
+    whole = part.kind == "all"
+    stack = stack_at(
+        maps[part.maps], part.where, mask=masks.get(part.maps), weights=part.where["weight"],
+        median=median and whole, seed=part.seed, **settings,
+    )  # fmt: skip
+    images = {"mean": stack.mean} if part.kind != "bin" else {}
+    if stack.median is not None:
+        images["median"] = stack.median
+    if whole:
+        images |= {"error": measure_error(stack), "block_error": measure_error(stack, blocks=True)}
+    return _Stacked(images, measure_profile(stack, edges_arcmin, seed=part.seed), stack.n_source, stack.pixel_arcmin)
 
 
-def _image_hdus(name: str, stack: Stack, null: NDArray[np.float32]) -> list[fits.ImageHDU]:
-    images = {
-        "mean": stack.mean,
-        "median": stack.median,
-        "error": measure_error(stack),
-        "block_error": measure_error(stack, blocks=True),
-        "null": null,
-    }
+def _image_hdus(name: str, stacked: _Stacked, nulls: Sequence[_Stacked]) -> list[fits.ImageHDU]:
+    null = sum((of.images["mean"] / len(nulls) for of in nulls), np.zeros(()))
     hdus = []
-    for kind, image in images.items():
-        if image is None:
-            continue
+    for kind, image in {**stacked.images, "null": null}.items():
         hdu = fits.ImageHDU(np.moveaxis(np.asarray(image, np.float32), 2, 0), name=f"{name}_{kind}")
         hdu.header["MAPS"] = (name, "map or set of maps")
         hdu.header["KIND"] = (kind, "null: matched positions")
-        hdu.header["NSOURCE"] = (stack.n_source, "sources stacked")
-        hdu.header["PIXSIZE"] = (stack.pixel_arcmin, "[arcmin] pixel size")
-        for k, band in enumerate(stack.names):
+        hdu.header["NSOURCE"] = (stacked.n_source, "sources stacked")
+        hdu.header["PIXSIZE"] = (stacked.pixel_arcmin, "[arcmin] pixel size")
+        for k, band in enumerate(stacked.profile.names):
             hdu.header[f"MAP{k + 1}"] = (band, f"plane {k + 1}")
         hdus.append(hdu)
     return hdus

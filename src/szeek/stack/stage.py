@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import healpy
 import numpy as np
@@ -21,15 +23,18 @@ from numpy.typing import NDArray
 
 from szeek.find.candidates import list_sources, read_candidates
 from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
-from szeek.inputs.download import list_datasets, locate
+from szeek.inputs.download import locate
 from szeek.inputs.instrument import read_instrument
-from szeek.inputs.masks import mask_sources, read_mask
-from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, tile_of
-from szeek.stack.nulls import matched_positions
-from szeek.stack.products import measure_spectrum, stack_sources
+from szeek.stack.catalogue import describe_maps
+from szeek.stack.cutting import cut_maps, way_to_get
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.stacks import as_skymaps
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: Clusters that count as known, and the radius of a match: Bonjean (2020), Sect. 4.1.
 KNOWN, MATCH_ARCMIN = ("planck_z", "planck_no-z", "mcxcwp"), 5.0
@@ -47,11 +52,16 @@ COMPANIONS: dict[str, str] = {
     "sfr": "wisexscos",
     "stellar_mass": "wisexscos",
 }
-#: Radius that is cut out around a catalogued point source: about a beam at 353 GHz, and 1.5 PSF of ROSAT.
-CUT_ARCMIN = {"bands": 5.0, "y": 5.0, "xray": 3.0}
-_CUT_FROM = {"bands": ("pccs2",), "y": ("pccs2",), "xray": ("2rxs", "csc", "3xmm")}
-#: Units and beams (arcmin) of a simulated sky's companion maps, see szeek.simulate.companions.
-_SIMULATED = {"y": ("y", 10.0), "xray": ("count", 1.5), "kappa": ("kappa", 0.0)}
+#: Units and beams (arcmin) of a simulated sky's companion maps, see szeek.simulate.companions and
+#: szeek.simulate.infrared.
+_SIMULATED = {
+    "y": ("y", 10.0),
+    "xray": ("count", 1.5),
+    "kappa": ("kappa", 0.0),
+    "iris_100um": ("MJy/sr", 4.3),
+    "sfr": (None, 10.0),
+    "stellar_mass": (None, 10.0),
+}
 _DUST_NSIDE = 256
 
 #: Told (done, total, text) while stacks are made.
@@ -68,7 +78,11 @@ def stack_run(
     n_null_sets: int = 5,
     size: int = 120,
     median: bool = False,
+    weights: str | None = None,
+    oriented: bool = False,
+    null_kind: str = "matched",
     seed: int = 0,
+    client: Client | None = None,
     say: Say | None = None,
 ) -> Path:
     """Stack a run's candidates in every map of its sky, with matched nulls.
@@ -88,11 +102,15 @@ def stack_run(
     masks : mapping of name to path or (12 nside^2,) bool, optional
         HEALPix masks (True, 1: pixel counts) of 'bands', 'y' or any other map, of the map's nside. On the real sky
         point sources are cut out besides: PCCS2 out of the bands and y, 2RXS, CSC and 3XMM out of X-rays, where
-        their catalogues are in the data folder.
+        their catalogues are in the data folder; stacks.json names what was cut out and what could not be.
     samples : tuple of str
         Some of 'all', 'unmatched', 'test_tile'.
-    n_p_bins, n_null_sets, size, median, seed
+    weights : str, optional
+        Column of the candidates to weight the sources with, such as 'p' or 'snr'; NaN counts as 0.
+    n_p_bins, n_null_sets, size, median, oriented, null_kind, seed
         As for :func:`szeek.stack.products.stack_sources`.
+    client : distributed.Client, optional
+        Stack on the workers of this Dask cluster, which must see the folder; the products are the same.
     say : callable, optional
         Told (done, total, text).
 
@@ -124,10 +142,15 @@ def stack_run(
     sources = sources[np.asarray(sources["p"]) >= p_max]
     here = healpy.ang2pix(_nside(dust), np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), lonlat=True)
     sources = sources[np.isfinite(dust[here])]
+    if weights is not None and weights not in sources.colnames:
+        raise ValueError(f"the candidates have no column '{weights}', expected one of {', '.join(sources.colnames)}")
     if not len(sources):
         raise ValueError(f"'{run}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
     chosen = choose_samples(sources, clusters, tuple(config.get("split", {}).get("test_tiles", (TEST_TILE,))))
-    used_masks = _masks(groups, masks or {}, real_sky=not _is_simulated(run))
+    cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
+    used_masks = cuts.masks
+    if say is not None and cuts.lacking:
+        say(0, len(samples), cuts.warning())
     groups = join_maps(groups, apart={"bands", "y", *used_masks})
     comparisons = {
         name.upper(): rows
@@ -136,107 +159,53 @@ def stack_run(
     }
     target = run / "stacks"
     record: dict[str, Any] = {"p_max": p_max, "n_null_sets": n_null_sets, "seed": seed, "lacking": lacking}
-    record["maps"] = {
-        name: {"bands": [b.name for b in sky.bands], "units": [b.unit for b in sky.bands],
-               "fwhm_arcmin": [b.fwhm_arcmin for b in sky.bands], "masked": name in used_masks}
-        for name, sky in groups.items()
-    }  # fmt: skip
+    record |= {"maps": describe_maps(groups), **cuts.record(), "oriented": oriented, "null_kind": null_kind}
     record["samples"] = {name: len(rows) for name, rows in chosen.items()}
-    for done, name in enumerate(samples):
-        rows = chosen[name]
-        if say is not None:
-            say(done, len(samples), f"{name}: {len(rows)} sources")
-        if not len(rows):
-            continue
-        settings: dict[str, Any] = {"footprint": bands.footprint, "seed": seed}
-        nulls = matched_positions(rows, dust, bands.footprint, seed=seed)
-        stack_sources(
-            groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
-            comparisons={**comparisons, "NULL": nulls}, n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size,
-            median=median, **settings,
-        )  # fmt: skip
-        instrument = config.get("sky", {}).get("instrument", "planck-hfi")
-        if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
-            spectrum = measure_spectrum(bands, rows, nulls, read_instrument(instrument), used_masks.get("bands"))
-            _write(target / name / "spectrum.ecsv", spectrum.write)
+    settings: dict[str, Any] = {
+        "footprint": bands.footprint, "seed": seed, "client": client, "oriented": oriented, "null_kind": null_kind,
+    }  # fmt: skip
+    with _for_workers(groups, used_masks, target, client) as (groups, used_masks):
+        for done, name in enumerate(samples):
+            rows = chosen[name]
+            if say is not None:
+                say(done, len(samples), f"{name}: {len(rows)} sources")
+            if not len(rows):
+                continue
+            nulls = null_sets(rows, dust, bands.footprint, 1, null_kind, seed)[0]
+            if weights is not None:
+                settings["weights"] = np.nan_to_num(np.asarray(rows[weights], float))
+            stack_sources(
+                groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
+                comparisons={**comparisons, "NULL": nulls}, n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size,
+                median=median, **settings,
+            )  # fmt: skip
+            instrument = config.get("sky", {}).get("instrument", "planck-hfi")
+            if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
+                shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
+                _write(target / name / "spectrum.ecsv", measure_spectrum(*shown).write)
     target.mkdir(parents=True, exist_ok=True)
     _write(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return target
 
 
-def stack_catalogue(
-    catalogue: str | os.PathLike[str] | Table,
-    maps: Mapping[str, str | os.PathLike[str] | SkyMaps],
-    folder: str | os.PathLike[str],
-    *,
-    survey: str | None = None,
-    units: Mapping[str, str] | None = None,
-    beams_arcmin: Mapping[str, float] | None = None,
-    masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
-    n_p_bins: int = 1,
-    n_null_sets: int = 5,
-    size: int = 120,
-    median: bool = False,
-    seed: int = 0,
-) -> Path:
-    """Stack any HEALPix maps at the positions of any catalogue, without a run.
-
-    Null positions have the latitude and the reddening of the sources and lie where the first map is seen. Sources are
-    ranked by ``p``, else by ``snr``, where the catalogue has it.
-
-    Parameters
-    ----------
-    catalogue : path or Table
-        As :func:`szeek.inputs.catalogues.read_catalogue` reads it.
-    maps : mapping of name to path or SkyMaps
-        HEALPix FITS files. In the one named 'y' fluxes are measured.
-    folder : path
-        Receives stacks.fits, profiles.ecsv and, with a map 'y', scaling.ecsv.
-    survey : str, optional
-        Name of the catalogue, where its columns do not tell.
-    units, beams_arcmin : mapping of name, optional
-        Of maps whose files do not say.
-    masks : mapping of name to path or (12 nside^2,) bool, optional
-        True where pixels of that map count.
-    n_p_bins, n_null_sets, size, median, seed
-        As for :func:`szeek.stack.products.stack_sources`.
-
-    Returns
-    -------
-    Path
-        The folder.
-
-    Raises
-    ------
-    ValueError
-        If no source lies inside the first map, or a map's unit or beam is stated nowhere.
-    """
-    groups: dict[str, SkyMaps] = {}
-    for name, source in maps.items():
-        if isinstance(source, SkyMaps):
-            groups[name] = source
-            continue
-        unit, beam = (units or {}).get(name), (beams_arcmin or {}).get(name)
-        groups[name] = read_stack_map(name, source, unit=unit, fwhm_arcmin=beam)
-    if not groups:
-        raise ValueError("no map is given to stack, expected at least one")
-    sources = catalogue if isinstance(catalogue, Table) else read_catalogue(catalogue, survey=survey)
-    seen = next(iter(groups.values())).footprint
-    lon_deg, lat_deg = (np.asarray(sources[name], float) for name in ("lon_deg", "lat_deg"))
-    inside = seen[healpy.ang2pix(_nside(seen), lon_deg, lat_deg, lonlat=True)]
-    if not inside.any():
-        raise ValueError(f"none of the {len(sources)} sources lies inside the map '{next(iter(groups))}'")
-    sources = sources[inside]
-    if "p" not in sources.colnames:
-        rank = np.asarray(sources["snr"], float) if "snr" in sources.colnames else np.ones(len(sources))
-        sources["p"] = np.nan_to_num(rank)
-    dust = reddening_mag(*healpy.pix2ang(_DUST_NSIDE, np.arange(12 * _DUST_NSIDE**2), lonlat=True))
-    used_masks = _masks(groups, masks or {}, real_sky=False)
-    stack_sources(
-        groups, sources, dust, folder, footprint=seen, masks=used_masks, flux_map="y" if "y" in groups else None,
-        n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size, median=median, seed=seed,
-    )  # fmt: skip
-    return Path(folder)
+@contextmanager
+def _for_workers(
+    groups: dict[str, SkyMaps], masks: dict[str, NDArray[np.bool_]], folder: Path, client: Client | None
+) -> Iterator[tuple[dict[str, SkyMaps], dict[str, NDArray[np.bool_]]]]:
+    """Maps and masks for stacking here; or, for the workers of a cluster, maps behind their masks and mapped from
+    files, which last as long as they are needed."""
+    if client is None:
+        yield groups, masks
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".maps-", dir=folder) as scratch:
+        yield (
+            {
+                name: SkyMaps.open(as_skymaps(sky, masks.get(name)).save(Path(scratch) / f"{k}"))
+                for k, (name, sky) in enumerate(groups.items())
+            },
+            {},
+        )
 
 
 def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
@@ -295,9 +264,7 @@ def open_run_maps(
                 unit, beam = _SIMULATED.get(name, ("over-density", 10.0))
                 maps[name] = read_stack_map(name, file, unit=unit, fwhm_arcmin=beam)
             else:
-                lacking[name] = "the simulation makes no such map; a run on the real sky stacks it: " + way_to_get(
-                    COMPANIONS[name]
-                )
+                lacking[name] = "this simulated sky was made without it: `szeek run` in a new folder makes it"
         return maps, lacking
     galaxies: SkyMaps | None = None
     for name in wanted:
@@ -378,28 +345,6 @@ def _named(maps: SkyMaps, name: str, k: int = 0) -> SkyMaps:
     return SkyMaps(values, maps.footprint, (Band(name, band.freq_ghz, band.fwhm_arcmin, band.unit),))
 
 
-def _masks(
-    groups: Mapping[str, SkyMaps], given: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]], *, real_sky: bool
-) -> dict[str, NDArray[np.bool_]]:
-    if unknown := sorted(set(given) - set(groups)):
-        raise ValueError(f"masks of {', '.join(unknown)}, expected some of {', '.join(groups)}")
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for name, mask in given.items():
-        nside = groups[name].nside
-        masks[name] = mask if isinstance(mask, np.ndarray) else read_mask(mask, nside=nside)
-    for name, datasets in _CUT_FROM.items() if real_sky else ():
-        for dataset in datasets if name in groups else ():
-            try:
-                files = locate(dataset)
-            except FileNotFoundError:
-                continue
-            for file in files.values():
-                found = read_catalogue(file, survey=dataset.upper())
-                cut = mask_sources(found, groups[name].nside, CUT_ARCMIN[name])
-                masks[name] = masks[name] & cut if name in masks else cut
-    return masks
-
-
 def _selected(clusters: Table, selection: str) -> Table:
     try:
         return select_clusters(clusters, selection)
@@ -422,14 +367,6 @@ def _config(run: Path) -> dict[str, Any]:
 
 def _is_simulated(run: Path) -> bool:
     return bool(_config(run).get("sky", {}).get("simulate", (run / "simulated").is_dir()))
-
-
-def way_to_get(dataset: str) -> str:
-    """The command that brings a data set: `szeek data fetch`, or `szeek data add` where there is no public file."""
-    known = {entry.name: entry for entry in list_datasets()}
-    if dataset in known and not known[dataset].files:
-        return f"`szeek data add {dataset} PATH` ({known[dataset].note})"
-    return f"`szeek data fetch {dataset}`"
 
 
 def _nside(values: NDArray[Any]) -> int:
