@@ -67,6 +67,7 @@ def test_images_are_those_of_each_map(run: tuple[dict[str, Path], Table]) -> Non
         assert hdus["Y_MEAN"].header["NSOURCE"] == 60
         table = Table(hdus["SIGNIFICANCE"].data)
     assert table["map"].tolist() == ["map0", "100", "143"]
+    assert table["null_sigma"][0] > 5
     assert (table["p_value"][:2] < 1e-6).all()
     assert table["p_value"][2] > 1e-3
 

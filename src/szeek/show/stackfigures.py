@@ -96,14 +96,20 @@ class Panel:
 
 
 def read_significance(stacks: Path) -> dict[str, float]:
-    """Centre of each map's stack less its nulls in sigma, by band or map, from a stacks.fits; empty without one."""
+    """Centre of each map's stack less its nulls in sigma, by band or map, from a stacks.fits; empty without one.
+
+    In the sources' own scatter; of a few sources in that of the null sets.
+    """
     if not stacks.is_file():
         return {}
     with fits.open(stacks) as hdus:
         if "SIGNIFICANCE" not in hdus:
             return {}
         table = Table(hdus["SIGNIFICANCE"].data)
-    return {str(row["map"]): float(row["centre_sigma"]) for row in table}
+    own = np.asarray(table["centre_sigma"], float)
+    of_nulls = np.asarray(table["null_sigma"], float) if "null_sigma" in table.colnames else own
+    sigma = np.where(np.isfinite(own), own, of_nulls)
+    return {str(name): float(value) for name, value in zip(table["map"], sigma, strict=True) if np.isfinite(value)}
 
 
 def read_panels(stacks: Path, record: Mapping[str, Any], kind: str) -> dict[str, Panel]:

@@ -156,13 +156,11 @@ def stack_sources(
         profiles.append(_labelled(profile.to_table(), name, "null"))
         profiles[-1]["mean"] = null_profiles.mean(axis=0).ravel()
         profiles[-1]["error"] = null_profiles.std(axis=0, ddof=1).ravel()  # of one set, not of their mean
-        if profile.n_group > profile.mean.shape[1]:
-            against = [null.profile for null in nulls]
-            significances.append(_labelled(measure_significance(profile, against), name, "all"))
+        against = [null.profile for null in nulls]
+        significances.append(_labelled(_significance(profile, against), name, "all"))
         profiles += [_labelled(of.profile.to_table(), name, f"p bin {k}") for k, of in enumerate(in_bins, start=1)]
-    if significances:
-        hdus.append(fits.table_to_hdu(vstack(significances)))
-        hdus[-1].name = "SIGNIFICANCE"
+    hdus.append(fits.table_to_hdu(vstack(significances)))
+    hdus[-1].name = "SIGNIFICANCE"
 
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -374,6 +372,24 @@ def _stack_part(
     if whole:
         images |= {"error": measure_error(stack), "block_error": measure_error(stack, blocks=True)}
     return _Stacked(images, measure_profile(stack, edges_arcmin, seed=part.seed), stack.n_source, stack.pixel_arcmin)
+
+
+def _significance(profile: Profile, nulls: Sequence[Profile]) -> Table:
+    """Significances of a profile: in the scatter of the sources, NaN for too few of them, and ``null_sigma``, its
+    first ring less the null sets' in their scatter, which any number of sources has."""
+    n_map, n_ring = profile.mean.shape
+    if profile.n_group > n_ring:
+        table = measure_significance(profile, nulls)
+    else:
+        table = Table({"map": list(profile.names), "n_ring": np.full(n_map, n_ring)})
+        of_blocks = ("block_centre_sigma", "block_p_value", "block_sigma")
+        for name in ("centre_sigma", "chi2", "p_value", "sigma", *of_blocks):
+            table[name] = np.full(n_map, np.nan)
+    centre = np.array([null.mean[:, 0] for null in nulls])
+    spread = centre.std(axis=0, ddof=1) * math.sqrt(1 + 1 / len(nulls))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table["null_sigma"] = (profile.mean[:, 0] - centre.mean(axis=0)) / spread
+    return table
 
 
 def _image_hdus(name: str, stacked: _Stacked, nulls: Sequence[_Stacked]) -> list[fits.ImageHDU]:
