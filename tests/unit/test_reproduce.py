@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import healpy
@@ -19,7 +20,9 @@ from runmaker import make_run
 from szeek.inputs.instrument import read_instrument
 from szeek.show import stackfigures
 from szeek.show.papernumbers import compare, compare_fractions
-from szeek.show.reproduce import reproduce_run
+from szeek.show.reportparts import Figures
+from szeek.show.reproduce import _figure_8, reproduce_run
+from szeek.show.runfolder import RunFolder
 from szeek.show.stackfigures import Panel
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, tile_of
@@ -91,6 +94,31 @@ def test_the_page_has_every_figure(folder: Path) -> None:
     assert "needs data set" not in page  # that is inside the picture; the words say which command
     assert "lensing convergence: this simulated sky was made without it: `szeek run` in a new folder" in page
     assert "the model &#39;+ MCXCwP&#39;" in page
+
+
+def test_regions_and_models_of_ones_own(folder: Path, tmp_path: Path) -> None:
+    """Two regions of a list and one more model: drawn; the models that lack get a configuration and its command."""
+    for name in ("candidates.fits", "clusters.fits", "maps", "run.json", "y_map.fits", "prediction.fits", "stacks"):
+        (tmp_path / name).symlink_to(folder / name)
+    config = 'preset = "demo"\n\n[labels]\nselections = [\n    "planck_z",\n    "rm50",\n]\ndisc_arcmin = 10.0\n'
+    (tmp_path / "config.toml").write_text(config)
+    regions = Table({"name": ["Here", "There"], "lon_deg": [57.8, 164.25], "lat_deg": [88.0, -39.16]})
+    made_of = {"+ RM30": folder / "prediction.fits"}
+    part = _figure_8(RunFolder(tmp_path), Figures(tmp_path / "reproduce"), made_of, regions)
+    assert (tmp_path / "reproduce" / "figure8.png").is_file()
+    said = " ".join(part.absent)
+    assert "the model '+ RM30'" not in said
+    assert f"`szeek run {tmp_path}/models/rm50.toml --out {tmp_path}/models/rm50` trains it" in said
+    made = tomllib.loads((tmp_path / "models" / "rm50.toml").read_text())
+    assert made == {
+        "preset": "demo", "labels": {"selections": ["planck_z", "mcxcwp", "rm50"], "disc_arcmin": 10.0},
+    }  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [
+        "mcxcwp.toml",
+        "planck_z.toml",
+        "rm50.toml",
+    ]
+    assert "which a simulated sky does not have" not in said
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
