@@ -7,11 +7,14 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from astropy.cosmology import FlatLambdaCDM
 from astropy.io import fits
 from astropy.table import Table
 from scipy.stats import ks_2samp
 
+from szeek.simulate.clusters import paint_y
 from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.mapnoise import noise_deviates
 from szeek.simulate.surveys import in_sdss, mock_mcxc, mock_psz2, mock_redmapper, planck_noise_arcmin2
 
 COMMON = "name lon_deg lat_deg ra_deg dec_deg z m500_1e14msun y500_arcmin2 theta500_arcmin richness snr survey"
@@ -62,6 +65,16 @@ def test_psz2_positions_are_off_by_as_much_as_plancks(psz2: Table, truth: Table)
     assert np.median(off[snr > 10]) == pytest.approx(0.92, rel=0.2)
 
 
+def test_psz2_masses_are_plancks_for_h_of_0_7(psz2: Table) -> None:
+    # Planck 2013 XX, eq. 7: E^-2/3 D_A^2 Y500 / 1e-4 Mpc^2 = 10^-0.19 (M / 6e14 Msun)^1.79, H0 = 70, Omega_m = 0.3
+    some = psz2[np.isfinite(psz2["z"])]
+    planck = FlatLambdaCDM(H0=70, Om0=0.3)
+    distance_mpc = planck.angular_diameter_distance(some["z"]).value
+    y_mpc2 = planck.efunc(some["z"]) ** (-2 / 3) * distance_mpc**2 * some["y500_arcmin2"] * np.radians(1 / 60) ** 2
+    expected = 6 * (y_mpc2 / 1e-4 / 10**-0.19) ** (1 / 1.79)
+    np.testing.assert_allclose(some["m500_1e14msun"], expected, rtol=0.015)
+
+
 def test_single_pipeline_count_is_that_of_the_cosmology_sample(truth: Table) -> None:
     """439 clusters at S/N > 6 on 65 % of the sky (Planck 2015 results XXIV): a plain matched filter, by hand."""
     random = np.random.default_rng(0)
@@ -69,6 +82,23 @@ def test_single_pipeline_count_is_that_of_the_cosmology_sample(truth: Table) -> 
     sigma = planck_noise_arcmin2(truth["theta500_arcmin"], places)
     snr = truth["y500_arcmin2"] / sigma + random.standard_normal(len(truth))
     assert 0.65 * (snr > 6).sum() == pytest.approx(439, rel=0.2)
+
+
+def test_map_noise_is_what_the_map_has_beyond_its_clusters() -> None:
+    """A y map of clusters seen at 85 % of their brightness, not at all in the plane, and of white noise."""
+    nside, n = 256, 400
+    random = np.random.default_rng(3)
+    haloes = Table({"lon_deg": random.uniform(0, 360, n), "lat_deg": np.degrees(np.arcsin(random.uniform(-1, 1, n)))})
+    haloes["theta500_arcmin"], haloes["y500_arcmin2"] = random.uniform(2, 25, n), random.uniform(0.02, 0.1, n)
+    lat_deg = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)[1]
+    shown = np.where(np.abs(lat_deg) > 10, np.float32(0.85), np.float32(0.0))
+    noise = random.normal(0, 2e-6, 12 * nside**2).astype(np.float32)
+    y_map = shown * paint_y(haloes, nside, 10.0) + noise
+    far = np.abs(haloes["lat_deg"]) > 20
+    deviates = noise_deviates(y_map, 10.0, haloes, threads=1)[far]
+    # their S/N is 10 to 200: taken out at 100 % of their brightness, the mean would be off by 1.5 and more
+    assert abs(deviates.mean()) < 4 / np.sqrt(far.sum())
+    assert deviates.std() == pytest.approx(1.0, abs=0.3)
 
 
 def test_nothing_there_nothing_but_spurious_entries(truth: Table) -> None:

@@ -12,7 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.simulate.clusters import paint_y
-from szeek.simulate.harmonics import analyse, beam_window, filter_alm, synthesise
+from szeek.simulate.harmonics import Floats, analyse, beam_window, filter_alm, synthesise
 
 #: Smoothing of the y map (FWHM) for clusters of growing theta500: its own beam suits the compact ones.
 _SMOOTHING_ARCMIN = (0.0, 6.0, 12.0, 25.0)
@@ -22,6 +22,8 @@ _CELL_NSIDE = 16
 _LMAX = 2048  # of the y map
 #: Haloes fainter than this, a quarter of Planck's noise, are part of the noise: too faint to be taken out.
 _FAINTEST_ARCMIN2 = 5e-5
+#: Haloes brighter than this, and than four times the noise, tell how much of their brightness the map shows.
+_SEEN_ARCMIN2, _SEEN_SIGMA = 7e-4, 4.0
 
 
 def noise_deviates(
@@ -31,7 +33,8 @@ def noise_deviates(
 
     The noise is the y map less the painted clusters, band-passed to the halo's size, over its standard
     deviation in cells of 3.7 deg. The clusters are taken out as bright as the map shows them, which is not as they
-    were painted: relativistic correction, member galaxies and the ILC's own bias take some per cent.
+    were painted: relativistic correction, member galaxies and the ILC's own bias take an eighth. That share is the
+    median over bright clusters, so that neither the plane, where the map is faded out, nor the few brightest set it.
 
     Parameters
     ----------
@@ -50,7 +53,8 @@ def noise_deviates(
     nside = healpy.get_nside(y_map)
     lmax = min(_LMAX, 2 * nside)
     measured = analyse(y_map, lmax, threads)
-    bright = haloes[np.asarray(haloes["y500_arcmin2"]) > _FAINTEST_ARCMIN2]
+    y500_arcmin2 = np.asarray(haloes["y500_arcmin2"], float)
+    bright = haloes[y500_arcmin2 > _FAINTEST_ARCMIN2]
     painted = analyse(paint_y(bright, nside, fwhm_arcmin, threads=threads or None), lmax, threads)
     coarse = min(nside, 1024)
     lon_deg, lat_deg = np.asarray(haloes["lon_deg"], float), np.asarray(haloes["lat_deg"], float)
@@ -66,10 +70,17 @@ def noise_deviates(
             synthesise(filter_alm(alm, window), coarse, threads).astype(np.float64) for alm in (measured, painted)
         )
         clusters = at[here]
-        if len(clusters):
-            values -= truth * (values[clusters] @ truth[clusters]) / (truth[clusters] @ truth[clusters])
-        number = np.bincount(cell)
-        mean = np.bincount(cell, values) / number
-        spread = np.sqrt(np.bincount(cell, values**2) / number - mean**2)
-        deviates[here] = ((values - mean[cell]) / spread[cell])[at[here]]
+        shown = truth[clusters]
+        _, spread = _cell_moments(values - truth, cell)
+        seen = (y500_arcmin2[here] > _SEEN_ARCMIN2) & (shown > _SEEN_SIGMA * spread[cell[clusters]])
+        values -= truth * (np.median(values[clusters][seen] / shown[seen]) if seen.any() else 1.0)
+        mean, spread = _cell_moments(values, cell)
+        deviates[here] = ((values - mean[cell]) / spread[cell])[clusters]
     return deviates
+
+
+def _cell_moments(values: NDArray[np.float64], cell: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of a map in each cell."""
+    number = np.bincount(cell)
+    mean = np.bincount(cell, values) / number
+    return mean, np.sqrt(np.bincount(cell, values**2) / number - mean**2)

@@ -41,10 +41,8 @@ _NOISE_OFFSET = (-0.492, -0.424, -0.314, -0.209, -0.107, -0.033, 0.0, 0.038, 0.1
 PSZ2_SKY_FRACTION = 0.836
 _SNR_MIN = 4.5
 # The union of three pipelines keeps whatever one of them sees: 1653 entries against 1271 of MMF3 alone
-# (Planck 2015 results XXVII). Their noise is mostly common.
-_PIPELINES, _COMMON_NOISE = 3, 0.45
-#: The same where the common part is the maps' own noise, which no pipeline escapes.
-_COMMON_MAP_NOISE = 0.7
+# (Planck 2015 results XXVII). Half of their noise variance in common gives the union its size.
+_PIPELINES, _COMMON_NOISE = 3, 0.5
 # 83-90 % of the 1653 entries are clusters (same paper, abstract): 13 % of them are not.
 _N_SPURIOUS = 215.0
 _SPURIOUS_SNR_SCALE = 0.55
@@ -55,6 +53,8 @@ _REDSHIFT_SHARE = (0.58, 0.64, 0.71, 0.82, 0.85, 0.89, 0.97)
 # Offset of the position per axis, arcmin: from PSZ2 - MCXC pairs (median 1.55, 1.32, 1.05 and 0.92 arcmin at
 # S/N of 5, 6, 8 and 15).
 _POSITION_FLOOR_ARCMIN, _POSITION_NOISE_ARCMIN = 0.7, 5.3
+#: Masses of the catalogue are for this Hubble constant; of a given flux and redshift they go as 1/h.
+_PSZ2_H = 0.7
 
 # --- MCXC -------------------------------------------------------------------------------------------------------
 # L500 E^-7/3 = 10^0.274 1e44 erg/s (M500 / 3e14 Msun)^1.64, scatter 0.183 dex: Arnaud et al. (2010), eq. 10. The
@@ -241,10 +241,9 @@ def mock_psz2(
     place = _sky_fraction(lon, lat, dust)
     snr_true = y500 / planck_noise_arcmin2(theta, place)
     common, own = random.standard_normal(lon.size), random.standard_normal((_PIPELINES, lon.size)).max(axis=0)
-    share = _COMMON_NOISE
     if map_noise is not None:
-        common, share = np.asarray(map_noise, np.float64), _COMMON_MAP_NOISE
-    snr = snr_true + np.sqrt(share) * common + np.sqrt(1 - share) * own
+        common = np.asarray(map_noise, np.float64)
+    snr = snr_true + np.sqrt(_COMMON_NOISE) * common + np.sqrt(1 - _COMMON_NOISE) * own
     # A halo far below the noise is no cluster that Planck found: its place holds a noise peak, which the spurious
     # entries stand for.
     rows = np.flatnonzero((snr > _SNR_MIN) & (snr_true > 2.0) & (place < PSZ2_SKY_FRACTION))
@@ -270,7 +269,7 @@ def mock_psz2(
         np.append(lat, false_lat),
         np.append(rows, np.full(n_false, -1)),
         z=np.append(z_seen, missing),
-        m500_1e14msun=np.append(np.where(confirmed, mass, np.nan), missing),
+        m500_1e14msun=np.append(np.where(confirmed, mass * COSMOLOGY.h / _PSZ2_H, np.nan), missing),
         y500_arcmin2=np.append(y_seen, false_y),
         theta500_arcmin=np.append(theta_seen, false_theta),
         snr=np.append(snr, false_snr),
