@@ -6,6 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,12 +24,12 @@ from szeek.stack.profiles import (
     Profile,
     gaussian_aperture_fraction,
     measure_fluxes,
-    measure_profile,
+    measure_part,
     measure_significance,
 )
 from szeek.stack.scaling import fit_scaling, measure_flux_in_bins
 from szeek.stack.spectrum import SpectrumFit, fit_spectrum
-from szeek.stack.stacks import equal_count_bins, measure_error, stack_at
+from szeek.stack.stacks import equal_count_bins, measure_error, stack_samples
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -66,7 +67,8 @@ def stack_sources(
     Parameters
     ----------
     maps : mapping of name to SkyMaps or (n_pix,) or (n_pix, n_map) float32 array
-        Each is read once; all maps of a SkyMaps together. Nsides may differ.
+        Each is read once, all positions in one pass over all maps of a SkyMaps; only aperture fluxes, in small
+        fields, and the median go back to it. Nsides may differ.
     sources : Table
         ``lon_deg``, ``lat_deg``, ``p``.
     dust : (12 nside^2,) float
@@ -82,7 +84,7 @@ def stack_sources(
     comparisons : mapping of name to Table, optional
         Catalogues whose mean flux is put beside: PSZ2, MCXC, RM50, RM30.
     edges_arcmin : (n_ring + 1,) float
-        Rings of the profiles; those that reach into the background annulus are left out.
+        Rings of the profiles; those that reach the outer tenth of the background annulus are left out.
     n_p_bins : int
         Bins of p of equal counts, for the profiles and the fluxes.
     n_null_sets : int
@@ -126,39 +128,34 @@ def stack_sources(
     weight = np.ones(len(sources)) if weights is None else np.asarray(weights, float)
     at = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "weight": weight})
     bins = equal_count_bins(sources["p"], min(n_p_bins, len(sources)))
-    parts = []
-    for name in maps:
-        parts.append(_Part(name, "all", at, seed))
-        for k, where in enumerate(places):
-            null = where["lon_deg", "lat_deg"]
-            null["weight"] = weight[where["source"]]
-            parts.append(_Part(name, "null", null, seed + k))
-        parts += [_Part(name, "bin", at[rows], seed) for rows in bins]
-    settings: dict[str, Any] = {"size": size, "n_threads": None if client is None else 1}
+    samples = {"all": at}
+    for k, where in enumerate(places, start=1):
+        samples[f"null {k}"] = where["lon_deg", "lat_deg"]
+        samples[f"null {k}"]["weight"] = weight[where["source"]]
+    # one pass over a map for all samples; on a cluster its workers share the samples
+    together = [tuple(samples)] if client is None else [(sample,) for sample in samples]
+    parts = [_Part(name, chosen) for name in maps for chosen in together]
+    settings: dict[str, Any] = {"size": size, "seed": seed, "n_threads": None if client is None else 1}
     settings["angle_deg"] = 0.0 if oriented else None
     inner, outer = (part * size * PIXEL_ARCMIN * 0.5 for part in (0.58, 0.97))
     settings["background_arcmin"] = (inner, outer)
     # the mean over the annulus is zero by construction: rings that make it up would have a singular covariance
     edges = np.asarray(edges_arcmin, float)
-    edges = edges[edges <= 1.01 * inner]
-    work = spread(_stack_part, parts, maps, masks or {}, edges, median, settings, client=client)
-    stacked = [what for _, what in sorted(work, key=lambda one: one[0])]
+    settings["edges_arcmin"] = edges[edges <= 1.01 * inner]
+    stacked: dict[str, dict[str, _Stacked]] = {name: {} for name in maps}
+    work = spread(_stack_part, parts, maps, masks or {}, samples, bins, median, settings, client=client)
+    for number, found in work:
+        stacked[parts[number].maps] |= found
     hdus: list[Any] = [fits.PrimaryHDU()]
     profiles, significances = [], []
-    for name in maps:
-        (whole,), nulls, in_bins = (
-            [what for part, what in zip(parts, stacked, strict=True) if (part.maps, part.kind) == (name, kind)]
-            for kind in ("all", "null", "bin")
-        )
-        profile, null_profiles = whole.profile, np.array([null.profile.mean for null in nulls])
-        hdus += _image_hdus(name, whole, nulls)
-        profiles.append(_labelled(profile.to_table(), name, "all"))
-        profiles.append(_labelled(profile.to_table(), name, "null"))
-        profiles[-1]["mean"] = null_profiles.mean(axis=0).ravel()
-        profiles[-1]["error"] = null_profiles.std(axis=0, ddof=1).ravel()  # of one set, not of their mean
-        against = [null.profile for null in nulls]
-        significances.append(_labelled(_significance(profile, against), name, "all"))
-        profiles += [_labelled(of.profile.to_table(), name, f"p bin {k}") for k, of in enumerate(in_bins, start=1)]
+    for name, of in stacked.items():
+        nulls = [of[sample].profile for sample in samples if sample != "all"]
+        hdus += _image_hdus(name, of["all"], [of[sample] for sample in samples if sample != "all"])
+        profiles.append(_labelled(of["all"].profile.to_table(), name, "all"))
+        profiles.append(_labelled(_typical(nulls).to_table(), name, "null"))
+        significances.append(_labelled(_significance(of["all"].profile, nulls), name, "all"))
+        in_bins = (f"p bin {k}" for k in range(1, len(bins) + 1))
+        profiles += [_labelled(of[sample].profile.to_table(), name, sample) for sample in in_bins]
     hdus.append(fits.table_to_hdu(vstack(significances)))
     hdus[-1].name = "SIGNIFICANCE"
 
@@ -336,12 +333,10 @@ def read_stacks(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[np.
 
 
 class _Part(NamedTuple):
-    """One stack in one of the maps: of 'all' sources, of a 'null' set or of a 'bin' of p."""
+    """One pass over one of the maps, for some of the samples."""
 
     maps: str
-    kind: str
-    where: Table
-    seed: int
+    samples: tuple[str, ...]
 
 
 class _Stacked(NamedTuple):
@@ -357,21 +352,39 @@ def _stack_part(
     part: _Part,
     maps: Mapping[str, SkyMaps | NDArray[np.float32]],
     masks: Mapping[str, NDArray[np.bool_]],
-    edges_arcmin: ArrayLike,
+    samples: Mapping[str, Table],
+    bins: Sequence[NDArray[np.int64]],
     median: bool,
     settings: Mapping[str, Any],
-) -> _Stacked:
-    whole = part.kind == "all"
-    stack = stack_at(
-        maps[part.maps], part.where, mask=masks.get(part.maps), weights=part.where["weight"],
-        median=median and whole, seed=part.seed, **settings,
+) -> dict[str, _Stacked]:
+    """The stacks of 'all' sources, of their bins of p ('p bin 1' and so on), and of null sets ('null 1' ...)."""
+    stacks = stack_samples(
+        maps[part.maps], {name: samples[name] for name in part.samples}, mask=masks.get(part.maps),
+        weights={name: samples[name]["weight"] for name in part.samples}, medians=("all",) if median else (),
+        means=[name for name in part.samples if name != "all"], **settings,
     )  # fmt: skip
-    images = {"mean": stack.mean} if part.kind != "bin" else {}
-    if stack.median is not None:
-        images["median"] = stack.median
-    if whole:
-        images |= {"error": measure_error(stack), "block_error": measure_error(stack, blocks=True)}
-    return _Stacked(images, measure_profile(stack, edges_arcmin, seed=part.seed), stack.n_source, stack.pixel_arcmin)
+    out = {}
+    for name, stack in stacks.items():
+        rows = {name: np.arange(len(samples[name]))}
+        images = {"mean": stack.mean}
+        if stack.median is not None:
+            images["median"] = stack.median
+        if name == "all":
+            images |= {"error": measure_error(stack), "block_error": measure_error(stack, blocks=True)}
+            rows |= {f"p bin {k}": members for k, members in enumerate(bins, start=1)}
+        for of, members in rows.items():
+            profile = measure_part(stack, members, seed=settings["seed"])
+            out[of] = _Stacked(images if of == name else {}, profile, stack.n_source, stack.pixel_arcmin)
+    return out
+
+
+def _typical(nulls: Sequence[Profile]) -> Profile:
+    """Mean profile of null sets with the mean covariance of one of them: what as many sources show by chance."""
+    mean, covariance, block_covariance = (
+        np.mean([getattr(null, name) for null in nulls], axis=0)
+        for name in ("mean", "covariance", "block_covariance")
+    )
+    return replace(nulls[0], mean=mean, covariance=covariance, block_covariance=block_covariance)
 
 
 def _significance(profile: Profile, nulls: Sequence[Profile]) -> Table:
