@@ -11,7 +11,7 @@ from szeek.show.known import in_tile, known_clusters, recovered
 from szeek.show.links import explorer_link
 from szeek.show.reportparts import Block, Cell, Column, Figures, Link, Section, number, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.show.style import catalogue_look, plain_text
+from szeek.show.style import catalogue_look, page_text, plain_text
 
 #: Rows of the candidate table that the page carries; all of them are in candidates.csv.
 TABLE_ROWS = 1000
@@ -138,7 +138,7 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     table = run.candidates
     shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
     words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and (table[c] != "").any()]
-    columns = [Column("name"), *(Column(entry.head, entry.unit, True) for entry in shown)]
+    columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
     columns += [Column(name.replace("_", " ")) for name in words]
     rows = [
         [

@@ -17,7 +17,7 @@ from szeek.inputs.catalogues import separation_arcmin
 from szeek.show import cutouts
 from szeek.show.runfolder import RunFolder
 from szeek.show.spectrum import Spectrum, instrument_of, measure_spectrum
-from szeek.show.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, journal, rc_settings
+from szeek.show.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, figure_text, journal, plain_text, rc_settings
 from szeek.sky.projection import field_directions, interpolate
 from szeek.sky.tiles import tile_of
 
@@ -67,15 +67,7 @@ def plot_dossier(run: RunFolder, row: int) -> Figure:
     spectrum = spectrum_of(run, row)
     _draw_spectrum(left, spectrum)
     _draw_profile(middle, run, lon_deg, lat_deg)
-    lines = [f"{name:<17}{value}" for name, value in list_numbers(run, row, spectrum)]
-    lines += ["", f"known within {KNOWN_ARCMIN:g}′" + ("" if (near := list_known(run, row)) else ": none")]
-    for one in near:
-        z = f", z = {one.z:.3f}" if math.isfinite(one.z) else ""
-        lines.append(f"{one.separation_arcmin:4.1f}′ {_shorten(one.name, 24)}{z}")
-    figure.text(
-        0.685, 0.34, "\n".join(lines), fontsize=7.0, family="DejaVu Sans Mono", va="top", linespacing=1.3,
-        parse_math=False,
-    )  # fmt: skip
+    _write_numbers(figure, list_numbers(run, row, spectrum), list_known(run, row))
     return figure
 
 
@@ -89,11 +81,11 @@ def candidate_of(run: RunFolder, row: int) -> Any:
 
 def describe_place(candidate: Any) -> str:
     """Position of a candidate in both frames, and how its cut-outs lie."""
-    return (
+    place = (
         f"RA {float(candidate['ra_deg']):.4f}°, Dec {float(candidate['dec_deg']):+.4f}° (ICRS);  "
-        f"l {float(candidate['lon_deg']):.3f}°, b {float(candidate['lat_deg']):+.3f}°;  cut-outs 1° on a "
-        "side, Galactic north up, east left; circle: 5′ radius, disc: beam"
-    )
+        f"l {float(candidate['lon_deg']):.3f}°, b {float(candidate['lat_deg']):+.3f}°"
+    ).replace("-", "−")
+    return f"{place};  cut-outs 1° on a side, Galactic north up, east left; circle: 5′ radius, disc: beam"
 
 
 def _shorten(text: str, n: int) -> str:
@@ -115,6 +107,19 @@ def _draw_cuts(figure: Figure, cuts: list[cutouts.Cutout]) -> None:
         bar = figure.colorbar(image, cax=figure.add_axes(place))
         bar.ax.tick_params(labelsize=7)
         bar.ax.minorticks_off()
+
+
+def _write_numbers(figure: Figure, numbers: list[tuple[str, str]], near: list[Known]) -> None:
+    """Names and values in two columns, then the known clusters."""
+    lines = [(figure_text(name), figure_text(value)) for name, value in numbers]
+    lines += [("", ""), (f"known within {KNOWN_ARCMIN:g}′", "" if near else "none")]
+    for one in near:
+        z = f",  $z$ = {one.z:.3f}" if math.isfinite(one.z) else ""
+        lines.append((f"   {one.separation_arcmin:.1f}′", plain_text(_shorten(one.name, 28)) + z))
+    for index, (name, value) in enumerate(lines):
+        height = 0.326 - 0.0138 * index
+        figure.text(0.69, height, name, fontsize=8, color="0.3")
+        figure.text(0.785, height, value, fontsize=8)
 
 
 def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from szeek.show.dossier import KNOWN_ARCMIN, candidate_of, describe_place, list_known, list_numbers, spectrum_of
 from szeek.show.runfolder import RunFolder
+from szeek.show.style import page_text
 from szeek.show.templates import open_template
 
 
@@ -38,7 +39,7 @@ def render_page(run: RunFolder, row: int) -> str:
         pdf=page_address(name, "pdf"),
         png=page_address(name, "png"),
         place=describe_place(candidate),
-        numbers=list_numbers(run, row, spectrum_of(run, row)),
+        numbers=[(page_text(key), page_text(value)) for key, value in list_numbers(run, row, spectrum_of(run, row))],
         known=list_known(run, row),
         radius=f"{KNOWN_ARCMIN:g}",
     )

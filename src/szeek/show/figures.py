@@ -22,6 +22,7 @@ from szeek.show.style import (
     SKY,
     VERMILION,
     catalogue_look,
+    figure_text,
     journal,
     plain_log,
     plain_text,
@@ -215,7 +216,8 @@ def plot_completeness(assessment: Table) -> Figure:
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for sample in dict.fromkeys(np.asarray(assessment["sample"]).tolist()):
-        label, colour, marker = SAMPLES.get(sample, (sample, BLACK, "o"))
+        name, colour, marker = SAMPLES.get(sample, (sample, BLACK, "o"))
+        label = figure_text(name)
         for fixed in (False, True):
             rows = assessment[(assessment["sample"] == sample) & (np.isnan(assessment["purity_asked"]) == fixed)]
             rows = rows[np.isfinite(rows["purity"]) & np.isfinite(rows["completeness"])]
@@ -227,6 +229,7 @@ def plot_completeness(assessment: Table) -> Figure:
                 linestyle="none" if fixed else "-", capsize=2, elinewidth=0.8, label="_" if fixed else label,
                 markerfacecolor="white" if fixed else colour,
             )  # fmt: skip
+    axes.plot([], [], "o", color="0.4", markerfacecolor="white", markersize=8, label="the run's own threshold")
     axes.set(xlabel="purity of the catalogue", ylabel="completeness", ylim=(-0.03, 1.05))
     axes.legend()
     return figure

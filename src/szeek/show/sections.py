@@ -21,7 +21,7 @@ from szeek.show.known import in_tile, known_clusters, recovered
 from szeek.show.papersection import section_paper
 from szeek.show.reportparts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.runfolder import RunFolder
-from szeek.show.style import catalogue_look
+from szeek.show.style import catalogue_look, page_text
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -430,7 +430,7 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     heads += ["between tiles", "median offset [arcmin]"]
     cells = [
         (
-            figures.SAMPLES.get(row["sample"], (row["sample"],))[0],
+            Cell(page_text(figures.SAMPLES.get(row["sample"], (row["sample"],))[0])),
             percent(row["purity_asked"]),
             number(row["p_threshold"], 2),
             number(row["n_detections"]),

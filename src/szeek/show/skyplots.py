@@ -184,7 +184,7 @@ def plot_tile(
     seen = np.isfinite(p_ring)
     picture = interpolate(np.where(seen, p_ring, 0)[:, None].astype(np.float32), vectors, seen)[..., 0]
 
-    figure = Figure(figsize=(8.4, 7.4), layout="constrained")
+    figure = Figure(figsize=(7.6, 7.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
     image = axes.imshow(
@@ -214,9 +214,9 @@ def plot_tile(
         xlabel=f"offset from $l$ = {float(lon0):.1f}° [deg, $l$ grows to the left]",
         ylabel=f"offset from $b$ = {float(lat0):+.2f}° [deg]",
     )  # fmt: skip
-    bar = figure.colorbar(image, ax=axes, fraction=0.045, pad=0.02, extend="min")
+    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.03, pad=0.02, extend="min")
     bar.set_label("$p$")
-    bar.ax.yaxis.set_major_formatter("{x:g}")
+    bar.ax.xaxis.set_major_formatter("{x:g}")
     legend = figure.legend(loc="outside right upper", facecolor="0.25", frameon=True)
     for text in legend.get_texts():
         text.set_color("white")

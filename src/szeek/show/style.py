@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ParamSpec
 
 import matplotlib
+from markupsafe import Markup
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -114,6 +116,46 @@ def plain_text(text: str) -> str:
     'A\\$1\\$'
     """
     return text.replace("$", r"\$")
+
+
+#: Words that have a symbol: as a figure sets it, and as HTML does.
+_SYMBOLS: Mapping[str, tuple[str, str]] = MappingProxyType(
+    {
+        "p": ("$p$", "<i>p</i>"),
+        "y": ("$y$", "<i>y</i>"),
+        "E(B-V)": ("$E(B-V)$", "<i>E</i>(<i>B</i>\u2212<i>V</i>)"),
+        "Y500": ("$Y_{500}$", "<i>Y</i><sub>500</sub>"),
+        "Y5R500": ("$Y_{5R500}$", "<i>Y</i><sub>5<i>R</i>500</sub>"),
+        "M500": ("$M_{500}$", "<i>M</i><sub>500</sub>"),
+        "Msun": ("$M_\\odot$", "<i>M</i><sub>\u2609</sub>"),
+    }
+)
+
+_RAISED = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"  # not all are in the figures' type
+_LOWERED = str.maketrans(_RAISED, "-0123456789")
+
+
+def figure_text(text: str) -> str:
+    r"""Words for use in a figure: quantities and units that have a symbol become formulas, nothing else does.
+
+    Examples
+    --------
+    >>> figure_text("M500"), figure_text("3 × 10⁻⁴ Msun"), figure_text("A$1$ 500")
+    ('$M_{500}$', '3 × 10$^{-4}$ $M_\\odot$', 'A\\$1\\$ 500')
+    """
+    words = " ".join(_SYMBOLS[word][0] if word in _SYMBOLS else plain_text(word) for word in text.split(" "))
+    return re.sub(f"[{_RAISED}]+", lambda found: f"$^{{{found.group().translate(_LOWERED)}}}$", words)
+
+
+def page_text(text: str) -> Markup:
+    """The same for a page: HTML, everything else escaped.
+
+    Examples
+    --------
+    >>> str(page_text("3.0 Msun")), str(page_text("<b>"))
+    ('3.0 <i>M</i><sub>☉</sub>', '&lt;b&gt;')
+    """
+    return Markup(" ").join(Markup(_SYMBOLS[word][1]) if word in _SYMBOLS else word for word in text.split(" "))
 
 
 def rc_settings() -> Any:
