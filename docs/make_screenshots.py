@@ -49,6 +49,7 @@ def main(run_folder: Path, images: Path) -> None:
         time.sleep(2)
         save(driver.get_screenshot_as_png(), images / "report.png")
     with _browser(500, 1000) as driver:
+        _as_phone(driver)
         driver.get(report.resolve().as_uri())
         time.sleep(2)
         save(driver.get_screenshot_as_png(), images / "report-phone.png")
@@ -62,12 +63,13 @@ def main(run_folder: Path, images: Path) -> None:
             driver.execute_cdp_cmd(
                 "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
             )
-            _open(driver, server.url + "#base=y&l=112.5&b=41.8&fov=12&projection=TAN&p_min=0.5")
+            _open(driver, server.url + "#base=y&l=112.5&b=41.8&fov=12&p_min=0.5")
             for box in driver.find_elements(By.CSS_SELECTOR, "#layers input")[:1]:
                 box.click()
             time.sleep(SETTLE_S)
             save(driver.get_screenshot_as_png(), images / "explorer-dark.png")
         with _browser(500, 1000) as driver:
+            _as_phone(driver)
             _open(driver, server.url)
             save(driver.get_screenshot_as_png(), images / "explorer-phone.png")
         server.shutdown()
@@ -90,6 +92,11 @@ def _browser(width: int, height: int) -> Iterator[Any]:
         yield driver
     finally:
         driver.quit()
+
+
+def _as_phone(driver: Any) -> None:
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
 def _open(driver: Any, address: str) -> None:

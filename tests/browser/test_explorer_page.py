@@ -63,6 +63,14 @@ def settle(browser: Any, seconds: float = 60) -> np.ndarray:
     return last
 
 
+def sky_until(browser: Any, good: Callable[[np.ndarray], bool], seconds: float = 60) -> np.ndarray:
+    """The sky once it is as wanted, or as it is after that time."""
+    end = time.monotonic() + seconds
+    while not good(picture := sky_picture(browser)) and time.monotonic() < end:
+        time.sleep(0.3)
+    return picture
+
+
 def set_control(browser: Any, name: str, value: str) -> None:
     browser.execute_script(
         "const box = document.getElementById(arguments[0]); box.value = arguments[1];"
@@ -181,8 +189,10 @@ def test_position_under_the_pointer(browser: Any, explorer: ExplorerServer, fram
     open_page(browser, explorer, f"#projection=TAN&l=30&b=-40&fov=10&frame={frame}")
     ActionChains(browser).move_to_element(browser.find_element(By.ID, "sky")).move_by_offset(1, 1).perform()
     told = wait_for(browser, "document.getElementById('readout').textContent").replace("−", "-")
+    place = SkyCoord(30, -40, unit="deg", frame="galactic")
     lon, lat = (float(word.rstrip("°")) for word in told.split()[1::2])
-    assert lon == pytest.approx(30, abs=0.1) and lat == pytest.approx(-40, abs=0.1)
+    expected = (place.icrs.ra.deg, place.icrs.dec.deg) if frame == "ICRS" else (30, -40)
+    assert told.startswith("RA" if frame == "ICRS" else "l") and (lon, lat) == pytest.approx(expected, abs=0.1)
 
 
 def test_layers_frames_and_projections_draw(browser: Any, explorer: ExplorerServer) -> None:
@@ -193,13 +203,78 @@ def test_layers_frames_and_projections_draw(browser: Any, explorer: ExplorerServ
         pictures[layer] = settle(browser)
     assert np.abs(pictures["band-143"] - pictures["p"]).mean() > 5
     assert np.abs(pictures["y"] - pictures["band-143"]).mean() > 5
-    set_control(browser, "overlay", "band-353")
-    blended = settle(browser)
-    assert np.abs(blended - pictures["y"]).mean() > 3
-    set_control(browser, "overlay", "")
     for control, value in (("frame", "ICRS"), ("projection", "ZEA"), ("stretch", "asinh")):
         set_control(browser, control, value)
         assert settle(browser).std() > 5
+
+
+def test_a_blend_is_the_mean_of_two_pictures(browser: Any, explorer: ExplorerServer) -> None:
+    # strength 0.25 from the address, 0.75 by hand; then the upper one alone: nothing of a blend is left in it
+    open_page(browser, explorer, "#projection=TAN&l=30&b=-40&fov=10&base=band-143&overlay=band-857&opacity=0.25")
+    browser.execute_script("explorer.sky.candidates.hide()")
+    blended = {0.25: settle(browser)}
+    for strength in (0.75, 0.0, 1.0):
+        set_control(browser, "opacity", str(strength))
+        blended[strength] = settle(browser)
+    inner = np.s_[40:-60, 60:-120]
+    for strength in (0.25, 0.75):
+        mean = (1 - strength) * blended[0.0] + strength * blended[1.0]
+        assert np.abs(blended[strength] - mean)[inner].max() < 6  # two roundings, and the edges of pixels
+    assert np.abs(blended[0.0] - blended[1.0])[inner].mean() > 30
+    set_control(browser, "opacity", "0.5")
+    set_control(browser, "overlay", "")
+    set_control(browser, "base", "band-857")
+    assert np.abs(settle(browser) - blended[1.0])[inner].max() < 6
+
+
+def test_limits_of_the_colours_are_typed_and_shared(browser: Any, explorer: ExplorerServer) -> None:
+    open_page(browser, explorer, "#projection=TAN&l=30&b=-40&fov=10&base=band-857")
+    browser.execute_script("explorer.sky.candidates.hide()")
+    usual = settle(browser)
+    set_control(browser, "low", "1000")  # MJy/sr: all of it lies below
+    set_control(browser, "high", "2000")
+    blue = 255 * np.array(matplotlib.colormaps["RdBu_r"](0.0)[:3])
+    inner = np.s_[40:-60, 60:-120]
+    assert np.abs(sky_until(browser, lambda now: np.abs(now[inner] - blue).max() < 20)[inner] - blue).max() < 20
+    wait_for(browser, "location.hash.includes('low=1000') && location.hash.includes('high=2000')")
+    set_control(browser, "base", "p")
+    set_control(browser, "base", "band-857")  # its own again
+    assert np.abs(settle(browser) - usual)[inner].max() < 6
+
+
+def test_automatic_projection(browser: Any, explorer: ExplorerServer) -> None:
+    # Mollweide's scales at its centre differ by (pi / 2 sqrt 2)^2 = 1.23: close by it is the tangent plane
+    open_page(browser, explorer, "#l=30&b=-40&fov=300")
+    assert browser.execute_script("return explorer.sky.projection") == "MOL"
+    browser.execute_script("explorer.sky.goto(30, -40, 4)")
+    wait_for(browser, "explorer.sky.projection === 'TAN'")
+    where = browser.execute_script("return explorer.sky.where()")
+    assert (where["lon"], where["lat"], where["fov"]) == pytest.approx((30, -40, 4), abs=0.01)
+    browser.execute_script("explorer.sky.goto(30, -40, 360)")
+    wait_for(browser, "explorer.sky.projection === 'MOL' && explorer.sky.where().fov === 360")
+
+
+def test_a_position_is_read_as_it_is_written(browser: Any, explorer: ExplorerServer) -> None:
+    table = explorer.explorer.candidates
+    place = SkyCoord(float(table["lon_deg"][7]), float(table["lat_deg"][7]), unit="deg", frame="galactic")
+    icrs = place.icrs
+    open_page(browser, explorer)
+    for frame, text in (
+        ("galactic", f"{place.l.deg:.3f} {place.b.deg:.3f}"),
+        ("galactic", f"l = {place.l.deg:.3f}°, b = {place.b.deg:.3f}°".replace("-", "−")),
+        ("galactic", f"RA {icrs.ra.deg:.3f} Dec {icrs.dec.deg:+.3f}"),
+        ("galactic", icrs.to_string("hmsdms", precision=0)),
+        ("galactic", icrs.to_string("hmsdms", sep=":", precision=1)),
+        ("ICRS", f"{icrs.ra.deg:.3f} {icrs.dec.deg:.3f}"),
+        ("ICRS", f"l {place.l.deg:.3f} b {place.b.deg:.3f}"),
+    ):
+        set_control(browser, "frame", frame)
+        set_control(browser, "search", "0 90")  # elsewhere
+        wait_for(browser, "explorer.order[0] !== 7")
+        set_control(browser, "search", text)
+        wait_for(browser, "explorer.order[0] === 7")
+    browser.execute_script("explorer.select(7)")
+    assert f"RA {icrs.ra.deg:.4f}°" in browser.find_element(By.ID, "place").text
 
 
 def test_keyboard_vetting_is_kept(browser: Any, explorer: ExplorerServer) -> None:
@@ -325,10 +400,10 @@ def test_colours_are_explained(browser: Any, explorer: ExplorerServer) -> None:
     for name in ("p", "band-143"):
         set_control(browser, "base", name)
         layer = explorer.explorer.layers[name]
-        low, high = (browser.find_element(By.ID, f"scale-{end}").text for end in ("low", "high"))
-        assert float(low.replace("−", "-")) == pytest.approx(layer.low, rel=0.01)
-        assert float(high.split()[0].replace("−", "-")) == pytest.approx(layer.high, rel=0.01)
-        assert ("µK" in high) is (name == "band-143")
+        for end in ("low", "high"):
+            said = browser.find_element(By.ID, end).get_attribute("placeholder").replace("−", "-")
+            assert float(said) == pytest.approx(getattr(layer, end), rel=0.01)
+        assert browser.find_element(By.ID, "unit").text == ("µK" if name == "band-143" else "")
         ground = browser.execute_script("return getComputedStyle(document.getElementById('swatch')).backgroundImage")
         first = (255 * np.array(matplotlib.colormaps[layer.colours](0.0)[:3])).round().astype(int)
         assert ground.startswith(f"linear-gradient(to right, rgb({', '.join(map(str, first))})")

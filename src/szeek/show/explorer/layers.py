@@ -57,7 +57,7 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
     if y_nested is not None:
         nside = healpy.npix2nside(y_nested.size)
         sample = 1e6 * y_nested[:: max(1, y_nested.size // 500_000)]
-        high = _round_limit(float(np.nanpercentile(sample, 99.5)))
+        high = _round_limit(float(np.nanpercentile(sample, 99.99)))
         layers.append(HipsLayer("y", "Compton y", nested_reader(y_nested, 1e6), nside, "1e-6", 0.0, high, "inferno"))
     if run.maps is not None:
         layers += _band_layers(run.maps)

@@ -5,15 +5,15 @@ const $ = id => document.getElementById(id);
 const get = async route => { const answer = await fetch(route); if (!answer.ok) throw new Error(`${route}: ${answer.status}`); return answer.json(); };
 const ROW = 30, FLY_FOV = 2;
 // Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
-const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.6rem,1.4fr)"], ["p", "p", 2, , , "3.1rem"], ["purity", "purity", 2, , , "3.9rem"],
-  ["snr", "S/N", 1, , , "3.4rem"], ["lat_deg", "b", 1, , , "3.6rem"], ["y5r500_arcmin2", "Y5R500", 2, 1e3, "10⁻³ arcmin²", "4.7rem"],
+const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.6rem,1.4fr)"], ["p", "<i>p</i>", 2, , , "3.1rem"], ["purity", "purity", 2, , , "3.9rem"],
+  ["snr", "S/N", 1, , , "3.4rem"], ["lat_deg", "<i>b</i>", 1, , , "3.6rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.7rem"],
   ["kind", "kind", , , , "5.2rem"], ["match_name", "match", , , , "minmax(7rem,1.1fr)"], ["verdict", "verdict", , , , "4.9rem"]];
 const known = column => column === "verdict" || table[column]?.some(value => value !== null && value !== "");
 let COLUMNS;
 const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
 const CLUSTER_COLOURS = { "planck_z": "#56b4e9", "planck_no-z": "#e69f00", mcxcwp: "#00c08a", rm50: "#ff7f3f", rm30: "#d98ac0" };
 const FILTERS = ["search", "p_min", "purity_min", "snr_min", "lat_min", "matched", "kind", "judged"];
-const VIEW = ["base", "overlay", "opacity", "frame", "projection", "stretch"];
+const VIEW = ["base", "overlay", "opacity", "frame", "projection", "stretch", "low", "high"];
 
 let run, table, n = 0, mask, order = [], sky, selected = -1, sort = { column: "p", down: true };
 let knownShown = new Set(); // groups of known clusters on the map
@@ -54,7 +54,10 @@ async function start() {
   document.body.dataset.ready = sky.kind;
 }
 
-function tellPlace(at) { $("readout").textContent = at ? `l ${at[0].toFixed(3)}°  b ${at[1] < 0 ? "−" : "+"}${Math.abs(at[1]).toFixed(3)}°` : ""; }
+const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}°`;
+const galactic = (lon, lat) => `l ${lon.toFixed(3)}°  b ${signed(lat, 3)}`, equatorial = (ra, dec) => `RA ${ra.toFixed(4)}°  Dec ${signed(dec, 4)}`;
+// The place under the pointer (RA, Dec), in the frame that is shown.
+function tellPlace(at) { $("readout").textContent = !at ? "" : $("frame").value === "ICRS" ? equatorial(...at) : galactic(...icrsToGalactic(...at)); }
 
 // The table has grown: bring everything that depends on its length up to date.
 function grow() {
@@ -93,10 +96,20 @@ function saveState() {
 }
 
 // ---- filter and sort ------------------------------------------------------------------------------------------------
+// Galactic longitude and latitude of what is typed, null if it is no position: two numbers in degrees are in the frame
+// that is shown unless they say l b or RA Dec; G112.5+41.8 is Galactic, hours with minutes and seconds are equatorial.
 function parsePosition(text) {
-  const found = text.trim().match(/^(?:l\s*=?\s*)?([+-]?\d+(?:\.\d*)?)[\s,]+(?:b\s*=?\s*)?([+-]?\d+(?:\.\d*)?)$/i)
-    ?? text.trim().match(/^G?(\d+(?:\.\d+)?)([+-]\d+(?:\.\d+)?)$/i);
-  return found && Math.abs(found[2]) <= 90 ? [Number(found[1]) % 360, Number(found[2])] : null;
+  text = text.replace(/[°,]/g, " ").replace(/−/g, "-").trim();
+  const hours = text.match(/^(\d{1,2})[h:\s]+(\d{1,2})[m:\s]+(\d+(?:\.\d*)?)s?\s*([+-])(\d{1,2})[d:\s]+(\d{1,2})[m':\s]+(\d+(?:\.\d*)?)[s"]?$/i);
+  const sum = parts => Number(parts[0]) + parts[1] / 60 + parts[2] / 3600;
+  if (hours) return within(15 * sum(hours.slice(1, 4)), (hours[4] === "-" ? -1 : 1) * sum(hours.slice(5)), true);
+  const found = text.match(/^(l|ra)?[\s=]*([+-]?\d+(?:\.\d*)?)\s+(?:b|dec)?[\s=]*([+-]?\d+(?:\.\d*)?)$/i), name = text.match(/^G?(\d+(?:\.\d+)?)([+-]\d+(?:\.\d+)?)$/i);
+  if (found) return within(found[2], found[3], found[1] ? found[1].toLowerCase() === "ra" : $("frame").value === "ICRS");
+  return name && within(name[1], name[2], false);
+}
+function within(lon, lat, isEquatorial) {
+  if (Math.abs(lat) > 90) return null;
+  return isEquatorial ? icrsToGalactic(Number(lon), Number(lat)) : [Number(lon) % 360, Number(lat)];
 }
 function applyFilters() {
   const text = $("search").value.trim().toLowerCase(), place = parsePosition(text);
@@ -149,7 +162,7 @@ function drawHead() {
     const cell = Object.assign(document.createElement("span"), { className: digits === undefined ? "" : "n" });
     cell.setAttribute("role", "columnheader");
     cell.setAttribute("aria-colindex", index + 1);
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: head, title: unit ? `in ${unit}` : "" });
+    const button = Object.assign(document.createElement("button"), { type: "button", innerHTML: head, title: unit ? `in ${unit}` : "" });
     button.addEventListener("click", () => {
       sort = { column, down: sort.column === column ? !sort.down : digits !== undefined };
       markSort(); applyFilters(); saveSoon();
@@ -179,7 +192,7 @@ function makeRow(at) {
     const cell = document.createElement("span");
     cell.setAttribute("role", "gridcell"); cell.setAttribute("aria-colindex", index + 1);
     const value = column === "verdict" ? verdicts.get(table.name[i])?.verdict ?? "" : table[column]?.[i];
-    if (digits !== undefined) { cell.className = "n"; cell.textContent = value === null || value === undefined ? "" : (value * factor).toFixed(digits); }
+    if (digits !== undefined) { cell.className = "n"; cell.textContent = value === null || value === undefined ? "" : (value * factor).toFixed(digits).replace("-", "−"); }
     else { cell.textContent = value ?? ""; if (column === "verdict" && value) cell.className = `v-${value.split(" ")[0]}`; }
     element.append(cell);
   });
@@ -208,7 +221,7 @@ function select(i, { scroll = false, fly = false } = {}) {
   if (fly) sky?.goto(table.lon_deg[i], table.lat_deg[i], Math.min(FLY_FOV, sky.where().fov));
   const name = table.name[i], said = verdicts.get(name);
   $("name").textContent = name;
-  $("place").textContent = `l ${table.lon_deg[i].toFixed(3)}°  b ${table.lat_deg[i].toFixed(3)}°`;
+  $("place").textContent = `${galactic(table.lon_deg[i], table.lat_deg[i])} · ${equatorial(table.ra_deg[i], table.dec_deg[i])}`;
   $("note").value = said?.note ?? "";
   $("dossier").href = dossier(name);
   $("sheet").alt = `Cut-outs, spectrum and profile of ${name}`;
@@ -248,18 +261,25 @@ function step(by) {
 // ---- controls -------------------------------------------------------------------------------------------------------
 function applyView(id) {
   const value = $(id).value;
-  if (id === "base") { if (value) { sky.setBase(value); showScale(value); } } else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
-  else if (id === "frame") sky.setFrame(value); else if (id === "projection") sky.setProjection(value);
-  else if (id === "stretch" && value !== "linear" || id === "stretch" && sky.stretched) { sky.stretched = true; sky.setStretch(value); }
+  if (id === "base") { if (value) { sky.setBase(value); showScale(value); ["stretch", "low"].forEach(applyView); } }
+  else if (id === "low" || id === "high") { const layer = layerOf($("base").value); if (layer) sky.setLimits(...["low", "high"].map(end => $(end).value === "" ? layer[end] : Number($(end).value))); }
+  else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
+  else if (id === "frame") { sky.setFrame(value); tellSearch(value === "ICRS"); } else if (id === "projection") sky.setProjection(value);
+  else if (id === "stretch") sky.setStretch(value);
 }
-// What the colours mean: the limits of the map's layer, at the ends of its colours.
+function tellSearch(isEquatorial) {
+  $("search").placeholder = isEquatorial ? "name  or  194.95 27.98 (RA Dec)" : "name  or  112.5 41.8 (l b)";
+  if (sky && parsePosition($("search").value)) applyFilters();
+}
+const layerOf = name => run.layers.find(layer => layer.name === name);
+// What the colours mean: the limits of the map's layer, at the ends of its colours, where others can be typed.
 function showScale(name) {
-  const { low, high, unit, swatch } = run.layers.find(layer => layer.name === name);
+  const { low, high, unit, swatch } = layerOf(name);
   const print = value => String(Number(value.toPrecision(3))).replace("-", "−");
   const units = { "1e-6": "× 10⁻⁶", uK_CMB: "µK", "MJy/sr": "MJy/sr" };
   $("scale").hidden = false;
-  $("scale-low").textContent = print(low);
-  $("scale-high").textContent = `${print(high)} ${units[unit] ?? unit}`;
+  $("low").placeholder = print(low); $("high").placeholder = print(high);
+  $("unit").textContent = units[unit] ?? unit;
   $("swatch").style.background = `linear-gradient(to right, ${swatch.join(", ")})`;
 }
 function makeClusterSwitches(groups) {
@@ -285,7 +305,10 @@ function listen() {
     if (order.length) select(order[0], { scroll: true, fly: !place });
     $("grid").focus();
   });
-  VIEW.forEach(id => $(id).addEventListener("input", () => { applyView(id); saveSoon(); }));
+  VIEW.forEach(id => $(id).addEventListener("input", () => {
+    if (id === "base") $("low").value = $("high").value = ""; // those of another map
+    applyView(id); saveSoon();
+  }));
   $("grid").addEventListener("scroll", () => drawRows(false), { passive: true });
   new ResizeObserver(() => { drawRows(false); reveal(); }).observe($("grid"));
   for (const done of ["load", "error"]) $("sheet").addEventListener(done, () => $("sheet").removeAttribute("aria-busy"));

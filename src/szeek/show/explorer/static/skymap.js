@@ -32,7 +32,8 @@ class AladinSky {
     const { default: A } = await import("/aladin.js");
     await A.init;
     const sky = new AladinSky();
-    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null });
+    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null, known: new Map(),
+      wanted: "MOL", projection: "MOL" });
     const nothing = Object.fromEntries(["LayersControl", "GotoControl", "Frame", "ZoomControl", "FullscreenControl",
       "SimbadPointerControl", "CooGridControl", "ProjectionControl", "SettingsControl", "ShareControl", "StatusBar",
       "Reticle", "ContextMenu", "CooLocation", "Fov", "ColorPickerControl"].map(name => ["show" + name, false]));
@@ -40,50 +41,71 @@ class AladinSky {
     sky.view = A.aladin(element, { ...nothing, survey: first, hipsList: [], log: false, samp: false, cooFrame: "galactic",
       projection: "MOL", fov: 360, target: "0 0", showZoomControl: true, backgroundColor: "rgb(38,40,44)" });
     sky.view.constructor.DEFAULT_OPTIONS.survey = sky.url(run.layers[0].name); // never another host's, whatever fails
-    sky.base = run.layers[0].name;
+    sky.base = run.layers[0].name; sky.baseHips = first;
     sky.candidates = A.catalog({ name: "candidates", shape: "circle", sourceSize: 9, color: "#ffffff",
       onClick: source => callbacks.pick(source.data.row), filter: source => !sky.shown || sky.shown[source.data.row] === 1 });
     sky.mark = A.catalog({ name: "selected", shape: "circle", sourceSize: 24, color: "#ff2fd0" });
     sky.view.addCatalog(sky.candidates);
     sky.view.addCatalog(sky.mark);
     sky.view.on("positionChanged", () => callbacks.moved());
-    sky.view.on("zoomChanged", () => { sky.sizeMarkers(); callbacks.moved(); });
-    sky.view.on("mouseMove", at => callbacks.hover(at && at.ra !== null ? icrsToGalactic(...sky.view.pix2world(at.x, at.y, "ICRS")) : null));
+    sky.view.on("zoomChanged", () => { sky.project(); sky.sizeMarkers(); callbacks.moved(); });
+    sky.view.on("mouseMove", at => callbacks.hover(at && at.ra !== null ? sky.view.pix2world(at.x, at.y, "ICRS") : null));
     sky.sizeMarkers();
     return sky;
   }
   url(name) { return `${location.origin}/hips/${name}`; }
-  hips(name, opacity = 1) {
+  hips(name) {
     const layer = this.layers.get(name);
     return this.A.HiPS(this.url(name), { name: layer.title, imgFormat: "fits", cooFrame: "galactic", maxOrder: layer.order,
       tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: "linear",
-      opacity, requestMode: "same-origin" });
+      requestMode: "same-origin" });
   }
-  // Thousands of markers over the whole sky would hide the map: small from afar, full size from close by.
+  // Thousands of markers would hide the map: faint dots where the view holds many, full size where it holds few.
   sizeMarkers() {
-    const fov = this.view.getFov()[0], size = fov > 60 ? 6 : fov > 20 ? 8 : 10;
-    if (size !== this.candidates.getSourceSize()) this.candidates.setSourceSize(size);
+    const fov = this.view.getFov()[0], part = Math.min(1, (fov / 150) ** 2);
+    const n = this.shown ? this.shown.reduce((sum, one) => sum + one, 0) : this.candidates.getSources().length;
+    this.sizeAs(this.candidates, n * part, "255,255,255");
+    for (const { catalog, n, rgb } of this.known.values()) this.sizeAs(catalog, n * part, rgb);
   }
-  setBase(name) { if (name !== this.base) { this.base = name; this.view.setBaseImageLayer(this.hips(name)); } }
+  sizeAs(catalog, crowd, rgb) {
+    const [sourceSize, strength] = crowd > 2500 ? [3, 0.45] : crowd > 700 ? [4, 0.6] : crowd > 150 ? [6, 0.9] : [10, 1];
+    const color = `rgba(${rgb},${strength})`;
+    if (sourceSize !== catalog.getSourceSize() || color !== catalog.color) catalog.updateShape({ sourceSize, color });
+  }
+  // Aladin keeps a layer's settings by its address, whatever is asked of it anew: all are set again on what is shown.
+  setBase(name) {
+    if (name === this.base) return;
+    this.base = name; this.baseHips = this.hips(name);
+    this.view.setBaseImageLayer(this.baseHips);
+    this.baseHips.setOpacity(1);
+  }
   setOverlay(name, opacity) {
     if (!name) { if (this.over) this.view.removeImageLayer("over"); this.over = ""; return; }
-    if (name !== this.over) { this.over = name; this.overHips = this.hips(name, Number(opacity)); this.view.setOverlayImageLayer(this.overHips, "over"); }
-    else this.overHips.setOpacity(Number(opacity));
+    if (name !== this.over) { this.over = name; this.overHips = this.hips(name); this.view.setOverlayImageLayer(this.overHips, "over"); }
+    const { low, high, colours, reversed } = this.layers.get(name);
+    this.overHips.setCuts(low, high);
+    this.overHips.setColormap(colours, { stretch: "linear", reversed });
+    this.overHips.setOpacity(Number(opacity));
   }
   setStretch(stretch) {
     const layer = this.layers.get(this.base);
-    this.view.getBaseImageLayer()?.setColormap(layer.colours, { stretch, reversed: layer.reversed });
+    this.baseHips.setColormap(layer.colours, { stretch, reversed: layer.reversed });
   }
+  setLimits(low, high) { if (low < high) this.baseHips.setCuts(low, high); }
   setFrame(frame) { this.view.setFrame(frame); }
-  setProjection(projection) { this.view.setProjection(projection); }
+  setProjection(projection) { this.wanted = projection; this.project(); }
+  // Mollweide stretches by a quarter even at its centre: close by, "auto" is the tangent plane.
+  project(fov = this.view.getFov()[0]) {
+    const asked = this.wanted !== "auto" ? this.wanted : fov > 60 ? "MOL" : fov < 40 ? "TAN" : this.projection;
+    if (asked !== this.projection) { this.projection = asked; this.view.setProjection(asked); }
+  }
   setCandidates(table) {
     const sources = table.ra_deg.map((ra, row) => this.A.source(ra, table.dec_deg[row], { row }));
     this.candidates.removeAll?.();
     this.candidates.addSources(sources);
   }
-  show(mask) { this.shown = mask; this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
+  show(mask) { this.shown = mask; this.sizeMarkers(); this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
   setClusters(name, group, colour, visible) {
-    this.known ??= new Map();
     if (!this.known.has(name)) {
       const catalog = this.A.catalog({ name, shape: "square", sourceSize: 9, color: colour });
       this.view.addCatalog(catalog);
@@ -91,9 +113,11 @@ class AladinSky {
         const [ra, dec] = galacticToIcrs(lon, group.lat_deg[i]);
         return this.A.source(ra, dec, { name: group.name[i] });
       }));
-      this.known.set(name, catalog);
+      const rgb = [1, 3, 5].map(at => parseInt(colour.slice(at, at + 2), 16)).join();
+      this.known.set(name, { catalog, n: group.name.length, rgb });
+      this.sizeMarkers();
     }
-    const catalog = this.known.get(name);
+    const { catalog } = this.known.get(name);
     visible ? catalog.show() : catalog.hide();
   }
   select(table, row) {
@@ -102,7 +126,7 @@ class AladinSky {
   }
   goto(lon, lat, fov) {
     const [ra, dec] = galacticToIcrs(lon, lat);
-    if (fov) this.view.setFoV(fov);
+    if (fov) { this.project(fov); this.view.setFoV(fov); this.project(fov); }
     this.view.gotoRaDec(ra, dec);
   }
   where() {
@@ -130,7 +154,7 @@ class StillSky {
     for (const [key, value] of Object.entries({ cx: x, cy: -y, r, fill: "none", stroke: colour, "stroke-width": width })) circle.setAttribute(key, value);
     return circle;
   }
-  setBase() {} setOverlay() {} setStretch() {} setFrame() {} setProjection() {}
+  setBase() {} setOverlay() {} setStretch() {} setLimits() {} setFrame() {} setProjection() {}
   setClusters(name, group, colour, visible) {
     this.known ??= new Map();
     if (!this.known.has(name)) {
