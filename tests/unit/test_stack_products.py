@@ -12,10 +12,13 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
+from szeek.cli import _named_numbers, _stack_maps
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.spectra import spectral_templates
 from szeek.show.stackfigures import draw_stack_folder
+from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import Band, SkyMaps
+from szeek.stack import stacks
 from szeek.stack.catalogue import stack_catalogue
 from szeek.stack.products import measure_spectrum, read_stacks, stack_sources
 
@@ -94,6 +97,32 @@ def test_fluxes_and_their_law(run: tuple[dict[str, Path], Table]) -> None:
     # flux goes with the odds: the slope of ln Y against logit p is 1
     law = scaling.meta["law"]
     assert abs(law["slope"] - 1) < 4 * law["slope_error"]
+
+
+def test_each_map_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen maps in one array, twelve sources, three null sets, two bins of p: every position is sampled once."""
+    rng = np.random.default_rng(3)
+    sky = rng.standard_normal((12 * 32**2, 16)).astype(np.float32)
+    sources = Table({"lon_deg": rng.uniform(0, 360, 12), "lat_deg": rng.uniform(30, 60, 12), "p": rng.random(12)})
+    sampled = []
+
+    def sample(maps: np.ndarray, *where: float) -> np.ndarray:
+        sampled.append((maps.shape[1], *where[:2]))
+        return sample_field(maps, *where)
+
+    monkeypatch.setattr(stacks, "sample_field", sample)
+    files = stack_sources(
+        {"all": sky}, sources, np.ones(12 * 32**2), tmp_path, edges_arcmin=EDGES, n_p_bins=2, n_null_sets=3, size=40,
+        median=False,
+    )  # fmt: skip
+    assert len(sampled) == len(set(sampled)) == 12 * (1 + 3)
+    assert {n_map for n_map, *_ in sampled} == {16}
+    profiles = Table.read(files["profiles"])
+    assert set(profiles["sample"]) == {"all", "null", "p bin 1", "p bin 2"}
+    # errors of both kinds, and the rings' covariances, whose diagonals they are
+    rings = profiles[(profiles["sample"] == "p bin 2") & (profiles["map"] == "map7")]
+    for error, covariance in (("error", "covariance"), ("block_error", "block_covariance")):
+        np.testing.assert_allclose(np.diag(rings[covariance]), rings[error] ** 2)
 
 
 def test_bad_input_is_refused(tmp_path: Path) -> None:
@@ -214,3 +243,13 @@ def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     assert found["difference_error"] < 1.5 * found["error"]
     brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=1.3 * own, **settings)
     assert brighter.meta["y_map"]["difference_sigma"] < -5
+
+
+def test_words_of_the_command() -> None:
+    maps = _stack_maps(["hfi_{band}.fits", "y=first.fits", "y=last.fits", "kappa=k.fits"])
+    assert maps["143"] == "hfi_143.fits" and len(maps) == 8
+    assert maps["y"] == ["first.fits", "last.fits"] and maps["kappa"] == "k.fits"
+    assert _named_numbers("--cut", ["a=b.csv=90", "c.csv=2.5"]) == {"a=b.csv": 90.0, "c.csv": 2.5}
+    for wrong in ("coma.csv", "=90", "coma.csv=much"):
+        with pytest.raises(ValueError, match=f"--cut '{wrong}' is not NAME=NUMBER"):
+            _named_numbers("--cut", [wrong])

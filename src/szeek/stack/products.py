@@ -141,7 +141,7 @@ def stack_sources(
     settings["background_arcmin"] = (inner, outer)
     # the mean over the annulus is zero by construction: rings that make it up would have a singular covariance
     edges = np.asarray(edges_arcmin, float)
-    settings["edges_arcmin"] = edges[edges <= 1.01 * inner]
+    settings["edges_arcmin"] = edges[edges <= 0.9 * outer]
     stacked: dict[str, dict[str, _Stacked]] = {name: {} for name in maps}
     work = spread(_stack_part, parts, maps, masks or {}, samples, bins, median, settings, client=client)
     for number, found in work:

@@ -178,10 +178,7 @@ def stack_at(
     n = len(positions)
     if n == 0:
         raise ValueError("there are no positions to stack at")
-    angle = random_angles(n, seed) if angle_deg is None else np.broadcast_to(np.asarray(angle_deg, float), n)
-    weight = np.ones(n) if weights is None else np.asarray(weights, float)
-    if weight.shape != (n,) or not np.all(weight >= 0):
-        raise ValueError(f"weights have shape {weight.shape}, expected ({n},), none negative")
+    angle, weight = _of_each(n, angle_deg, weights, seed)
     frame = _Frame(sky, size, pixel_arcmin, background_arcmin, edges_arcmin)
     sums = _Sums(frame, positions, angle, weight, n_groups, seed)
     _add_up(frame, [sums], n_threads)
@@ -197,7 +194,10 @@ def stack_samples(
     mask: NDArray[np.bool_] | None = None,
     background_arcmin: tuple[float, float] | None = (60.0, 100.0),
     edges_arcmin: ArrayLike | None = None,
+    angle_deg: float | None = None,
+    weights: Mapping[str, ArrayLike] | None = None,
     medians: Sequence[str] = (),
+    means: Sequence[str] = (),
     n_groups: int = 100,
     seed: int = 0,
     n_threads: int | None = None,
@@ -209,12 +209,17 @@ def stack_samples(
 
     Parameters
     ----------
-    maps, size, pixel_arcmin, mask, background_arcmin, edges_arcmin, n_groups, seed, n_threads
+    maps, size, pixel_arcmin, mask, background_arcmin, edges_arcmin, angle_deg, n_groups, seed, n_threads
         As for :func:`stack_at`.
     samples : mapping of name to Table
         ``lon_deg``, ``lat_deg`` of each.
+    weights : mapping of name to (n,) float, optional
+        Of the sources of a sample. Default: 1.
     medians : sequence of str
         Names of the samples whose median is wanted too.
+    means : sequence of str
+        Names of the samples of which the mean image is enough: no groups of them are kept, which take most of the
+        memory, and profiles have their errors from the rings.
 
     Returns
     -------
@@ -235,10 +240,10 @@ def stack_samples(
     if not samples or not all(len(positions) for positions in samples.values()):
         raise ValueError("there are no positions to stack at")
     frame = _Frame(as_skymaps(maps, mask), size, pixel_arcmin, background_arcmin, edges_arcmin)
-    sums = [
-        _Sums(frame, positions, random_angles(len(positions), seed), np.ones(len(positions)), n_groups, seed)
-        for positions in samples.values()
-    ]
+    sums = []
+    for name, positions in samples.items():
+        angle, weight = _of_each(len(positions), angle_deg, (weights or {}).get(name), seed)
+        sums.append(_Sums(frame, positions, angle, weight, n_groups, seed, grouped=name not in means))
     _add_up(frame, sums, n_threads)
     return {name: part.stack(name in medians) for name, part in zip(samples, sums, strict=True)}
 
@@ -425,6 +430,17 @@ def pixel_radius_arcmin(size: int, pixel_arcmin: float) -> NDArray[np.float64]:
     return np.asarray(np.degrees(np.arctan(np.hypot(offset[:, None], offset))) * 60)
 
 
+def _of_each(
+    n: int, angle_deg: float | ArrayLike | None, weights: ArrayLike | None, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Orientation and weight of each of n sources."""
+    angle = random_angles(n, seed) if angle_deg is None else np.broadcast_to(np.asarray(angle_deg, float), n)
+    weight = np.ones(n) if weights is None else np.asarray(weights, float)
+    if weight.shape != (n,) or not np.all(weight >= 0):
+        raise ValueError(f"weights have shape {weight.shape}, expected ({n},), none negative")
+    return angle, weight
+
+
 class _Frame:
     """The maps and the field that all samples of a pass share."""
 
@@ -455,14 +471,17 @@ class _Sums:
         weight: NDArray[np.float64],
         n_groups: int,
         seed: int,
+        *,
+        grouped: bool = True,
     ) -> None:
         self.frame, self.weight, self.n_source = frame, weight, 0
         self.lon_deg, self.lat_deg = (np.asarray(positions[name], float) for name in ("lon_deg", "lat_deg"))
         self.angle_deg = angle_deg
         self.n, self.n_map = self.lon_deg.size, frame.sky.n_band
-        self.group = random_groups(self.n, n_groups, seed)
+        self.group = random_groups(self.n, n_groups if grouped else 1, seed)
         self.block = sky_blocks(self.lon_deg, self.lat_deg, frame.size * frame.pixel_arcmin)
-        self.groups, self.blocks = self._room(self.group), self._room(self.block)
+        self.groups = self._room(self.group)
+        self.blocks = self._room(self.block) if grouped else self.groups
         self.background = np.full((self.n, self.n_map), np.nan)
         n_kept, n_ring = (0, 0) if frame.edges_arcmin is None else (self.n, frame.edges_arcmin.size - 1)
         self.ring_total = np.zeros((n_kept, n_ring, self.n_map), np.float32)
@@ -480,8 +499,9 @@ class _Sums:
             return
         self.n_source += 1
         weight, g, b = self.weight[k], self.group[k], self.block[k]
-        for groups, number in ((self.groups, g), (self.blocks, b)):
-            _add(field, background, weight, groups.total[number], groups.weight[number])
+        _add(field, background, weight, self.groups.total[g], self.groups.weight[g])
+        if self.blocks is not self.groups:
+            _add(field, background, weight, self.blocks.total[b], self.blocks.weight[b])
         if len(self.ring_total):
             _add_rings(field, background, weight, self.frame.ring, self.ring_total[k], self.ring_weight[k])
 
