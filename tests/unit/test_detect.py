@@ -255,6 +255,18 @@ def test_a_ripple_below_the_prominence_is_no_source() -> None:
     assert len(detect_sources(p_map, deblend=True, min_prominence=0.6)) == 1
 
 
+@pytest.mark.parametrize(("saddle", "n_source"), [(0.998, 1), (0.99, 2), (0.95, 2)])
+def test_where_p_saturates_its_odds_tell_neighbours_apart(saddle: float, n_source: int) -> None:
+    # Two pixels of 0.999 (ln odds 6.907) with one between them: at 0.998 (6.213) it is 0.17 below in height, but only
+    # 0.001 in p; at 0.99 (4.595) 0.58. Of any other map, here the same with a value above 1, heights are its values.
+    p_map = empty_map(64)
+    ring = healpy.ang2pix(64, 90.0, 0.0, lonlat=True)
+    p_map[[ring - 1, ring, ring + 1]] = 0.999, saddle, 0.999
+    assert len(detect_sources(p_map, deblend=True, min_prominence=0.25)) == n_source
+    p_map[0] = 1.5
+    assert len(detect_sources(p_map, deblend=True, min_prominence=0.25)) == 2  # the pair is one, and pixel 0
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_deblending_only_cuts(seed: int) -> None:

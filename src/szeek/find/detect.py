@@ -24,6 +24,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 _ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
+_ALMOST_ONE = 1e-6  # what p is kept away from 1 where odds are taken
 _UNSEEN_BELOW = -1.0e30  # HEALPix UNSEEN is -1.6375e30; no p, y or S/N map comes near
 
 
@@ -58,8 +59,9 @@ def detect_sources(
         Cut an area at the valleys between its maxima (watershed), where the lower of two maxima stands at
         least ``min_prominence`` above the saddle. Off in the paper, whose method merges neighbours.
     min_prominence : float
-        Height over the saddle, in the map's unit, that makes a maximum a source of its own; read with
-        ``deblend``.
+        Height over the saddle that makes a maximum a source of its own; read with ``deblend``. In the map's unit;
+        of a map of probabilities, none above 1, heights above one half are 1/2 + ln(p / (1 - p)) / 4, which goes
+        on where p saturates: between two bright neighbours p may not fall below 0.95.
 
     Returns
     -------
@@ -98,7 +100,8 @@ def detect_sources(
     _list_above(p_map, p_max, ipix)
     label = _label_areas(nside, ipix)
     if deblend:  # area by area, so that what is looked up lies near in memory; in each from the highest pixel down
-        label = _label_peaks(p_map, nside, ipix, np.lexsort((-p_map[ipix], label)), min_prominence)
+        height = _heights(p_map[ipix])
+        label = _label_peaks(height, nside, ipix, np.lexsort((-height, label)), min_prominence)
     n_source = _renumber(label)
     vector, n_pix, peak, edge = _measure(p_map, nside, ipix, label, n_source, weighted)
     p = p_map[peak].astype(np.float32)
@@ -273,8 +276,16 @@ def _label_areas(nside, ipix):  # type: ignore[no-untyped-def]
     return parent
 
 
+def _heights(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What prominence is measured in: the values, but of probabilities above one half the odds, joined smoothly."""
+    if values.max(initial=0.0) > 1.0:
+        return values
+    p = np.clip(values.astype(np.float64), 0.5, 1 - _ALMOST_ONE)
+    return np.where(values > 0.5, 0.5 + np.log(p / (1 - p)) / 4, values).astype(np.float32)
+
+
 @numba.njit(cache=True)
-def _label_peaks(p_map, nside, ipix, order, min_prominence):  # type: ignore[no-untyped-def]
+def _label_peaks(height, nside, ipix, order, min_prominence):  # type: ignore[no-untyped-def]
     """Watershed from the highest pixel down: a pixel joins its highest neighbour's peak; where it touches a
     second peak less than ``min_prominence`` above it, that one is no source of its own and joins the
     higher."""
@@ -282,7 +293,7 @@ def _label_peaks(p_map, nside, ipix, order, min_prominence):  # type: ignore[no-
     near = np.empty(8, np.int64)
     touched = np.empty(8, np.int64)
     for k in order:
-        level = p_map[ipix[k]]
+        level = height[k]
         _neighbours(nside, ipix[k], near)
         n, best, highest = 0, -1, -np.inf
         for other in near:
@@ -290,14 +301,14 @@ def _label_peaks(p_map, nside, ipix, order, min_prominence):  # type: ignore[no-
             if other < 0 or m == ipix.size or ipix[m] != other or parent[m] < 0:
                 continue
             touched[n] = _root(parent, m)
-            if p_map[other] > highest:
-                highest, best = p_map[other], touched[n]
+            if height[m] > highest:
+                highest, best = height[m], touched[n]
             n += 1
         parent[k] = k if n == 0 else best
         for t in touched[:n]:
             r1, r2 = _root(parent, t), _root(parent, k)
-            low, high = (r1, r2) if p_map[ipix[r1]] < p_map[ipix[r2]] else (r2, r1)
-            if low != high and p_map[ipix[low]] - level < min_prominence:
+            low, high = (r1, r2) if height[r1] < height[r2] else (r2, r1)
+            if low != high and height[low] - level < min_prominence:
                 parent[low] = high
     for k in range(ipix.size):
         parent[k] = _root(parent, k)
