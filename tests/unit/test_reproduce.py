@@ -20,8 +20,8 @@ from runmaker import make_run
 from szeek.inputs.instrument import read_instrument
 from szeek.show import stackfigures
 from szeek.show.papernumbers import compare, compare_fractions
-from szeek.show.reportparts import Figures
-from szeek.show.reproduce import _figure_8, reproduce_run
+from szeek.show.reportparts import Figures, Section
+from szeek.show.reproduce import _figure_8, _say_cuts, reproduce_run
 from szeek.show.runfolder import RunFolder
 from szeek.show.stackfigures import Panel
 from szeek.sky.skymaps import Band, SkyMaps
@@ -119,6 +119,19 @@ def test_regions_and_models_of_ones_own(folder: Path, tmp_path: Path) -> None:
         "rm50.toml",
     ]
     assert "which a simulated sky does not have" not in said
+
+
+def test_what_was_cut_out_is_said(tmp_path: Path) -> None:
+    (tmp_path / "stacks").mkdir()
+    record = {
+        "cut_out": {"xray": ["2rxs: 2 sources, 3 arcmin"]},
+        "not_cut_out": {"y": {"pccs2": "`szeek data fetch pccs2`"}},
+    }
+    (tmp_path / "stacks" / "stacks.json").write_text(json.dumps(record))
+    part = Section("figure5", "Fig. 5")
+    _say_cuts(RunFolder(tmp_path), part)
+    assert [block.text for block in part.blocks] == ["Cut out of xray before stacking: 2rxs: 2 sources, 3 arcmin."]
+    assert part.absent == ["Not in this run: pccs2 sources cut out of y, as in the paper: `szeek data fetch pccs2`."]
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:
