@@ -11,11 +11,16 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from pydantic import ValidationError
+from scipy.ndimage import map_coordinates
 from scipy.stats import ks_2samp
 
 from szeek.inputs.instrument import read_beams, read_instrument
 from szeek.inputs.tsz import band_response, read_bandpasses
-from szeek.simulate.realsky import find_alike, measure_spectra
+from szeek.simulate.cib import draw_cib
+from szeek.simulate.cmb import draw_cmb
+from szeek.simulate.haloes import random_generator
+from szeek.simulate.harmonics import beam_window
+from szeek.simulate.realsky import MULTIPOLE_EDGES, find_alike, measure_spectra, peak_fluxes
 from szeek.simulate.sky import (
     SimulateConfig,
     SimulatedSky,
@@ -24,7 +29,15 @@ from szeek.simulate.sky import (
     paint_haloes,
     simulate_sky,
 )
-from szeek.simulate.validate import _small_scales, largest_step, validate_sky
+from szeek.simulate.sources import draw_cold_clumps, draw_dusty_sources, draw_radio_sources
+from szeek.simulate.validate import (
+    _interpolation_loss,
+    _small_scales,
+    _status,
+    _without_chance,
+    largest_step,
+    validate_sky,
+)
 from szeek.simulate.ymap import NeedletILC, constrained_weights, needlet_windows
 
 HFI = read_instrument("planck-hfi")
@@ -52,6 +65,20 @@ def test_same_bits_for_other_threads_and_without_the_products_that_follow(sky: S
     again = simulate_sky(bare, tmp_path)
     for band in HFI.band_names:
         assert again.maps[band].read_bytes() == sky.maps[band].read_bytes(), band
+
+
+def test_a_component_more_leaves_the_draws_of_the_others_alone() -> None:
+    draws = {
+        "radio": lambda: draw_radio_sources(HFI, 3).flux_jy,
+        "dusty": lambda: draw_dusty_sources(HFI, 3).flux_jy,
+        "clumps": lambda: draw_cold_clumps(HFI, 3).flux_jy,
+        "cmb": lambda: draw_cmb(64, 3),
+        "cib": lambda: draw_cib(HFI, 64, 3, threads=1)[5],
+    }
+    first = {name: draw() for name, draw in draws.items()}
+    random_generator(3, "a new component").standard_normal(1000)
+    for name in reversed(draws):
+        np.testing.assert_array_equal(draws[name](), first[name])
 
 
 def test_gas_is_as_hot_as_its_xray_mass() -> None:
@@ -127,11 +154,54 @@ def test_half_missions_average_to_the_whole(sky: SimulatedSky) -> None:
 
 def test_validation_page(sky: SimulatedSky, tmp_path: Path) -> None:
     table = validate_sky(sky.folder)
-    assert set(table["status"]) <= {"ok", "off"}
+    assert set(table["status"]) <= {"ok", "scatter", "off"}
     page = (sky.folder / "validation.html").read_text()
     assert "Planck 2018 VI" in page and "PSZ2" in page
     with pytest.raises(FileNotFoundError, match=r"simulate\.json not found; simulate it first"):
         validate_sky(tmp_path)
+
+
+def test_status_tells_scatter_from_disagreement() -> None:
+    assert [_status(apart, 0.1, 0.2) for apart in (-0.1, 0.3, -0.5)] == ["ok", "scatter", "off"]
+    assert _status(0.2, 0.1, np.nan) == "off"
+
+
+def test_interpolation_loss_is_that_of_a_turned_grid() -> None:
+    # white noise of one value a pixel, read off linearly at the points of a grid turned by 27 deg, same pitch
+    rng = np.random.default_rng(8)
+    n, pitch = 1024, np.sqrt(4 * np.pi / (12 * 2048**2))
+    x, y = np.meshgrid(np.arange(n // 2.0), np.arange(n // 2.0))
+    turn = np.radians(27)
+    at = [np.cos(turn) * y + np.sin(turn) * x + 2, np.cos(turn) * x - np.sin(turn) * y + n / 2 - 200]
+    seen = map_coordinates(rng.standard_normal((n, n)), at, order=1, mode="wrap")
+    power = np.abs(np.fft.fft2(seen)) ** 2 / seen.size
+    frequency = np.fft.fftfreq(n // 2, pitch)
+    ell = 2 * np.pi * np.hypot(*np.meshgrid(frequency, frequency))
+    for centre in (1000, 2000, 3000, 4000):
+        found = power[np.abs(ell - centre) < 100].mean()
+        assert _interpolation_loss(centre, 2048) == pytest.approx(found, rel=0.05)
+
+
+def test_chance_correlation_is_taken_out() -> None:
+    # band = B (K c + g f): a CMB c and a far infrared f of colour g, which the real field has correlated by chance
+    beam = np.stack([beam_window(fwhm, 4000)[3250:3251] for fwhm in (9.7, 7.2, 4.9, 4.9, 4.4, 4.2)], axis=1)[0]
+    cmb, infrared = HFI.mjysr_per_kcmb * beam, np.array([0.0, 1e-3, 5e-3, 0.02, 0.4, 1.0]) * beam
+    ours = 1e-9 * np.outer(cmb, cmb) + 1e-3 * np.outer(infrared, infrared)
+    real = ours - 5e-8 * (np.outer(cmb, infrared) + np.outer(infrared, cmb))
+    bins = len(MULTIPOLE_EDGES) - 1
+    fwhm = np.array([9.7, 7.2, 4.9, 4.9, 4.4, 4.2])
+    mended = _without_chance(np.tile(real, (bins, 1, 1)), np.tile(ours, (bins, 1, 1)), HFI, fwhm)
+    np.testing.assert_allclose(mended[MULTIPOLE_EDGES[:-1] == 3000][0], ours, rtol=2e-3)
+
+
+def test_peaks_have_the_flux_of_their_source() -> None:
+    # 2 Jy through a beam of 7.3 arcmin: a peak of 2e-6 MJy / (2 pi sigma^2) sr
+    sigma = 7.3 / 60 / np.sqrt(8 * np.log(2))
+    y, x = np.mgrid[:101, :151] * 1.7177 / 60
+    r2 = (y - 40 * 1.7177 / 60) ** 2 + (x - 70 * 1.7177 / 60) ** 2
+    flux = peak_fluxes(2e-6 / (2 * np.pi * np.radians(sigma) ** 2) * np.exp(-r2 / 2 / sigma**2), 7.3)
+    assert flux[40, 70] == pytest.approx(2.0, rel=0.01)
+    assert np.count_nonzero(flux > 0.01) == 1
 
 
 def test_largest_step_is_the_two_sample_statistic() -> None:

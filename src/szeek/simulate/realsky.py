@@ -59,20 +59,25 @@ class FieldSpectra:
         return self.power / scale[:, :, None] / scale[:, None, :]
 
 
-def find_sources(field: NDArray[np.float64], instrument: Instrument) -> NDArray[np.bool_]:
-    """Peaks brighter than ``SOURCE_CUT_JY`` in a field (n_band, ny, nx) in MJy/sr: (ny, nx) bool.
+def peak_fluxes(values: NDArray[np.float64], fwhm_arcmin: float) -> NDArray[np.float64]:
+    """Flux in Jy of each beam-sized peak of one band of a field, (ny, nx); 0 where there is no peak.
 
-    A difference of two Gaussians picks beam-sized peaks; their height is turned into flux as for a beam.
+    A difference of two Gaussians picks beam-sized peaks of ``values`` in MJy/sr; their height is turned into flux
+    as for a beam.
     """
+    sigma = fwhm_arcmin / PIXEL_ARCMIN / FWHM_PER_SIGMA
+    # a Gaussian of sigma s, smoothed with s, keeps 1/2 of its peak, with 2.2 s keeps 1 / (1 + 2.2^2)
+    bump = (gaussian_filter(values, sigma) - gaussian_filter(values, 2.2 * sigma)) / (0.5 - 1 / (1 + 2.2**2))
+    flux = bump * 1e6 * 2 * np.pi * (np.radians(fwhm_arcmin / 60) / FWHM_PER_SIGMA) ** 2
+    return np.where(flux == maximum_filter(flux, 7), np.maximum(flux, 0.0), 0.0)
+
+
+def find_sources(field: NDArray[np.float64], instrument: Instrument) -> NDArray[np.bool_]:
+    """Peaks brighter than ``SOURCE_CUT_JY`` in a field (n_band, ny, nx) in MJy/sr: (ny, nx) bool."""
     peaks = np.zeros(field.shape[1:], np.bool_)
     for band, values in zip(instrument.bands, field, strict=True):
-        if band.name not in SOURCE_CUT_JY:
-            continue
-        sigma = band.fwhm_arcmin / PIXEL_ARCMIN / FWHM_PER_SIGMA
-        # a Gaussian of sigma s, smoothed with s, keeps 1/2 of its peak, with 2.2 s keeps 1 / (1 + 2.2^2)
-        bump = (gaussian_filter(values, sigma) - gaussian_filter(values, 2.2 * sigma)) / (0.5 - 1 / (1 + 2.2**2))
-        flux = bump * 1e6 * 2 * np.pi * (np.radians(band.fwhm_arcmin / 60) / FWHM_PER_SIGMA) ** 2
-        peaks |= (flux == maximum_filter(flux, 7)) & (flux > SOURCE_CUT_JY[band.name])
+        if band.name in SOURCE_CUT_JY:
+            peaks |= peak_fluxes(values, band.fwhm_arcmin) > SOURCE_CUT_JY[band.name]
     return peaks
 
 
