@@ -99,6 +99,34 @@ def test_fluxes_and_their_law(run: tuple[dict[str, Path], Table]) -> None:
     assert abs(law["slope"] - 1) < 4 * law["slope_error"]
 
 
+def test_injections_correct_the_law(tmp_path: Path) -> None:
+    """Found injections twice as bright as they are, at any p: the law's amplitude halves and its slope stays."""
+    rng = np.random.default_rng(4)
+    lat_deg = np.degrees(np.arcsin(rng.uniform(-0.9, 0.9, 90)))
+    sources = Table({"lon_deg": rng.uniform(0, 360, 90), "lat_deg": lat_deg, "p": rng.uniform(0.1, 0.9, 90)})
+    y_map = np.zeros(12 * 256**2, np.float32)
+    for row in sources:
+        centre = healpy.ang2vec(row["lon_deg"], row["lat_deg"], lonlat=True)
+        y_map[healpy.query_disc(256, centre, np.radians(0.2))] += 1e-6 * (1 + row["p"])
+    injections = Table({"p": np.linspace(0.1, 0.9, 60), "flux": np.full(60, 2.0), "flux_true": np.ones(60)})
+    settings = {"flux_map": "y", "n_p_bins": 3, "n_null_sets": 2, "size": 30, "edges_arcmin": (0, 8, 14)}
+    tables = {}
+    for name, given in (("with", injections), ("without", None), ("too few", injections[:1])):
+        files = stack_sources(
+            {"y": y_map}, sources, np.ones(12 * 32**2), tmp_path / name, injections=given, median=False, **settings
+        )
+        tables[name] = Table.read(files["scaling"])
+    law, plain = tables["with"].meta["law"], tables["with"].meta["law_uncorrected"]
+    assert law["amplitude"] == pytest.approx(plain["amplitude"] / 2, rel=1e-3)
+    assert law["slope"] == pytest.approx(plain["slope"], rel=1e-2)
+    assert tables["with"]["bias"].tolist() == [2.0] * 3
+    assert tables["with"].meta["correction"] == "selection bias, with 60 injected clusters that were found"
+    assert tables["without"].meta["law"] == plain
+    assert tables["without"].meta["correction"].startswith("none: the run has no injections; `szeek selection`")
+    assert tables["too few"].meta["correction"].startswith("none: 1 injections were detected")
+    assert tables["too few"].meta["law"] == plain
+
+
 def test_each_map_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen maps in one array, twelve sources, three null sets, two bins of p: every position is sampled once."""
     rng = np.random.default_rng(3)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import healpy
 import numpy as np
 import pytest
 from astropy.table import Table
 from scipy.special import expit, logit
 
+from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.scaling import (
     convert_to_y,
     fit_scaling,
     measure_flux_in_bins,
+    measure_injected_fluxes,
     measure_selection_bias,
 )
 
@@ -88,6 +91,48 @@ def test_eddington_bias_is_taken_out_with_injections() -> None:
     ratio = measure_selection_bias(injections, measure_flux_in_bins(sky["p"], sky["flux"], 8))
     assert ratio["ratio"][-1] > 1.1
     assert ratio["n"].sum() == len(injections)
+
+
+def test_injections_are_weighted_as_the_population_is() -> None:
+    # Of p = 0.9: one injection lifted by half, one not at all. Alike: (3 + 1) / (2 + 1); the second nine times as
+    # frequent: (3 + 9) / (2 + 9).
+    injections = Table({"p": [0.9, 0.9], "flux": [3.0, 1.0], "flux_true": [2.0, 1.0]})
+    bins = Table({"p_low": [0.5], "p_high": [1.0]})
+    assert measure_selection_bias(injections, bins)["ratio"][0] == pytest.approx(4 / 3)
+    injections["weight"] = [1.0, 9.0]
+    assert measure_selection_bias(injections, bins)["ratio"][0] == pytest.approx(12 / 11)
+    injections["weight"] = [1.0, 0.0]
+    with pytest.raises(ValueError, match="1 injections were detected"):
+        measure_selection_bias(injections, bins)
+
+
+def test_fluxes_of_injections_are_what_lies_there_and_what_was_painted() -> None:
+    """Three clusters in a map that is flat but for a disc under the first one, 4e-6 within 12 arcmin."""
+    nside = 512
+    y = np.zeros(12 * nside**2, np.float32)
+    y[healpy.query_disc(nside, healpy.ang2vec(30.0, 40.0, lonlat=True), np.radians(0.2))] = 4e-6
+    injections = Table(
+        {
+            "lon_deg": [30.0, 100.0, 200.0],
+            "lat_deg": [40.0, 0.0, -50.0],
+            "y500_arcmin2": [1e-3, 4e-3, 2e-3],
+            "theta500_arcmin": [2.0, 4.0, 8.0],
+            "p": [0.5, 0.9, np.nan],
+            "offset_arcmin": [0.0, 3.0, np.nan],
+        }
+    )
+    y_map = SkyMaps(y[:, None], np.ones(y.size, bool), (Band("y", np.nan, 10.0, "Compton y"),))
+    population = injections[[0, 0, 0, 1, 2]]
+    found = measure_injected_fluxes(injections, y_map, population)
+    assert found["p"].tolist() == [0.5, 0.9]
+    # the disc's flux, 4e-6 pi 10^2, at the first; the second lost some, as it was looked for 3 arcmin off:
+    # 1 - exp(-(3 / 6.5)^2 / 4) or so of a bell of FWHM 11 in an aperture of its own width
+    assert found["flux"][0] - found["flux_true"][0] == pytest.approx(4e-6 * np.pi * 100, rel=0.1)
+    assert 0.9 < found["flux"][1] / found["flux_true"][1] < 0.99
+    # 1.79 Y500 less what lies outside of 10 arcmin and in the annulus
+    assert 0.6 < found["flux_true"][0] / 1.79e-3 < 0.9
+    assert found["weight"].tolist() == [3.0, 1.0]
+    assert measure_injected_fluxes(injections, y_map)["weight"].tolist() == [1.0, 1.0]
 
 
 def test_converted_map_keeps_holes_and_zeros() -> None:

@@ -27,7 +27,7 @@ from szeek.stack.profiles import (
     measure_part,
     measure_significance,
 )
-from szeek.stack.scaling import fit_scaling, measure_flux_in_bins
+from szeek.stack.scaling import fit_scaling, measure_flux_in_bins, measure_selection_bias
 from szeek.stack.spectrum import SpectrumFit, fit_spectrum
 from szeek.stack.stacks import equal_count_bins, measure_error, stack_samples
 
@@ -49,6 +49,7 @@ def stack_sources(
     masks: Mapping[str, NDArray[np.bool_]] | None = None,
     flux_map: str | None = None,
     comparisons: Mapping[str, Table] | None = None,
+    injections: Table | None = None,
     edges_arcmin: ArrayLike = EDGES_ARCMIN,
     n_p_bins: int = 5,
     n_null_sets: int = 20,
@@ -83,6 +84,9 @@ def stack_sources(
         Name of the y map: aperture fluxes are measured in it and scaling.ecsv is written.
     comparisons : mapping of name to Table, optional
         Catalogues whose mean flux is put beside: PSZ2, MCXC, RM50, RM30.
+    injections : Table, optional
+        From :func:`szeek.stack.scaling.measure_injected_fluxes`: the law of flux against p is corrected for selection
+        bias with them.
     edges_arcmin : (n_ring + 1,) float
         Rings of the profiles; those that reach the outer tenth of the background annulus are left out.
     n_p_bins : int
@@ -168,9 +172,8 @@ def stack_sources(
         vstack(profiles).write(room / "profiles.ecsv")
         if flux_map is not None:
             mask = (masks or {}).get(flux_map)
-            _flux_table(maps[flux_map], sources, comparisons or {}, len(bins), mask, seed).write(
-                room / "scaling.ecsv"
-            )
+            fluxes = _flux_table(maps[flux_map], sources, comparisons or {}, injections, len(bins), mask, seed)
+            fluxes.write(room / "scaling.ecsv")
             written["scaling"] = target / "scaling.ecsv"
         for path in written.values():
             os.replace(room / path.name, path)
@@ -429,25 +432,44 @@ def _flux_table(
     sky: SkyMaps | NDArray[np.float32],
     sources: Table,
     comparisons: Mapping[str, Table],
+    injections: Table | None,
     n_bins: int,
     mask: NDArray[np.bool_] | None,
     seed: int,
 ) -> Table:
-    """Mean flux in bins of p, then of each comparison catalogue (p is NaN there); the law in the metadata."""
+    """Mean flux in bins of p, then of each comparison catalogue (p is NaN there); the law in the metadata.
+
+    With injections: ``bias`` and ``bias_error``, measured over true flux, and the law corrected for it; the one
+    without correction is ``law_uncorrected`` then. ``correction`` says in words what was done.
+    """
     flux = measure_fluxes(sky, sources, mask=mask)[:, 0]
     rows = measure_flux_in_bins(sources["p"], flux, n_bins, seed=seed)
     rows.add_column([f"p bin {k + 1}" for k in range(len(rows))], name="sample", index=0)
+    said = "none: the run has no injections; `szeek selection` makes them"
+    if injections is not None:
+        try:
+            bias = measure_selection_bias(injections, rows, seed=seed)
+            rows["bias"], rows["bias_error"] = bias["ratio"], bias["ratio_error"]
+            said = f"selection bias, with {bias['n'].sum()} injected clusters that were found"
+        except ValueError as error:
+            injections, said = None, f"none: {error}"
     parts = [rows]
     for name, clusters in comparisons.items():
         value = measure_fluxes(sky, clusters, mask=mask)[:, 0]
         if np.isfinite(value).any():
             row = measure_flux_in_bins(np.zeros(value.size), value, 1, seed=seed)
-            for column in ("p_low", "p_high", "p_mean"):
+            for column in ("p_low", "p_high", "p_mean", *(c for c in ("bias", "bias_error") if c in rows.colnames)):
                 row[column] = np.nan
             row.add_column([name], name="sample", index=0)
             parts.append(row)
     out = vstack(parts)
     if np.count_nonzero(np.isfinite(flux)) >= 10 * max(3, n_bins):
-        law = fit_scaling(sources["p"], flux, max(3, n_bins), seed=seed).to_table()
-        out.meta["law"] = {name: float(law[name][0]) for name in law.colnames}
+        laws = {"law": fit_scaling(sources["p"], flux, max(3, n_bins), seed=seed)}
+        if injections is not None and n_bins >= 3:
+            laws["law_uncorrected"] = laws["law"]
+            laws["law"] = fit_scaling(sources["p"], flux, n_bins, injections=injections, seed=seed)
+        for name, law in laws.items():
+            row = law.to_table()
+            out.meta[name] = {column: float(row[column][0]) for column in row.colnames}
+        out.meta["correction"] = said
     return out

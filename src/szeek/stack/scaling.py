@@ -7,14 +7,20 @@ the ratio of measured to true flux at given p, is measured on injected clusters 
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
+import healpy
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import least_squares
 
+from szeek.simulate.clusters import paint_y
+from szeek.sky.projection import field_basis
+from szeek.sky.skymaps import SkyMaps
+from szeek.stack.profiles import measure_fluxes
 from szeek.stack.stacks import bootstrap_weights, equal_count_bins, random_groups
 
 #: p closer to 0 or 1 than this says no more: the network's sigmoid saturates in float32.
@@ -131,8 +137,9 @@ def fit_scaling(
     n_bins : int
         Bins, at least three.
     injections : Table, optional
-        Injected clusters that were detected: ``p``, ``flux`` (measured alike), ``flux_true``. Their population
-        should be that of the sources. Default: no correction, and the law describes measured fluxes.
+        Injected clusters that were detected: ``p``, ``flux`` (measured alike), ``flux_true``, and ``weight`` where
+        their population is not that of the sky (:func:`measure_injected_fluxes`). Default: no correction, and the law
+        describes measured fluxes.
     n_bootstrap, seed : int
         Draws for the errors.
 
@@ -169,13 +176,88 @@ def fit_scaling(
     return ScalingLaw(amplitude, slope, covariance, pivot, p_range, float(2 * fit.cost), n_bins - 2)
 
 
+def measure_injected_fluxes(
+    injections: Table,
+    y_map: SkyMaps,
+    population: Table | None = None,
+    *,
+    mask: NDArray[np.bool_] | None = None,
+    seed: int = 0,
+) -> Table:
+    """Flux that injected clusters are seen with in the y map, and their true one, for :func:`fit_scaling`.
+
+    Injections are painted into the bands, which the y map is a linear combination of: with them inside it would be
+    what it is plus their own y through its beam. (Its weights would hardly change.) So no y map is made anew, and
+    noise, dust and CMB are those that the network saw at the very same place. Fluxes are measured off the true
+    centre, as far as the source was found from it.
+
+    Parameters
+    ----------
+    injections : Table
+        Of a :class:`szeek.assess.selection.Selection`: ``lon_deg``, ``lat_deg``, ``y500_arcmin2``,
+        ``theta500_arcmin``, ``p`` (NaN: not found), ``offset_arcmin``. Their fluxes and sizes are log-uniform.
+    y_map : SkyMaps
+        One map, of the same sky, with its beam.
+    population : Table, optional
+        ``y500_arcmin2``, ``theta500_arcmin`` of the clusters of a sky: injections get the weight of how many of its
+        clusters are like them. Default: all alike.
+    mask : (12 nside^2,) bool, optional
+        True where pixels count.
+    seed : int
+        Of the directions of the offsets.
+
+    Returns
+    -------
+    Table
+        ``p``, ``flux``, ``flux_true`` (arcmin^2), ``weight`` of those that were found; flux is NaN where masked.
+
+    Examples
+    --------
+    >>> from szeek.simulate.inject import draw_injections
+    >>> from szeek.sky.skymaps import Band
+    >>> table = draw_injections(1, 3)
+    >>> table["p"], table["offset_arcmin"] = [0.9, 0.4, np.nan], [1.0, 2.0, np.nan]
+    >>> empty = SkyMaps(np.zeros((12 * 256**2, 1), np.float32), np.ones(12 * 256**2, bool),
+    ...                 (Band("y", np.nan, 10.0, "Compton y"),))
+    >>> found = measure_injected_fluxes(table, empty)
+    >>> len(found), bool(np.allclose(found["flux"], found["flux_true"], rtol=0.1))
+    (2, True)
+    """
+    found = injections[np.isfinite(np.asarray(injections["p"], float))]
+    painted = paint_y(injections, y_map.nside, y_map.bands[0].fwhm_arcmin)
+    turn = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"offsets")])).uniform(0, 360, len(found))
+    place = []
+    for row, angle in zip(found, turn, strict=True):
+        centre, along, _ = field_basis(row["lon_deg"], row["lat_deg"], angle)
+        place.append(centre + np.tan(np.radians(row["offset_arcmin"] / 60)) * along)
+    lon_deg, lat_deg = healpy.vec2ang(np.reshape(place, (-1, 3)), lonlat=True)
+    seen = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
+    out = Table({"p": np.asarray(found["p"], float)})
+    out["flux"] = measure_fluxes(y_map, seen, mask=mask)[:, 0] + measure_fluxes(painted, seen)[:, 0]
+    out["flux_true"] = measure_fluxes(painted, found)[:, 0]
+    out["weight"] = 1.0 if population is None else _how_many(population, injections, found)
+    return out
+
+
+def _how_many(population: Table, injections: Table, wanted: Table) -> NDArray[np.float64]:
+    """Clusters of a population in the cell of flux and size of each wanted one; cells as the injections span them."""
+    names = ("y500_arcmin2", "theta500_arcmin")
+    drawn, there, here = (
+        [np.log(np.asarray(table[name], float)) for name in names] for table in (injections, population, wanted)
+    )
+    edges = [np.linspace(v.min() - 1e-6, v.max() + 1e-6, n) for v, n in zip(drawn, (13, 7), strict=True)]
+    count = np.histogram2d(there[0], there[1], bins=edges)[0]
+    cell = [np.searchsorted(e, v, side="right") - 1 for e, v in zip(edges, here, strict=True)]
+    return np.asarray(count[cell[0], cell[1]], float)
+
+
 def measure_selection_bias(injections: Table, bins: Table, *, n_bootstrap: int = 1000, seed: int = 0) -> Table:
     """Eddington bias in bins of p: mean measured over mean true flux of injected clusters that were detected.
 
     Parameters
     ----------
     injections : Table
-        ``p``, ``flux``, ``flux_true``.
+        ``p``, ``flux``, ``flux_true``; ``weight``, 1 by default.
     bins : Table
         From :func:`measure_flux_in_bins`: borders halfway between neighbouring bins, the outer ones open.
     n_bootstrap, seed : int
@@ -188,6 +270,8 @@ def measure_selection_bias(injections: Table, bins: Table, *, n_bootstrap: int =
     """
     borders = 0.5 * (np.asarray(bins["p_high"])[:-1] + np.asarray(bins["p_low"])[1:])
     seen = np.isfinite(injections["flux"]) & np.isfinite(injections["flux_true"])
+    if "weight" in injections.colnames:
+        seen &= np.asarray(injections["weight"]) > 0
     bin_of = np.searchsorted(borders, np.asarray(injections["p"], float))
     rows = []
     for k in range(len(bins)):
@@ -197,9 +281,9 @@ def measure_selection_bias(injections: Table, bins: Table, *, n_bootstrap: int =
                 f"{len(mine)} injections were detected with p from {bins['p_low'][k]:g} to {bins['p_high'][k]:g}, "
                 "expected at least 2: inject more, or use fewer bins"
             )
-        flux, true = (np.asarray(mine[name], float) for name in ("flux", "flux_true"))
-        error = _bootstrap_ratio_error(flux, true, n_bootstrap, seed + k)
-        rows.append((len(mine), flux.mean() / true.mean(), error))
+        weight = np.asarray(mine["weight"], float) if "weight" in mine.colnames else np.ones(len(mine))
+        flux, true = (weight * np.asarray(mine[name], float) for name in ("flux", "flux_true"))
+        rows.append((len(mine), flux.sum() / true.sum(), _bootstrap_ratio_error(flux, true, n_bootstrap, seed + k)))
     return Table(rows=rows, names=["n", "ratio", "ratio_error"])
 
 

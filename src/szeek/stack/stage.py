@@ -21,16 +21,19 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.assess.selection import Selection
 from szeek.find.candidates import list_sources, read_candidates
 from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
 from szeek.inputs.download import locate
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
+from szeek.simulate.haloes import draw_haloes
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, tile_of
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
 from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.scaling import measure_injected_fluxes
 from szeek.stack.stacks import as_skymaps
 
 if TYPE_CHECKING:
@@ -63,6 +66,8 @@ _SIMULATED = {
     "stellar_mass": (None, 10.0),
 }
 _DUST_NSIDE = 256
+#: Of the population that injected clusters are weighted as; lighter ones are below the fluxes that are injected.
+_LIGHTEST_1E14MSUN = 1.0
 
 #: Told (done, total, text) while stacks are made.
 Say = Callable[[int, int, str], None]
@@ -164,6 +169,7 @@ def stack_run(
     settings: dict[str, Any] = {
         "footprint": bands.footprint, "seed": seed, "client": client, "oriented": oriented, "null_kind": null_kind,
     }  # fmt: skip
+    injections = _injections(run, groups.get("y"), used_masks.get("y"))
     with _for_workers(groups, used_masks, target, client) as (groups, used_masks):
         for done, name in enumerate(samples):
             rows = chosen[name]
@@ -176,8 +182,8 @@ def stack_run(
                 settings["weights"] = np.nan_to_num(np.asarray(rows[weights], float))
             stack_sources(
                 groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
-                comparisons={**comparisons, "NULL": nulls}, n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size,
-                median=median, **settings,
+                comparisons={**comparisons, "NULL": nulls}, injections=injections, n_p_bins=n_p_bins,
+                n_null_sets=n_null_sets, size=size, median=median, **settings,
             )  # fmt: skip
             instrument = config.get("sky", {}).get("instrument", "planck-hfi")
             if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
@@ -343,6 +349,15 @@ def _named(maps: SkyMaps, name: str, k: int = 0) -> SkyMaps:
     band = maps.bands[k]
     values = maps.values if maps.n_band == 1 else np.ascontiguousarray(maps.values[:, [k]])
     return SkyMaps(values, maps.footprint, (Band(name, band.freq_ghz, band.fwhm_arcmin, band.unit),))
+
+
+def _injections(run: Path, y_map: SkyMaps | None, mask: NDArray[np.bool_] | None) -> Table | None:
+    """Fluxes of the run's injected clusters, weighted as the clusters of a sky are; None where there are none."""
+    file = run / "selection.fits"
+    if y_map is None or not file.is_file():
+        return None
+    population = draw_haloes(0, m500_min_1e14msun=_LIGHTEST_1E14MSUN)
+    return measure_injected_fluxes(Selection.read(file).injections, y_map, population, mask=mask)
 
 
 def _selected(clusters: Table, selection: str) -> Table:
