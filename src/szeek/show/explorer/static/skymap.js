@@ -60,7 +60,7 @@ class AladinSky {
       tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: "linear",
       requestMode: "same-origin" });
   }
-  // Thousands of markers would hide the map: faint dots where the view holds many, full size where it holds few.
+  // Thousands of markers would hide the map: faint dots (4 is the least that Aladin draws) where there are many in view.
   sizeMarkers() {
     const fov = this.view.getFov()[0], part = Math.min(1, (fov / 150) ** 2);
     const n = this.shown ? this.shown.reduce((sum, one) => sum + one, 0) : this.candidates.getSources().length;
@@ -68,7 +68,7 @@ class AladinSky {
     for (const { catalog, n, rgb } of this.known.values()) this.sizeAs(catalog, n * part, rgb);
   }
   sizeAs(catalog, crowd, rgb) {
-    const [sourceSize, strength] = crowd > 2500 ? [3, 0.45] : crowd > 700 ? [4, 0.6] : crowd > 150 ? [6, 0.9] : [10, 1];
+    const [sourceSize, strength] = crowd > 2500 ? [4, 0.3] : crowd > 700 ? [4, 0.6] : crowd > 150 ? [6, 0.9] : [10, 1];
     const color = `rgba(${rgb},${strength})`;
     if (sourceSize !== catalog.getSourceSize() || color !== catalog.color) catalog.updateShape({ sourceSize, color });
   }
