@@ -177,11 +177,15 @@ class Feed:
 
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[Tensor, Tensor]:
         """Patches of these numbers: (n, channels, size, size) float32 and (n, size, size) uint8."""
-        if not self._skies:
-            fields, drawn = self.patches.batch(indices, part)
-            return self.normaliser(fields), torch.from_numpy(drawn)
         config = self.patches.skies[0].config
         numbers = list(indices)
+        if not self._skies:
+            cut = np.empty((len(numbers), config.size, config.size, self.normaliser.n_channel), np.float32)
+            drawn = np.empty(cut.shape[:3], np.uint8)
+            for k, i in enumerate(numbers):
+                field, drawn[k] = self.patches.of(i).cut(i, part)
+                self.normaliser.write(field, cut[k])  # at once, while the field is in the cache
+            return torch.from_numpy(cut).permute(0, 3, 1, 2), torch.from_numpy(drawn)
         plans = [self.patches.of(i).plan(i, part) for i in numbers]
         drawn = np.stack([self.patches.of(i).target(*plan) for i, plan in zip(numbers, plans, strict=True)])
         parts, order = [], []

@@ -71,6 +71,7 @@ class ClusterLabels:
             none if ignored_lat_deg is None else np.asarray(ignored_lat_deg, float),
         )
         self.radius_rad = np.radians(np.full(len(self.vectors), 0.5 / 60) * disc_arcmin)
+        self._largest_rad = float(self.radius_rad.max())
         self.ignored_rad = np.full(len(self.ignored), self.radius_rad.min())
         self._tree = cKDTree(self.vectors)
         self._ignored_tree = cKDTree(self.ignored) if len(self.ignored) else None
@@ -94,7 +95,7 @@ class ClusterLabels:
         """
         basis = field_basis(lon_deg, lat_deg, angle_deg)
         pixel_rad = math.radians(pixel_arcmin / 60)
-        reach = math.atan(0.5 * math.hypot(ny, nx) * pixel_rad) + self.radius_rad.max()
+        reach = math.atan(0.5 * math.hypot(ny, nx) * pixel_rad) + self._largest_rad
         chord = 2 * math.sin(0.5 * reach)
         target = np.zeros((ny, nx), np.uint8)
         if self._ignored_tree is not None:

@@ -45,6 +45,11 @@ class Normaliser:
     background_nside: int = 0
     theta500_arcmin: tuple[float, ...] = ()
 
+    @property
+    def n_channel(self) -> int:
+        """Number of bands and S/N maps."""
+        return len(self.offset) + len(self.theta500_arcmin)
+
     def __call__(self, fields: NDArray[np.float32]) -> Tensor:
         """Fields (n, ny, nx, n_band + n_size), minus background where there is one -> network input.
 
@@ -53,20 +58,24 @@ class Normaliser:
         (n, n_band + n_size, ny, nx) float32 tensor, channels last in memory
         """
         x = np.empty(fields.shape, np.float32)
-        n_channel = fields.shape[-1]
-        if n_channel != len(self.offset) + len(self.theta500_arcmin):
+        for field, out in zip(fields, x, strict=True):
+            self.write(field, out)
+        return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+    def write(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Network input of one field into ``out``, both (ny, nx, n_band + n_size), ``out`` contiguous."""
+        if field.shape[-1] != self.n_channel:
             raise ValueError(
-                f"fields have {n_channel} channels, expected {len(self.offset)} bands and S/N maps for the sizes "
-                f"{self.theta500_arcmin} arcmin"
+                f"fields have {field.shape[-1]} channels, expected {len(self.offset)} bands and S/N maps for the "
+                f"sizes {self.theta500_arcmin} arcmin"
             )
         _normalise(
-            np.ascontiguousarray(fields).reshape(-1, n_channel),
+            np.ascontiguousarray(field).reshape(-1, self.n_channel),
             self.offset,
             self.matrix,
             self.kind == "local-whitened",
-            x.reshape(-1, n_channel),
+            out.reshape(-1, self.n_channel),
         )
-        return torch.from_numpy(x).permute(0, 3, 1, 2)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for the model card."""
@@ -104,30 +113,35 @@ def _asinh(y):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
 def _normalise(values, offset, matrix, stretch, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
     """All of it in one pass: as matrix product and asinh of PyTorch it took 11 % of a training step."""
     n_band, zero = offset.size, np.float32(0.0)
-    x, y = np.empty((n_band, _TOGETHER), np.float32), np.empty(_TOGETHER, np.float32)
-    seen = np.empty(_TOGETHER, np.bool_)
+    x, y = np.zeros((n_band, _TOGETHER), np.float32), np.empty(_TOGETHER, np.float32)
+    unseen = np.empty(_TOGETHER, np.bool_)
     for first in range(0, values.shape[0], _TOGETHER):
         n = min(_TOGETHER, values.shape[0] - first)
-        seen[:] = True
+        # loops over all of _TOGETHER, whose number the compiler knows; views, whose indices it knows not negative
+        block, target = values[first : first + n], out[first : first + n]
+        unseen[:] = False
         for b in range(n_band):
+            band = x[b]
             for k in range(n):
-                x[b, k] = values[first + k, b] - offset[b]
-                seen[k] &= not np.isnan(x[b, k])
+                band[k] = block[k, b] - offset[b]
+            for k in range(_TOGETHER):
+                unseen[k] |= band[k] != band[k]
         for a in range(n_band):
             y[:] = zero
             for b in range(n_band):
-                for k in range(n):
-                    y[k] += matrix[a, b] * x[b, k]
+                band, factor = x[b], matrix[a, b]
+                for k in range(_TOGETHER):
+                    y[k] += factor * band[k]
             if stretch:
-                for k in range(n):
+                for k in range(_TOGETHER):
                     y[k] = _asinh(y[k])
             for k in range(n):
-                out[first + k, a] = y[k] if seen[k] else zero
+                target[k, a] = zero if unseen[k] else y[k]
         for a in range(n_band, values.shape[1]):
             for k in range(n):
-                y[k] = _asinh(values[first + k, a])
+                y[k] = _asinh(block[k, a])
             for k in range(n):
-                out[first + k, a] = y[k] if seen[k] and not np.isnan(y[k]) else zero
+                target[k, a] = zero if unseen[k] or np.isnan(y[k]) else y[k]
 
 
 def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[float, float]:

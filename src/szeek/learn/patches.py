@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import healpy
@@ -118,10 +118,9 @@ class Patches:
                 x, y = rng.uniform(-half, half, 2) * pixel_rad
                 centre = basis[0] + x * basis[1] + y * basis[2]
                 centre /= np.linalg.norm(centre)
-                # the orientation at the centre that keeps the field's axes where the cluster's are
-                angle_deg = _angle_at(centre, basis[1])
             if self._allowed[part][healpy.vec2pix(_CENTRE_NSIDE, *centre)]:
-                return (*_lonlat(centre), angle_deg)
+                # the orientation at the centre that keeps the field's axes where the cluster's are
+                return (*_lonlat(centre), angle_deg if anywhere else _angle_at(centre, basis[1]))
         raise RuntimeError(f"no place found for {part} patch {index} in 10,000 draws")
 
     def plan(self, index: int, part: str = "training") -> tuple[tuple[float, float, float], bool]:
@@ -152,11 +151,6 @@ class PatchStream:
     def of(self, index: int) -> Patches:
         """The sky that patch ``index`` comes from."""
         return self.skies[index % len(self.skies)]
-
-    def batch(self, indices: Iterable[int], part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Patches stacked: fields (n, size, size, n_band) and targets (n, size, size)."""
-        cut = [self.of(i).cut(i, part) for i in indices]
-        return np.stack([field for field, _ in cut]), np.stack([target for _, target in cut])
 
 
 def _lonlat(vector: NDArray[np.float64]) -> tuple[float, float]:

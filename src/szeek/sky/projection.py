@@ -21,7 +21,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from llvmlite import ir  # type: ignore[import-untyped]
+from numba import njit, types
+from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from szeek.sky.skymaps import SkyMaps
@@ -96,19 +98,20 @@ def _beside(rings, ring, phi):  # type: ignore[no-untyped-def]  # pragma: no cov
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _neighbours(nside, rings, x, y, z, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Pixels and weights of the bilinear interpolation at the direction (x, y, z), of any length, longitude phi.
+def _ring_above(nside, cosine, sine):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Number of the ring above a colatitude, before rounding down; without a branch, for many at a time."""
+    share = nside * sine * math.sqrt(3.0 / (1.0 + abs(cosine)))
+    from_pole = math.floor(share)
+    polar = from_pole if cosine > 0.0 else 4 * nside - from_pole - 1
+    return polar if abs(cosine) > 2.0 / 3.0 else nside * (2.0 - 1.5 * cosine)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _neighbours(nside, rings, above, cosine, sine, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Pixels and weights of the bilinear interpolation at a colatitude, its ring above, and a longitude.
 
     The distance from a ring comes from the sine of the difference of colatitudes, which needs no inverse function.
     """
-    length = 1.0 / math.sqrt(x * x + y * y + z * z)
-    cosine = z * length
-    sine = math.sqrt(x * x + y * y) * length
-    if abs(cosine) > 2.0 / 3.0:
-        ring = int(nside * sine * math.sqrt(3.0 / (1.0 + abs(cosine))))
-        above = ring if cosine > 0 else 4 * nside - ring - 1
-    else:
-        above = int(nside * (2.0 - 1.5 * cosine))
     # rounding may put a direction that lies on a ring on its wrong side
     if above > 0 and sine * rings[above, 1] - cosine * rings[above, 2] < 0.0:
         above -= 1
@@ -160,42 +163,82 @@ def _interpolate(nside, rings, values, footprint, vectors, out):  # type: ignore
         phi = math.atan2(v[1], v[0])
         if phi < 0.0:
             phi += 2.0 * math.pi
-        p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, v[0], v[1], v[2], phi)
+        across = math.sqrt(v[0] * v[0] + v[1] * v[1])
+        length = 1.0 / math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
+        cosine, sine = v[2] * length, across * length
+        above = int(_ring_above(nside, cosine, sine))
+        p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, above, cosine, sine, phi)
         if footprint.size:
             w0, w1, w2, w3 = _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3)
         _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, out[k])
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
-def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    ny, nx, _ = out.shape
+@intrinsic
+def _fetch(typing_context, array, row):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Ask for a row of an array without waiting for it."""
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data = context.make_array(signature.args[0])(context, builder, arguments[0])
+        offset = builder.mul(arguments[1], builder.extract_value(data.strides, 0))
+        address = builder.gep(builder.bitcast(data.data, ir.IntType(8).as_pointer()), [offset])
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [address.type, number, number, number])
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (address.type,), kind)
+        builder.call(prefetch, [address, number(0), number(3), number(1)])  # to read, into all caches, data
+        return context.get_dummy_value()
+
+    return types.void(array, row), generate
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _look_along_row(nside, basis, pixel_rad, i, ny, cosine, sine, above, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Colatitudes, rings above and longitudes of a field's row: arithmetic alone, so that the compiler does eight
+    pixels at a time."""
+    nx = phi.size
     middle = math.atan2(basis[0, 1], basis[0, 0])
     cos_middle, sin_middle = math.cos(middle), math.sin(middle)
-    # first where a row's pixels are, then their values: the processor fetches many at a time then
+    y = pixel_rad * (i - 0.5 * (ny - 1))
+    ax, ay, az = basis[0, 0] + y * basis[2, 0], basis[0, 1] + y * basis[2, 1], basis[0, 2] + y * basis[2, 2]
+    bx, by, bz = basis[1, 0], basis[1, 1], basis[1, 2]
+    # longitude from the meridian of the field's centre: away from the poles the tangent is small, and the series'
+    # next term, t^13 / 13, below 1e-14; along a row it only grows or only falls, so that the ends tell
+    small = True
+    for end in (-0.5, 0.5):
+        x = pixel_rad * end * (nx - 1)
+        along = (ax + x * bx) * cos_middle + (ay + x * by) * sin_middle
+        small &= abs((ay + x * by) * cos_middle - (ax + x * bx) * sin_middle) < 0.1 * along
+    for j in range(nx):
+        x = pixel_rad * (j - 0.5 * (nx - 1))
+        vx, vy, vz = ax + x * bx, ay + x * by, az + x * bz
+        t = (vy * cos_middle - vx * sin_middle) / (vx * cos_middle + vy * sin_middle)
+        q = t * t
+        phi[j] = t * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * (1 / 9 - q / 11)))))
+        across = vx * vx + vy * vy
+        length = 1.0 / math.sqrt(across + vz * vz)
+        cosine[j], sine[j] = vz * length, math.sqrt(across) * length
+        above[j] = _ring_above(nside, cosine[j], sine[j])
+    for j in range(0 if small else nx):
+        x = pixel_rad * (j - 0.5 * (nx - 1))
+        vx, vy = ax + x * bx, ay + x * by
+        phi[j] = math.atan2(vy * cos_middle - vx * sin_middle, vx * cos_middle + vy * sin_middle)
+    for j in range(nx):
+        longitude = phi[j] + middle
+        longitude = longitude + 2.0 * math.pi if longitude < 0.0 else longitude
+        phi[j] = longitude - 2.0 * math.pi if longitude >= 2.0 * math.pi else longitude
+
+
+@njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+    ny, nx, _ = out.shape
+    cosine, sine, above, phi = np.empty(nx), np.empty(nx), np.empty(nx), np.empty(nx)
+    # first where a row's pixels are, then their values: the processor has fetched most of them by then
     pixels, weights = np.empty((nx, 4), np.int64), np.empty((nx, 4))
     for i in range(ny):
-        y = pixel_rad * (i - 0.5 * (ny - 1))
+        _look_along_row(nside, basis, pixel_rad, i, ny, cosine, sine, above, phi)
         for j in range(nx):
-            x = pixel_rad * (j - 0.5 * (nx - 1))
-            vx = basis[0, 0] + x * basis[1, 0] + y * basis[2, 0]
-            vy = basis[0, 1] + x * basis[1, 1] + y * basis[2, 1]
-            vz = basis[0, 2] + x * basis[1, 2] + y * basis[2, 2]
-            # longitude from the meridian of the field's centre: away from the poles the tangent is small, and the
-            # series' next term, t^13 / 13, below 1e-14
-            along = vx * cos_middle + vy * sin_middle
-            across = vy * cos_middle - vx * sin_middle
-            if abs(across) < 0.1 * along:
-                t = across / along
-                q = t * t
-                phi = t * (1.0 + q * (-1 / 3 + q * (1 / 5 + q * (-1 / 7 + q * (1 / 9 - q / 11)))))
-            else:
-                phi = math.atan2(across, along)
-            phi += middle
-            if phi < 0.0:
-                phi += 2.0 * math.pi
-            elif phi >= 2.0 * math.pi:
-                phi -= 2.0 * math.pi
-            p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, vx, vy, vz, phi)
+            p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, int(above[j]), cosine[j], sine[j], phi[j])
+            _fetch(values, p0)  # type: ignore[call-arg]
+            _fetch(values, p2)
             if footprint.size:
                 w0, w1, w2, w3 = _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3)
             pixels[j, 0], pixels[j, 1], pixels[j, 2], pixels[j, 3] = p0, p1, p2, p3
