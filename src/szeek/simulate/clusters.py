@@ -227,7 +227,7 @@ def paint_clusters(
     pixel_window : bool
         Also average over the pixel, as a real map does.
     threads : int, optional
-        Number of threads; all that numba has by default. The result does not depend on it.
+        Number of threads, at most those that numba has, by default all. The result does not depend on it.
 
     Returns
     -------
@@ -267,7 +267,7 @@ def paint_clusters(
     window = pixel_window_sigma_rad(nside) / _ARCMIN if pixel_window else 0.0
     sigma = np.hypot(beams / _FWHM_PER_SIGMA, window)
     threads_before = numba.get_num_threads()
-    numba.set_num_threads(threads or threads_before)
+    numba.set_num_threads(min(threads, threads_before) if threads else threads_before)
     try:
         components = _split_components(clusters, float(sigma.min()))
         table = _tabulate_profiles(components.theta_arcmin.min(), components.theta_arcmin.max(), sigma)

@@ -196,7 +196,7 @@ def _check_spectra(maps: NDArray[np.float32], instrument: Instrument, fwhm: Floa
         shot, clustered = dusty_shot_noise(), clustered_spectra(4000)
         n = int(np.searchsorted(MULTIPOLE_EDGES, 1500))
         centre = int(middle[n])
-        for a, b in ((4, 5), (3, 4)):
+        for a, b in ((4, 5), (3, 4), (3, 5)):
             window = np.prod([beam_window(float(f), centre)[-1] for f in fwhm[[a, b]]])
             window *= pixel_window(nside, centre)[-1] ** 2
             ours = power[n, a, b] * 1e12 / window / _interpolation_loss(centre, nside)
