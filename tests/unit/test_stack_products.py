@@ -241,6 +241,18 @@ def test_halves_limits_cuts_weights_and_rotated_nulls(tmp_path: Path) -> None:
         stack_catalogue(sources, {"y": [*maps["y"], "x"]}, tmp_path / "wrong")
 
 
+def test_sources_without_p_have_no_law_of_p(tmp_path: Path) -> None:
+    rng = np.random.default_rng(6)
+    sky = SkyMaps(rng.normal(size=(12 * 64**2, 1)).astype(np.float32), np.ones(12 * 64**2, bool), (
+        Band("y", 0.0, 10.0, "y"),))  # fmt: skip
+    sources = Table({"lon_deg": rng.uniform(0, 360, 40), "lat_deg": rng.uniform(40, 60, 40), "snr": np.full(40, 5.0)})
+    for listed in (sources, sources["lon_deg", "lat_deg"]):
+        folder = stack_catalogue(listed, {"y": sky}, tmp_path, size=32, n_null_sets=2)
+        scaling = Table.read(folder / "scaling.ecsv")
+        assert scaling["sample"].tolist() == ["p bin 1", "NULL"]
+        assert "law" not in scaling.meta
+
+
 def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     """Five sources in bands of pure tSZ and noise, and a y map of the same sky: fit and map agree within errors that
     know their common noise; a y map that is 30 % too bright does not."""

@@ -463,11 +463,13 @@ def _flux_table(
             row.add_column([name], name="sample", index=0)
             parts.append(row)
     out = vstack(parts)
-    if np.count_nonzero(np.isfinite(flux)) >= 10 * max(3, n_bins):
-        laws = {"law": fit_scaling(sources["p"], flux, max(3, n_bins), seed=seed)}
+    p = np.asarray(sources["p"], float)
+    has_p = bool(np.all((p > 0) & (p < 1))) and np.unique(p).size > max(3, n_bins)  # not a rank of another kind
+    if has_p and np.count_nonzero(np.isfinite(flux)) >= 10 * max(3, n_bins):
+        laws = {"law": fit_scaling(p, flux, max(3, n_bins), seed=seed)}
         if injections is not None and n_bins >= 3:
             laws["law_uncorrected"] = laws["law"]
-            laws["law"] = fit_scaling(sources["p"], flux, n_bins, injections=injections, seed=seed)
+            laws["law"] = fit_scaling(p, flux, n_bins, injections=injections, seed=seed)
         for name, law in laws.items():
             row = law.to_table()
             out.meta[name] = {column: float(row[column][0]) for column in row.colnames}
