@@ -5,9 +5,9 @@ const $ = id => document.getElementById(id);
 const get = async route => { const answer = await fetch(route); if (!answer.ok) throw new Error(`${route}: ${answer.status}`); return answer.json(); };
 const ROW = 30, FLY_FOV = 2;
 // Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
-const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.6rem,1.4fr)"], ["p", "<i>p</i>", 2, , , "3.1rem"], ["purity", "purity", 2, , , "3.9rem"],
-  ["snr", "S/N", 1, , , "3.4rem"], ["lat_deg", "<i>b</i>", 1, , , "3.6rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.7rem"],
-  ["kind", "kind", , , , "5.2rem"], ["match_name", "match", , , , "minmax(7rem,1.1fr)"], ["verdict", "verdict", , , , "4.9rem"]];
+const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.8rem,1.1fr)"], ["p", "<i>p</i>", 2, , , "2.9rem"], ["purity", "purity", 2, , , "3.5rem"],
+  ["snr", "S/N", 1, , , "3.1rem"], ["lat_deg", "<i>b</i>", 1, , , "3.4rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.2rem"],
+  ["kind", "kind", , , , "5.1rem"], ["match_name", "match", , , , "minmax(5.5rem,1.1fr)"], ["verdict", "verdict", , , , "4.8rem"]];
 const known = column => column === "verdict" || table[column]?.some(value => value !== null && value !== "");
 let COLUMNS;
 const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
