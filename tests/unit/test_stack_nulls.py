@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
 from astropy.table import Table
+from scipy import stats
 
 from szeek.assess.match import match
 from szeek.stack.nulls import matched_positions, measure_nulls, rotated_positions
-from szeek.stack.profiles import measure_profile
+from szeek.stack.profiles import measure_profile, measure_significance
 from szeek.stack.stacks import stack_at
 
 NSIDE = 128
@@ -93,3 +96,43 @@ def test_the_dust_hole_of_a_clean_selection_is_a_null(dusty_sky: tuple[np.ndarra
     assert nulls.ks_p_value[0] > 1e-3
     with pytest.raises(ValueError, match="n_sets is 1, expected at least 2"):
         measure_nulls(values, sources, dust, edges, n_sets=1)
+
+
+def test_probabilities_of_a_hundred_null_sets_are_uniform() -> None:
+    """100 sets of 150 positions in each of eight skies of red noise, white noise and dust: chi-square probabilities
+    of their profiles against the mean of the others, and against zero, are uniform.
+
+    Right errors give a probability of Kolmogorov and Smirnov below 0.01 once in a hundred; in one sky of eight, below
+    0.01 / 8. The test has power: of errors a tenth too small it says no.
+    """
+    rng = np.random.default_rng(3)
+    sky = rng.standard_normal((12 * NSIDE**2, 8))
+    red = np.stack([healpy.smoothing(rng.standard_normal(len(sky)), fwhm=np.radians(4)) for _ in range(9)], axis=1)
+    red /= red.std(axis=0)
+    lat_deg = healpy.pix2ang(NSIDE, np.arange(len(sky)), lonlat=True)[1]
+    dust = np.exp(red[:, 8]) / (0.1 + np.abs(np.sin(np.radians(lat_deg))))
+    sky += red[:, :8] + 0.02 * dust[:, None]
+    lon, lat = rng.uniform(0, 360, 150), np.degrees(np.arcsin(rng.uniform(-1, 1, 150)))
+    nulls = measure_nulls(
+        sky.astype(np.float32), Table({"lon_deg": lon, "lat_deg": lat}), dust, [0, 60, 120, 200, 300], n_sets=100,
+        size=20, pixel_arcmin=40.0, background_arcmin=(300.0, 380.0), n_groups=50,
+    )  # fmt: skip
+    tight = [replace(profile, covariance=0.81 * profile.covariance) for profile in nulls.sets]
+    too_small = [
+        measure_significance(profile, [*tight[:k], *tight[k + 1 :]])["p_value"] for k, profile in enumerate(tight)
+    ]
+    against_others, against_zero, power = (
+        stats.kstest(np.ravel(p_value), "uniform").pvalue
+        for p_value in (nulls.p_value, nulls.zero_p_value, too_small)
+    )
+    print(
+        f"KS p of 8 x 100 null sets: {against_others:.2f} against the others' mean ({nulls.ks_p_value.round(2)} of "
+        f"each sky), {against_zero:.2f} against zero; {power:.1g} with errors a tenth too small"
+    )
+    assert min(against_others, against_zero) > 0.01
+    assert min(nulls.ks_p_value.min(), nulls.zero_ks_p_value.min()) > 0.01 / 8
+    assert power < 0.01
+    # what the bootstrap within sets says is the covariance between them
+    within = np.mean([profile.covariance for profile in nulls.sets], axis=0)
+    ratio = np.trace(np.linalg.solve(within, nulls.covariance), axis1=1, axis2=2) / 4
+    assert ratio.mean() == pytest.approx(1, abs=0.1)
