@@ -48,9 +48,10 @@ def validate_small_sky(page: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         simulate_sky(SimulateConfig(nside=512, seed=1, companions=False), folder)
         checks = validate_sky(folder)
-    lines = ["| check | source | published | here | tolerance | |", "|---|---|---|---|---|---|"]
+    lines = ["| check | source | published | here | tolerance | spread | status |", "|---|---|---|---|---|---|---|"]
     for row in checks:
-        numbers = (f"{row['published']:.3g}", f"{row['ours']:.3g}", f"{row['tolerance']:.0%}")
+        numbers = [f"{row['published']:.3g}", f"{row['ours']:.3g}", f"{row['tolerance']:.0%}"]
+        numbers.append(f"{row['spread']:.0%}" if row["spread"] > 0 else "")  # NaN: not known
         words = (str(row[name]).replace("|", r"\|") for name in ("check", "source"))
         lines.append("| " + " | ".join((*words, *numbers, row["status"])) + " |")
     page.write_text("\n".join(lines) + "\n", encoding="utf-8")
