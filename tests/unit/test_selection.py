@@ -11,6 +11,7 @@ from szeek.assess.selection import (
     PositionErrors,
     Selection,
     fit_position_errors,
+    halo_offsets,
     judge_injections,
     measure_noise,
     predicted_counts,
@@ -183,8 +184,35 @@ def test_position_errors_are_those_of_the_population():
     sky = Table({"y500_arcmin2": np.full(50, 1e-3), "theta500_arcmin": np.full(50, 1.0)})
     assert fit_position_errors(table).predict(0.5)[0] == pytest.approx(4.0)
     assert fit_position_errors(table, sky).predict(0.5)[0] == pytest.approx(1.0)
-    with pytest.raises(ValueError, match="19 injections were found, expected at least 20"):
+    with pytest.raises(ValueError, match="19 clusters were found, expected at least 20"):
         fit_position_errors(table[:19])
+
+
+def test_chance_matches_do_not_widen_position_errors():
+    """Every second halo has a source at Rayleigh offsets of 0.8 arcmin: 68.3 and 95.4 % within 1.516 and 2.481 sigma.
+    A tenth of all positions, and so of the other haloes, has a false source of low p within 5 arcmin."""
+    rng = np.random.default_rng(8)
+    lon_deg, lat_deg = (grid.ravel() for grid in np.meshgrid(np.arange(0, 100.0), np.arange(-30, 30.0)))
+    haloes = Table({"lon_deg": lon_deg, "lat_deg": lat_deg, "theta500_arcmin": np.full(lon_deg.size, 4.0)})
+    seen = rng.random(len(haloes)) < 0.5
+
+    def near(table, radius_arcmin):
+        angle = rng.uniform(0, 2 * np.pi, len(table))
+        lat = table["lat_deg"] + radius_arcmin / 60 * np.sin(angle)
+        return table["lon_deg"] + radius_arcmin / 60 * np.cos(angle) / np.cos(np.radians(lat)), lat
+
+    own = near(haloes[seen], rng.rayleigh(0.8, seen.sum()))
+    n = round(0.1 / (np.pi * 5**2) * 3600 * len(haloes))  # a tenth of a source in a disc of 5 arcmin
+    other = rng.uniform(-0.5, 99.5, n), rng.uniform(-30.5, 29.5, n)
+    sources = Table({"lon_deg": np.append(own[0], other[0]), "lat_deg": np.append(own[1], other[1])})
+    sources["p"] = np.append(rng.uniform(0.1, 0.9, seen.sum()), rng.uniform(0.1, 0.3, n))
+    found = halo_offsets(sources, haloes, seed=3)
+    assert found["weight"].sum() == pytest.approx(seen.sum(), rel=0.06)
+    low = np.linspace(0.12, 0.28, 50)
+    r68, r95 = (r.mean() for r in fit_position_errors(found).predict(low))
+    assert r68 == pytest.approx(1.516 * 0.8, rel=0.12) and r95 == pytest.approx(2.481 * 0.8, rel=0.2)
+    with_chance = fit_position_errors(found[found["weight"] > 0])
+    assert with_chance.predict(low)[1].mean() > 1.7 * r95
 
 
 def test_noise_of_white_maps_falls_with_the_number_of_pixels():

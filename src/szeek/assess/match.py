@@ -242,7 +242,7 @@ def chance_rate(
     vectors = table_vectors(clusters)
     n_match = np.array(
         [
-            len(match(sources, _table(shift_directions(vectors, footprint, rng)), radius_arcmin))
+            len(match(sources, direction_table(shift_directions(vectors, footprint, rng)), radius_arcmin))
             for _ in range(n_shifts)
         ]
     )
@@ -327,6 +327,7 @@ def _chord(angle_arcmin: float) -> float:
     return float(2 * np.sin(np.radians(min(angle_arcmin / 60, 180)) / 2) * (1 + 1e-12))
 
 
-def _table(vectors: NDArray[np.float64]) -> Table:
+def direction_table(vectors: NDArray[np.float64]) -> Table:
+    """Unit vectors (n, 3) as ``lon_deg``, ``lat_deg``."""
     x, y, z = vectors.T
     return Table({"lon_deg": np.degrees(np.arctan2(y, x)), "lat_deg": np.degrees(np.arctan2(z, np.hypot(x, y)))})

@@ -22,11 +22,18 @@ from typing import TYPE_CHECKING, NamedTuple
 import healpy
 import numpy as np
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-from szeek.assess.match import list_pairs, match, truth_radius
+from szeek.assess.match import (
+    direction_table,
+    list_pairs,
+    match,
+    shift_directions,
+    table_vectors,
+    truth_radius,
+)
 from szeek.assess.recovery import wilson_interval
 from szeek.cluster import spread
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
@@ -63,7 +70,8 @@ class Selection:
     ----------
     injections : Table
         ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``, ``noise_arcmin2`` (sigma of Y500 there),
-        ``p`` of the source that was found (NaN: none) and ``offset_arcmin``.
+        ``p`` of the source that was found (NaN: none), ``offset_arcmin``, and ``before``: whether a source was there
+        without it.
     theta500_arcmin : (n_size,) float64
     noise_arcmin2 : (768, n_size) float64
         Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
@@ -347,12 +355,12 @@ def judge_injections(
     table["offset_arcmin"][matches["cluster"]] = matches["separation_arcmin"]
     pixel = healpy.ang2pix(FIELD_NSIDE, table["lon_deg"], table["lat_deg"], lonlat=True)
     table["noise_arcmin2"] = Selection(table, sizes, noise_arcmin2, p_max).noise(table["theta500_arcmin"], pixel)
-    had_one = np.zeros(len(table), bool)
-    had_one[list_pairs(before, table, radius)[1]] = True
+    table["before"] = np.zeros(len(table), bool)
+    table["before"][list_pairs(before, table, radius)[1]] = True
     known = np.isfinite(table["noise_arcmin2"])
     if known.sum() < _FEWEST:
         raise ValueError(f"{known.sum()} injections lie where the noise is known, expected at least {_FEWEST}")
-    return Selection(table[known], sizes, noise_arcmin2, p_max, float(had_one[known].mean()))
+    return Selection(table[known], sizes, noise_arcmin2, p_max, float(table["before"][known].mean()))
 
 
 @dataclass(frozen=True)
@@ -383,38 +391,86 @@ class PositionErrors:
         return cls(*(np.array(table[name], np.float64) for name in ("p", "r68_arcmin", "r95_arcmin")))
 
 
-def fit_position_errors(injections: Table, population: Table | None = None) -> PositionErrors:
-    """Position errors from the offsets of found injections, in bins of p of equal counts.
+def fit_position_errors(found: Table, population: Table | None = None) -> PositionErrors:
+    """Position errors from the offsets of clusters that were found, in bins of p of equal weight.
 
-    Offsets are quantiles of what was found, not of a Rayleigh law: clusters that are large or disturbed make their
-    tail longer. Injections are weighted as ``population`` has fluxes and sizes; the errors would else be those of the
-    mixture that was injected.
+    Offsets are quantiles of what was found, not of a Rayleigh law: clusters that are large, disturbed or have
+    neighbours make their tail longer.
 
     Parameters
     ----------
-    injections : Table
-        Of a :class:`Selection`.
+    found : Table
+        Haloes from :func:`halo_offsets`; or the injections of a :class:`Selection`, without those where a source was
+        before, whose offset may be that source's.
     population : Table, optional
-        ``y500_arcmin2``, ``theta500_arcmin`` of the clusters of a sky.
+        ``y500_arcmin2``, ``theta500_arcmin`` of the clusters of a sky: injections are weighted to have their fluxes
+        and sizes. The errors would else be those of the mixture that was injected.
 
     Raises
     ------
     ValueError
-        If fewer than 20 injections were found.
+        If fewer than 20 were found.
     """
-    found = injections[np.isfinite(np.asarray(injections["p"], float))]
-    if len(found) < _FEWEST:
-        raise ValueError(f"{len(found)} injections were found, expected at least {_FEWEST} for position errors")
-    weight = np.ones(len(found)) if population is None else _likeness(injections, population, found)
-    p, offset = np.asarray(found["p"], float), np.asarray(found["offset_arcmin"], float)
+    own = np.isfinite(np.asarray(found["p"], float))
+    if "before" in found.colnames:
+        own &= ~np.asarray(found["before"], bool)
+    if own.sum() < _FEWEST:
+        raise ValueError(f"{own.sum()} clusters were found, expected at least {_FEWEST} for position errors")
+    weight = np.asarray(found["weight"], float) if "weight" in found.colnames else np.ones(len(found))
+    if population is not None:
+        weight = weight * _likeness(found, population, found)
+    p, offset, weight = (np.asarray(column, float)[own] for column in (found["p"], found["offset_arcmin"], weight))
+    # weights differ: so many sources of equal weight would tell as much
+    effective = weight.sum() ** 2 / (weight**2).sum()
+    n_bin = int(np.clip(effective / _PER_POSITION_BIN, 1, _MOST_POSITION_BINS))
     order = np.argsort(p, kind="stable")
-    parts = np.array_split(order, min(_MOST_POSITION_BINS, max(1, len(order) // _PER_POSITION_BIN)))
+    place = _running_sum(weight[order]) / weight.sum() * n_bin
     rows = [
         (_quantiles(p[part], weight[part], (0.5,))[0], *_quantiles(offset[part], weight[part], (0.683, 0.954)))
-        for part in parts
+        for part in (order[np.ceil(place).astype(int) == k + 1] for k in range(n_bin))
         if weight[part].sum() > 0
     ]
     return PositionErrors(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def halo_offsets(
+    sources: Table, haloes: Table, footprint: NDArray[np.bool_] | None = None, *, n_shifts: int = 10, seed: int = 0
+) -> Table:
+    """Offsets of sources from the haloes of a simulated sky that they are matched to, and those of chance matches.
+
+    Parameters
+    ----------
+    sources, haloes : Table
+        As for :func:`szeek.assess.match.match`; the haloes with ``theta500_arcmin``.
+    footprint : (n_pix,) bool, optional
+        Where sources were looked for.
+    n_shifts : int
+        How often all haloes are shifted, as in :func:`szeek.assess.match.chance_rate`.
+    seed : int
+
+    Returns
+    -------
+    Table
+        ``p``, ``offset_arcmin`` and ``weight``: 1 of a match; of one at shifted positions minus the share of haloes
+        that are not found, over n_shifts: sums are what is left without chance.
+    """
+    rng = np.random.default_rng([seed, 1])
+    radius, vectors = truth_radius(haloes), table_vectors(haloes)
+    shifted = (direction_table(shift_directions(vectors, footprint, rng)) for _ in range(n_shifts))
+    matches = match(sources, haloes, radius)
+    chance = vstack([match(sources, there, radius) for there in shifted], metadata_conflicts="silent")
+    n, n_chance = len(haloes), len(chance) / n_shifts
+    # a halo that was found has its own source, nearer than one of chance
+    unfound = (n - len(matches)) / (n - n_chance) if n > n_chance else 0.0
+    both = vstack([matches, chance], metadata_conflicts="silent")
+    weight = np.repeat([1.0, -unfound / n_shifts], [len(matches), len(chance)])
+    columns = {"p": both["p"], "offset_arcmin": both["separation_arcmin"], "weight": weight}
+    return Table({name: np.asarray(column, float) for name, column in columns.items()})
+
+
+def _running_sum(weight: Floats) -> Floats:
+    """Cumulative sum that never falls, though some weights are negative, and ends at the sum."""
+    return np.asarray(np.minimum(np.maximum.accumulate(np.cumsum(weight)), weight.sum()))
 
 
 def _logit(p: ArrayLike) -> Floats:
@@ -441,7 +497,7 @@ def _likeness(injections: Table, population: Table, wanted: Table) -> Floats:
 
 def _quantiles(values: Floats, weight: Floats, shares: Sequence[float]) -> list[float]:
     order = np.argsort(values)
-    cumulative = np.cumsum(weight[order])
+    cumulative = _running_sum(weight[order])
     return [float(values[order][np.searchsorted(cumulative, s * cumulative[-1])]) for s in shares]
 
 

@@ -155,6 +155,84 @@ def draw_injections(
     )
 
 
+#: Neighbours that come with an injection: within the radius, and not fainter than this part of its flux.
+NEIGHBOUR_ARCMIN, NEIGHBOUR_FLUX = 15.0, 0.05
+_SHAPES = ("axis_ratio", "position_angle_deg", "concentration", "clump_fraction", "clump_distance")
+_ALIKE_LN = 0.15  # hosts have the flux of the injection to 15 %
+
+
+def dress_injections(seed: int, injections: Table, haloes: Table) -> tuple[Table, Table]:
+    """Injections with the shapes and the neighbours that haloes of their flux have.
+
+    A round cluster by itself is found more exactly, and a faint one less often, than one among others. Each injection
+    stands for a random halo of its flux: it takes that halo's shape, and what lies about the halo comes along,
+    at its distance and position angle and with its share of the flux.
+
+    Parameters
+    ----------
+    seed : int
+    injections : Table
+        From :func:`draw_injections`.
+    haloes : Table
+        From :func:`szeek.simulate.haloes.draw_haloes`, or the truth of a simulated sky.
+
+    Returns
+    -------
+    Table, Table
+        The injections with shape columns, and the neighbours in the same columns; both are to be painted.
+
+    Raises
+    ------
+    ValueError
+        If there are no haloes.
+
+    Examples
+    --------
+    >>> from szeek.simulate.haloes import draw_haloes
+    >>> dressed, neighbours = dress_injections(1, draw_injections(1, 50), draw_haloes(1, m500_min_1e14msun=3.0))
+    >>> len(dressed), dressed.colnames == neighbours.colnames
+    (50, True)
+    """
+    if not len(haloes):
+        raise ValueError("there are no haloes to give injections their shapes and neighbours")
+    random = random_generator(seed, "dressed injections")
+    order = np.argsort(np.asarray(haloes["y500_arcmin2"], float), kind="stable")
+    log_flux = np.log(np.asarray(haloes["y500_arcmin2"], float)[order])
+    wanted = np.log(np.asarray(injections["y500_arcmin2"], float))
+    first, last = (np.searchsorted(log_flux, wanted + step) for step in (-_ALIKE_LN, _ALIKE_LN))
+    nearest = np.clip(np.searchsorted(log_flux, wanted), 0, len(order) - 1)
+    picked = np.where(last > first, first + np.floor(random.uniform(size=len(wanted)) * (last - first)), nearest)
+    host = order[picked.astype(int)]
+    dressed = injections.copy()
+    dressed["pair_id"] = np.full(len(dressed), -1)  # none is joined to another by a bridge
+    for name in _SHAPES:
+        dressed[name] = np.asarray(haloes[name], float)[host]
+
+    vectors = _vectors(np.asarray(haloes["lon_deg"], float), np.asarray(haloes["lat_deg"], float))
+    near = cKDTree(vectors).query_ball_point(vectors[host], 2 * np.sin(np.radians(NEIGHBOUR_ARCMIN / 60) / 2))
+    mine = np.repeat(np.arange(len(host)), [len(rows) for rows in near])
+    other = np.concatenate([np.asarray(rows, int) for rows in near])
+    share = np.asarray(haloes["y500_arcmin2"], float)
+    share = share[other] / share[host[mine]]
+    kept = (other != host[mine]) & (share >= NEIGHBOUR_FLUX)
+    mine, other, share = mine[kept], other[kept], share[kept]
+    at = {
+        name: SkyCoord(t["lon_deg"], t["lat_deg"], unit="deg", frame="galactic")
+        for name, t in (("host", haloes[host[mine]]), ("other", haloes[other]), ("here", injections[mine]))
+    }
+    moved = at["here"].directional_offset_by(
+        at["host"].position_angle(at["other"]), at["host"].separation(at["other"])
+    )
+    neighbours = dressed[mine]
+    neighbours["lon_deg"], neighbours["lat_deg"] = moved.l.deg, moved.b.deg
+    neighbours["ra_deg"], neighbours["dec_deg"] = moved.icrs.ra.deg, moved.icrs.dec.deg
+    neighbours["y500_arcmin2"] *= share
+    neighbours["theta500_arcmin"] = np.asarray(haloes["theta500_arcmin"], float)[other]
+    for name in _SHAPES:
+        neighbours[name] = np.asarray(haloes[name], float)[other]
+    return dressed, neighbours
+
+
 def _vectors(lon_deg: Floats, lat_deg: Floats) -> Floats:
     lon, lat = np.radians(lon_deg), np.radians(lat_deg)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
