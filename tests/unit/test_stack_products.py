@@ -15,6 +15,7 @@ from astropy.table import Table
 from szeek.cli import _named_numbers, _stack_maps
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.spectra import spectral_templates
+from szeek.inputs.tsz import electron_temperature_kev
 from szeek.show.stackfigures import draw_stack_folder
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import Band, SkyMaps
@@ -184,7 +185,7 @@ def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
     assert images["mean"][29:31, 29:31].mean() == pytest.approx(1.0, abs=0.05)
     assert np.abs(images["null"]).max() < 0.2
     record = json.loads((folder / "stacks.json").read_text())
-    assert record["maps"]["mine"] == {"bands": ["mine"], "units": ["K"], "fwhm_arcmin": [5.0]}
+    assert record["maps"]["mine"] == {"bands": ["mine"], "units": ["K"], "fwhm_arcmin": [5.0], "nside": nside}
     assert (record["n_source"], record["n_listed"]) == (10, 10)
     assert [path.name for path in draw_stack_folder(folder)] == ["stacks.png"]
     with pytest.raises(ValueError, match=r"the beam of .*map\.fits' is stated nowhere"):
@@ -283,6 +284,36 @@ def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     assert found["difference_error"] < 1.5 * found["error"]
     brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=1.3 * own, **settings)
     assert brighter.meta["y_map"]["difference_sigma"] < -5
+
+
+def test_spectrum_of_clusters_of_known_mass_is_relativistic() -> None:
+    """40 clusters of 9e14 Msun at z = 0.1 shine as gas of 8.6 keV does. With their masses the fit gives their flux;
+    without, it is low, as hot gas shines less per y."""
+    instrument = read_instrument()
+    rng = np.random.default_rng(7)
+    sources = Table({"lon_deg": np.arange(40) * 9.0, "lat_deg": np.tile([35.0, 55.0], 20)})
+    t_e_kev = float(electron_temperature_kev(9.0, 0.1))
+    assert t_e_kev == pytest.approx(5 * (9 * 1.047 / 3.84) ** (1 / 1.71), rel=0.03)  # E(0.1) = 1.047
+    y = np.zeros(12 * 256**2, np.float32)
+    for row in sources:
+        y[healpy.query_disc(256, healpy.ang2vec(*row, lonlat=True), np.radians(0.2))] = 1e-4
+    values = y[:, None] * spectral_templates(instrument, ["tsz"], t_e_kev=t_e_kev)[0]
+    values = values + rng.normal(0, 1e-8, values.shape) * instrument.unit_per_kcmb
+    bands = SkyMaps(values.astype(np.float32), np.ones(y.size, bool), tuple(
+        replace(band, fwhm_arcmin=1.0) for band in instrument.bands))  # fmt: skip
+    nulls = Table({"lon_deg": rng.uniform(0, 360, 200), "lat_deg": rng.uniform(-70, -30, 200)})
+    settings = {"radius_arcmin": 25.0, "background_arcmin": (40.0, 60.0)}
+    cold = measure_spectrum(bands, sources, nulls, instrument, **settings)
+    assert cold.meta["t_e_kev"] == 0
+    sources["m500_1e14msun"], sources["z"] = 9.0, 0.1
+    hot = measure_spectrum(bands, sources, nulls, instrument, **settings)
+    assert hot.meta["t_e_kev"] == pytest.approx(t_e_kev)
+    # discs of 12 arcmin, of which pixels of 13.7 arcmin make what they make
+    ipix = [healpy.query_disc(256, healpy.ang2vec(*row, lonlat=True), np.radians(0.2)).size for row in sources[
+        "lon_deg", "lat_deg"]]  # fmt: skip
+    flux = 1e-4 * np.mean(ipix) * healpy.nside2pixarea(256, degrees=True) * 3600
+    assert hot.meta["fit"]["tsz"]["amplitude"] == pytest.approx(flux, rel=0.03)
+    assert cold.meta["fit"]["tsz"]["amplitude"] < 0.95 * hot.meta["fit"]["tsz"]["amplitude"]
 
 
 def test_words_of_the_command() -> None:

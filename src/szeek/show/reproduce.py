@@ -284,7 +284,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
             return part
     shown = "xray" if "xray" in set(profiles["map"]) else "y"
     _, factor, unit = LOOKS[shown]
-    beam = _panels(run, "unmatched", "mean")[shown].fwhm_arcmin
+    beam = stackfigures.seen_fwhm_arcmin(run.json("stacks/stacks.json") or {}, shown)
     scaling = run.path / "stacks" / "unmatched" / "scaling.ecsv"
     labels: list[str] = []
     if scaling.is_file():
@@ -295,8 +295,8 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
     figure = stackfigures.plot_profiles(rows, factor=factor, unit=unit, fwhm_arcmin=float(beam), labels=labels)
     caption = (
         f"Radial profiles of the stack ({LOOKS[shown][0].replace('$', '')}) in five bins of p of equal numbers of "
-        "sources, background removed source by source, bootstrap errors; dashed: the point-spread function, scaled "
-        "to the highest bin; grey: matched nulls."
+        "sources, background removed source by source, bootstrap errors; dashed: the point-spread function and the "
+        "map's pixels, scaled to the highest bin; grey: matched nulls."
     )
     part.blocks.append(made.block("figure6", figure, caption, "Radial profiles in bins of p"))
     return part
@@ -308,11 +308,12 @@ def _figure_7(run: RunFolder, made: Figures) -> Section:
     if not file.is_file():
         part.missing("fluxes of the unmatched sources (stacks/unmatched)", "`szeek stack` makes them, with a y map.")
         return part
-    figure = stackfigures.plot_flux_against_p(Table.read(file))
+    scaling = Table.read(file)
+    figure = stackfigures.plot_flux_against_p(scaling)
     caption = (
         "Left: mean (filled) and median (open) aperture flux in the y map, disc of 10′ less 15′ to 25′, in five "
-        "bins of p, bootstrap errors, and the scaling law fitted to ten or fewer bins (not corrected for Eddington "
-        "bias). Right: the same flux of catalogued clusters and of matched nulls."
+        "bins of p, bootstrap errors, and the scaling law fitted to ten or fewer bins. Corrected for Eddington bias: "
+        f"{scaling.meta.get('correction', 'none')}. Right: the same flux of catalogued clusters and of matched nulls."
     )
     part.blocks.append(made.block("figure7", figure, caption, "Aperture flux against p"))
     return part

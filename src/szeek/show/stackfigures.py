@@ -141,6 +141,25 @@ def read_panels(stacks: Path, record: Mapping[str, Any], kind: str) -> dict[str,
     return panels
 
 
+def seen_fwhm_arcmin(record: Mapping[str, Any], name: str) -> float:
+    """FWHM of a point source in the stack of a map: its beam, and the map's pixels, between which is interpolated.
+
+    A pixel of width w adds w^2 / 12 of variance, linear interpolation between pixels w^2 / 6.
+
+    Examples
+    --------
+    >>> group = {"bands": ["xray"], "units": ["count"], "fwhm_arcmin": [1.5], "nside": 1024}
+    >>> round(seen_fwhm_arcmin({"maps": {"xray": group}}, "xray"), 2)
+    4.31
+    """
+    for group in (record.get("maps") or {}).values():
+        if name in group["bands"]:
+            beam = float(group["fwhm_arcmin"][group["bands"].index(name)])
+            pixel_arcmin = np.sqrt(np.pi / 3) / group["nside"] * 10800 / np.pi if "nside" in group else 0.0
+            return float(np.hypot(beam, np.sqrt(8 * np.log(2)) * pixel_arcmin / 2))
+    return 0.0
+
+
 def draw_stack_folder(folder: str | os.PathLike[str]) -> list[Path]:
     """Draw what `szeek stack TABLE --map` wrote into a folder, as PDF and PNG beside it.
 
@@ -241,7 +260,8 @@ def plot_profiles(
     factor, unit : float, str
         To the unit shown.
     fwhm_arcmin : float
-        Of the Gaussian drawn as point-spread function, scaled to the highest bin's centre; 0 for none.
+        Of the Gaussian drawn as point-spread function, its mean in the profiles' rings, scaled to the highest bin's
+        first ring; 0 for none. See :func:`seen_fwhm_arcmin`.
     labels : sequence of str
         Of the bins, lowest p first.
     """
@@ -267,11 +287,14 @@ def plot_profiles(
         )  # fmt: skip
         top = max(top, float(rows["mean"][0]) * factor)
     if fwhm_arcmin > 0 and top > 0:
-        radius = np.linspace(0, float(profiles["radius_arcmin"].max()), 400)
-        shape = np.exp(-4 * np.log(2) * (radius / fwhm_arcmin) ** 2)
+        rings = profiles[samples == bins[-1]]
+        inner, outer = (np.asarray(rings[f"{edge}_arcmin"], float) for edge in ("inner", "outer"))
+        width = fwhm_arcmin**2 / (4 * np.log(2))
+        shape = (np.exp(-(inner**2) / width) - np.exp(-(outer**2) / width)) / (outer**2 - inner**2)
         axes.plot(
-            radius, top * shape, color=BLACK, linestyle="--", linewidth=0.9, label=f"PSF, FWHM {fwhm_arcmin:g}′"
-        )
+            rings["radius_arcmin"], top * shape / shape[0], color=BLACK, linestyle="--", linewidth=0.9,
+            label=f"PSF with pixels, FWHM {fwhm_arcmin:.1f}′",
+        )  # fmt: skip
     axes.axhline(0, color="0.5", linewidth=0.6)
     axes.set(xlabel="radius [arcmin]", ylabel=f"excess [{unit}]" if unit else "excess", xlim=(0, None))
     axes.legend(fontsize=8)

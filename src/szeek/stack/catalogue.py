@@ -158,18 +158,18 @@ def read_maps(
     return groups
 
 
-def describe_maps(groups: Mapping[str, SkyMaps]) -> dict[str, dict[str, list[Any]]]:
-    """Bands, units and beams of sets of maps, for stacks.json.
+def describe_maps(groups: Mapping[str, SkyMaps]) -> dict[str, dict[str, Any]]:
+    """Bands, units, beams and nside of sets of maps, for stacks.json.
 
     Examples
     --------
     >>> flat = SkyMaps(np.ones((48, 1), np.float32), np.ones(48, bool), (Band("y", 0.0, 10.0, "y"),))
     >>> describe_maps({"y": flat})
-    {'y': {'bands': ['y'], 'units': ['y'], 'fwhm_arcmin': [10.0]}}
+    {'y': {'bands': ['y'], 'units': ['y'], 'fwhm_arcmin': [10.0], 'nside': 2}}
     """
     return {
         name: {"bands": [band.name for band in sky.bands], "units": [band.unit for band in sky.bands],
-               "fwhm_arcmin": [band.fwhm_arcmin for band in sky.bands]}
+               "fwhm_arcmin": [band.fwhm_arcmin for band in sky.bands], "nside": sky.nside}
         for name, sky in groups.items()
     }  # fmt: skip
 

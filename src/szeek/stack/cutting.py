@@ -100,7 +100,7 @@ def cut_maps(
     >>> flat = SkyMaps(np.ones((12 * 64**2, 1), np.float32), np.ones(12 * 64**2, bool), (Band("y", 0.0, 10.0, "y"),))
     >>> cuts = cut_maps({"y": flat}, {}, sources=[(Table({"lon_deg": [57.8], "lat_deg": [88.0]}), 90.0)])
     >>> cuts.used, int(np.count_nonzero(~cuts.masks["y"]))
-    ({'y': ['1 source, 90 arcmin']}, 14)
+    ({'y': ['1 source, 90 arcmin']}, 16)
     """
     if unknown := sorted(set(given) - set(groups)):
         raise ValueError(f"masks of {', '.join(unknown)}, expected some of {', '.join(groups)}")
