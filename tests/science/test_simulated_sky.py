@@ -15,7 +15,7 @@ from szeek.simulate.validate import validate_sky
 def test_fields_like_coma(real_data: Path) -> None:
     """Auto spectra within 10 % of the real HFI cut-outs at 500 < l < 1500, within 20 % about that; correlation
     coefficients within 0.05, but for the CMB bands against 545 and 857 GHz: there the one real field has a chance
-    correlation of CMB and dust of its own, which drops out of 217 - 143 GHz. With its size taken from 100x857, all 15."""
+    correlation of CMB and dust of its own, which drops out of 217 - 143 GHz; all 15, its size taken from 100x857."""
     if not os.environ.get("SZEEK_SIMULATED_SKY"):
         pytest.skip("needs a simulated sky of nside 2048 in SZEEK_SIMULATED_SKY: coarser pixels damp the spectra")
     folder = Path(os.environ["SZEEK_SIMULATED_SKY"])
