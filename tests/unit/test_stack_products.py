@@ -281,6 +281,9 @@ def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     # 2 pi sigma^2 1e-4 with sigma = 12 / 2.355 and the pixels' smoothing: 0.0163 arcmin^2, all of it within 20 arcmin
     assert found["flux"] == pytest.approx(0.0163, rel=0.03)
     assert abs(found["difference_sigma"]) < 3
+    # without what is not tSZ the flux is that of 0.0163 arcmin^2 in every band
+    assert np.all(np.abs(table["rest"] - 0.0163 * tsz) < 3 * table["rest_error"] + 0.03 * 0.0163 * np.abs(tsz))
+    assert np.all(table["rest_error"] <= np.hypot(table["error"], table.meta["fit"]["tsz"]["error"] * np.abs(tsz)))
     assert found["difference_error"] < 1.5 * found["error"]
     brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=1.3 * own, **settings)
     assert brighter.meta["y_map"]["difference_sigma"] < -5

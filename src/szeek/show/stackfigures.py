@@ -365,7 +365,7 @@ def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
         Of the bands: its factors bring all of them to mJy.
     """
     to_mjy = instrument.mjysr_per_kcmb / instrument.unit_per_kcmb * _ARCMIN2_SR * 1e9
-    figure = Figure(figsize=(5.4, 4.0), layout="constrained")
+    figure = Figure(figsize=(6.6, 4.0), layout="constrained")
     axes = figure.add_subplot()
     x = np.asarray(spectrum["freq_ghz"], float)
     looks = {"tsz": (BLUE, "s", "tSZ"), "dust": (VERMILION, "D", "dust"), "radio": (GREEN, "^", "radio"),
@@ -381,22 +381,27 @@ def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
     if "tsz" in spectrum.colnames:
         axes.plot(x, total, color=PURPLE, linewidth=1.3, label="sum")
     axes.errorbar(
-        x, spectrum["flux"] * to_mjy, yerr=spectrum["error"] * to_mjy, color=BLACK, marker="o", markersize=5,
-        linestyle="none", capsize=3, label="stack − nulls", zorder=5,
+        x, spectrum["flux"] * to_mjy, yerr=spectrum["error"] * to_mjy, color="0.45", marker="o", markersize=4,
+        linestyle="none", capsize=2, elinewidth=0.8, label="stack − nulls",
     )  # fmt: skip
+    largest = float(np.nanmax(np.abs(spectrum["flux"] * to_mjy))) or 1.0
+    if "rest" in spectrum.colnames:
+        axes.errorbar(
+            x * 1.025, spectrum["rest"] * to_mjy, yerr=spectrum["rest_error"] * to_mjy, color=BLACK, marker="s",
+            markersize=4.5, linestyle="none", capsize=3, label="less dust,\nradio and CMB", zorder=5,
+        )  # fmt: skip
     if own_y := spectrum.meta.get("y_map"):
         scale = own_y["flux"] / spectrum.meta["fit"]["tsz"]["amplitude"]
         axes.plot(
-            x, np.asarray(spectrum["tsz"], float) * to_mjy * scale, color=BLUE, linewidth=0.9, linestyle=":",
-            label="tSZ of the $y$ map",
+            x, np.asarray(spectrum["tsz"], float) * to_mjy * scale, color=BLUE, linewidth=1.1, linestyle=":",
+            label="tSZ of the\n$y$ map",
         )  # fmt: skip
     axes.axhline(0, color="0.6", linewidth=0.6)
-    largest = float(np.nanmax(np.abs(spectrum["flux"] * to_mjy))) or 1.0
     axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(largest) - 1.5), linscale=0.8)
     axes.set(xlabel="frequency [GHz]", ylabel="flux density within 10′ [mJy]", xscale="log", xlim=(85, 1000))
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.xaxis.set_minor_locator(axes.xaxis.get_major_locator())
-    axes.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside right upper")
     return figure
 
 

@@ -298,12 +298,17 @@ def measure_spectrum(
     fit = fitted(np.asarray(out["flux"], float))
     for name, part in zip(fit.components, fit.model, strict=True):
         out[name] = part
+    tsz = fit.components.index("tsz")
+    shape = fit.model / fit.amplitude[:, None]
+    # a least-squares fit's residual is independent of its amplitudes: that of tSZ is added back with its variance
+    left = covariance - shape.T @ fit.covariance @ shape + np.outer(shape[tsz], shape[tsz]) * fit.covariance[tsz, tsz]
+    out["rest"] = out["flux"] - (fit.model.sum(axis=0) - fit.model[tsz])
+    out["rest_error"] = np.sqrt(np.maximum(np.diag(left), 0))
     parts = fit.to_table()
     out.meta["fit"] = {c: {k: _plain(row[k]) for k in parts.colnames[1:]} for c, row in zip(
         fit.components, parts, strict=True)}  # fmt: skip
     out.meta["chi2"], out.meta["n_freedom"], out.meta["p_value"] = fit.chi2, fit.n_freedom, fit.p_value
     if y_map is not None:
-        tsz = fit.components.index("tsz")
         weight = np.array([fitted(one).amplitude[tsz] for one in np.eye(bands.n_band)])  # the fit is linear
         y, y_null = (y[good] for y, good in zip(with_y, seen, strict=True))
         excess, n = float(y.mean() - y_null.mean()), len(flux)
