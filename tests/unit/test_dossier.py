@@ -97,6 +97,18 @@ def test_kind_flags_and_dust_are_told(run: RunFolder) -> None:
     assert numbers["E(B-V)"] == "0.123 mag"
 
 
+def test_small_and_negative_numbers_as_printed(run: RunFolder) -> None:
+    assert run.candidates is not None
+    told = RunFolder(run.path)
+    told.__dict__["candidates"] = run.candidates.copy()
+    told.candidates["snr"], told.candidates["y5r500_arcmin2"] = -2.4, -2.5e-3
+    for chance, printed in ((7.16e-5, "7.2 × 10⁻⁵"), (0.0117, "0.012"), (3e-12, "3.0 × 10⁻¹²")):
+        told.candidates["match_p_chance"] = chance
+        numbers = dict(list_numbers(told, 0))
+        assert numbers["by chance"] == printed
+    assert numbers["S/N"] == "−2.4" and numbers["Y5R500"].startswith("(−2.50 ± 0.20) × 10⁻³")
+
+
 def test_training_fold_of_a_candidate(run: RunFolder) -> None:
     assert run.candidates is not None
     tiles = np.asarray(

@@ -17,7 +17,18 @@ from szeek.inputs.catalogues import separation_arcmin
 from szeek.show import cutouts
 from szeek.show.runfolder import RunFolder
 from szeek.show.spectrum import Spectrum, instrument_of, measure_spectrum
-from szeek.show.style import BLACK, BLUE, GREEN, ORANGE, VERMILION, figure_text, journal, plain_text, rc_settings
+from szeek.show.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    RAISED,
+    VERMILION,
+    figure_text,
+    journal,
+    plain_text,
+    rc_settings,
+)
 from szeek.sky.projection import field_directions, interpolate
 from szeek.sky.tiles import tile_of
 
@@ -117,9 +128,9 @@ def _write_numbers(figure: Figure, numbers: list[tuple[str, str]], near: list[Kn
         z = f",  $z$ = {one.z:.3f}" if math.isfinite(one.z) else ""
         lines.append((f"   {one.separation_arcmin:.1f}′", plain_text(_shorten(one.name, 28)) + z))
     for index, (name, value) in enumerate(lines):
-        height = 0.326 - 0.0138 * index
-        figure.text(0.69, height, name, fontsize=8, color="0.3")
-        figure.text(0.785, height, value, fontsize=8)
+        height = 0.326 - 0.0144 * index
+        figure.text(0.69, height, name, fontsize=8.5, color="0.3")
+        figure.text(0.79, height, value, fontsize=8.5)
 
 
 def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:
@@ -155,7 +166,8 @@ def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:
     axes.minorticks_off()
     axes.set_xticks(order, [f"{freq:g}" for freq in spectrum.freq_ghz])
     axes.set(xlabel="band [GHz]", ylabel="excess [kJy sr$^{-1}$]")
-    axes.legend(fontsize=7.5, loc="upper left")
+    low = float(np.sum((spectrum.excess / spectrum.error)[:3])) < 0  # where the legend hides no point
+    axes.legend(fontsize=7.5, loc="upper left" if low else "lower left")
 
 
 def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) -> None:
@@ -176,7 +188,7 @@ def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) ->
         mean = np.array([ring.mean() if ring.size else np.nan for ring in rings])
         top = np.nanmax(np.abs(mean)) if np.isfinite(mean).any() else 1.0
         axes.plot(edges[:-1] + 2, mean / (top or 1.0), color=colour, marker=marker, markersize=3,
-                  label=f"{label}, at most {top:.2g}")  # fmt: skip
+                  label=f"{label}; 1 is {top:.2g}")  # fmt: skip
     axes.axhline(0, color="0.7", linewidth=0.7)
     axes.set(xlabel="distance [arcmin]", ylabel="ring mean / largest", xlim=(0, 60))
     axes.legend(fontsize=7.5)
@@ -246,13 +258,14 @@ def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> 
         ("dust", "E(B-V)", "{:.3f} mag"),
     ):
         if (value := known(column)) is not None:
-            numbers.append((name, form.format(value)))
+            numbers.append((name, form.format(value).replace("-", "−")))
     if (flux := known("y5r500_arcmin2")) is not None:
         error = known("y5r500_err_arcmin2")
         spread = f" ± {1e3 * error:.2f}" if error is not None else ""
-        numbers.append(("Y5R500", f"({1e3 * flux:.2f}{spread}) × 10⁻³ arcmin²"))
+        numbers.append(("Y5R500", f"({1e3 * flux:.2f}{spread}) × 10⁻³ arcmin²".replace("-", "−")))
     if spectrum is not None:
-        numbers.append(("y from spectrum", f"({1e6 * spectrum.y:.1f} ± {1e6 * spectrum.y_error:.1f}) × 10⁻⁶"))
+        fitted = f"({1e6 * spectrum.y:.1f} ± {1e6 * spectrum.y_error:.1f}) × 10⁻⁶"
+        numbers.append(("y from spectrum", fitted.replace("-", "−")))
     if trained := training_of(run, row):
         numbers.append(("training", trained))
     if "kind" in candidate.colnames and str(candidate["kind"]):
@@ -263,12 +276,14 @@ def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> 
         numbers.append(("match", _shorten(str(candidate["match_name"]), 28)))
     for column, name, form in (
         ("match_sep_arcmin", "separation", "{:.1f} arcmin"),
-        ("match_p_chance", "by chance", "{:.2g}"),
+        ("match_p_chance", "by chance", "{:.2g}" if (known("match_p_chance") or 1) >= 1e-3 else "{:.1e}"),
         ("match_z", "redshift", "{:.3f}"),
         ("match_m500_1e14msun", "M500", "{:.1f} × 10¹⁴ Msun"),
     ):
         if (value := known(column)) is not None:
-            numbers.append((name, form.format(value)))
+            mantissa, _, exponent = form.format(value).partition("e-")
+            power = f" × 10⁻{exponent.lstrip('0').translate(RAISED)}" if exponent else ""
+            numbers.append((name, mantissa + power))
     return numbers
 
 

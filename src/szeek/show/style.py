@@ -133,6 +133,8 @@ _SYMBOLS: Mapping[str, tuple[str, str]] = MappingProxyType(
 
 _RAISED = "\u207b\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079"  # not all are in the figures' type
 _LOWERED = str.maketrans(_RAISED, "-0123456789")
+#: Digits as exponents.
+RAISED = str.maketrans("0123456789", _RAISED[1:])
 
 
 def figure_text(text: str) -> str:
