@@ -263,11 +263,12 @@ def measure_spectrum(
     -------
     Table
         One row per band: ``band``, ``freq_ghz``, ``unit`` (of the map, times arcmin^2), ``flux``, ``error``,
-        ``null``, and with more sources or nulls than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts;
-        the amplitudes in the metadata ``fit``, the temperature in ``t_e_kev``. With a y map the metadata ``y_map``
-        too: ``flux`` (arcmin^2, beam and extent corrected as in the fit), ``error``, ``difference`` (fitted tSZ flux
-        less this one), ``difference_error`` (from their difference at single positions, so that noise which both
-        share counts once) and ``difference_sigma``.
+        ``null``, and with more sources or nulls than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts,
+        and ``rest``, ``rest_error``, the flux less all of them but tSZ: bands share CMB and dust, whose errors hide
+        the tSZ of few sources in ``flux``; the amplitudes in the metadata ``fit``, the temperature in ``t_e_kev``.
+        With a y map the metadata ``y_map`` too: ``flux`` (arcmin^2, beam and extent corrected as in the fit),
+        ``error``, ``difference`` (fitted tSZ flux less this one), ``difference_error`` (from their difference at
+        single positions, so that noise which both share counts once) and ``difference_sigma``.
     """
     settings: dict[str, Any] = {"radius_arcmin": radius_arcmin, "background_arcmin": background_arcmin}
     values = [measure_fluxes(bands, where, mask=mask, **settings) for where in (sources, nulls)]
