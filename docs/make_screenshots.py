@@ -43,7 +43,7 @@ def main(run_folder: Path, images: Path) -> None:
         write_report(run_folder)
     run = RunFolder(run_folder)
     save(draw_sheet(run, 0, "png"), images / "dossier.png")
-    with _browser(1250, 1500) as driver:
+    with _browser(900, 1050) as driver:
         driver.get(report.resolve().as_uri())
         driver.execute_script("for (const image of document.images) image.loading = 'eager'")
         time.sleep(2)

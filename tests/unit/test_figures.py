@@ -90,7 +90,7 @@ def test_tile_counts_recovered_and_missed() -> None:
     p = np.full(12 * NSIDE**2, 0.02, np.float32)
     p[:100] = np.nan
     figure = skyplots.plot_tile(p, sources, clusters, np.array([True, True, True, False, False]), tile=TEST_TILE)
-    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels == ["sources, p > 0.1", "Planck_z, recovered (3)", "Planck_z, missed (2)"]
     low, high = figure.axes[0].get_xlim()
     assert low > high  # longitude grows to the left

@@ -184,7 +184,7 @@ def plot_tile(
     seen = np.isfinite(p_ring)
     picture = interpolate(np.where(seen, p_ring, 0)[:, None].astype(np.float32), vectors, seen)[..., 0]
 
-    figure = Figure(figsize=(7.6, 7.6), layout="constrained")
+    figure = Figure(figsize=(7.4, 7.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
     image = axes.imshow(
@@ -217,7 +217,7 @@ def plot_tile(
     bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.03, pad=0.02, extend="min")
     bar.set_label("$p$")
     bar.ax.xaxis.set_major_formatter("{x:g}")
-    legend = figure.legend(loc="outside right upper", facecolor="0.25", frameon=True)
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), facecolor="0.25", frameon=True)
     for text in legend.get_texts():
         text.set_color("white")
     return figure
