@@ -29,7 +29,8 @@ Map32 = NDArray[np.float32]
 # Euclidean-normalised counts S^2.5 dN/dS in Jy^1.5/sr.
 # Radio, 143 GHz: model C2Ex of Tucci et al. (2011, A&A 533, A57) as compared with Planck's counts in Planck
 # Intermediate Results VII (2013, A&A 550, A133); shot noise below 350 mJy is then 6 Jy^2/sr (Planck 2013 XXX:
-# 6.05 +- 1.47).
+# 6.05 +- 1.47). The authors' own table has 0.8 of these at 10 to 30 mJy, 0.9 at 0.1 Jy, 1.0 at 0.3 Jy, 1.1 at 1 Jy,
+# 1.2 to 1.4 above 3 Jy.
 RADIO_COUNTS_JY = np.array([0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 20.0])
 RADIO_COUNTS = np.array([1.6, 2.5, 4.0, 6.0, 9.0, 13.0, 13.0, 9.0, 6.0])
 # Dusty, 857 GHz: Bethermin et al. (2012, ApJ 757, L23) below 0.3 Jy, plateau of the local galaxies from Planck
