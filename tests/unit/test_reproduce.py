@@ -13,10 +13,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 from matplotlib.figure import Figure
+from scipy.special import logit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from runmaker import make_run
 
+from szeek.find.predict import read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.show import stackfigures
 from szeek.show.papernumbers import compare, compare_fractions
@@ -157,11 +159,21 @@ def test_masks_are_honoured(folder: Path, tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(folder / name)
     # of the y map only the northern half counts: the stack has fewer sources than the bands have
     north = healpy.pix2ang(64, np.arange(12 * 64**2))[0] < np.pi / 2
+    p_map = np.random.default_rng(0).uniform(0.2, 0.9, north.size).astype(np.float32)
+    p_map[:100] = np.nan
+    write_prediction(p_map, tmp_path / "prediction.fits")
     stack_run(tmp_path, masks={"y": north}, samples=("all",), n_null_sets=2, size=44)
     with fits.open(tmp_path / "stacks" / "all" / "stacks.fits") as hdus:
         n = {name: hdus[f"{name}_MEAN"].header["NSOURCE"] for name in ("BANDS", "Y")}
     assert 0.3 * n["BANDS"] < n["Y"] < 0.7 * n["BANDS"]
-    assert json.loads((tmp_path / "stacks" / "stacks.json").read_text())["cut_out"] == {"y": ["a mask"]}
+    record = json.loads((tmp_path / "stacks" / "stacks.json").read_text())
+    assert record["cut_out"] == {"y": ["a mask"]}
+    # the p map as a map of mean y
+    y_map = read_prediction(tmp_path / "stacks" / "y_from_p.fits")
+    np.testing.assert_array_equal(np.isnan(y_map), np.isnan(p_map))
+    law, some = record["y_from_p"], (p_map > 0.3) & (p_map < 0.8)
+    expected = law["amplitude"] * np.exp(law["slope"] * (logit(p_map[some]) - law["pivot_logit_p"]))
+    np.testing.assert_allclose(y_map[some], expected, rtol=1e-4)
 
 
 def test_samples_and_maps() -> None:

@@ -9,6 +9,7 @@ from astropy.table import Table
 from scipy.special import expit, logit
 
 from szeek.sky.skymaps import Band, SkyMaps
+from szeek.sky.tiles import pixels_in_tiles
 from szeek.stack.scaling import (
     convert_to_y,
     fit_scaling,
@@ -16,6 +17,7 @@ from szeek.stack.scaling import (
     measure_injected_fluxes,
     measure_selection_bias,
 )
+from szeek.stack.stage import fit_pixels
 
 
 def make_sources(n: int, seed: int = 0, noise: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -133,6 +135,22 @@ def test_fluxes_of_injections_are_what_lies_there_and_what_was_painted() -> None
     assert 0.6 < found["flux_true"][0] / 1.79e-3 < 0.9
     assert found["weight"].tolist() == [3.0, 1.0]
     assert measure_injected_fluxes(injections, y_map)["weight"].tolist() == [1.0, 1.0]
+
+
+def test_law_of_pixels_is_that_of_the_tiles_held_out() -> None:
+    """y = 1e-6 (p / (1 - p))^0.5 in tile 5, and ten times as much elsewhere: the law is that of tile 5."""
+    rng = np.random.default_rng(2)
+    held_out = pixels_in_tiles(128, (5,))
+    p_map = rng.uniform(0, 0.95, held_out.size).astype(np.float32)
+    y = 1e-6 * np.sqrt(p_map / (1 - p_map)) * np.where(held_out, 1, 10) + rng.normal(0, 1e-7, held_out.size)
+    p_map[rng.random(held_out.size) < 0.1] = np.nan
+    y_map = SkyMaps(y[:, None].astype(np.float32), np.ones(y.size, bool), (Band("y", np.nan, 10.0, "Compton y"),))
+    law = fit_pixels(p_map, y_map, y_map.footprint, (5,), 0.1)
+    assert law is not None
+    np.testing.assert_allclose(law.predict([0.2, 0.5, 0.9]), 1e-6 * np.sqrt([0.25, 1, 9]), rtol=0.03)
+    # no law of maps of two nsides, nor of a handful of pixels
+    assert fit_pixels(p_map[: 12 * 64**2], y_map, y_map.footprint, (5,), 0.1) is None
+    assert fit_pixels(p_map, y_map, y_map.footprint, (5,), 0.9) is None
 
 
 def test_converted_map_keeps_holes_and_zeros() -> None:

@@ -2,7 +2,11 @@ r"""From p to y: the mean Compton flux of sources against p, its scaling law, an
 
 The law is :math:`\langle Y \rangle = A\,e^{B (x - x_0)}` with x = logit p, a power law in the odds p / (1 - p).
 Sources are selected on the same maps that their flux is measured in, so noise lifts both (Eddington bias): its size,
-the ratio of measured to true flux at given p, is measured on injected clusters and divided out.
+the ratio of measured to true flux at given p, is measured on injected clusters and divided out. That is the bias of
+*clusters*. False detections have no true flux and noise enough to look like one, which no injection tells: on a
+simulated sky (18 tiles, 5,199 sources) the measured mean is 6.0, 4.8, 2.7, 1.5 and 1.04 times the true one in fifths
+of p; corrected, it is 4.0, 3.7, 2.4, 1.1 and 0.95 times. Where most sources are real, above p of 0.3 there, the law
+is that of true fluxes; below, it is an upper bound.
 """
 
 from __future__ import annotations

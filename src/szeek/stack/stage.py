@@ -21,19 +21,19 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.assess.selection import Selection
 from szeek.find.candidates import list_sources, read_candidates
 from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
 from szeek.inputs.download import locate
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
 from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band, SkyMaps
-from szeek.sky.tiles import TEST_TILE, tile_of
+from szeek.sky.tiles import TEST_TILE, pixels_in_tiles, tile_of
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
 from szeek.stack.products import measure_spectrum, null_sets, stack_sources
-from szeek.stack.scaling import measure_injected_fluxes
+from szeek.stack.scaling import ScalingLaw, convert_to_y, fit_scaling, measure_injected_fluxes
 from szeek.stack.stacks import as_skymaps
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ _SIMULATED = {
 _DUST_NSIDE = 256
 #: Of the population that injected clusters are weighted as; lighter ones are below the fluxes that are injected.
 _LIGHTEST_1E14MSUN = 1.0
+_FEWEST_PIXELS = 1000
 
 #: Told (done, total, text) while stacks are made.
 Say = Callable[[int, int, str], None]
@@ -151,7 +152,9 @@ def stack_run(
         raise ValueError(f"the candidates have no column '{weights}', expected one of {', '.join(sources.colnames)}")
     if not len(sources):
         raise ValueError(f"'{run}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
-    chosen = choose_samples(sources, clusters, tuple(config.get("split", {}).get("test_tiles", (TEST_TILE,))))
+    split = config.get("split", {})
+    tiles = tuple(split.get("test_tiles", (TEST_TILE,)))
+    chosen = choose_samples(sources, clusters, tiles)
     cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
     used_masks = cuts.masks
     if say is not None and cuts.lacking:
@@ -190,8 +193,37 @@ def stack_run(
                 shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
                 _write(target / name / "spectrum.ecsv", measure_spectrum(*shown).write)
     target.mkdir(parents=True, exist_ok=True)
+    if "y" in groups and (run / "prediction.fits").is_file():
+        from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
+
+        p_map, seen = read_prediction(run / "prediction.fits"), used_masks.get("y", groups["y"].footprint)
+        held_out = (*tiles, *split.get("validation_tiles", ()))
+        if (law := fit_pixels(p_map, groups["y"], seen, held_out, p_max)) is not None:
+            y_map = convert_to_y(p_map, law)
+            np.nan_to_num(y_map, copy=False, nan=healpy.UNSEEN)
+            write_planck_map(target / "y_from_p.fits", y_map, column="Y_FROM_P", unit="")
+            row = law.to_table()
+            record["y_from_p"] = {column: float(row[column][0]) for column in row.colnames}
     _write(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return target
+
+
+def fit_pixels(
+    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: tuple[int, ...], p_max: float
+) -> ScalingLaw | None:
+    """The law of mean y against p of single pixels above the threshold, in tiles that the network was not trained on.
+
+    Its errors take pixels as independent, which neighbours are not: they are too small, and the law's use is the map
+    that :func:`szeek.stack.scaling.convert_to_y` makes with it. None for maps of two nsides, or fewer than 1,000
+    pixels.
+    """
+    if p_map.size != seen.size:
+        return None
+    with np.errstate(invalid="ignore"):
+        pixels = np.flatnonzero(pixels_in_tiles(y_map.nside, tiles) & seen & y_map.footprint & (p_map >= p_max))
+    if pixels.size < _FEWEST_PIXELS:
+        return None
+    return fit_scaling(p_map[pixels], y_map.values[pixels, 0])
 
 
 @contextmanager
@@ -356,6 +388,8 @@ def _injections(run: Path, y_map: SkyMaps | None, mask: NDArray[np.bool_] | None
     file = run / "selection.fits"
     if y_map is None or not file.is_file():
         return None
+    from szeek.assess.selection import Selection  # loads PyTorch, which the rest does without
+
     population = draw_haloes(0, m500_min_1e14msun=_LIGHTEST_1E14MSUN)
     return measure_injected_fluxes(Selection.read(file).injections, y_map, population, mask=mask)
 
