@@ -24,7 +24,7 @@ from szeek.find.photometry import (
 )
 from szeek.find.photometryfiles import measure_run, read_photometry
 from szeek.simulate.clusters import paint_clusters
-from szeek.sky.gas import Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.sky.gas import Y5R500_PER_Y500, interpolation_sigma_rad, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
 
 SPECTRA = list_spectra(HFI, HFI.band_names)
@@ -238,3 +238,16 @@ def test_candidates_of_a_run_get_their_columns(tmp_path: Path) -> None:
         units = {column.name: column.unit for column in hdus[1].columns}
     assert units["y5r500_arcmin2"] == "arcmin2" and units["flux_mjy"] == "mJy" and units["snr"] is None
     assert not list(folder.glob(".*")), "nothing half-written is left"
+
+
+@pytest.mark.parametrize(("low_deg", "high_deg"), [(0, 5), (20, 25), (38, 41), (50, 55), (70, 75)])
+def test_smoothing_by_interpolation_is_that_of_healpys_weights(low_deg: float, high_deg: float) -> None:
+    """Second moment of the four pixels about the direction, per axis, over random directions of these latitudes."""
+    rng = np.random.default_rng(1)
+    lat = np.degrees(np.arcsin(rng.uniform(*np.sin(np.radians([low_deg, high_deg])), 20_000)))
+    colatitude, longitude = np.radians(90 - lat), rng.uniform(0, 2 * np.pi, lat.size)
+    pixel, weight = healpy.get_interp_weights(256, colatitude, longitude)
+    away = np.stack(healpy.pix2vec(256, pixel)) - healpy.ang2vec(colatitude, longitude).T[:, None]
+    measured = (weight * (away**2).sum(axis=0)).sum(axis=0).mean() / 2
+    expected = interpolation_sigma_rad(256, (low_deg + high_deg) / 2) ** 2
+    assert measured == pytest.approx(expected, rel=0.02)

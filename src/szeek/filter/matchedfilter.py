@@ -29,7 +29,7 @@ from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.inputs.tsz import band_response
-from szeek.sky.gas import Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
+from szeek.sky.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
 from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TILE_NSIDE
@@ -120,9 +120,8 @@ class FilteredField:
         self.basis = field_basis(lon_deg, lat_deg)
         self._modes, self._count, self.ell = _radial_modes(self.n, self.pixel_arcmin)
         fwhm = np.array([band.fwhm_arcmin for band in maps.bands])
-        # bilinear sampling smooths by a sixth of a squared pixel along each axis, on average over positions
-        pixel2 = (pixel_window_sigma_rad(maps.nside) / _ARCMIN) ** 2 + self.pixel_arcmin**2 / 6
-        self._sigma_arcmin = np.sqrt((fwhm / _FWHM_PER_SIGMA) ** 2 + pixel2)
+        pixel = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg)) / _ARCMIN
+        self._sigma_arcmin = np.hypot(fwhm / _FWHM_PER_SIGMA, pixel)
         self._beam = np.exp(-0.5 * (self.ell[:, None] * self._sigma_arcmin * _ARCMIN) ** 2)
         self._beam[self.ell > _NYQUIST_SHARE * 10800 / self.pixel_arcmin] = 0.0
 
