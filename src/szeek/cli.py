@@ -338,6 +338,24 @@ def selection(
 
 
 @app.command()
+def purity(
+    run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")],
+    tile: Annotated[list[int] | None, typer.Option(help="search this tile (0 to 47) only; may be repeated")] = None,
+    seed: Annotated[int, typer.Option(help="of the shifted positions")] = 0,
+    threads: Threads = None,
+) -> None:
+    """Measure purity without truth: by what is found in the same maps with signs flipped or bands turned.
+
+    Writes purity.ecsv, with the share of known clusters and, of a simulated run, the true purity beside it.
+    """
+    from szeek.run import measure_purity
+
+    with _progress() as tell:
+        summary = measure_purity(run_folder, tiles=tile, seed=seed, threads=threads, tell=tell)
+    typer.echo(summary)
+
+
+@app.command()
 def report(run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run")]) -> None:
     """Write report.html again from the products of a run."""
     from szeek.show.report import write_report

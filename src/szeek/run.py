@@ -40,13 +40,15 @@ from szeek.assess.calibrate import (
 )
 from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
+from szeek.assess.nullsky import SHINING, count_null_sources, flip_signs, rotate_bands
 from szeek.assess.recovery import completeness_purity, measure_recovery
-from szeek.assess.selection import PositionErrors, fit_position_errors, judge_injections, measure_noise
+from szeek.assess.selection import PositionErrors, fit_position_errors, halo_offsets, judge_injections, measure_noise
 from szeek.cluster import connect, spread
 from szeek.config import Config, DetectConfig, PredictConfig, named_file
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.candidates import make_candidates, write_candidates
 from szeek.find.detect import detect_sources
+from szeek.find.photometry import measure_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards, parse_shard, predict_shard
 from szeek.find.workers import predict_on_cluster
@@ -58,7 +60,7 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, current_ranks, join_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
-from szeek.learn.model import find_model, load_model
+from szeek.learn.model import Model, find_model, load_model
 from szeek.learn.train import member_of, train
 from szeek.show.field import keep_field
 from szeek.show.report import write_report
@@ -680,7 +682,8 @@ def measure_selection(
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
 
     Clusters are painted into the run's own maps, 50 arcmin from one another and from those that are known, and looked
-    for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside.
+    for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside. Position
+    errors are those of the injections, but of a simulated run those of its own haloes.
 
     Parameters
     ----------
@@ -709,32 +712,17 @@ def measure_selection(
     ValueError, FileNotFoundError
         If the run has no maps or network, or the sky has no room for so many.
     """
-    home = Path(folder)
-    network, maps = load_model(home), SkyMaps.open(home / "maps")
-    config = Config.model_validate(json.loads((home / "run.json").read_text())["config"])
-    job = Run(config, home, threads)
+    ground = _search_ground(folder, tiles, threads)
+    home, maps, where = ground.job.folder, ground.maps, ground.where
+    maps = replace(maps, footprint=maps.footprint & ground.around)
+    config, network = ground.job.config, ground.network
     instrument = read_instrument(config.sky.instrument)
-    if config.split.folds:
-        raise ValueError(f"'{home}' has {config.split.folds} folds, expected one network: give a run without folds")
-    # before slow work, so that a run without a prediction is refused at once
-    p_before = read_prediction(home / "prediction.fits")
-    before = _find_sources(p_before, config.detect.p_max, deblend=config.detect.deblend)
-    known = read_catalogue(home / "clusters.fits")
-    if config.sky.simulate:
-        known = vstack([known, select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")],
-                       metadata_conflicts="silent")  # fmt: skip
-    where = np.asarray(maps.footprint)
-    if tiles is not None:
-        chosen = tuple(tiles)
-        near = pixels_near_tiles(64, chosen, _AROUND_TILES_DEG).astype(np.float32)
-        maps = replace(maps, footprint=where & (healpy.ud_grade(near, maps.nside) > 0.5))
-        where = where & pixels_in_tiles(maps.nside, chosen)
     injections = draw_injections(
         seed,
         n,
         y500_range_arcmin2=(1e-4, 1e-2),
         footprint=where,
-        avoid=known,
+        avoid=ground.known,
         min_separation_arcmin=50.0,
     )
     _say(tell, "selection", 0, 0, f"painting {n} clusters")
@@ -756,7 +744,7 @@ def measure_selection(
         sources = _find_sources(p_map, p_max, deblend=config.detect.deblend)
         _say(tell, "selection", 0, 0, "noise")
         noise = measure_noise(maps, instrument, threads=threads, client=client, report=fields)
-    selection = judge_injections(injections, sources, before, noise, p_max)
+    selection = judge_injections(injections, sources, ground.sources, noise, p_max)
     selection.write(home / "selection.fits")
     found = int(np.isfinite(selection.injections["p"]).sum())
     summary = (
@@ -764,12 +752,123 @@ def measure_selection(
         f"{selection.chance:.1%} of the positions had a source before\ncompleteness: {home / 'selection.fits'}"
     )
     try:
-        errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
+        if ground.haloes is None:
+            errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
+        else:
+            own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
+            errors = fit_position_errors(halo_offsets(own, true, where, seed=seed))
     except ValueError as error:  # too few were found
         (home / POSITIONS).unlink(missing_ok=True)
         return f"{summary}\nno position errors: {error}"
     _write_table(errors.to_table(), home / POSITIONS)
     return f"{summary}\nposition errors: {home / POSITIONS}"
+
+
+def measure_purity(
+    folder: str | os.PathLike[str],
+    *,
+    tiles: Iterable[int] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    tell: Tell | None = None,
+) -> str:
+    """Purity of a run without truth, from two null skies and from known clusters; writes purity.ecsv.
+
+    The run's maps with signs flipped and with bands turned against each other (:mod:`szeek.assess.nullsky`) go
+    through its own network and detection; of a simulated run the true purity stands beside.
+
+    Parameters
+    ----------
+    folder, tiles, threads, tell
+        As for :func:`measure_selection`.
+    seed : int
+        Of the shifted positions.
+
+    Returns
+    -------
+    str
+        What was found, in words.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If the run has no maps, network or prediction.
+    """
+    ground = _search_ground(folder, tiles, threads)
+    config = ground.job.config
+    nulls = {}
+    for name, make in (("flipped", flip_signs), ("rotated", rotate_bands)):
+
+        def fields(done: int, total: int, name: str = name) -> None:
+            _say(tell, "purity", done, total, f"fields, {name}")
+
+        sky = make(ground.maps)
+        sky = replace(sky, footprint=sky.footprint & ground.around)
+        where = ground.where & sky.footprint
+        options: dict[str, Any] = {"margin": config.predict.margin, "rotations": config.predict.rotations}
+        p_map = predict(sky, ground.network, where=where, threads=threads, report=fields, **options)
+        found = _find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
+        if name == "flipped":  # a source that shines is a hole there, which the sky has none of
+            seen = replace(ground.maps, footprint=ground.maps.footprint & ground.around)
+            kinds = measure_sources(seen, found, instrument=config.sky.instrument, threads=threads)["kind"]
+            found = found[~np.isin(kinds, SHINING)]
+        nulls[name] = found, float(ground.where.sum() / max(1, where.sum()))
+    own = ground.sources[ground.is_inside(ground.sources)]
+    table = count_null_sources(own, nulls, ground.catalogue, ground.haloes, footprint=ground.where, seed=seed)
+    _write_table(table, ground.job.folder / "purity.ecsv")
+    half = table[int(np.abs(np.asarray(table["p"]) - 0.5).argmin())]
+    true = f", true {half['purity_true']:.2f}" if ground.haloes is not None else ""
+    return (
+        f"of {half['n']} sources with p > {half['p']:g}: purity {half['purity_flipped']:.2f} from the flipped sky, "
+        f"{half['confirmed']:.2f} are known{true}\npurity: {ground.job.folder / 'purity.ecsv'}"
+    )
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """Where a run is searched once more: its sky, what was found in it, and what is known to be there."""
+
+    job: Run
+    network: Model
+    maps: SkyMaps
+    where: NDArray[np.bool_]  # searched
+    around: NDArray[np.bool_]  # filtered: some degrees more
+    sources: Table
+    catalogue: Table
+    haloes: Table | None
+
+    @property
+    def known(self) -> Table:
+        """Catalogued clusters and true haloes."""
+        both = [self.catalogue] if self.haloes is None else [self.catalogue, self.haloes]
+        return vstack(both, metadata_conflicts="silent")
+
+    def is_inside(self, table: Table) -> NDArray[np.bool_]:
+        """Whether the positions of a table are searched."""
+        pixel = healpy.ang2pix(self.maps.nside, table["lon_deg"], table["lat_deg"], lonlat=True)
+        return np.asarray(self.where[pixel])
+
+
+def _search_ground(folder: str | os.PathLike[str], tiles: Iterable[int] | None, threads: int | None) -> _Ground:
+    home = Path(folder)
+    network, maps = load_model(home), SkyMaps.open(home / "maps")
+    config = Config.model_validate(json.loads((home / "run.json").read_text())["config"])
+    job = Run(config, home, threads)
+    if config.split.folds:
+        raise ValueError(f"'{home}' has {config.split.folds} folds, expected one network: give a run without folds")
+    # before slow work, so that a run without a prediction is refused at once
+    p_map = read_prediction(home / "prediction.fits")
+    sources = _find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
+    catalogue, haloes = read_catalogue(home / "clusters.fits"), None
+    if config.sky.simulate:
+        haloes = select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")
+    where = around = np.asarray(maps.footprint)
+    if tiles is not None:
+        chosen = tuple(tiles)
+        near = pixels_near_tiles(64, chosen, _AROUND_TILES_DEG).astype(np.float32)
+        around = healpy.ud_grade(near, maps.nside) > 0.5
+        where = where & pixels_in_tiles(maps.nside, chosen)
+    return _Ground(job, network, maps, where, around, sources, catalogue, haloes)
 
 
 def assess_files(

@@ -59,7 +59,6 @@ def job(tmp_path_factory):
     return folder / "run"
 
 
-
 def test_selection_of_a_run(job, tmp_path):
     """The verb paints, finds again and writes; the network is a toy, so that only the books are checked here."""
     folder = tmp_path / "run"
@@ -85,6 +84,22 @@ def test_selection_of_a_run(job, tmp_path):
     way = (np.log(p / (1 - p)) + 13.8155) / 27.6310
     np.testing.assert_allclose(found["POS_ERR"], 3 - 2 * way, rtol=1e-5)
     np.testing.assert_allclose(found["POS_ERR95"], 6 - 4 * way, rtol=1e-5)
+
+
+def test_purity_of_a_run_from_null_skies(job, tmp_path):
+    """The toy network finds what it finds: sources are those of the run, and shares are shares."""
+    folder = tmp_path / "run"
+    shutil.copytree(job, folder)
+    done = szeek("purity", folder, "--tile", 6)
+    assert done.returncode == 0, done.stderr
+    table = Table.read(folder / "purity.ecsv")
+    candidates = Table.read(job / "candidates.fits")
+    assert table["n"][0] == ((candidates["TILE"] == 6) & (candidates["P"] > 0.1)).sum()
+    assert {"n_flipped", "purity_rotated", "confirmed", "purity_true"} <= set(table.colnames)
+    assert (np.diff(table["n_flipped"]) <= 0).all()
+    known = np.asarray(table["purity_true"])
+    assert ((known[np.isfinite(known)] >= 0) & (known[np.isfinite(known)] <= 1)).all()
+
 
 def test_all_products_are_there_and_open(job):
     assert healpy.read_map(job / "prediction.fits").size == 12 * 256**2

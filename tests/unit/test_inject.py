@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from astropy.coordinates import SkyCoord
-from astropy.table import Table, vstack
+from astropy.table import Table
 
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.haloes import draw_haloes
-from szeek.simulate.inject import draw_injections, dress_injections, inject_clusters
+from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.sky.gas import MASS_BIAS
 from szeek.sky.skymaps import Band, SkyMaps
 
@@ -101,30 +100,3 @@ def test_errors() -> None:
     wrong = SkyMaps(np.zeros((12, 1), np.float32), np.ones(12, bool), (Band("143", 143.0, 7.3, "MJy/sr"),))
     with pytest.raises(ValueError, match="band 143 in MJy/sr is none of planck-hfi's"):
         inject_clusters(wrong, draw_injections(1, 1), PLANCK)
-
-
-def test_injections_bring_the_surroundings_of_haloes_of_their_flux() -> None:
-    """One bright halo with a neighbour of half its flux 6 arcmin to the east, a faint one beyond reach, and one by
-    itself of a tenth of the flux: a bright injection takes the neighbour along, a faint one nothing."""
-    shape = {"axis_ratio": [0.7, 0.8, 0.9, 1.0], "position_angle_deg": [10.0, 20, 30, 40], "concentration": [1.1] * 4,
-             "clump_fraction": [0.2, 0, 0, 0], "clump_distance": [0.5, 0, 0, 0]}  # fmt: skip
-    haloes = Table({"lon_deg": [50.0, 50.1, 50.0, 200.0], "lat_deg": [0.0, 0.0, 0.3, 0.0], **shape})
-    haloes["y500_arcmin2"], haloes["theta500_arcmin"] = [4e-3, 2e-3, 1e-3, 4e-4], [5.0, 3.0, 2.0, 4.0]
-    bright = draw_injections(1, 20, y500_range_arcmin2=(3.9e-3, 4.1e-3))
-    dressed, neighbours = dress_injections(1, bright, haloes)
-    assert dressed["clump_fraction"].tolist() == [0.2] * 20 and dressed["axis_ratio"].tolist() == [0.7] * 20
-    np.testing.assert_array_equal(dressed["theta500_arcmin"], bright["theta500_arcmin"])
-    np.testing.assert_allclose(neighbours["y500_arcmin2"], 0.5 * bright["y500_arcmin2"])
-    assert neighbours["theta500_arcmin"].tolist() == [3.0] * 20
-    here, there = (SkyCoord(t["lon_deg"], t["lat_deg"], unit="deg", frame="galactic") for t in (bright, neighbours))
-    np.testing.assert_allclose(here.separation(there).arcmin, 6.0, rtol=1e-6)
-    np.testing.assert_allclose(here.position_angle(there).deg, 90.0, atol=1e-4)
-    empty = SkyMaps(np.zeros((N_PIX, 6), np.float32), np.ones(N_PIX, bool), PLANCK.bands)
-    painted = inject_clusters(empty, vstack([dressed, neighbours], metadata_conflicts="silent"), PLANCK).values[:, 0]
-    area = 4 * np.pi / N_PIX * (10800 / np.pi) ** 2
-    expected = 1.79 * 1.5 * bright["y500_arcmin2"].sum() * PLANCK.tsz_response[0]
-    assert painted.sum(dtype=float) * area == pytest.approx(expected, rel=0.01)
-    faint = draw_injections(2, 20, y500_range_arcmin2=(3.9e-4, 4.1e-4))
-    assert len(dress_injections(1, faint, haloes)[1]) == 0
-    with pytest.raises(ValueError, match="no haloes"):
-        dress_injections(1, faint, haloes[:0])

@@ -2,10 +2,11 @@
 
 * **Flipped**: every band times -1. CMB and noise are as before, clusters are what they never are, brighter below 217
   GHz and darker above. What is skewed is not as before: a radio source becomes a deficit at low frequencies, as a
-  cluster is, and dust becomes a deficit at high ones.
+  cluster is. Sources of the flipped sky where the maps have a radio or dusty source are therefore left out, and with
+  them whatever such sources do in the sky itself: this purity is an upper limit.
 * **Rotated**: bands turned about the Galactic axis by different quarter turns. Latitudes and everything that is in
-  one band stay, sources and all; nothing lies in two bands at the same place. The CMB does not cancel between bands
-  any more, so that the noise is higher than in the sky, and what is bright in several bands at once is missed.
+  one band stay; nothing lies in two bands at the same place. The CMB does not cancel between bands any more, and a
+  network that looks at differences of bands sees far more noise than there is: a lower limit, and a poor one.
 
 What is found there per area, over what is found in the sky itself, is the share that is false; the two err
 differently.
@@ -23,6 +24,8 @@ from numpy.typing import NDArray
 from szeek.assess.match import chance_rate, further_peaks, match, truth_radius
 from szeek.sky.skymaps import SkyMaps
 
+#: Kinds of :func:`szeek.find.photometry.fit_kind` that shine in the maps: where one is, the flipped sky has a hole.
+SHINING = ("radio", "dusty", "cold clump")
 #: Thresholds on p at which purity is told.
 THRESHOLDS = (0.1, 0.2, 0.5, 0.7, 0.9, 0.95, 0.99)
 
