@@ -251,13 +251,15 @@ def _stack_entries(run: RunFolder) -> list[Entry]:
         ("Sect. 4.1, Fig. 4", "test_tile", ("y",)),
         ("Sect. 4.3, Fig. 5", "unmatched", tuple(COMPANIONS)),
     ):
-        found = significance_of(run, sample)
+        file = run.path / "stacks" / sample / "stacks.fits"
+        found, own = read_significance(file, of_nulls=True), read_significance(file)
         for name in maps:
             what = f"stack of {LOOKS[name][0].replace('$', '')}: centre against matched nulls"
             if name in found:
                 sigma = found[name]
                 status = "agrees (signal seen)" if sigma > 3 else "differs: no signal above 3 sigma"
-                entries.append(Entry(where, what, math.nan, sigma, math.nan, "sigma", status, "paper: seen"))
+                note = f"paper: seen; {own[name]:.1f} of the sources' own scatter"
+                entries.append(Entry(where, what, math.nan, sigma, math.nan, "sigma", status, note))
             else:
                 need = lacking_maps(run).get(name, "stacks: `szeek stack` makes them")
                 entries.append(_lacking(where, what, need, math.nan, "sigma"))
@@ -343,11 +345,6 @@ def key_numbers(entries: list[Entry]) -> list[dict[str, str]]:
     return [
         {"label": label, "value": str(n), "detail": f"of {len(entries)}; {detail}"} for label, n, detail in groups
     ]
-
-
-def significance_of(run: RunFolder, sample: str) -> dict[str, float]:
-    """Centre of each map's stack less the nulls, in sigma; band names and companions."""
-    return read_significance(run.path / "stacks" / sample / "stacks.fits")
 
 
 def lacking_maps(run: RunFolder) -> dict[str, str]:

@@ -95,10 +95,11 @@ class Panel:
         return (f"{self.name} GHz" if self.name.isdigit() else self.name), factor, unit
 
 
-def read_significance(stacks: Path) -> dict[str, float]:
+def read_significance(stacks: Path, of_nulls: bool = False) -> dict[str, float]:
     """Centre of each map's stack less its nulls in sigma, by band or map, from a stacks.fits; empty without one.
 
-    In the sources' own scatter; of a few sources in that of the null sets.
+    In the sources' own scatter, or that of the nulls, which says whether anything is there; of a few sources, and in
+    files that lack one of the two, in the other.
     """
     if not stacks.is_file():
         return {}
@@ -107,8 +108,9 @@ def read_significance(stacks: Path) -> dict[str, float]:
             return {}
         table = Table(hdus["SIGNIFICANCE"].data)
     own = np.asarray(table["centre_sigma"], float)
-    of_nulls = np.asarray(table["null_sigma"], float) if "null_sigma" in table.colnames else own
-    sigma = np.where(np.isfinite(own), own, of_nulls)
+    null = np.asarray(table["null_sigma"], float) if "null_sigma" in table.colnames else own
+    first, second = (null, own) if of_nulls else (own, null)
+    sigma = np.where(np.isfinite(first), first, second)
     return {str(name): float(value) for name, value in zip(table["map"], sigma, strict=True) if np.isfinite(value)}
 
 

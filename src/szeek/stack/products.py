@@ -418,7 +418,8 @@ def _typical(nulls: Sequence[Profile]) -> Profile:
 
 def _significance(profile: Profile, nulls: Sequence[Profile]) -> Table:
     """Significances of a profile: in the scatter of the sources, NaN for too few of them, and ``null_sigma``, its
-    first ring less the null sets' in their scatter, which any number of sources has."""
+    first ring less the null sets' in the error of one of them: what it would be if nothing were there. That error is
+    the sets' own bootstrap, or, of fewer than 30 sources, which tell none, the scatter between the sets."""
     n_map, n_ring = profile.mean.shape
     if profile.n_group > n_ring:
         table = measure_significance(profile, nulls)
@@ -428,7 +429,10 @@ def _significance(profile: Profile, nulls: Sequence[Profile]) -> Table:
         for name in ("centre_sigma", "chi2", "p_value", "sigma", *of_blocks):
             table[name] = np.full(n_map, np.nan)
     centre = np.array([null.mean[:, 0] for null in nulls])
-    spread = centre.std(axis=0, ddof=1) * math.sqrt(1 + 1 / len(nulls))
+    variance = centre.var(axis=0, ddof=1)
+    if min(null.n_group for null in nulls) >= _OWN_SCATTER:
+        variance = np.mean([null.covariance[:, 0, 0] for null in nulls], axis=0)
+    spread = np.sqrt(variance * (1 + 1 / len(nulls)))
     with np.errstate(invalid="ignore", divide="ignore"):
         table["null_sigma"] = (profile.mean[:, 0] - centre.mean(axis=0)) / spread
     return table
