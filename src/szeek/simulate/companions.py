@@ -31,10 +31,10 @@ from szeek.sky.cosmology import COSMOLOGY
 
 # L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
 # (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009).
-_LX_NORM, _LX_SLOPE, _LX_SCATTER_LN = 1.64e44, 1.64, 0.38
+_LX_NORM, _LX_SLOPE, LX_SCATTER_LN = 1.64e44, 1.64, 0.38
 # ROSAT all-sky survey: 400 s; 1 ct/s = 1.1e-11 erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background
 # 1e-3 ct/s/arcmin^2 (Snowden et al. 1997, ApJ 485, 125), of which a tenth is left between 0.5 and 2 keV.
-_ERG_PER_COUNT, _EXPOSURE_S, _XRAY_BACKGROUND_PER_ARCMIN2 = 1.1e-11, 400.0, 1.0e-3
+ERG_PER_COUNT, EXPOSURE_S, _XRAY_BACKGROUND_PER_ARCMIN2 = 1.1e-11, 400.0, 1.0e-3
 #: Point-spread of the survey, FWHM. Boese (2000, A&AS 141, 507).
 XRAY_FWHM_ARCMIN = 1.5
 # Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
@@ -102,10 +102,10 @@ def xray_map(haloes: Table, seed: int, nside: int) -> Map32:
     rng = random_generator(seed, "xray")
     z = np.asarray(haloes["z"], dtype=np.float64)
     mass = np.asarray(haloes["m500_1e14msun"], dtype=np.float64)
-    luminosity = xray_luminosity(mass, z) * np.exp(_LX_SCATTER_LN * rng.standard_normal(z.size))
+    luminosity = xray_luminosity(mass, z) * np.exp(LX_SCATTER_LN * rng.standard_normal(z.size))
     grid = np.geomspace(1e-3, 4, 500)
     distance_cm = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("cm"))
-    photons = rng.poisson(luminosity / (4 * np.pi * distance_cm**2) / _ERG_PER_COUNT * _EXPOSURE_S)
+    photons = rng.poisson(luminosity / (4 * np.pi * distance_cm**2) / ERG_PER_COUNT * EXPOSURE_S)
     owner = np.repeat(np.arange(z.size), photons)
     # beta model, beta = 2/3, core 0.15 R500: counts inside r grow as 1 - (1 + (r/r_c)^2)^-1/2; cut at R500
     core = 0.15 * np.asarray(haloes["theta500_arcmin"], dtype=np.float64)[owner]
@@ -120,7 +120,7 @@ def xray_map(haloes: Table, seed: int, nside: int) -> Map32:
     pixel = healpy.ang2pix(nside, lon_deg, np.clip(lat_deg + north / 60, -90, 90), lonlat=True)
     counts = np.bincount(pixel, minlength=12 * nside * nside)
     area_arcmin2 = 4 * np.pi * np.degrees(60) ** 2 / counts.size
-    background = rng.poisson(_XRAY_BACKGROUND_PER_ARCMIN2 * _EXPOSURE_S * area_arcmin2 / 10, counts.size)
+    background = rng.poisson(_XRAY_BACKGROUND_PER_ARCMIN2 * EXPOSURE_S * area_arcmin2 / 10, counts.size)
     return (counts + background).astype(np.float32)
 
 
