@@ -1,4 +1,4 @@
-"""Pictures of the report, the explorer and a dossier for README and docs: `python docs/make_screenshots.py RUN`.
+"""Pictures of report, tile, explorer and dossier for README and docs: `python docs/make_screenshots.py RUN`.
 
 Needs Chromium with its driver and selenium (`pip install '.[test]'`). Writes docs/images/*.png, and
 RUN/report.html where the run has none.
@@ -36,28 +36,29 @@ SETTLE_S = 15.0
 
 
 def main(run_folder: Path, images: Path) -> None:
-    """Write report.png, report-phone.png, dossier.png, explorer-{sky,candidate,dark,phone}.png."""
+    """Write report.png, demo-tile.png, dossier.png, explorer-{candidate,dark,phone}.png."""
     images.mkdir(parents=True, exist_ok=True)
     report = run_folder / "report.html"
     if not report.is_file():
         write_report(run_folder)
     run = RunFolder(run_folder)
+    tile = Image.open(run_folder / "figures" / "test_tile.png")
+    tile.thumbnail((820, 900))
+    buffer = io.BytesIO()
+    tile.save(buffer, "png")
+    save(buffer.getvalue(), images / "demo-tile.png")
     save(draw_sheet(run, 0, "png"), images / "dossier.png")
     with _browser(900, 1050) as driver:
         driver.get(report.resolve().as_uri())
         driver.execute_script("for (const image of document.images) image.loading = 'eager'")
         time.sleep(2)
         save(driver.get_screenshot_as_png(), images / "report.png")
-    with _browser(500, 1000) as driver:
-        _as_phone(driver)
-        driver.get(report.resolve().as_uri())
-        time.sleep(2)
-        save(driver.get_screenshot_as_png(), images / "report-phone.png")
     with ExplorerServer(run_folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        with _browser(1500, 900) as driver:
-            _open(driver, server.url)
-            save(driver.get_screenshot_as_png(), images / "explorer-sky.png")
+        with _browser(1400, 850) as driver:
+            _open(driver, server.url + "#base=y")
+            for box in driver.find_elements(By.CSS_SELECTOR, "#layers input")[:1]:
+                box.click()
             _show_first(driver)
             save(driver.get_screenshot_as_png(), images / "explorer-candidate.png")
             driver.execute_cdp_cmd(
@@ -71,6 +72,8 @@ def main(run_folder: Path, images: Path) -> None:
         with _browser(500, 1000) as driver:
             _as_phone(driver)
             _open(driver, server.url)
+            driver.execute_script("document.getElementById('sky').scrollIntoView()")
+            time.sleep(2)
             save(driver.get_screenshot_as_png(), images / "explorer-phone.png")
         server.shutdown()
 
@@ -88,6 +91,7 @@ def _browser(width: int, height: int) -> Iterator[Any]:
         options.add_argument(flag)
     service = webdriver.ChromeService(executable_path=shutil.which("chromedriver"))
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_script_timeout(120)
     try:
         yield driver
     finally:
