@@ -813,8 +813,9 @@ def measure_purity(
             kinds = measure_sources(seen, found, instrument=config.sky.instrument, threads=threads)["kind"]
             found = found[~np.isin(kinds, SHINING)]
         nulls[name] = found, float(ground.where.sum() / max(1, where.sum()))
-    own = ground.sources[ground.is_inside(ground.sources)]
-    table = count_null_sources(own, nulls, ground.catalogue, ground.haloes, footprint=ground.where, seed=seed)
+    own, known = (table[ground.is_inside(table)] for table in (ground.sources, ground.catalogue))
+    true_ones = None if ground.haloes is None else ground.haloes[ground.is_inside(ground.haloes)]
+    table = count_null_sources(own, nulls, known, true_ones, footprint=ground.where, seed=seed)
     _write_table(table, ground.job.folder / "purity.ecsv")
     half = table[int(np.abs(np.asarray(table["p"]) - 0.5).argmin())]
     true = f", true {half['purity_true']:.2f}" if ground.haloes is not None else ""

@@ -111,10 +111,10 @@ def count_null_sources(
     Returns
     -------
     Table
-        ``p``, ``n``; for each null sky ``n_NAME`` (scaled to the area), ``purity_NAME``, ``error_NAME`` (Poisson);
-        ``matched`` and ``off_position`` (fractions of the sources with a known cluster there and at shifted
-        positions), ``confirmed`` (matched less chance); ``purity_true`` and ``error_true`` (binomial, chance taken
-        out; further peaks inside a found extended halo count neither way). NaN where there are no sources.
+        ``p``, ``n``; for each null sky ``n_NAME`` (scaled to the area), ``purity_NAME``, ``error_NAME`` (Poisson, of
+        at least one); ``matched`` and ``off_position`` (fractions of the sources with a known cluster there and at
+        shifted positions), ``confirmed`` (matched less chance); ``purity_true`` and ``error_true`` (binomial, chance
+        taken out; further peaks inside a found extended halo count neither way). NaN where there are no sources.
     """
     p = np.asarray(sources["p"], float)
     rows = []
@@ -126,7 +126,7 @@ def count_null_sources(
             false = int((np.asarray(null["p"], float) > least).sum())
             row[f"n_{name}"] = area_ratio * false
             row[f"purity_{name}"] = 1 - area_ratio * false / n if n else np.nan
-            row[f"error_{name}"] = area_ratio * np.sqrt(false + false**2 / n) / n if n else np.nan
+            row[f"error_{name}"] = area_ratio * np.sqrt(max(false, 1) + false**2 / n) / n if n else np.nan
         if known is not None:
             row |= _share(mine, known, np.full(len(known), 5.0), footprint, seed)
         if haloes is not None:
