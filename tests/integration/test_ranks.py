@@ -36,11 +36,11 @@ from szeek.learn.distributed import join_ranks
 from szeek.learn.patches import Patches
 
 changes, folder, stop = json.loads(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-cut, seen = Patches.cut, []
+plan, seen = Patches.plan, []
 def note(self, index, part="training"):
     seen.append([part, int(index)])
-    return cut(self, index, part)
-Patches.cut = note
+    return plan(self, index, part)
+Patches.plan = note
 with join_ranks() as ranks:
     if ranks.rank:
         training.save_file = training.Model.save = None

@@ -179,15 +179,14 @@ class Feed:
         """Patches of these numbers: (n, channels, size, size) float32 and (n, size, size) uint8."""
         config = self.patches.skies[0].config
         numbers = list(indices)
-        if not self._skies:
-            cut = np.empty((len(numbers), config.size, config.size, self.normaliser.n_channel), np.float32)
-            drawn = np.empty(cut.shape[:3], np.uint8)
-            for k, i in enumerate(numbers):
-                field, drawn[k] = self.patches.of(i).cut(i, part)
-                self.normaliser.write(field, cut[k])  # at once, while the field is in the cache
-            return torch.from_numpy(cut).permute(0, 3, 1, 2), torch.from_numpy(drawn)
+        # one kind of work after the other: the processor's caches hold one at a time
         plans = [self.patches.of(i).plan(i, part) for i in numbers]
         drawn = np.stack([self.patches.of(i).target(*plan) for i, plan in zip(numbers, plans, strict=True)])
+        if not self._skies:
+            cut = np.empty((len(numbers), config.size, config.size, self.normaliser.n_channel), np.float32)
+            for i, plan, out in zip(numbers, plans, cut, strict=True):
+                self.normaliser.write(self.patches.of(i).field(*plan), out)
+            return torch.from_numpy(cut).permute(0, 3, 1, 2), torch.from_numpy(drawn)
         parts, order = [], []
         for k, sky in enumerate(self._skies):
             mine = [n for n, i in enumerate(numbers) if i % len(self._skies) == k]

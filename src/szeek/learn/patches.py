@@ -135,11 +135,15 @@ class Patches:
         drawn = self.labels.draw(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
         return drawn[:, ::-1] if mirrored else drawn
 
-    def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Patch ``index``: field (size, size, n_band) float32 minus background, and target (size, size) uint8."""
-        place, mirrored = self.plan(index, part)
+    def field(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:
+        """Field of a planned patch minus background, (size, size, n_band + n_size) float32."""
         field = self.sky.sample(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
-        return field[:, ::-1] if mirrored else field, self.target(place, mirrored)
+        return field[:, ::-1] if mirrored else field
+
+    def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """Field and target of patch ``index``."""
+        plan = self.plan(index, part)
+        return self.field(*plan), self.target(*plan)
 
 
 @dataclass(frozen=True)
