@@ -26,7 +26,7 @@ from rows import Memory
 
 from szeek.find.detect import detect_sources
 from szeek.find.fields import cover_sphere, place_field
-from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict, predict_fields
 from szeek.find.shards import predict_shard
 from szeek.find.workers import predict_on_cluster
 from szeek.learn.model import Model, build_network
@@ -109,7 +109,8 @@ def measure_shards(nside: int, of: int) -> dict[str, float]:
 
 
 def measure_workers(nside: int, n: int) -> dict[str, float]:
-    """CPU seconds of each worker of a LocalCluster, one thread each, over a prediction; they share this machine."""
+    """CPU seconds and memory of the workers of a LocalCluster, one thread each, over a prediction; and of one process
+    without Dask. They share this machine."""
     from distributed import Client, LocalCluster
 
     with (
@@ -121,12 +122,30 @@ def measure_workers(nside: int, n: int) -> dict[str, float]:
         for side, folder in ((64, small), (nside, large)):
             make_model(write_zeros(side, 6, 1.0, folder)).save(folder)
         predict_on_cluster(client, small, small)  # imports and compiles
-        client.run(lambda: None)
+        client.run(_watch_memory)
         before = client.run(time.process_time)
-        predict_on_cluster(client, large, large)
+        p_map = predict_on_cluster(client, large, large)
         after = client.run(time.process_time)
+        gib = max(client.run(_stop_watching).values())
+        maps, start = SkyMaps.open(large), time.process_time()
+        assert np.array_equal(predict(maps, make_model(maps), threads=1), p_map)
+        here = time.process_time() - start
     seconds = [after[worker] - before[worker] for worker in before]
-    return {"sum_s": sum(seconds), "longest_s": max(seconds)}
+    return {"sum_s": sum(seconds), "longest_s": max(seconds), "here_s": here, "gib": gib}
+
+
+#: In a worker: its memory while it is watched.
+_watched: list[Memory] = []
+
+
+def _watch_memory() -> None:
+    _watched.append(Memory().__enter__())
+
+
+def _stop_watching() -> float:
+    memory = _watched.pop()
+    memory.__exit__()
+    return memory.gib
 
 
 def _apart(call: str) -> dict[str, float]:
@@ -149,7 +168,7 @@ def _divided(call: str, counts: tuple[int, ...]) -> list[dict[str, float]]:
 _TABLES = {
     "nside": lambda: [{"nside": nside, **_apart(f"measure({nside}, 6)")} for nside in (512, 1024, 2048, 4096, 8192)],
     "shards": lambda: _divided("measure_shards(512, {})", (1, 2, 4, 8, 16)),
-    "workers": lambda: _divided("measure_workers(1024, {})", (1, 2, 4)),
+    "workers": lambda: _divided("measure_workers(512, {})", (1, 2, 4)),
     "bands": lambda: [{"n": n, **_apart(f"measure(512, {n})")} for n in (1, 3, 6, 9, 12)],
 }
 

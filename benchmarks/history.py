@@ -122,7 +122,10 @@ _COLUMNS: dict[str, dict[str, Callable[[dict[str, float]], str]]] = {
         "memory": lambda r: f"{r['gib']:.2f} GiB",
     },
 }
-_COLUMNS["workers"] = {"workers" if name == "shards" else name: tell for name, tell in _COLUMNS["shards"].items()}
+_COLUMNS["workers"] = {"workers" if name == "shards" else name: tell for name, tell in _COLUMNS["shards"].items()} | {
+    "one process without Dask, CPU s": lambda r: f"{r['here_s']:.1f}",
+    "memory of the largest": lambda r: f"{r['gib']:.2f} GiB",
+}
 
 
 def _scaling_table(kind: str) -> str:
