@@ -36,7 +36,7 @@ async function start() {
   drawHead(); makeJudge(); readState(); applyFilters();
   performance.mark("table");
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
-  sky.setCandidates(table); sky.show(mask);
+  sky.setCandidates(table); sky.show(mask, order.length);
   if (sky.kind === "still") {
     $("readout").textContent = `${sky.reason}: a still picture, the table is complete.`;
     for (const id of VIEW) { $(id).disabled = true; $(id).title = "The still picture cannot change"; }
@@ -131,7 +131,7 @@ function applyFilters() {
   $("summary").textContent = order.length === n ? `${n} candidates` : `${order.length} of ${n} candidates`;
   $("grid").setAttribute("aria-rowcount", order.length + 1);
   linkDossiers(Boolean(place));
-  sky?.show(mask);
+  sky?.show(mask, order.length);
   drawRows(true);
 }
 // The set of dossiers is chosen by the same filters, on the server; a position only sorts.

@@ -32,7 +32,7 @@ class AladinSky {
     const { default: A } = await import("/aladin.js");
     await A.init;
     const sky = new AladinSky();
-    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null, known: new Map(),
+    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null, known: new Map(), nShown: 0,
       wanted: "MOL", projection: "MOL" });
     const nothing = Object.fromEntries(["LayersControl", "GotoControl", "Frame", "ZoomControl", "FullscreenControl",
       "SimbadPointerControl", "CooGridControl", "ProjectionControl", "SettingsControl", "ShareControl", "StatusBar",
@@ -63,8 +63,7 @@ class AladinSky {
   // Thousands of markers would hide the map: faint dots (4 is the least that Aladin draws) where there are many in view.
   sizeMarkers() {
     const fov = this.view.getFov()[0], part = Math.min(1, (fov / 150) ** 2);
-    const n = this.shown ? this.shown.reduce((sum, one) => sum + one, 0) : this.candidates.getSources().length;
-    this.sizeAs(this.candidates, n * part, "255,255,255");
+    this.sizeAs(this.candidates, this.nShown * part, "255,255,255");
     for (const { catalog, n, rgb } of this.known.values()) this.sizeAs(catalog, n * part, rgb);
   }
   sizeAs(catalog, crowd, rgb) {
@@ -104,7 +103,7 @@ class AladinSky {
     this.candidates.removeAll?.();
     this.candidates.addSources(sources);
   }
-  show(mask) { this.shown = mask; this.sizeMarkers(); this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
+  show(mask, n) { Object.assign(this, { shown: mask, nShown: n }); this.sizeMarkers(); this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
   setClusters(name, group, colour, visible) {
     if (!this.known.has(name)) {
       const catalog = this.A.catalog({ name, shape: "square", sourceSize: 9, color: colour });
