@@ -27,6 +27,7 @@ BENCHMARKS = (
     "network",
     "predict",
     "detect",
+    "selection",
     "conversion",
     "painting",
     "stack",
