@@ -115,6 +115,16 @@ def test_chance_is_taken_out():
     assert everything.completeness(1e-3, 5.0, 10.0, 20.0).value == 1.0
 
 
+def test_few_injections_give_fewer_ranges_of_size():
+    """Of 45 all above 30 sigma and found: two ranges, and completeness 1 in both; none of 45 found: 0."""
+    table = draw(60, 6, y=(0.08, 0.2))[:45]
+    for p, expected in ((0.9, 1.0), (np.nan, 0.0)):
+        table["p"] = p
+        few = Selection(table, SIZES, make_noise(), 0.1)
+        assert len(few._curves) == 2
+        np.testing.assert_allclose(few.completeness(0.1, [1.5, 15.0], 10.0, 20.0).value, expected)
+
+
 def test_mass_and_redshift_go_through_the_scaling_relations(selection):
     """One seen pixel: the mean over the sky is the value there."""
     noise = np.full((768, len(SIZES)), np.nan)

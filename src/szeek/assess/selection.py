@@ -94,13 +94,9 @@ class Selection:
         size = np.log(np.asarray(table["theta500_arcmin"], float))
         log_q = np.log(np.asarray(table["y500_arcmin2"], float) / np.asarray(table["noise_arcmin2"], float))
         found = np.isfinite(np.asarray(table["p"], float))
-        edges = np.quantile(size, np.linspace(0, 1, _N_THETA + 1))
-        of_size = np.clip(np.searchsorted(edges, size, side="right") - 1, 0, _N_THETA - 1)
         curves = []
-        for k in range(_N_THETA):
-            mine = np.flatnonzero(of_size == k)
-            if len(mine) < _FEWEST:
-                continue
+        # equal counts, and fewer ranges where there are too few injections to fill them
+        for mine in np.array_split(np.argsort(size, kind="stable"), min(_N_THETA, len(size) // _FEWEST)):
             order = mine[np.argsort(log_q[mine])]
             parts = np.array_split(order, max(1, round(len(order) / _PER_BIN)))
             n = np.array([len(part) for part in parts])
