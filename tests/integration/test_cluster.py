@@ -37,7 +37,7 @@ def client(tmp_path_factory):
     scratch = str(tmp_path_factory.mktemp("dask"))
     with (
         distributed.LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=scratch
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", local_directory=scratch
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
@@ -109,8 +109,11 @@ def test_filtering_of_injected_maps(client, tmp_path):
     with losing_a_worker(client):
         there = add_snr_maps(mapped, (7.0,), client=client)
     np.testing.assert_array_equal(there.snr, add_snr_maps(maps, (7.0,)).snr)
-    np.testing.assert_array_equal(
-        measure_noise(mapped, instrument, (4.0, 8.0), client=client), measure_noise(maps, instrument, (4.0, 8.0))
+    # in another process one double in 1,500 was seen to differ by its last bit (selection.fits keeps float32)
+    np.testing.assert_allclose(
+        measure_noise(mapped, instrument, (4.0, 8.0), client=client),
+        measure_noise(maps, instrument, (4.0, 8.0)),
+        rtol=1e-15,
     )
 
 
