@@ -178,9 +178,13 @@ def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
     healpy.write_map(file, values, coord="G", column_units="K", dtype=np.float32)
     catalogue = tmp_path / "mine.csv"
     catalogue.write_text("NAME,GLON,GLAT\n" + "".join(f"S{k},{lon},{lat}\n" for k, (lon, lat) in enumerate(sources)))
+    (tmp_path / "out").mkdir()
+    for name in ("scaling.ecsv", "spectrum.ecsv"):  # of an earlier stack of other maps: not left beside this one
+        (tmp_path / "out" / name).write_text("old")
     folder = stack_catalogue(
         catalogue, {"mine": file}, tmp_path / "out", survey="MINE", beams_arcmin={"mine": 5.0}, size=60, n_null_sets=2
     )
+    assert sorted(path.name for path in folder.iterdir()) == ["profiles.ecsv", "stacks.fits", "stacks.json"]
     images = read_stacks(folder / "stacks.fits")["mine"]
     assert images["mean"][29:31, 29:31].mean() == pytest.approx(1.0, abs=0.05)
     assert np.abs(images["null"]).max() < 0.2

@@ -14,7 +14,7 @@ from szeek.sky.projection import field_directions, sample_field
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack import stacks
 from szeek.stack.profiles import measure_part
-from szeek.stack.stacks import equal_count_bins, mask_sources, measure_error, sky_blocks, stack_at, stack_samples
+from szeek.stack.stacks import equal_count_bins, measure_error, sky_blocks, stack_at, stack_samples
 
 NSIDE, PIXEL = 64, 55.0  # arcmin; a field of 20 pixels is 18 deg wide
 
@@ -249,13 +249,6 @@ def test_bins_of_equal_counts() -> None:
     assert all(p[low].max() < p[high].min() for low, high in pairwise(bins))
     with pytest.raises(ValueError, match="5 bins of 3 sources, expected at least one source in each"):
         equal_count_bins(p[:3], 5)
-
-
-def test_mask_of_sources() -> None:
-    mask = mask_sources(64, Table({"lon_deg": [10.0, 200.0], "lat_deg": [0.0, 80.0]}), 120.0)
-    assert np.count_nonzero(~mask) == pytest.approx(2 * np.pi * 4 / healpy.nside2pixarea(64, degrees=True), rel=0.1)
-    assert not mask[healpy.ang2pix(64, 10.0, 0.0, lonlat=True)]
-    assert mask_sources(64, Table({"lon_deg": [], "lat_deg": []}), 120.0).all()
 
 
 def test_bad_input_is_refused() -> None:

@@ -180,8 +180,9 @@ def draw_stack_folder(folder: str | os.PathLike[str]) -> list[Path]:
         spectrum = Table.read(home / "spectrum.ecsv")
         if "tsz" in spectrum.colnames:
             drawn["spectrum"] = plot_spectrum(spectrum, read_instrument())
-    for name, figure in drawn.items():
-        for ending in ("pdf", "png"):
+    for ending in ("pdf", "png"):
+        (home / f"spectrum.{ending}").unlink(missing_ok=True)  # an earlier one, of other maps
+        for name, figure in drawn.items():
             figure.savefig(home / f"{name}.{ending}", dpi=150)
     return [home / f"{name}.png" for name in drawn]
 

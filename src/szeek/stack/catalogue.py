@@ -21,7 +21,7 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources, write_whole
 
 _DUST_NSIDE = 256
 
@@ -125,13 +125,15 @@ def stack_catalogue(
         table = measure_spectrum(
             groups["bands"], sources, nulls, instrument, mask, extent_arcmin=extent_arcmin, **with_y
         )
-        table.write(target / "spectrum.ecsv", overwrite=True)
+        write_whole(target / "spectrum.ecsv", table.write)
+    else:  # an earlier one, of other maps
+        (target / "spectrum.ecsv").unlink(missing_ok=True)
     record = {
         "n_source": len(sources), "n_listed": len(listed), "least": dict(least or {}), "weights": weights,
         "oriented": oriented, "null_kind": null_kind, "n_null_sets": n_null_sets, "seed": seed,
         "maps": describe_maps(groups), **cuts.record(),
     }  # fmt: skip
-    (target / "stacks.json").write_text(json.dumps(record, indent=1))
+    write_whole(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -177,9 +177,23 @@ def stack_sources(
             fluxes = _flux_table(maps[flux_map], sources, comparisons or {}, injections, len(bins), mask, seed)
             fluxes.write(room / "scaling.ecsv")
             written["scaling"] = target / "scaling.ecsv"
+        else:  # an earlier one, of other maps
+            (target / "scaling.ecsv").unlink(missing_ok=True)
         for path in written.values():
             os.replace(room / path.name, path)
     return written
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file whole or not at all: ``write`` is given the name of a temporary one, which is renamed then."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    staging.unlink(missing_ok=True)
+    try:
+        write(staging)
+        staging.replace(path)
+    finally:
+        staging.unlink(missing_ok=True)
 
 
 def null_sets(

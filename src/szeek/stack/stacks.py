@@ -138,7 +138,7 @@ def stack_at(
     pixel_arcmin : float
         Pixel size.
     mask : (n_pix,) bool, optional
-        True where pixels count, e.g. outside catalogued point sources (:func:`mask_sources`).
+        True where pixels count, e.g. outside catalogued point sources (:func:`szeek.inputs.masks.mask_sources`).
     angle_deg : float or (n,) float, optional
         Orientation of each field, see :mod:`szeek.sky.projection`. Default: random.
     weights : (n,) float, optional
@@ -332,18 +332,6 @@ def equal_count_bins(p: ArrayLike, n_bins: int) -> list[NDArray[np.int64]]:
     if not 1 <= n_bins <= np.size(p):
         raise ValueError(f"{n_bins} bins of {np.size(p)} sources, expected at least one source in each")
     return list(np.array_split(np.argsort(np.asarray(p, float), kind="stable"), n_bins))
-
-
-def mask_sources(nside: int, catalogue: Table, radius_arcmin: float) -> NDArray[np.bool_]:
-    """RING map, (12 nside^2,) bool: False within ``radius_arcmin`` of the catalogue's positions.
-
-    For stacks: PCCS sources cut out of the Planck maps, 2RXS, Chandra and 3XMM sources out of ROSAT.
-    """
-    keep = np.ones(12 * nside**2, bool)
-    vectors = healpy.ang2vec(np.asarray(catalogue["lon_deg"]), np.asarray(catalogue["lat_deg"]), lonlat=True)
-    for vector in np.atleast_2d(vectors) if len(catalogue) else ():
-        keep[healpy.query_disc(nside, vector, math.radians(radius_arcmin / 60))] = False
-    return keep
 
 
 def as_skymaps(maps: SkyMaps | NDArray[np.float32], mask: NDArray[np.bool_] | None = None) -> SkyMaps:

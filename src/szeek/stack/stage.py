@@ -32,7 +32,7 @@ from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, pixels_in_tiles, tile_of
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources, write_whole
 from szeek.stack.scaling import ScalingLaw, convert_to_y, fit_scaling, measure_injected_fluxes
 from szeek.stack.stacks import as_skymaps
 
@@ -191,7 +191,7 @@ def stack_run(
             instrument = config.get("sky", {}).get("instrument", "planck-hfi")
             if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
                 shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
-                _write(target / name / "spectrum.ecsv", measure_spectrum(*shown).write)
+                write_whole(target / name / "spectrum.ecsv", measure_spectrum(*shown).write)
     target.mkdir(parents=True, exist_ok=True)
     if "y" in groups and (run / "prediction.fits").is_file():
         from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
@@ -204,7 +204,7 @@ def stack_run(
             write_planck_map(target / "y_from_p.fits", y_map, column="Y_FROM_P", unit="")
             row = law.to_table()
             record["y_from_p"] = {column: float(row[column][0]) for column in row.colnames}
-    _write(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    write_whole(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
     return target
 
 
@@ -420,14 +420,3 @@ def _is_simulated(run: Path) -> bool:
 
 def _nside(values: NDArray[Any]) -> int:
     return math.isqrt(values.size // 12)
-
-
-def _write(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    staging.unlink(missing_ok=True)
-    try:
-        write(staging)
-        staging.replace(path)
-    finally:
-        staging.unlink(missing_ok=True)
