@@ -40,7 +40,7 @@ from szeek.assess.calibrate import (
 )
 from szeek.assess.identify import identify_sources
 from szeek.assess.match import match
-from szeek.assess.nullsky import SHINING, count_null_sources, flip_signs, rotate_bands
+from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
 from szeek.assess.recovery import completeness_purity, measure_recovery
 from szeek.assess.selection import PositionErrors, fit_position_errors, halo_offsets, judge_injections, measure_noise
 from szeek.cluster import connect, spread
@@ -181,6 +181,8 @@ def run(
         )
     if scheduler is None:
         pick_device(device)  # a wrong one is refused before hours of other work
+    if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("scheduler is given under torchrun, expected one of the two: each shares the training out")
     job = Run(config, Path(folder), threads, device, scheduler)
     _claim(job.folder)
     with join_ranks() as ranks:
@@ -815,7 +817,9 @@ def measure_purity(
         nulls[name] = found, float(ground.where.sum() / max(1, where.sum()))
     own, known = (table[ground.is_inside(table)] for table in (ground.sources, ground.catalogue))
     true_ones = None if ground.haloes is None else ground.haloes[ground.is_inside(ground.haloes)]
-    table = count_null_sources(own, nulls, known, true_ones, footprint=ground.where, seed=seed)
+    # below the run's own threshold there are no candidates to count
+    thresholds = [p for p in THRESHOLDS if p >= config.detect.p_max] or [config.detect.p_max]
+    table = count_null_sources(own, nulls, known, true_ones, footprint=ground.where, thresholds=thresholds, seed=seed)
     _write_table(table, ground.job.folder / "purity.ecsv")
     half = table[int(np.abs(np.asarray(table["p"]) - 0.5).argmin())]
     true = f", true {half['purity_true']:.2f}" if ground.haloes is not None else ""

@@ -101,6 +101,13 @@ def test_purity_of_a_run_from_null_skies(job, tmp_path):
     assert ((known[np.isfinite(known)] >= 0) & (known[np.isfinite(known)] <= 1)).all()
 
 
+def test_one_way_to_share_a_run_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="scheduler is given under torchrun"):
+        run(load_config("demo"), tmp_path / "run", scheduler="tcp://nowhere:1")
+    assert not (tmp_path / "run").exists()
+
+
 def test_all_products_are_there_and_open(job):
     assert healpy.read_map(job / "prediction.fits").size == 12 * 256**2
     table = Table.read(job / "candidates.fits")
