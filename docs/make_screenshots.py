@@ -99,7 +99,7 @@ def _browser(width: int, height: int) -> Iterator[Any]:
 
 
 def _as_phone(driver: Any) -> None:
-    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    metrics = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
