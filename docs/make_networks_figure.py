@@ -53,7 +53,8 @@ def draw(folders: dict[str, Path], psz2: Table) -> Figure:
         axes.plot(*place(found), "o", color="cyan", mfc="none", ms=9, label="sources with $p$ > 0.3")
         for names, marker, what in ((CONFIRMED, "s", "PSZ2, confirmed"), (INFRARED, "x", "PSZ2, infrared")):
             axes.plot(*place(positions(psz2, names)), marker, color="lime", mfc="none", ms=14, ls="none", label=what)
-        axes.set(title=f"{title}: {len(found)} sources with $p$ > 0.3", xticks=[], yticks=[], xlim=(0, NX), ylim=(0, NY))
+        axes.set(title=f"{title}: {len(found)} sources with $p$ > 0.3", xticks=[], yticks=[])
+        axes.set(xlim=(0, NX), ylim=(0, NY))
     figure.colorbar(image, ax=figure.axes, label="$p$", fraction=0.03)
     legend = figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=True)
     legend.get_frame().set_facecolor("0.3")
