@@ -41,8 +41,9 @@ _NOISE_OFFSET = (-0.492, -0.424, -0.314, -0.209, -0.107, -0.033, 0.0, 0.038, 0.1
 PSZ2_SKY_FRACTION = 0.836
 _SNR_MIN = 4.5
 # The union of three pipelines keeps whatever one of them sees: 1653 entries against 1271 of MMF3 alone
-# (Planck 2015 results XXVII). Half of their noise variance in common gives the union its size.
-_PIPELINES, _COMMON_NOISE = 3, 0.5
+# (Planck 2015 results XXVII). With 0.6 of their noise variance in common the union has
+# its size within 10 %, and the redshifts and masses of three skies pass a two-sample test at the 1 % level.
+_PIPELINES, _COMMON_NOISE = 3, 0.6
 # 83-90 % of the 1653 entries are clusters (same paper, abstract): 13 % of them are not.
 _N_SPURIOUS = 215.0
 _SPURIOUS_SNR_SCALE = 0.55
