@@ -12,7 +12,7 @@ from colossus.lss import mass_function
 from szeek.simulate.density import density_shells, random_generator
 from szeek.simulate.haloes import draw_haloes, group_background
 from szeek.sky.cosmology import COSMOLOGY
-from szeek.sky.gas import MASS_BIAS, theta500_from_mass, y500_from_mass
+from szeek.sky.gas import MASS_BIAS, mass_and_redshift, theta500_from_mass, y500_from_mass
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +144,18 @@ def test_errors() -> None:
         draw_haloes(1, mass_bias=2.0)
     with pytest.raises(ValueError, match=r"mass range is 2\.0 to 1\.0"):
         group_background(1, m500_min_1e14msun=2.0, m500_max_1e14msun=1.0)
+
+
+def test_mass_and_redshift_come_back_from_flux_and_size() -> None:
+    mass, z = (grid.ravel() for grid in np.meshgrid(np.geomspace(0.7, 20, 15), np.geomspace(0.005, 1.9, 25)))
+    again, z_again = mass_and_redshift(y500_from_mass(mass, z), theta500_from_mass(mass, z))
+    np.testing.assert_allclose(again, mass, rtol=2e-3)
+    np.testing.assert_allclose(z_again, z, rtol=1e-3)
+
+
+def test_mass_of_what_no_cluster_looks_like() -> None:
+    # too large for its flux to be even at z = 0.003: what has this flux there; too small: what has this size at z = 2
+    mass, z = mass_and_redshift([1e-5, 1e-2], [60.0, 0.8])
+    np.testing.assert_allclose(z, [0.003, 2.0])
+    assert y500_from_mass(mass[:1], z[:1])[0] == pytest.approx(1e-5)
+    assert theta500_from_mass(mass[1:], z[1:])[0] == pytest.approx(0.8)

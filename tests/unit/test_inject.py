@@ -10,6 +10,7 @@ from szeek.inputs.instrument import read_instrument
 from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.simulate.sources import draw_cluster_galaxies
 from szeek.sky.gas import MASS_BIAS
 from szeek.sky.skymaps import Band, SkyMaps
 
@@ -28,11 +29,12 @@ def test_injected_flux_per_band() -> None:
     maps = noise_maps()
     before = maps.values.copy()
     clusters = draw_injections(4, 5, y500_range_arcmin2=(5e-3, 1e-2))
+    clusters["z"] = np.nan
     after = inject_clusters(maps, clusters, PLANCK)
     np.testing.assert_array_equal(maps.values, before)
     area = 4 * np.pi / N_PIX * (10800 / np.pi) ** 2
     flux = (after.values.astype(float) - before).sum(axis=0) * area
-    # no mass: the non-relativistic response
+    # no redshift, no temperature: the non-relativistic response
     np.testing.assert_allclose(flux, 1.79 * clusters["y500_arcmin2"].sum() * PLANCK.tsz_response, rtol=0.01)
 
 
@@ -61,7 +63,24 @@ def test_bands_in_another_order_and_number() -> None:
     empty = SkyMaps(np.zeros((N_PIX, 2), np.float32), np.ones(N_PIX, bool), bands)
     clusters = draw_injections(4, 1)
     flux = inject_clusters(empty, clusters, PLANCK).values.sum(axis=0, dtype=float)
-    assert flux[0] / flux[1] == pytest.approx(PLANCK.tsz_response[3] / PLANCK.tsz_response[1], rel=0.002)
+    temperature = electron_temperature_kev(MASS_BIAS * clusters["m500_1e14msun"], clusters["z"])
+    response = band_response(PLANCK, temperature)[0]
+    assert flux[0] / flux[1] == pytest.approx(response[3] / response[1], rel=0.002)
+
+
+def test_member_galaxies_bring_their_flux() -> None:
+    """What the maps gain over the gas alone is the flux that the galaxies are drawn with, in bands of any order."""
+    columns = [5, 4]
+    empty = SkyMaps(np.zeros((N_PIX, 2), np.float32), np.ones(N_PIX, bool), tuple(PLANCK.bands[k] for k in columns))
+    clusters = draw_injections(4, 20, y500_range_arcmin2=(5e-3, 1e-2), theta500_range_arcmin=(8.0, 20.0))
+    clusters["z"][10:] = np.nan
+    gas = inject_clusters(empty, clusters, PLANCK).values
+    dusty = inject_clusters(empty, clusters, PLANCK, galaxies_seed=3).values
+    drawn = draw_cluster_galaxies(clusters[:10], PLANCK, 3).flux_jy[:, columns].sum(axis=0)
+    # both bands are in MJy/sr
+    gained = (dusty - gas).sum(axis=0, dtype=float) * 4 * np.pi / N_PIX * 1e6
+    assert drawn[0] > 10  # Jy
+    np.testing.assert_allclose(gained, drawn, rtol=0.01)
 
 
 def test_positions_keep_their_distance() -> None:

@@ -52,7 +52,7 @@ def test_densities_follow_the_galaxies() -> None:
 @pytest.fixture(scope="module")
 def cluster() -> Table:
     one = {"lon_deg": [30.0], "lat_deg": [70.0], "theta500_arcmin": [15.0], "y500_arcmin2": [1e-3]}
-    return Table({**one, "z": [0.26], "m500_1e14msun": [5.6]})
+    return Table({**one, "z": [0.26], "m500_1e14msun": [5.6 / 0.64]})  # Planck's mass is 0.64 of it
 
 
 def test_dust_of_a_cluster_at_100_um(cluster: Table) -> None:

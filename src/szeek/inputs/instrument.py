@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -54,6 +55,11 @@ class Instrument:
     def tsz_response(self) -> NDArray[np.float64]:
         """tSZ signal per unit Compton y, in each band's map unit."""
         return self.tsz_kcmb * self.unit_per_kcmb
+
+    def select(self, columns: Sequence[int]) -> Instrument:
+        """Some of the bands, in the order given."""
+        of_band = {k: getattr(self, k)[list(columns)] for k in ("mjysr_per_kcmb", "tsz_kcmb", "noise_uk_deg")}
+        return Instrument(self.name, tuple(self.bands[k] for k in columns), **of_band)
 
 
 def list_instruments() -> list[str]:

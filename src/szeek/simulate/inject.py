@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -13,16 +15,22 @@ from szeek.inputs.instrument import Instrument
 from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.haloes import random_generator
-from szeek.sky.gas import MASS_BIAS
+from szeek.simulate.sources import draw_cluster_galaxies, paint_sources
+from szeek.sky.gas import MASS_BIAS, mass_and_redshift
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]
 
 
 def inject_clusters(
-    skymaps: SkyMaps, clusters: Table, instrument: Instrument, *, threads: int | None = None
+    skymaps: SkyMaps,
+    clusters: Table,
+    instrument: Instrument,
+    *,
+    galaxies_seed: int | None = None,
+    threads: int | None = None,
 ) -> SkyMaps:
-    """Add clusters to maps, each band through its beam and with its tSZ response.
+    """Add clusters to maps, each band through its beam and with its tSZ response, and the galaxies in them.
 
     Parameters
     ----------
@@ -33,6 +41,9 @@ def inject_clusters(
         the relativistic correction for their temperature.
     instrument : Instrument
         Beams, units and tSZ response.
+    galaxies_seed : int, optional
+        Paint the infrared and radio emission of member galaxies too, drawn from this seed as those of simulated skies
+        are (:func:`szeek.simulate.sources.draw_cluster_galaxies`); clusters of unknown mass or redshift have none.
     threads : int, optional
         Number of threads for painting.
 
@@ -64,6 +75,7 @@ def inject_clusters(
             )
     columns = [instrument.band_names.index(band.name) for band in skymaps.bands]
     temperature = np.zeros(len(clusters))
+    weighed = np.zeros(len(clusters), bool)
     if "m500_1e14msun" in clusters.colnames and "z" in clusters.colnames:
         mass, z = (np.asarray(clusters[name], np.float64) for name in ("m500_1e14msun", "z"))
         weighed = np.isfinite(mass) & np.isfinite(z)
@@ -75,6 +87,11 @@ def inject_clusters(
     values = np.array(skymaps.values)
     beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
     paint_clusters(clusters, skymaps.nside, beams, response, out=values, threads=threads)
+    if galaxies_seed is not None:
+        galaxies = draw_cluster_galaxies(clusters[weighed], instrument, galaxies_seed)
+        galaxies = replace(galaxies, flux_jy=galaxies.flux_jy[:, columns])
+        own = instrument.select(columns)
+        paint_sources(galaxies, own, skymaps.nside, beams, out=values, threads=threads or 0)
     values[~skymaps.footprint] = 0.0
     return SkyMaps(values, skymaps.footprint, skymaps.bands)
 
@@ -90,6 +107,8 @@ def draw_injections(
     min_separation_arcmin: float = 30.0,
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
+
+    Mass and redshift are those that the mean relations give flux and size (:func:`szeek.sky.gas.mass_and_redshift`).
 
     Parameters
     ----------
@@ -109,7 +128,7 @@ def draw_injections(
     Returns
     -------
     Table
-        Truth, common catalogue columns, survey 'TRUTH', no redshift nor mass.
+        Truth, common catalogue columns, survey 'TRUTH'.
 
     Raises
     ------
@@ -136,6 +155,7 @@ def draw_injections(
         for low, high in (y500_range_arcmin2, theta500_range_arcmin)
     )
     icrs = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
+    mass, z = mass_and_redshift(y500, theta)
     missing = np.full(n, np.nan)
     return Table(
         {
@@ -144,11 +164,11 @@ def draw_injections(
             "lat_deg": lat,
             "ra_deg": icrs.ra.deg,
             "dec_deg": icrs.dec.deg,
-            "z": missing,
-            "m500_1e14msun": missing.copy(),
+            "z": z,
+            "m500_1e14msun": mass,
             "y500_arcmin2": y500,
             "theta500_arcmin": theta,
-            "richness": missing.copy(),
+            "richness": missing,
             "snr": missing.copy(),
             "survey": np.full(n, "TRUTH"),
         }

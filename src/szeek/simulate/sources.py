@@ -22,7 +22,7 @@ from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.simulate.painting import ring_above, ring_start
 from szeek.sky.cosmology import COSMOLOGY
-from szeek.sky.gas import pixel_window_sigma_rad
+from szeek.sky.gas import MASS_BIAS, pixel_window_sigma_rad
 
 Map32 = NDArray[np.float32]
 
@@ -46,8 +46,9 @@ _RADIO_INDEX_LOW, _RADIO_INDEX_HIGH, _RADIO_INDEX_SCATTER = -0.45, -0.65, 0.3
 # 0.5 Jy; 14 K at 0.06 Jy, where z is about 1 (Bethermin et al. 2012).
 _DUSTY_BETA, _DUSTY_SCATTER_K = 1.75, 2.5
 
-# Dust of cluster galaxies: 1.1e10 Msun at T = 24 K, beta = 1.5, in clusters of 5.6e14 Msun at z = 0.26.
-# Planck Intermediate Results XLIII (2016, A&A 596, A104); kappa(353 GHz) = 0.0431 m^2/kg there.
+# Dust of cluster galaxies: 1.1e10 Msun at T = 24 K, beta = 1.5, in clusters of 5.6e14 Msun at z = 0.26; their masses
+# are those of the Planck catalogue, (1-b) M500. Planck Intermediate Results XLIII (2016, A&A 596, A104);
+# kappa(353 GHz) = 0.0431 m^2/kg there.
 _CLUSTER_DUST_MSUN, _CLUSTER_DUST_K, _CLUSTER_DUST_BETA = 1.1e10, 24.2, 1.5
 _CLUSTER_DUST_M500, _CLUSTER_DUST_KAPPA = 5.6, 0.0431
 # Radio galaxies in clusters: about a tenth of clusters host one above 1e24 W/Hz at 150 GHz, luminosity function
@@ -151,7 +152,7 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
     """Infrared and radio emission of the galaxies in clusters.
 
     Dust scales with mass and as (1 + z)^2 with the star formation of cluster galaxies (Planck Intermediate
-    Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre.
+    Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre. Masses are true.
     """
     rng = random_generator(seed, "cluster galaxies")
     z = np.asarray(haloes["z"], dtype=np.float64)
@@ -161,6 +162,7 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
     dust_kg = (
         _CLUSTER_DUST_MSUN
         * 1.989e30
+        * MASS_BIAS
         * mass
         / _CLUSTER_DUST_M500
         * ((1 + z) / 1.26) ** 2

@@ -154,3 +154,46 @@ def theta500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS
     density = COSMOLOGY.critical_density0.to_value(u.Msun / u.Mpc**3) * COSMOLOGY.efunc(z) ** 2
     r500_mpc = np.cbrt(3 * mass_bias * m500_1e14msun * 1e14 / (4 * np.pi * 500 * density))
     return np.asarray(np.degrees(r500_mpc / distance_mpc) * 60.0)
+
+
+#: Redshifts between which :func:`mass_and_redshift` looks.
+_NEAREST_Z, _FARTHEST_Z = 0.003, 2.0
+
+
+def mass_and_redshift(
+    y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, mass_bias: float = MASS_BIAS
+) -> tuple[Floats, Floats]:
+    """True mass and redshift that the mean relations give a flux and a size: the inverse of the two functions above.
+
+    At one redshift theta500 goes as the cube root of mass and Y500 as its power 1.79, so that Y500 / theta500^5.37
+    depends on redshift alone, and rises with it.
+
+    Parameters
+    ----------
+    y500_arcmin2, theta500_arcmin : float array
+        Positive, broadcast together.
+    mass_bias : float
+        (1-b).
+
+    Returns
+    -------
+    m500_1e14msun, z : float64 arrays
+        Where no redshift between 0.003 and 2 has both: the nearest redshift, and the smaller of the masses that flux
+        and size give there.
+
+    Examples
+    --------
+    >>> mass, z = mass_and_redshift(1.66e-3, 5.99)
+    >>> round(float(mass), 1), round(float(z), 2)
+    (9.4, 0.2)
+    """
+    flux, size = np.broadcast_arrays(np.asarray(y500_arcmin2, np.float64), np.asarray(theta500_arcmin, np.float64))
+    grid = np.geomspace(_NEAREST_Z, _FARTHEST_Z, 500)
+    one = np.ones(grid.size)
+    flux_of_one, size_of_one = (np.log(f(one, grid, mass_bias)) for f in (y500_from_mass, theta500_from_mass))
+    ratio = np.log(flux) - 3 * _Y_SLOPE * np.log(size)
+    z = np.exp(np.interp(ratio, flux_of_one - 3 * _Y_SLOPE * size_of_one, np.log(grid)))
+    unit = np.ones(z.shape)
+    by_flux = (flux / y500_from_mass(unit, z, mass_bias)) ** (1 / _Y_SLOPE)
+    by_size = (size / theta500_from_mass(unit, z, mass_bias)) ** 3
+    return np.minimum(by_flux, by_size), z
