@@ -232,7 +232,7 @@ def predict(
     On a cluster: `--shard 1/16` to `--shard 16/16` in any order on any machines, then the same with `--gather`;
     or `--scheduler tcp://host:8786`.
     """
-    from szeek.run import predict_files
+    from szeek.filejobs import predict_files
 
     with _progress() as tell:
         summary = predict_files(
@@ -267,7 +267,7 @@ def detect(
     deblend: Annotated[bool, typer.Option("--deblend", help="separate neighbours within one connected area")] = False,
 ) -> None:
     """Turn a p map into a candidate catalogue: FITS, VOTable, CSV and DS9 regions."""
-    from szeek.run import detect_files
+    from szeek.filejobs import detect_files
 
     typer.echo(detect_files(prediction, out, p_max=p_max, purity=purity, deblend=deblend))
 
@@ -310,7 +310,7 @@ def assess(
     tile: Annotated[list[int] | None, typer.Option(help="count in this tile (0 to 47) only; may be repeated")] = None,
 ) -> None:
     """Measure which known clusters a p map recovers, against the threshold, with errors and chance rate."""
-    from szeek.run import assess_files
+    from szeek.filejobs import assess_files
 
     typer.echo(assess_files(prediction, catalogue or [], out, tiles=tile))
 
@@ -329,7 +329,7 @@ def selection(
     Writes selection.fits (injections, noise, completeness as a HEALPix cube) and positions.ecsv, from which `szeek
     detect` and `szeek run` fill POS_ERR.
     """
-    from szeek.run import measure_selection
+    from szeek.runjobs import measure_selection
 
     with _progress() as tell:
         options: dict[str, Any] = {"threads": threads, "scheduler": scheduler}
@@ -348,7 +348,7 @@ def purity(
 
     Writes purity.ecsv, with the share of known clusters and, of a simulated run, the true purity beside it.
     """
-    from szeek.run import measure_purity
+    from szeek.runjobs import measure_purity
 
     with _progress() as tell:
         summary = measure_purity(run_folder, tiles=tile, seed=seed, threads=threads, tell=tell)
@@ -563,13 +563,11 @@ def config(
     presets: Annotated[bool, typer.Option("--presets", help="list the presets and the shipped models")] = False,
 ) -> None:
     """Print a configuration as resolved: a starting point for one's own TOML file."""
-    from szeek.config import list_presets, load_config
+    from szeek.config import config_toml, list_presets, load_config
 
     if presets:
         typer.echo("\n".join(list_presets()))
         return
-    from szeek.run import config_toml
-
     typer.echo(config_toml(load_config(source)))
 
 

@@ -11,6 +11,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES
@@ -245,6 +246,17 @@ def load_config(source: str | Path, **changes: Any) -> Config:
         return Config.model_validate(_merge(values, changes))
     except ValidationError as error:
         raise ValueError(f"{origin} is refused: {describe_refusal(error)}") from None
+
+
+def config_toml(config: Config) -> str:
+    """The configuration as resolved, as a TOML file that :func:`load_config` reads."""
+    return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    return value
 
 
 def describe_refusal(error: ValidationError) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from szeek import run as stages
+from szeek import stages
 from szeek.assess.selection import measure_noise
 from szeek.cluster import spread
 from szeek.config import load_config
@@ -142,9 +142,9 @@ def test_members_of_an_ensemble(client, tmp_path):
     for name in ("here", "there"):
         maps.save(tmp_path / name / "maps")
         write_catalogue(clusters, tmp_path / name / "clusters.fits")
-    stages._train(stages.Run(config, tmp_path / "here"), None)
+    stages.train_stage(stages.Run(config, tmp_path / "here"), None)
     with losing_a_worker(client):
-        stages._train(stages.Run(config, tmp_path / "there", scheduler=client.scheduler.address), None)
+        stages.train_stage(stages.Run(config, tmp_path / "there", scheduler=client.scheduler.address), None)
     for file in ("member-0/model.safetensors", "member-1/model.safetensors", "model.safetensors"):
         assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
 

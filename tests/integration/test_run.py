@@ -20,9 +20,10 @@ from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
-from szeek.run import STAGES, run
+from szeek.run import run
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
+from szeek.stages import STAGES
 
 CONFIG = """
 preset = "demo"

@@ -16,9 +16,9 @@ from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
+from szeek.inputs.knownclusters import read_clusters
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.learn.train import train
-from szeek.run import read_clusters
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of

@@ -2,8 +2,7 @@ import math
 
 import pytest
 
-from szeek.config import Config, list_presets, load_config, named_file
-from szeek.run import config_toml
+from szeek.config import Config, config_toml, list_presets, load_config, named_file
 
 
 def test_the_paper_s_own_numbers():

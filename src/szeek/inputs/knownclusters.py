@@ -1,0 +1,53 @@
+"""The known clusters of several catalogues in one table, and the named selections among them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table, vstack
+
+from szeek.config import named_file
+from szeek.inputs.catalogues import read_catalogue, select_clusters
+
+
+def read_clusters(files: Iterable[str | Path]) -> Table:
+    """Read catalogues of known clusters (files, or 'SURVEY=FILE') and put them under one another.
+
+    Raises
+    ------
+    ValueError
+        If no file is given, or none holds a cluster.
+    """
+    tables = [read_catalogue(file, survey) for survey, file in map(named_file, files)]
+    if not any(len(table) for table in tables):
+        raise ValueError("no clusters are known: no catalogue is given, or all that are given are empty")
+    return vstack(tables, metadata_conflicts="silent")
+
+
+def name_selections(clusters: Table) -> Table:
+    """Add the column ``selection``: the first of planck_z, planck_no-z, mcxcwp, rm50, rm30 a cluster is in, or ''."""
+    named = clusters.copy()
+    named["selection"] = np.full(len(named), "", dtype="U11")
+    rows = np.arange(len(named))
+    for selection in ("rm30", "rm50", "mcxcwp", "planck_no-z", "planck_z"):
+        with_row = named.copy()
+        with_row["row"] = rows
+        chosen = _selected(with_row, selection)
+        named["selection"][np.asarray(chosen["row"], int)] = selection
+    return named
+
+
+def group_clusters(clusters: Table, selections: Iterable[str]) -> dict[str, Table]:
+    """The named selections that are not empty; where all are, each survey."""
+    groups = {name: rows for name in selections if len(rows := _selected(clusters, name))}
+    return groups or {str(s).lower(): clusters[clusters["survey"] == s] for s in sorted(set(clusters["survey"]))}
+
+
+def _selected(clusters: Table, selection: str) -> Table:
+    """A named selection; empty where its survey is not among the catalogues."""
+    try:
+        return select_clusters(clusters, selection)
+    except ValueError:
+        return clusters[:0] if len(clusters) else clusters

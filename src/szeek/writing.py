@@ -1,0 +1,49 @@
+"""Files that are written whole: under a temporary name beside the final one, then renamed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from astropy.table import Table
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A temporary name of the same ending to write to; what is there becomes ``path``, or is removed on an error.
+
+    Examples
+    --------
+    >>> with whole_file(Path("a.txt")) as staging:
+    ...     _ = staging.write_text("whole")
+    >>> Path("a.txt").read_text()
+    'whole'
+    >>> Path("a.txt").unlink()
+    """
+    staging = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        yield staging
+        staging.replace(path)
+    except BaseException:
+        staging.unlink(missing_ok=True)
+        raise
+
+
+def write_text(text: str, path: Path) -> None:
+    """Write a text file."""
+    with whole_file(path) as staging:
+        staging.write_text(text)
+
+
+def write_json(content: dict[str, Any], path: Path) -> None:
+    """Write a JSON file."""
+    write_text(json.dumps(content, indent=1), path)
+
+
+def write_table(table: Table, path: Path) -> None:
+    """Write a table in the format of the file's ending."""
+    with whole_file(path) as staging:
+        table.write(staging, overwrite=True)
