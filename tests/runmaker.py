@@ -145,7 +145,7 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
     }  # fmt: skip
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "assessment.json").write_text(json.dumps({"completeness_purity": make_assessment()}))
-    (folder / "config.toml").write_text('extends = "demo"\nseed = 1\n')
+    (folder / "config.toml").write_text('preset = "demo"\nseed = 1\n')
     return folder
 
 

@@ -200,7 +200,8 @@ def list_presets() -> list[str]:
 def load_config(source: str | Path, **changes: Any) -> Config:
     """Read a preset by name or a TOML file by path.
 
-    A file may name a preset, whose values it then changes key by key; ``changes`` go on top.
+    A file names with ``preset`` the preset whose values it changes key by key (``bonjean2020`` where it names none);
+    presets themselves are files of this form. ``changes`` go on top.
 
     Parameters
     ----------
@@ -295,9 +296,8 @@ def named_file(text: str | Path) -> tuple[str | None, Path]:
 
 def _read_preset(name: str) -> dict[str, Any]:
     values = tomllib.loads((resources.files("szeek") / "presets" / f"{name}.toml").read_text())
-    parent = values.pop("extends", None)
-    values = _merge(_read_preset(parent), values) if parent else values
-    return {**values, "preset": name}
+    base = values.get("preset")
+    return {**(_merge(_read_preset(base), values) if base else values), "preset": name}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import math
+from importlib import resources
 
 import pytest
 
@@ -75,6 +76,13 @@ def test_bad_files_are_refused_by_key(text, message, tmp_path):
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
         load_config(path)
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_a_preset_copied_to_a_file_of_one_s_own_means_the_same(name, tmp_path):
+    copy = tmp_path / "mine.toml"
+    copy.write_text((resources.files("szeek") / "presets" / f"{name}.toml").read_text())
+    assert load_config(copy).model_dump(exclude={"preset"}) == load_config(name).model_dump(exclude={"preset"})
 
 
 def test_missing_file_lists_the_presets():

@@ -79,7 +79,7 @@ def test_one_file_that_loads_nothing(page: _Page) -> None:
 
 def test_everything_of_a_full_run_is_shown(page: _Page, run_folder: Path) -> None:
     for words in ("The sky", "Known clusters recovered", "What the candidates look like", "How to cite",
-                  "Planck_no-z", "SZcat (2022)", 'extends = "demo"', "simulated"):  # fmt: skip
+                  "Planck_no-z", "SZcat (2022)", 'preset = "demo"', "simulated"):  # fmt: skip
         assert words in page.text
     assert page.tags.count("figure") == 10
     assert "Not in this run: a field beside a y map" in page.text
