@@ -49,8 +49,8 @@ def measure_selection(
 ) -> str:
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
 
-    Clusters are painted into the run's own maps, 50 arcmin from one another and from those that are known, and looked
-    for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside. Position
+    Clusters and the galaxies in them are painted into the run's own maps, 50 arcmin from one another and from those
+    that are known, and looked for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside. Position
     errors are those of the injections, but of a simulated run those of its own haloes.
 
     Parameters
@@ -94,7 +94,7 @@ def measure_selection(
         min_separation_arcmin=50.0,
     )
     say(tell, "selection", 0, 0, f"painting {n} clusters")
-    painted = inject_clusters(maps, injections, instrument, threads=threads)
+    painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=threads)
     p_max, options = config.detect.p_max, config.predict
 
     def fields(done: int, total: int) -> None:
