@@ -50,8 +50,8 @@ def measure_selection(
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
 
     Clusters and the galaxies in them are painted into the run's own maps, 50 arcmin from one another and from those
-    that are known, and looked for with the run's own network and detection; the matched-filter S/N maps are made anew with them inside. Position
-    errors are those of the injections, but of a simulated run those of its own haloes.
+    that are known, and looked for with the run's own network and detection; the matched-filter S/N maps are made anew
+    with them inside. Position errors are those of the injections, but of a simulated run those of its own haloes.
 
     Parameters
     ----------
