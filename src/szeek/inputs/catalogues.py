@@ -283,9 +283,9 @@ def _numbers(table: Table, column: str | None, missing_below: float = -np.inf) -
 
 def _words(table: Table, column: str, prefix: str = "") -> list[str]:
     """Column as stripped text, '' where missing, with `prefix` where not."""
-    values = np.ma.filled(np.ma.asarray(table[column]).astype(str), "")
-    texts = [str(v).strip() for v in values]
-    return [prefix + t if t not in ("", "null", "NULL", "--", "N/A") else "" for t in texts]
+    texts = np.strings.strip(np.ma.filled(np.ma.asarray(table[column]).astype(str), ""))
+    missing = np.isin(texts, ("", "null", "NULL", "--", "N/A"))
+    return list(np.where(missing, "", np.strings.add(prefix, texts)).tolist())
 
 
 def _join(*columns: list[str]) -> list[str]:

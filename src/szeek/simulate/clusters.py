@@ -10,6 +10,7 @@ bridge, a line of components for an elongated one - so that the beam stays round
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numba
 import numpy as np
@@ -34,6 +35,12 @@ _NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
 _BRIDGE_FRACTION = 0.06
 
 
+@cache
+def _quadrature() -> tuple[Floats, Floats]:
+    """Nodes and weights of Gauss-Legendre quadrature, 16 each."""
+    return np.polynomial.legendre.leggauss(16)
+
+
 def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin: Floats) -> tuple[Floats, Floats]:
     """Surface brightness of a round cluster of unit flux through Gaussian beams, and the flux inside a radius.
 
@@ -41,7 +48,7 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
     """
     k_max = min(5.5 / sigma_arcmin.min(), MAX_KAPPA / theta_arcmin)
     n_panels = int(np.ceil(k_max * radius_arcmin.max() / 12)) + 3
-    nodes, weights = np.polynomial.legendre.leggauss(16)
+    nodes, weights = _quadrature()
     edges = np.linspace(0.0, k_max, n_panels + 1)
     half = np.diff(edges)[:, None] / 2
     k = (edges[:-1, None] + half * (1 + nodes)).ravel()

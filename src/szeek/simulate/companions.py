@@ -27,6 +27,7 @@ from szeek.simulate.harmonics import (
     synthesise,
 )
 from szeek.simulate.planckfits import write_planck_map
+from szeek.simulate.pool import side_by_side
 from szeek.sky.cosmology import COSMOLOGY
 
 # L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
@@ -71,24 +72,20 @@ def write_companions(
     dict of str to Path
     """
     cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
-    paths = {
-        "xray": write_planck_map(
-            folder / "xray.fits", xray_map(haloes, seed, nside), column="COUNTS", unit="count", extra=cards
-        ),
-        "kappa": write_planck_map(
-            folder / "kappa.fits",
-            kappa_map(haloes, shells, seed, nside, threads),
-            column="KAPPA",
-            unit="",
-            extra=cards,
-        ),
-    }
     near = [s for s in shells if s.z_min < _GALAXY_Z[1] and s.z_max > _GALAXY_Z[0]]
-    for kind in GALAXY_KINDS:
-        values = galaxy_map(kind, haloes, near, seed, nside, threads)
-        path = folder / f"galaxies_{kind}.fits"
-        paths[f"galaxies_{kind}"] = write_planck_map(path, values, column="DELTA", unit="", extra=cards)
-    return paths
+
+    def make(name: str) -> Path:
+        if name == "xray":
+            values, column, unit = xray_map(haloes, seed, nside), "COUNTS", "count"
+        elif name == "kappa":
+            values, column, unit = kappa_map(haloes, shells, seed, nside, 1), "KAPPA", ""
+        else:
+            kind = name.removeprefix("galaxies_")
+            values, column, unit = galaxy_map(kind, haloes, near, seed, nside, 1), "DELTA", ""
+        return write_planck_map(folder / f"{name}.fits", values, column=column, unit=unit, extra=cards)
+
+    names = ["xray", "kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
+    return dict(zip(names, side_by_side(make, names, threads), strict=True))
 
 
 def xray_luminosity(m500_1e14msun: Floats, z: Floats) -> Floats:

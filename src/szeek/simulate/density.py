@@ -122,7 +122,7 @@ def _gaussian_spectrum(spectrum: Floats) -> Floats:
     return np.maximum(2 * np.pi * (legendre @ (weights * np.log1p(correlation))), 0.0)
 
 
-def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
+def _draw_field(seed: int, index: int, spectrum: Floats, threads: int) -> NDArray[np.float32]:
     """Gaussian random field with a spectrum, RING nside 256."""
     random = random_generator(seed, f"density shell {index}")
     lmax = _SHELL_LMAX
@@ -131,7 +131,7 @@ def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
     alm *= np.sqrt(spectrum / 2).astype(np.float32)[order]
     alm[: lmax + 1] = alm[: lmax + 1].real * np.float32(np.sqrt(2))
     geometry = ducc0.healpix.Healpix_Base(SHELL_NSIDE, "RING").sht_info()
-    values = ducc0.sht.synthesis(alm=alm[None], spin=0, lmax=lmax, nthreads=1, **geometry)
+    values = ducc0.sht.synthesis(alm=alm[None], spin=0, lmax=lmax, nthreads=threads, **geometry)
     return np.asarray(values[0], np.float32)
 
 
@@ -147,7 +147,7 @@ def _field_spectrum(z_min: float, z_max: float) -> Floats:
     return _gaussian_spectrum(_shell_spectrum(z_min, z_max))
 
 
-def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
+def density_shells(seed: int, *, z_max: float = 3.5, threads: int = 1) -> Iterator[DensityShell]:
     """Lognormal matter density in redshift shells, the very fields that the haloes follow.
 
     Each shell's C_l is the linear matter spectrum (Eisenstein & Hu 1998), projected over the shell's depth of
@@ -160,6 +160,8 @@ def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
         Seed of the sky; the same as given to :func:`draw_haloes`.
     z_max : float
         Shells that begin beyond it are left out; at most 3.5.
+    threads : int
+        0 uses all cores; the result does not depend on it.
 
     Yields
     ------
@@ -178,5 +180,5 @@ def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
             return
         spectrum = _field_spectrum(near, far)
         variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
-        field = _draw_field(seed, index, spectrum)
+        field = _draw_field(seed, index, spectrum, threads)
         yield DensityShell(index, near, far, (near + far) / 2, field, variance)

@@ -254,7 +254,7 @@ def _truth_table(
     missing = np.full(z.size, np.nan)
     return Table(
         {
-            "name": np.char.mod("HALO %07d", np.arange(z.size)),
+            "name": _halo_names(z.size),
             "lon_deg": lon_deg,
             "lat_deg": lat_deg,
             "ra_deg": icrs.ra.deg,
@@ -269,6 +269,20 @@ def _truth_table(
             **gas,
         }
     )
+
+
+def _halo_names(n: int) -> NDArray[np.str_]:
+    """'HALO 0000000', 'HALO 0000001', ... digit by digit: a sky has a million of them.
+
+    Examples
+    --------
+    >>> _halo_names(12)[-2:].tolist()
+    ['HALO 0000010', 'HALO 0000011']
+    """
+    codes = np.empty((n, 12), np.uint32)
+    codes[:, :5] = [ord(letter) for letter in "HALO "]
+    codes[:, 5:] = ord("0") + np.arange(n)[:, None] // 10 ** np.arange(6, -1, -1) % 10
+    return np.asarray(codes.view("U12").ravel())
 
 
 def group_background(

@@ -168,7 +168,7 @@ def simulate_sky(
     beams = core_fwhm_arcmin(instrument, config.rimo)
 
     clock("haloes and catalogues")
-    shells = list(density_shells(seed))
+    shells = list(density_shells(seed, threads=threads))
     haloes = draw_haloes(seed, shells=shells)
     catalogues = {
         "truth": haloes,

@@ -27,6 +27,7 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
+from szeek.simulate.pool import side_by_side
 
 #: Resolution of the y map, that of MILCA. Planck 2015 results XXII (A&A 594, A22).
 Y_FWHM_ARCMIN = 10.0
@@ -102,7 +103,7 @@ class NeedletILC:
         total = np.zeros_like(alms[0])
         self._weights = []
         for window in self._windows:
-            fields = [self._filtered(alm, window) for alm in alms]
+            fields = self._filtered(alms, window)
             weights = self._fit_scale(fields, window)
             self._weights.append(weights)
             self._add_scale(total, fields, weights, window)
@@ -121,15 +122,16 @@ class NeedletILC:
         alms = self._harmonics(maps)
         total = np.zeros_like(alms[0])
         for weights, window in zip(self._weights, self._windows, strict=True):
-            self._add_scale(total, [self._filtered(alm, window) for alm in alms], weights, window)
+            self._add_scale(total, self._filtered(alms, window), weights, window)
         return synthesise(total, self.nside, self.threads)
 
     def _add_scale(self, total: Alm, fields: list[Map32], weights: list[Alm], window: Floats) -> None:
         """Add one scale's weighted sum to the coefficients of y."""
         nside, top = self._scale_size(window)
         y = np.zeros(12 * nside * nside, np.float32)
-        for field, weight in zip(fields, weights, strict=True):
-            y += field * synthesise(weight, nside, self.threads)
+        smooth = side_by_side(lambda weight: synthesise(weight, nside, 1), weights, self.threads)
+        for field, weight in zip(fields, smooth, strict=True):
+            y += field * weight
         add_alm(total, analyse(y, top, self.threads, iterations=0 if nside > 512 else 1), window)
 
     def _fade_plane(self, bright: NDArray[np.float32]) -> Map32:
@@ -159,11 +161,16 @@ class NeedletILC:
         nside = max(_COVARIANCE_NSIDE, 1 << int(np.ceil(np.log2(top / 2.5))))
         return min(nside, self.nside), top
 
-    def _filtered(self, alm: Alm, window: Floats) -> Map32:
+    def _filtered(self, alms: list[Alm], window: Floats) -> list[Map32]:
+        """Every map at one scale."""
         nside, top = self._scale_size(window)
-        small = np.zeros((top + 1) * (top + 2) // 2, np.complex64)
-        add_alm(small, alm, window)
-        return synthesise(small, nside, self.threads)
+
+        def filtered(alm: Alm) -> Map32:
+            small = np.zeros((top + 1) * (top + 2) // 2, np.complex64)
+            add_alm(small, alm, window)
+            return synthesise(small, nside, 1)
+
+        return side_by_side(filtered, alms, self.threads)
 
     def _fit_scale(self, fields: list[Map32], window: Floats) -> list[Alm]:
         """Weights of one scale as smooth fields, coefficients up to l = 80."""
@@ -174,17 +181,21 @@ class NeedletILC:
         fwhm_arcmin = float(np.clip(np.degrees(np.sqrt(area / 1.13)) * 60, _MIN_SMOOTHING_ARCMIN, 5400.0))
         smoothing = beam_window(fwhm_arcmin, _COVARIANCE_LMAX)
         nest = healpy.ring2nest(nside, np.arange(12 * nside * nside))
-        parent = healpy.nest2ring(_COVARIANCE_NSIDE, nest // (nside // _COVARIANCE_NSIDE) ** 2)
         n_band, n_cell = len(fields), 12 * _COVARIANCE_NSIDE**2
+        cell = healpy.nest2ring(_COVARIANCE_NSIDE, np.arange(n_cell))
+        parent = cell[nest // (nside // _COVARIANCE_NSIDE) ** 2]
+
+        def smooth_product(pair: tuple[int, int]) -> Map32:
+            product = np.bincount(parent, weights=fields[pair[0]] * fields[pair[1]], minlength=n_cell)
+            # scaled by the sky's rms: float32 harmonics of 1e-12 K^2 would be fine, of 1e-20 not
+            size = float(np.sqrt(np.mean(product**2))) or 1.0
+            alm = filter_alm(analyse(product / size, _COVARIANCE_LMAX, 1, iterations=1), smoothing)
+            return synthesise(alm, _COVARIANCE_NSIDE, 1) * size
+
         covariance = np.empty((n_cell, n_band, n_band))
-        for i in range(n_band):
-            for j in range(i + 1):
-                product = np.bincount(parent, weights=fields[i] * fields[j], minlength=n_cell)
-                # scaled by the sky's rms: float32 harmonics of 1e-12 K^2 would be fine, of 1e-20 not
-                size = float(np.sqrt(np.mean(product**2))) or 1.0
-                alm = filter_alm(analyse(product / size, _COVARIANCE_LMAX, 1, iterations=1), smoothing)
-                covariance[:, i, j] = synthesise(alm, _COVARIANCE_NSIDE, 1) * size
-                covariance[:, j, i] = covariance[:, i, j]
+        pairs = [(i, j) for i in range(n_band) for j in range(i + 1)]
+        for (i, j), values in zip(pairs, side_by_side(smooth_product, pairs, self.threads), strict=True):
+            covariance[:, i, j] = covariance[:, j, i] = values
         weights = constrained_weights(covariance, self.instrument.tsz_kcmb)
         return [
             analyse(weights[:, band].astype(np.float32), _COVARIANCE_LMAX, 1, iterations=1) for band in range(n_band)
