@@ -41,6 +41,12 @@ class SkyConfig(_Section):
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )
 
+    @model_validator(mode="after")
+    def _one_sky(self) -> SkyConfig:
+        if self.simulate and (self.maps or self.catalogues):
+            raise ValueError("simulate is true and maps or catalogues are named, expected one of the two")
+        return self
+
 
 class SplitConfig(_Section):
     """Tiles (HEALPix nside 2, RING) kept out of the training. Bonjean (2020), Sect. 2."""
@@ -242,7 +248,7 @@ def load_config(source: str | Path, **changes: Any) -> Config:
         preset = own.get("preset", "bonjean2020")
         if preset not in list_presets():
             raise ValueError(f"{origin}: preset '{preset}' is unknown, expected one of {', '.join(list_presets())}")
-        values = _merge(_read_preset(preset), _anchor(own, path.parent))
+        values = _merge(_without_simulation(_read_preset(preset), own), _anchor(own, path.parent))
     try:
         return Config.model_validate(_merge(values, changes))
     except ValidationError as error:
@@ -269,7 +275,8 @@ def describe_refusal(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             near = get_close_matches(str(item["loc"][-1]), _known_keys(item["loc"][:-1]), 1)
             hint = "unknown key" + (f", did you mean '{near[0]}'?" if near else "")
-        lines.append(f"{key}: {hint} (found {item['input']!r})" if key else hint)
+        found = "" if isinstance(item["input"], dict) else f" (found {item['input']!r})"
+        lines.append(f"{key}: {hint}{found}" if key else hint)
     return "; ".join(lines)
 
 
@@ -298,6 +305,13 @@ def _read_preset(name: str) -> dict[str, Any]:
     values = tomllib.loads((resources.files("szeek") / "presets" / f"{name}.toml").read_text())
     base = values.get("preset")
     return {**(_merge(_read_preset(base), values) if base else values), "preset": name}
+
+
+def _without_simulation(preset: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """The preset for a file with maps or catalogues of its own: the sky that the preset simulates is not meant."""
+    sky = own.get("sky")
+    files = isinstance(sky, dict) and (sky.get("maps") or sky.get("catalogues"))
+    return _merge(preset, {"sky": {"simulate": False}}) if files else preset
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

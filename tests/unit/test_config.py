@@ -66,6 +66,7 @@ def test_a_file_in_another_encoding_is_named(tmp_path):
         ("[split]\ntest_tiles = [48]\n", r"tiles \[48\] do not exist, expected 0 to 47"),
         ('preset = "bonjaen2020"\n', "preset 'bonjaen2020' is unknown, expected one of bonjean2020"),
         ("seed = 3\n[sky]\nfurther_seeds = [4, 3]\n", r"further_seeds \[4, 3\] and seed 3 name one sky twice"),
+        ('[sky]\nsimulate = true\ncatalogues = ["a.fits"]\n', "sky: simulate is true and maps or catalogues"),
         ("[train\n", "no valid TOML"),
         ("[trian]\nbatch = 20\n", r"trian: unknown key, did you mean 'train'\?"),
         ("seed = -1\n", r"seed: Input should be greater than or equal to 0 \(found -1\)"),
@@ -83,6 +84,15 @@ def test_a_preset_copied_to_a_file_of_one_s_own_means_the_same(name, tmp_path):
     copy = tmp_path / "mine.toml"
     copy.write_text((resources.files("szeek") / "presets" / f"{name}.toml").read_text())
     assert load_config(copy).model_dump(exclude={"preset"}) == load_config(name).model_dump(exclude={"preset"})
+
+
+def test_maps_of_one_s_own_on_a_preset_that_simulates_are_not_passed_over(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('preset = "demo"\n[sky.maps]\n100 = "a.fits"\n')
+    sky = load_config(path).sky
+    assert (sky.simulate, sky.maps) == (False, {"100": tmp_path / "a.fits"})
+    path.write_text('preset = "demo"\n[sky]\nnside = 256\n')
+    assert load_config(path).sky.simulate
 
 
 def test_missing_file_lists_the_presets():
