@@ -160,6 +160,7 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
     )
     say(tell, "maps", 0, 0, "preflight")
     found = preflight(maps, labelled, sky.instrument, seed=job.config.seed)
+    say(tell, "maps", 0, 0, found.sentence)
     # last, so that a refused sky is not taken for a finished stage
     write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
     return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in job.input_files()}}

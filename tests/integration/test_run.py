@@ -56,6 +56,7 @@ def job(tmp_path_factory):
     (folder / "small.toml").write_text(CONFIG)
     done = szeek("run", folder / "small.toml", "--out", folder / "run")
     assert done.returncode == 0, done.stderr
+    assert "light up at their positions" in done.stderr  # the finding about one's maps is said, not only kept
     assert done.stdout.strip().splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
     return folder / "run"
 

@@ -243,7 +243,8 @@ def _of(pool: Table, survey: str, selection: str) -> Table:
         found = sorted(set(pool["survey"])) if len(pool) else ["none"]
         raise ValueError(
             f"selection '{selection}' needs {survey}, found the surveys {', '.join(found)}; add its file, or let a "
-            f"list of your own stand in for it as {survey}=FILE, or select by a survey's name"
+            f"list of your own stand in for it as {survey}=FILE, or select a survey by its name, as in "
+            f'[labels] selections = ["{found[0].lower()}"]'
         )
     return rows
 
