@@ -236,7 +236,9 @@ def test_bad_requests(tmp_path):
         read_catalogue(tmp_path / "y.csv", survey="X")
     with pytest.raises(ValueError, match="selection 'planckz' is unknown, expected one of planck_z"):
         select_clusters(mock(survey=["PSZ2"] * 3), "planckz")
-    with pytest.raises(ValueError, match=r"needs MCXC, found the surveys PSZ2; add its file, .* as MCXC=FILE, .*= \[.psz2.\]"):
+    with pytest.raises(
+        ValueError, match=r"needs MCXC, found the surveys PSZ2; add its file, .* as MCXC=FILE, .*= \[.psz2.\]"
+    ):
         select_clusters(mock(survey=["PSZ2"] * 3), "mcxcwp")
     with pytest.raises(ValueError, match=r"'t.txt' has no known ending, expected one of .fits"):
         write_catalogue(mock(), tmp_path / "t.txt")
