@@ -637,22 +637,23 @@ def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
         yield tell
 
 
-class _InterruptedByUser(BaseException):
-    """Ctrl-C; its own class, because typer ends a KeyboardInterrupt without a word."""
+class _Interrupted(BaseException):
+    """Ctrl-C, or a batch system's SIGTERM; its own class, because typer ends a KeyboardInterrupt without a word."""
 
 
-def _interrupt(*_: object) -> None:
-    raise _InterruptedByUser
+def _interrupt(number: int, _: object) -> None:
+    raise _Interrupted(number)
 
 
 def main() -> None:
     """Run the command line; errors of the user's become one line, an interrupt leaves no broken file."""
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app()
-    except _InterruptedByUser:
+    except _Interrupted as interrupt:
         typer.echo("szeek: interrupted; what is finished is whole, and the same command goes on from here", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(128 + interrupt.args[0]) from None
     except MemoryError as error:
         typer.echo(
             f"szeek: not enough memory ({error}); close other programs, or use maps of a lower nside", err=True

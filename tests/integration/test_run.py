@@ -163,7 +163,9 @@ def test_a_run_killed_in_the_training_ends_with_the_same_bits(job, tmp_path):
     )
 
 
-def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(number, tmp_path):
+    """By Ctrl-C, or by the SIGTERM with which batch systems end a job."""
     (tmp_path / "small.toml").write_text(CONFIG)
     words = [sys.executable, "-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -171,9 +173,9 @@ def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     time.sleep(2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors
     assert not (tmp_path / "run" / "simulated" / "simulate.json").exists()
