@@ -148,6 +148,14 @@ def test_cib_spectra_are_those_of_planck() -> None:
     assert np.all(np.linalg.eigvalsh(spectra[100:] + dusty_shot_noise()) > -1e-5 * spectra[100:, 5:, 5])
 
 
+def test_clustering_and_shot_noise_are_what_planck_measured() -> None:
+    # Planck 2013 results XXX, measured spectra at l = 1956: 353x353, 353x545, 545x545, 353x857, 545x857, 857x857
+    gain = np.array([CALIBRATION.get(name, 1.0) for name in BANDS])
+    total = clustered_spectra(1956)[-1] * np.outer(gain, gain) + dusty_shot_noise()
+    total = total[[3, 3, 4, 3, 4, 5], [3, 4, 4, 5, 5, 5]]
+    np.testing.assert_allclose(total, [608, 1520, 4240, 2540, 7380, 14600], rtol=0.05)
+
+
 def test_drawn_cib_has_the_spectra_it_was_drawn_from() -> None:
     lmax = 500
     alms = draw_cib(HFI, lmax, seed=8, threads=1)
