@@ -15,6 +15,11 @@ from astropy.table import Table
 def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name of the same ending to write to; what is there becomes ``path``, or is removed on an error.
 
+    Raises
+    ------
+    OSError
+        Names the file, also where the disk is full.
+
     Examples
     --------
     >>> with whole_file(Path("a.txt")) as staging:
@@ -27,9 +32,12 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         yield staging
         staging.replace(path)
-    except BaseException:
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # a full disk does not say of which file
+    finally:
         staging.unlink(missing_ok=True)
-        raise
 
 
 def write_text(text: str, path: Path) -> None:

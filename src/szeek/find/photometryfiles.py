@@ -16,6 +16,7 @@ from szeek.find.photometry import SIZES_ARCMIN, measure_sources
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.sky.skymaps import SkyMaps
+from szeek.writing import write_table
 
 #: Column-name endings and the units they stand for.
 _UNITS = {"_1e14msun": "1e14 Msun", "_arcmin2": "arcmin2", "_arcmin": "arcmin", "_deg": "deg", "_mjy": "mJy"}
@@ -129,13 +130,7 @@ def write_photometry(table: Table, path: str | os.PathLike[str]) -> Path:
             out[name].unit = _UNITS[ending]
     out.meta = {f"SIZE{k}": round(float(size), 4) for k, size in enumerate(SIZES_ARCMIN, 1)}
     target = Path(path)
-    staging = target.with_name(f".{target.stem}.tmp.fits")
-    try:
-        out.write(staging, overwrite=True)
-        staging.replace(target)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+    write_table(out, target)
     return target
 
 

@@ -33,6 +33,7 @@ from szeek.learn.patches import LocalMaps
 from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
 from szeek.threads import core_pool, one_torch_thread
+from szeek.writing import whole_file
 
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
@@ -209,20 +210,14 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "COORDSYS": "G", "NSIDE": nside, "FIRSTPIX": 0})
     header.update({"LASTPIX": n_pix - 1, "INDXSCHM": "IMPLICIT", "OBJECT": "FULLSKY", "BAD_DATA": healpy.UNSEEN})
     header.update({"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}})
-    staging = target.with_name(f".{target.name}.tmp.fits")
-    try:
-        with staging.open("wb") as stream:
-            stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
-            stream.write(header.tostring().encode("ascii"))
-            for part in _blocks(n_pix):  # block by block: a second copy of the map may not fit into memory
-                values = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
-                values[np.isnan(values)] = healpy.UNSEEN
-                stream.write(values.astype(">f4").tobytes())
-            stream.write(bytes(-4 * n_pix % 2880))
-        staging.replace(target)
-    except BaseException:
-        staging.unlink(missing_ok=True)
-        raise
+    with whole_file(target) as staging, staging.open("wb") as stream:
+        stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
+        stream.write(header.tostring().encode("ascii"))
+        for part in _blocks(n_pix):  # block by block: a second copy of the map may not fit into memory
+            values = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
+            values[np.isnan(values)] = healpy.UNSEEN
+            stream.write(values.astype(">f4").tobytes())
+        stream.write(bytes(-4 * n_pix % 2880))
     return target
 
 

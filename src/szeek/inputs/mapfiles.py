@@ -265,7 +265,11 @@ def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float3
     values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as handle:
-            os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+            try:
+                os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                needed = f"{error.strerror}; the maps need {path.stat().st_size / 1e9:.2g} GB there"
+                raise OSError(error.errno, needed, str(staging.parent)) from None
     return values
 
 

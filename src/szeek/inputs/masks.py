@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from szeek.inputs.healpix_files import describe_healpix, open_fits
 from szeek.inputs.mapfiles import fill_from_healpix, require_stated
 from szeek.sky.skymaps import SkyMaps
+from szeek.writing import whole_file
 
 _MOC_ORDER = 29  # of the ranges in MOC 2.0 files
 
@@ -219,9 +220,8 @@ def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], order:
         ("MOCTOOL", "szeek"),
     ):
         hdu.header[key] = value
-    staging = path.with_name(f".{path.name}.part")
-    fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(staging, overwrite=True)
-    staging.replace(path)
+    with whole_file(path) as staging:
+        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(staging, overwrite=True)
     return path
 
 

@@ -21,6 +21,7 @@ from szeek.filter.snrmaps import add_snr_maps
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
+from szeek.writing import whole_file, write_json
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -79,9 +80,7 @@ class Model:
         target = Path(folder)
         target.mkdir(parents=True, exist_ok=True)
         weights = {name: tensor.contiguous() for name, tensor in self.network.state_dict().items()}
-        staging = target / ".model.safetensors.tmp"
-        save_file(weights, staging)
-        staging.replace(target / "model.safetensors")
+        save_tensors(weights, target / "model.safetensors")
         card = {
             "szeek": __version__,
             "network": self.network_config,
@@ -90,10 +89,17 @@ class Model:
             "pixel_arcmin": self.pixel_arcmin,
             **self.card,
         }
-        staging = target / ".model.json.tmp"
-        staging.write_text(json.dumps(card, indent=1))
-        staging.replace(target / "model.json")
+        write_json(card, target / "model.json")
         return target
+
+
+def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file whole or not at all; a full disk is an OSError, as of any other file."""
+    with whole_file(path) as staging:
+        try:
+            save_file(tensors, staging, metadata)
+        except SafetensorError as error:
+            raise OSError(f"'{path}' cannot be written: {error}") from error
 
 
 def list_models() -> list[str]:

@@ -27,7 +27,6 @@ import torch
 from astropy.table import Table
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -37,7 +36,7 @@ from szeek.inputs.catalogues import select_clusters
 from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
-from szeek.learn.model import Model, build_unet
+from szeek.learn.model import Model, build_unet, save_tensors
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
@@ -426,9 +425,7 @@ class _Loop:
             "curve": self.curve,
             "config": _identity(self.config),
         }
-        staging = path.with_name(f".{path.name}.tmp")
-        save_file(tensors, staging, metadata={"counters": json.dumps(counters)})
-        staging.replace(path)
+        save_tensors(tensors, path, {"counters": json.dumps(counters)})
 
     def load(self, path: Path) -> None:
         """Go on from a checkpoint of the same configuration; another one's is refused."""

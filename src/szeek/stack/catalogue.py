@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources, write_whole
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.writing import write_json, write_table
 
 _DUST_NSIDE = 256
 
@@ -125,7 +125,7 @@ def stack_catalogue(
         table = measure_spectrum(
             groups["bands"], sources, nulls, instrument, mask, extent_arcmin=extent_arcmin, **with_y
         )
-        write_whole(target / "spectrum.ecsv", table.write)
+        write_table(table, target / "spectrum.ecsv")
     else:  # an earlier one, of other maps
         (target / "spectrum.ecsv").unlink(missing_ok=True)
     record = {
@@ -133,7 +133,7 @@ def stack_catalogue(
         "oriented": oriented, "null_kind": null_kind, "n_null_sets": n_null_sets, "seed": seed,
         "maps": describe_maps(groups), **cuts.record(),
     }  # fmt: skip
-    write_whole(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    write_json(record, target / "stacks.json")
     return target
 
 

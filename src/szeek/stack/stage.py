@@ -32,9 +32,10 @@ from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, pixels_in_tiles, tile_of
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources, write_whole
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources
 from szeek.stack.scaling import ScalingLaw, convert_to_y, fit_scaling, measure_injected_fluxes
 from szeek.stack.stacks import as_skymaps
+from szeek.writing import write_json, write_table
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -191,7 +192,7 @@ def stack_run(
             instrument = config.get("sky", {}).get("instrument", "planck-hfi")
             if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
                 shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
-                write_whole(target / name / "spectrum.ecsv", measure_spectrum(*shown).write)
+                write_table(measure_spectrum(*shown), target / name / "spectrum.ecsv")
     target.mkdir(parents=True, exist_ok=True)
     if "y" in groups and (run / "prediction.fits").is_file():
         from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
@@ -204,7 +205,7 @@ def stack_run(
             write_planck_map(target / "y_from_p.fits", y_map, column="Y_FROM_P", unit="")
             row = law.to_table()
             record["y_from_p"] = {column: float(row[column][0]) for column in row.colnames}
-    write_whole(target / "stacks.json", lambda path: path.write_text(json.dumps(record, indent=1)))
+    write_json(record, target / "stacks.json")
     return target
 
 
