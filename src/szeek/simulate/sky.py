@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -170,13 +171,11 @@ def simulate_sky(
     clock("haloes and catalogues")
     shells = list(density_shells(seed, threads=threads))
     haloes = draw_haloes(seed, shells=shells)
-    catalogues = {
-        "truth": haloes,
-        "psz2": mock_psz2(haloes, seed, dust=read_column_map("dust_ebv_Planck13")),  # again, with the y map's noise
-        "mcxc": mock_mcxc(haloes, seed),
-        "redmapper": mock_redmapper(haloes, seed),
-    }
-    files = {name: folder / f"{name}.fits" for name in catalogues}
+    dust = read_column_map("dust_ebv_Planck13")
+    catalogues = {"truth": haloes, "mcxc": mock_mcxc(haloes, seed), "redmapper": mock_redmapper(haloes, seed)}
+    if not config.y_map:  # else with the y map's noise, below
+        catalogues["psz2"] = mock_psz2(haloes, seed, dust=dust)
+    files = {name: folder / f"{name}.fits" for name in ("truth", "psz2", "mcxc", "redmapper")}
     for name, table in catalogues.items():
         write_catalogue(table, files[name])
 
@@ -228,21 +227,27 @@ def simulate_sky(
                 _write_band(folder / name, values + np.float32(sign) * difference, instrument, index, config)
     del values, cmb, cib
 
+    def make_companions() -> None:
+        if config.companions:
+            write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
+            write_infrared_maps(haloes, galaxy, seed, min(nside, 1024), folder, threads=threads)
+
     y_path = None
     if config.y_map:
-        clock("y map")
-        y_path, y, fwhm_arcmin = _write_y_maps(maps, instrument, config, pattern, folder)
+        clock("y map and companion maps" if config.companions else "y map")
+        with ThreadPoolExecutor(1) as beside:  # on the cores that the y map's small transforms leave idle
+            companions = beside.submit(make_companions)
+            y_path, y, fwhm_arcmin = _write_y_maps(maps, instrument, config, pattern, folder)
+            companions.result()
         clock("PSZ2 from the maps' noise")
         map_noise = noise_deviates(y, fwhm_arcmin, haloes, threads)
         del y
-        dust = read_column_map("dust_ebv_Planck13")
         catalogues["psz2"] = mock_psz2(haloes, seed, dust=dust, map_noise=map_noise)
         write_catalogue(catalogues["psz2"], files["psz2"])
-    del maps
-    if config.companions:
+    elif config.companions:
         clock("companion maps")
-        write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
-        write_infrared_maps(haloes, galaxy, seed, min(nside, 1024), folder, threads=threads)
+        make_companions()
+    del maps
     clock("done")
     record = {
         "config": config.model_dump(mode="json"),
