@@ -70,6 +70,9 @@ Frame = Annotated[
     str | None, typer.Option(help="frame of the maps, instead of what their headers say: galactic, icrs, ecliptic")
 ]
 Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering, instead of what the headers say: RING, NESTED")]
+Check = Annotated[
+    bool, typer.Option(help="refuse maps whose bands do not belong together: exchanged, or in the wrong unit")
+]
 Device = Annotated[
     str, typer.Option(help="where the network runs: cpu, cuda, cuda:1, or auto for a GPU where there is one")
 ]
@@ -173,6 +176,7 @@ def train(
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
+    check: Check = True,
     device: Device = "cpu",
     scheduler: Scheduler = None,
 ) -> None:
@@ -194,6 +198,7 @@ def train(
         "unit": _units(unit),
         "frame": frame,
         "ordering": ordering,
+        "check": check,
     }
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
     with _progress() as tell:
@@ -225,6 +230,7 @@ def predict(
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
+    check: Check = True,
     device: Device = "cpu",
 ) -> None:
     """Find clusters in maps (full sky or cut-outs) with a trained network: prediction.fits and candidates.
@@ -251,6 +257,7 @@ def predict(
             unit=_units(unit),
             frame=frame,
             ordering=ordering,
+            check=check,
             tell=tell,
         )
     typer.echo(summary)
@@ -285,6 +292,7 @@ def photometry(
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
+    check: Check = True,
 ) -> None:
     """Measure S/N, flux, size, band fluxes, spectrum and kind of a run's candidates, or of any list of positions."""
     from szeek.find.photometryfiles import measure_files, measure_run
@@ -297,7 +305,7 @@ def photometry(
         if map is None:
             summary = measure_run(positions, threads=threads, report=report)
         else:
-            words: dict[str, Any] = {"unit": _units(unit), "frame": frame, "ordering": ordering}
+            words: dict[str, Any] = {"unit": _units(unit), "frame": frame, "ordering": ordering, "check": check}
             summary = measure_files(positions, _band_files(map), out, **words, threads=threads, report=report)
     typer.echo(summary)
 

@@ -41,6 +41,8 @@ class SkyConfig(_Section):
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )
 
+    check: bool = Field(True, description="refuse maps whose bands do not belong together, see `real-planck`")
+
     @model_validator(mode="after")
     def _one_sky(self) -> SkyConfig:
         if self.simulate and (self.maps or self.catalogues):

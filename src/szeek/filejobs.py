@@ -54,6 +54,7 @@ def predict_files(
     unit: str | Mapping[str, str] | None = None,
     frame: str | None = None,
     ordering: str | None = None,
+    check: bool = True,
     tell: Tell | None = None,
 ) -> str:
     """Find clusters in map files, full sky or cut-outs, with a trained network.
@@ -84,7 +85,7 @@ def predict_files(
     say(tell, "maps", 0, 0, "frequency maps")
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
-        skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, out=folder)
+        skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, check=check, out=folder)
         if folder is not None:
             with connect(scheduler) as client:  # the workers need the S/N maps there
                 network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)

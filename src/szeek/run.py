@@ -151,8 +151,8 @@ def _open_record(job: Run) -> dict[str, Any]:
 
 def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
     config = job.config.model_dump(mode="json", include=set(reads))
-    if "train" in config:
-        del config["train"]["checkpoint_s"]
+    for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
+        config.get(section, {}).pop(name, None)
     files = []
     if stage == "maps" and not job.config.sky.simulate:
         for path in job.input_files():

@@ -156,6 +156,7 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
         unit=sky.unit,
         frame=sky.frame,
         ordering=sky.ordering,
+        check=sky.check,
         out=job.folder / "maps",
     )
     say(tell, "maps", 0, 0, "preflight")

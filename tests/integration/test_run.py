@@ -20,10 +20,10 @@ from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
-from szeek.run import run
+from szeek.run import _key, run
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
-from szeek.stages import STAGES
+from szeek.stages import STAGES, TABLE, Run
 
 CONFIG = """
 preset = "demo"
@@ -68,6 +68,7 @@ def test_selection_of_a_run(job, tmp_path):
     done = szeek("selection", folder, "--number", 150, "--tile", 6, "--tile", 9)
     assert done.returncode == 0, done.stderr
     assert "injected clusters found at p > 0.1" in done.stdout
+    assert "haloes found (expected) by Y500" in done.stdout
     selection = Selection.read(folder / "selection.fits")
     table = selection.injections
     tiles = tile_of(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]))
@@ -101,6 +102,14 @@ def test_purity_of_a_run_from_null_skies(job, tmp_path):
     assert (np.diff(table["n_flipped"]) <= 0).all()
     known = np.asarray(table["purity_true"])
     assert ((known[np.isfinite(known)] >= 0) & (known[np.isfinite(known)] <= 1)).all()
+
+
+def test_a_check_left_out_makes_no_stage_anew(tmp_path):
+    """Nor do checkpoints at other times: the products are the same."""
+    job = Run(load_config("demo"), tmp_path)
+    other = Run(load_config("demo", sky={"check": False}, train={"checkpoint_s": 1.0}), tmp_path)
+    for stage in STAGES:
+        assert _key("", job, TABLE[stage][0], stage) == _key("", other, TABLE[stage][0], stage)
 
 
 def test_one_way_to_share_a_run_at_a_time(monkeypatch, tmp_path):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from planck_like import HFI, as_skymaps, planck_like_sky
 
 from szeek.inputs.catalogues import read_catalogue
@@ -90,6 +92,19 @@ def test_clusters_that_are_not_there(sky):
     wrong["lon_deg"] = rng.uniform(0, 360, len(wrong))
     with pytest.raises(PreflightError, match="300 clusters show no tSZ signal at their positions"):
         preflight(as_skymaps(values), wrong)
+
+
+@pytest.mark.parametrize(
+    ("scale", "words"), [(1 / 15, "hourangle, if they are hours"), (np.pi / 180, "if they are radians")]
+)
+def test_hours_and_radians_read_as_degrees_are_doubted(sky, scale, words):
+    values, clusters = sky
+    right = SkyCoord(clusters["lon_deg"], clusters["lat_deg"], unit="deg", frame="galactic").icrs
+    ra_deg, dec_deg = right.ra.deg * scale, right.dec.deg * (1 if scale == 1 / 15 else scale)
+    wrong = SkyCoord(ra_deg, dec_deg, unit="deg").galactic
+    table = Table({"lon_deg": wrong.l.deg, "lat_deg": wrong.b.deg, "ra_deg": ra_deg, "dec_deg": dec_deg})
+    with pytest.raises(PreflightError, match=words):
+        preflight(as_skymaps(values), table)
 
 
 def test_few_clusters_without_signal_do_not_condemn(sky):

@@ -76,6 +76,7 @@ def measure_files(
     unit: str | Mapping[str, str] | None = None,
     frame: str | None = None,
     ordering: str | None = None,
+    check: bool = True,
     threads: int | None = None,
     report: Report | None = None,
 ) -> str:
@@ -113,7 +114,7 @@ def measure_files(
         listed = read_catalogue(file)
     # of a candidate, its size of highest S/N is measured, not given
     names = ["name", "lon_deg", "lat_deg", "z", *(["theta500_arcmin"] if "survey" in listed.colnames else [])]
-    skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering)
+    skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, check=check)
     found = measure_sources(skymaps, listed[names], threads=threads, report=report)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

@@ -149,7 +149,8 @@ def check_bands(
         raise BandError(f"{min(scored)[1]} ({_describe(deviations)})")
     raise BandError(
         f"the bands do not belong together ({_describe(deviations)}), and no single wrong unit or exchange of two "
-        "files explains it; check each file's band and unit, or pass check=False"
+        "files explains it; check each file's band, unit and ordering, or do without this check "
+        "(check = false under [sky], --no-check, check=False)"
     )
 
 
@@ -178,6 +179,9 @@ def _deviations(
         slope = fine[:, top] / fine[top, top] * instrument.mjysr_per_kcmb
         expected = _dust_mjysr(np.array([band.freq_ghz for band in instrument.bands]))
         for low, high in pairwise(dusty):
+            # 5 sigma, so that the ratio is known to 20 %: in a small clean field dust is lost in noise or CMB
+            if _correlation(fine)[low, top] < 5.0 / np.sqrt(measured.n_fine):
+                continue
             ratio = slope[low] / slope[high]
             found[f"dust at {names[low]} is {ratio:.2g} of that at {names[high]}"] = _log_ratio(
                 ratio, expected[low] / expected[high], 3.0
@@ -235,10 +239,13 @@ def _mistakes(instrument: Instrument, units: tuple[str, ...], labels: tuple[str,
         yield _Mistake(word, np.diag(scale))
     in_kcmb = np.array([b.unit == "K_CMB" for b in instrument.bands])
     if not in_kcmb.all() and in_kcmb.any():
-        yield _Mistake(
-            "the K_CMB bands are 1e6 times too bright: they hold uK_CMB; pass unit='uK_CMB' for them",
-            np.diag(np.where(in_kcmb, 1e-6, 1.0)),
-        )
+        for word, power in (
+            ("1e6 times too bright: they hold uK_CMB; pass unit='uK_CMB'", -6),
+            ("1e3 times too bright: they hold mK_CMB; pass unit='mK_CMB'", -3),
+            ("1e3 times too faint: they hold K_CMB, not mK_CMB; pass unit='K_CMB'", 3),
+            ("1e6 times too faint: they hold K_CMB, not uK_CMB; pass unit='K_CMB'", 6),
+        ):
+            yield _Mistake(f"the K_CMB bands are {word} for them", np.diag(np.where(in_kcmb, 10.0**power, 1.0)))
     for i, j in combinations(range(n), 2):
         matrix = np.eye(n)
         matrix[[i, j]] = matrix[[j, i]]

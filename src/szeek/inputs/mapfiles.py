@@ -15,6 +15,7 @@ import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 import healpy
@@ -180,7 +181,11 @@ def _check_names(files: Files, instrument: Instrument) -> list[Path]:
         faults = [f"no file for {', '.join(missing)}"] * bool(missing)
         faults += [f"unknown band {', '.join(unknown)}"] * bool(unknown)
         raise ValueError(f"{' and '.join(faults)}; {instrument.name} has the bands {', '.join(names)}")
-    return [Path(files[name]) for name in names]
+    paths = [Path(files[name]) for name in names]
+    for (first, path), (second, other) in combinations(zip(names, paths, strict=True), 2):
+        if path.resolve() == other.resolve():
+            raise ValueError(f"'{path}' is given for {first} and for {second}, expected one file a band")
+    return paths
 
 
 def _stated(given: Stated, band: str) -> str | None:

@@ -138,6 +138,7 @@ def preflight(
         raise PreflightError(
             f"none of the {len(clusters)} clusters lies inside the maps' footprint, expected some; is the "
             "catalogue in the maps' frame (lon_deg, lat_deg Galactic) and are these the maps meant?"
+            f"{_doubt(clusters)}"
         )
     if significance >= _LIT:
         text = f"{n_inside} clusters light up at their positions, {significance:.1f} sigma"
@@ -145,7 +146,7 @@ def preflight(
         raise PreflightError(
             f"{n_inside} clusters show no tSZ signal at their positions ({significance:.1f} sigma, expected "
             f"more than {_LIT:.0f}), nor mirrored, reordered or in the other frame (at most {there:.1f}); "
-            "are these frequency maps of the sky that the catalogue was made from?"
+            f"are these frequency maps of the sky that the catalogue was made from?{_doubt(clusters)}"
         )
     else:
         text = f"{n_inside} clusters are too few to tell ({significance:.1f} sigma); nothing speaks against the maps"
@@ -253,6 +254,18 @@ def _tangents(positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDAr
     length = np.linalg.norm(east, axis=1, keepdims=True)
     east = np.where(length > 1e-12, east / np.maximum(length, 1e-12), [0.0, 1.0, 0.0])
     return east, np.cross(positions, east)
+
+
+def _doubt(clusters: Table) -> str:
+    """What the numbers of right ascension look like, where they look like no degrees; '' where they may be some."""
+    if len(clusters) < 10 or not {"ra_deg", "dec_deg"} <= set(clusters.colnames):
+        return ""
+    ra_deg, dec_deg = (np.asarray(clusters[name], float) for name in ("ra_deg", "dec_deg"))
+    if ra_deg.max() < 2 * np.pi and np.abs(dec_deg).max() < np.pi / 2:
+        return " All positions are small numbers: state the columns' unit, rad, if they are radians."
+    if ra_deg.max() < 24.0 and np.ptp(dec_deg) > 30.0:
+        return " All right ascensions are below 24: state the column's unit, hourangle, if they are hours."
+    return ""
 
 
 # --- the mistakes, each as the pixel that a direction's sky ended up in ------------------------------------
