@@ -5,6 +5,7 @@ Heavy imports happen inside the verbs: `szeek --help` answers without loading Py
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -457,6 +458,8 @@ def stack(
         **settings,
     )
     drawn = draw_stack_folder(folder)
+    record = json.loads((folder / "stacks.json").read_text())
+    typer.echo(f"{record['n_source']} of {record['n_listed']} listed sources are asked for and lie inside all maps")
     typer.echo(f"stacks: {folder}, drawn in {' and '.join(file.name for file in drawn)}")
 
 

@@ -251,3 +251,10 @@ def test_smoothing_by_interpolation_is_that_of_healpys_weights(low_deg: float, h
     measured = (weight * (away**2).sum(axis=0)).sum(axis=0).mean() / 2
     expected = interpolation_sigma_rad(256, (low_deg + high_deg) / 2) ** 2
     assert measured == pytest.approx(expected, rel=0.02)
+
+
+def test_candidates_without_their_maps_are_told_how(tmp_path: Path) -> None:
+    """szeek predict keeps no maps."""
+    write_candidates(make_candidates(Table({"lon_deg": [10.0], "lat_deg": [40.0], "p": [0.5]})), tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"keeps no maps.*: szeek photometry .*candidates.fits --map"):
+        measure_run(tmp_path)

@@ -12,7 +12,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from szeek.cli import _named_numbers, _stack_maps
+from szeek.cli import _named_numbers, _stack_maps, app
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.spectra import spectral_templates
 from szeek.inputs.tsz import electron_temperature_kev
@@ -331,3 +331,12 @@ def test_words_of_the_command() -> None:
     for wrong in ("coma.csv", "=90", "coma.csv=much"):
         with pytest.raises(ValueError, match=f"--cut '{wrong}' is not NAME=NUMBER"):
             _named_numbers("--cut", [wrong])
+
+
+def test_the_command_says_how_many_sources_it_stacked(monkeypatch, tmp_path, capsys):
+    """Of a list of the whole sky few may lie in one's maps."""
+    (tmp_path / "stacks.json").write_text('{"n_source": 2, "n_listed": 235}')
+    monkeypatch.setattr("szeek.stack.catalogue.stack_catalogue", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("szeek.show.stackfigures.draw_stack_folder", lambda _: [tmp_path / "stacks.png"])
+    app(["stack", "list.csv", "--map", "y=y.fits"], standalone_mode=False)
+    assert "2 of 235 listed sources are asked for and lie inside all maps" in capsys.readouterr().out

@@ -51,6 +51,11 @@ def measure_run(
     """
     folder = Path(run_folder)
     candidates = read_candidates(folder)
+    if not (folder / "maps").is_dir():
+        raise FileNotFoundError(
+            f"'{folder}' keeps no maps, expected a run's folder; measure its list in the maps it is from: "
+            f"szeek photometry {folder / 'candidates.fits'} --map ..."
+        )
     maps = SkyMaps.open(folder / "maps")
     record: dict[str, Any] = {}
     if (folder / "run.json").is_file():
