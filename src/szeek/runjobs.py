@@ -14,9 +14,18 @@ import healpy
 import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
+from scipy.special import chdtrc
 
+from szeek.assess.match import match, truth_radius
 from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
-from szeek.assess.selection import fit_position_errors, halo_offsets, judge_injections, measure_noise
+from szeek.assess.selection import (
+    Selection,
+    fit_position_errors,
+    halo_offsets,
+    judge_injections,
+    measure_noise,
+    predicted_counts,
+)
 from szeek.assess.sources import POSITIONS, find_sources
 from szeek.cluster import connect
 from szeek.config import Config
@@ -33,6 +42,8 @@ from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 from szeek.stages import Run, Tell, say
 from szeek.writing import write_table
 
+#: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
+_Y500_BINS = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
 #: Sky around chosen tiles that the matched filter sees: two thirds of its field.
 _AROUND_TILES_DEG = 5.0
 
@@ -51,7 +62,8 @@ def measure_selection(
 
     Clusters and the galaxies in them are painted into the run's own maps, 50 arcmin from one another and from those
     that are known, and looked for with the run's own network and detection; the matched-filter S/N maps are made anew
-    with them inside. Position errors are those of the injections, but of a simulated run those of its own haloes.
+    with them inside. Position errors are those of the injections, but of a simulated run those of its own haloes; how
+    many of these are found is held against the completeness.
 
     Parameters
     ----------
@@ -124,12 +136,28 @@ def measure_selection(
             errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
         else:
             own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
+            summary += "\n" + _hold_against_haloes(selection, own, true)
             errors = fit_position_errors(halo_offsets(own, true, where, seed=seed))
     except ValueError as error:  # too few were found
         (home / POSITIONS).unlink(missing_ok=True)
         return f"{summary}\nno position errors: {error}"
     write_table(errors.to_table(), home / POSITIONS)
     return f"{summary}\nposition errors: {home / POSITIONS}"
+
+
+def _hold_against_haloes(selection: Selection, sources: Table, haloes: Table) -> str:
+    """How many of a simulated sky's own haloes are found, and how many the injections say should be."""
+    judged = haloes.copy()
+    judged["found"] = False
+    judged["found"][match(sources, haloes, truth_radius(haloes))["cluster"]] = True
+    counts = predicted_counts(selection, judged, _Y500_BINS)
+    counts = counts[counts["variance"] > 0]
+    chi2 = float(((counts["n_found"] - counts["expected"]) ** 2 / counts["variance"]).sum())
+    rows = ", ".join(f"{row['n_found']} ({row['expected']:.0f})" for row in counts)
+    return (
+        f"haloes found (expected) by Y500 from {_Y500_BINS[0]:g} arcmin2 up: {rows}; "
+        f"probability {chdtrc(len(counts), chi2):.2g}"
+    )
 
 
 def measure_purity(

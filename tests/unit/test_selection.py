@@ -93,6 +93,22 @@ def test_counts_of_a_fresh_sky_are_predicted(selection):
     assert chi2 < 16.8
 
 
+def test_variance_of_predicted_counts():
+    """By resampling one set of injections: the scatter over sets, beside the sky's own binomial one."""
+    clusters, edges = draw(2000, 2), [4e-4, 2e-3]
+    one, expected = [], []
+    for seed in range(40):
+        table = draw(1500, 100 + seed)
+        table["p"] = np.where(table["found"], 0.9, np.nan)
+        counts = predicted_counts(Selection(table, SIZES, make_noise(), 0.1), clusters, edges, n_bootstrap=40)
+        expected.append(float(counts["expected"][0]))
+        one.append(float(counts["variance"][0]))
+    inside = clusters[(clusters["y500_arcmin2"] >= edges[0]) & (clusters["y500_arcmin2"] < edges[1])]
+    value = law(np.asarray(inside["y500_arcmin2"]) / np.asarray(inside["noise_arcmin2"]))
+    scatter = np.var(expected) + float((value * (1 - value)).sum())
+    assert np.mean(one) == pytest.approx(scatter, rel=0.35)  # a variance of 40 values is known to 22 per cent
+
+
 def test_mock_has_as_many_as_expected(selection):
     clusters = draw(5000, 3)
     mock = selection.draw_found(clusters, seed=1)

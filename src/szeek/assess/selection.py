@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -497,7 +497,9 @@ def _quantiles(values: Floats, weight: Floats, shares: Sequence[float]) -> list[
     return [float(values[order][np.searchsorted(cumulative, s * cumulative[-1])]) for s in shares]
 
 
-def predicted_counts(selection: Selection, clusters: Table, edges: ArrayLike) -> Table:
+def predicted_counts(
+    selection: Selection, clusters: Table, edges: ArrayLike, *, n_bootstrap: int = 100, seed: int = 0
+) -> Table:
     """How many clusters of a sky should be found in bins of flux, for a comparison with how many are.
 
     Parameters
@@ -507,27 +509,36 @@ def predicted_counts(selection: Selection, clusters: Table, edges: ArrayLike) ->
         ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``; ``found`` (bool) if it is known.
     edges : (n_bin + 1,) float64
         Of Y500, arcmin^2.
+    n_bootstrap : int
+        Draws of the injections for the error of the completeness.
+    seed : int
+        Of the draws.
 
     Returns
     -------
     Table
-        ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, and of the completeness's own
-        error), ``n_found`` where known.
+        ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, and of the injections' number),
+        ``n_found`` where known.
     """
     flux = np.asarray(clusters["y500_arcmin2"], float)
-    position = (np.asarray(clusters[name], float) for name in ("theta500_arcmin", "lon_deg", "lat_deg"))
-    value, low, high = selection.completeness(flux, *position)
+    position = [np.asarray(clusters[name], float) for name in ("theta500_arcmin", "lon_deg", "lat_deg")]
+    value = selection.completeness(flux, *position).value
     borders = np.asarray(edges, float)
+    rng, n = np.random.default_rng([seed, 2]), len(selection.injections)
+    drawn = []
+    for _ in range(n_bootstrap):
+        again = replace(selection, injections=selection.injections[np.sort(rng.integers(0, n, n))])
+        drawn.append(again.completeness(flux, *position).value)
     rows = []
     for below, above in pairwise(borders.tolist()):
         mine = (flux >= below) & (flux < above) & np.isfinite(value)
-        error = float((high[mine] - low[mine]).sum() / 2)  # clusters of a bin share their knots: errors add up
         row = {
             "y500_low": below,
             "y500_high": above,
             "n": int(mine.sum()),
             "expected": float(value[mine].sum()),
-            "variance": float((value[mine] * (1 - value[mine])).sum()) + error**2,
+            "variance": float((value[mine] * (1 - value[mine])).sum())
+            + float(np.var([one[mine].sum() for one in drawn])),
         }
         if "found" in clusters.colnames:
             row["n_found"] = int(np.asarray(clusters["found"], bool)[mine].sum())
