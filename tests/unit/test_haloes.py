@@ -9,7 +9,7 @@ from astropy.table import Table
 from colossus.cosmology import cosmology
 from colossus.lss import mass_function
 
-from szeek.simulate.density import density_shells, random_generator
+from szeek.simulate.density import all_density_shells, density_shells, random_generator
 from szeek.simulate.haloes import draw_haloes, group_background
 from szeek.sky.cosmology import COSMOLOGY
 from szeek.sky.gas import MASS_BIAS, mass_and_redshift, theta500_from_mass, y500_from_mass
@@ -159,3 +159,11 @@ def test_mass_of_what_no_cluster_looks_like() -> None:
     np.testing.assert_allclose(z, [0.003, 2.0])
     assert y500_from_mass(mass[:1], z[:1])[0] == pytest.approx(1e-5)
     assert theta500_from_mass(mass[1:], z[1:])[0] == pytest.approx(0.8)
+
+
+def test_shells_drawn_side_by_side_are_the_same() -> None:
+    together = all_density_shells(5, threads=2)
+    for one, other in zip(density_shells(5, z_max=0.3), together, strict=False):
+        assert (one.index, one.z, one.variance) == (other.index, other.z, other.variance)
+        np.testing.assert_array_equal(one.gaussian, other.gaussian)
+    assert together[-1].z_max == pytest.approx(3.5)

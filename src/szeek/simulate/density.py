@@ -18,6 +18,7 @@ import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from numpy.typing import NDArray
 
+from szeek.simulate.pool import side_by_side
 from szeek.sky.cosmology import COSMOLOGY
 
 Floats = NDArray[np.float64]
@@ -122,7 +123,7 @@ def _gaussian_spectrum(spectrum: Floats) -> Floats:
     return np.maximum(2 * np.pi * (legendre @ (weights * np.log1p(correlation))), 0.0)
 
 
-def _draw_field(seed: int, index: int, spectrum: Floats, threads: int) -> NDArray[np.float32]:
+def _draw_field(seed: int, index: int, spectrum: Floats) -> NDArray[np.float32]:
     """Gaussian random field with a spectrum, RING nside 256."""
     random = random_generator(seed, f"density shell {index}")
     lmax = _SHELL_LMAX
@@ -131,7 +132,7 @@ def _draw_field(seed: int, index: int, spectrum: Floats, threads: int) -> NDArra
     alm *= np.sqrt(spectrum / 2).astype(np.float32)[order]
     alm[: lmax + 1] = alm[: lmax + 1].real * np.float32(np.sqrt(2))
     geometry = ducc0.healpix.Healpix_Base(SHELL_NSIDE, "RING").sht_info()
-    values = ducc0.sht.synthesis(alm=alm[None], spin=0, lmax=lmax, nthreads=threads, **geometry)
+    values = ducc0.sht.synthesis(alm=alm[None], spin=0, lmax=lmax, nthreads=1, **geometry)
     return np.asarray(values[0], np.float32)
 
 
@@ -147,7 +148,7 @@ def _field_spectrum(z_min: float, z_max: float) -> Floats:
     return _gaussian_spectrum(_shell_spectrum(z_min, z_max))
 
 
-def density_shells(seed: int, *, z_max: float = 3.5, threads: int = 1) -> Iterator[DensityShell]:
+def density_shells(seed: int, *, z_max: float = 3.5) -> Iterator[DensityShell]:
     """Lognormal matter density in redshift shells, the very fields that the haloes follow.
 
     Each shell's C_l is the linear matter spectrum (Eisenstein & Hu 1998), projected over the shell's depth of
@@ -160,8 +161,6 @@ def density_shells(seed: int, *, z_max: float = 3.5, threads: int = 1) -> Iterat
         Seed of the sky; the same as given to :func:`draw_haloes`.
     z_max : float
         Shells that begin beyond it are left out; at most 3.5.
-    threads : int
-        0 uses all cores; the result does not depend on it.
 
     Yields
     ------
@@ -174,11 +173,34 @@ def density_shells(seed: int, *, z_max: float = 3.5, threads: int = 1) -> Iterat
     >>> shell.delta.shape, bool(abs(shell.delta.mean()) < 0.5)
     ((786432,), True)
     """
-    edges = _shell_edges()
-    for index, (near, far) in enumerate(pairwise(edges)):
+    for index, (near, far) in enumerate(pairwise(_shell_edges())):
         if near >= z_max:
             return
-        spectrum = _field_spectrum(near, far)
-        variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
-        field = _draw_field(seed, index, spectrum, threads)
-        yield DensityShell(index, near, far, (near + far) / 2, field, variance)
+        yield _draw_density_shell(seed, index, near, far)
+
+
+def all_density_shells(seed: int, threads: int = 0) -> list[DensityShell]:
+    """All of :func:`density_shells` in a list, drawn side by side.
+
+    Parameters
+    ----------
+    seed : int
+    threads : int
+        0 uses all cores; the result has the same bits for any number.
+
+    Examples
+    --------
+    >>> shells = all_density_shells(1)
+    >>> len(shells), bool((shells[0].delta == next(density_shells(1)).delta).all())
+    (35, True)
+    """
+    edges = list(enumerate(pairwise(_shell_edges())))
+    for _, (near, far) in edges:
+        _field_spectrum(near, far)  # colossus is for one thread
+    return side_by_side(lambda shell: _draw_density_shell(seed, shell[0], *shell[1]), edges, threads)
+
+
+def _draw_density_shell(seed: int, index: int, near: float, far: float) -> DensityShell:
+    spectrum = _field_spectrum(near, far)
+    variance = float(((2 * np.arange(spectrum.size) + 1) * spectrum).sum() / (4 * np.pi))
+    return DensityShell(index, near, far, (near + far) / 2, _draw_field(seed, index, spectrum), variance)

@@ -32,8 +32,9 @@ from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.cmb import draw_cmb
 from szeek.simulate.companions import write_companions
+from szeek.simulate.density import all_density_shells
 from szeek.simulate.dust import draw_galaxy
-from szeek.simulate.haloes import density_shells, draw_haloes, group_background
+from szeek.simulate.haloes import draw_haloes, group_background
 from szeek.simulate.harmonics import (
     Alm,
     Floats,
@@ -169,40 +170,42 @@ def simulate_sky(
     beams = core_fwhm_arcmin(instrument, config.rimo)
 
     clock("haloes and catalogues")
-    shells = list(density_shells(seed, threads=threads))
+    shells = all_density_shells(seed, threads)
     haloes = draw_haloes(seed, shells=shells)
     dust = read_column_map("dust_ebv_Planck13")
     catalogues = {"truth": haloes, "mcxc": mock_mcxc(haloes, seed), "redmapper": mock_redmapper(haloes, seed)}
     if not config.y_map:  # else with the y map's noise, below
         catalogues["psz2"] = mock_psz2(haloes, seed, dust=dust)
     files = {name: folder / f"{name}.fits" for name in ("truth", "psz2", "mcxc", "redmapper")}
-    for name, table in catalogues.items():
-        write_catalogue(table, files[name])
+    with ThreadPoolExecutor(1) as beside:  # catalogues of a million haloes take seconds to write
+        written = [beside.submit(write_catalogue, table, files[name]) for name, table in catalogues.items()]
 
-    clock("clusters")
-    maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
-    paint_haloes(haloes, instrument, nside, beams, out=maps, bandpasses=bandpasses, threads=threads)
+        clock("clusters")
+        maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
+        paint_haloes(haloes, instrument, nside, beams, out=maps, bandpasses=bandpasses, threads=threads)
 
-    clock("compact sources")
-    dusty = draw_dusty_sources(instrument, seed)
-    kinds = [
-        draw_radio_sources(instrument, seed),
-        dusty,
-        draw_cluster_galaxies(haloes, instrument, seed),
-        draw_cold_clumps(instrument, seed),
-    ]
-    for kind in kinds:
-        paint_sources(kind, instrument, nside, beams, out=maps, threads=threads)
-    shot = dusty.shot_noise(np.array([FLUX_CUT_JY[name] for name in instrument.band_names]))
+        clock("compact sources")
+        dusty = draw_dusty_sources(instrument, seed)
+        kinds = [
+            draw_radio_sources(instrument, seed),
+            dusty,
+            draw_cluster_galaxies(haloes, instrument, seed),
+            draw_cold_clumps(instrument, seed),
+        ]
+        for kind in kinds:
+            paint_sources(kind, instrument, nside, beams, out=maps, threads=threads)
+        shot = dusty.shot_noise(np.array([FLUX_CUT_JY[name] for name in instrument.band_names]))
 
-    clock("Galaxy")
-    galaxy = draw_galaxy(instrument, nside, seed, threads)
-    clock("CIB")
-    cib = draw_cib(instrument, lmax, seed, shot_painted_jy2_sr=shot, shells=shells, threads=threads)
-    clock("CMB")
-    cmb = draw_cmb(lmax, seed)
-    groups = analyse(group_background(seed, shells=shells), min(lmax, 512), threads, iterations=1)
-    pattern = noise_pattern(nside)
+        clock("Galaxy")
+        galaxy = draw_galaxy(instrument, nside, seed, threads)
+        clock("CIB")
+        cib = draw_cib(instrument, lmax, seed, shot_painted_jy2_sr=shot, shells=shells, threads=threads)
+        clock("CMB")
+        cmb = draw_cmb(lmax, seed)
+        groups = analyse(group_background(seed, shells=shells), min(lmax, 512), threads, iterations=1)
+        pattern = noise_pattern(nside)
+    for catalogue in written:
+        catalogue.result()
 
     paths = {}
     for index, band in enumerate(instrument.bands):
