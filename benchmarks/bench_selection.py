@@ -44,7 +44,7 @@ def _measure(sky: SkyMaps, tile: int) -> list[Row]:
     clusters = draw_injections(1, N_CLUSTERS, footprint=np.asarray(sky.footprint), min_separation_arcmin=50.0)
     rotations = int(model.card["config"]["predict"]["rotations"])
     small = SkyMaps(np.zeros((12 * 64**2, 6), np.float32), np.ones(12 * 64**2, bool), sky.bands)
-    inject_clusters(small, draw_injections(1, 1), instrument, threads=1)  # compile
+    inject_clusters(small, draw_injections(1, 1), instrument, galaxies_seed=1, threads=1)  # compile
     figures: dict[str, float] = {}
     start = time.process_time()
 
@@ -55,7 +55,7 @@ def _measure(sky: SkyMaps, tile: int) -> list[Row]:
 
     with Memory() as memory:
         start = time.process_time()
-        painted = inject_clusters(sky, clusters, instrument, threads=1)
+        painted = inject_clusters(sky, clusters, instrument, galaxies_seed=1, threads=1)
         note_time("paint")
         cut = SkyMaps(painted.values, here, sky.bands)
         per_field = N_FIELDS / len(list_fields(cut))
