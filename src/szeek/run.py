@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from szeek._version import __version__
-from szeek.config import Config
+from szeek.config import Config, named_file
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, join_ranks
 from szeek.stages import STAGES, TABLE, Run, Tell, say, train_stage
@@ -138,7 +138,7 @@ def _open_record(job: Run) -> dict[str, Any]:
     record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {"stages": {}}
     record["config"] = job.config.model_dump(mode="json")
     record["seed"] = job.config.seed
-    record["device"] = "cpu"
+    record["device"] = job.device
     record["started"] = datetime.now(UTC).isoformat(timespec="seconds")
     packages = ("numpy", "scipy", "astropy", "healpy", "torch", "numba")
     record["versions"] = {
@@ -154,12 +154,16 @@ def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
     for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
         config.get(section, {}).pop(name, None)
     files = []
+    if "sky" in config and not job.config.sky.simulate:  # the same files by whatever path they are named
+        named = [named_file(file) for file in job.catalogue_files()]
+        config["sky"]["maps"] = {band: file.name for band, file in job.map_files().items()}
+        config["sky"]["catalogues"] = [[survey, file.name] for survey, file in named]
     if stage == "maps" and not job.config.sky.simulate:
         for path in job.input_files():
             if not path.is_file():
                 raise FileNotFoundError(f"'{path}' is named in the configuration but is no file")
             status = path.stat()
-            files.append([str(path), status.st_size, status.st_mtime_ns])
+            files.append([path.name, status.st_size, status.st_mtime_ns])
     text = json.dumps([before, stage, config, files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

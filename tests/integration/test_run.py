@@ -20,7 +20,7 @@ from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
-from szeek.run import _key, run
+from szeek.run import _key, _open_record, run
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 from szeek.stages import STAGES, TABLE, Run
@@ -110,6 +110,30 @@ def test_a_check_left_out_makes_no_stage_anew(tmp_path):
     other = Run(load_config("demo", sky={"check": False}, train={"checkpoint_s": 1.0}), tmp_path)
     for stage in STAGES:
         assert _key("", job, TABLE[stage][0], stage) == _key("", other, TABLE[stage][0], stage)
+
+
+def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monkeypatch):
+    """Paths in a file are relative to it: files named by another way are the same as long as they are unchanged."""
+    for name in ("a.fits", "b.csv"):
+        (tmp_path / name).touch()
+    text = 'preset = "demo"\n[sky]\ncatalogues = ["PSZ2=b.csv"]\n[sky.maps]\n100 = "a.fits"\n'
+    (tmp_path / "mine.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+
+    def key(source):
+        return _key("", Run(load_config(source), tmp_path), ("sky",), "maps")
+
+    here = key("mine.toml")
+    assert key(tmp_path / "mine.toml") == here
+    os.utime("a.fits", (1, 1))
+    assert key("mine.toml") != here
+    here = key("mine.toml")
+    (tmp_path / "mine.toml").write_text(text.replace("PSZ2=", "MCXC="))
+    assert key("mine.toml") != here
+
+
+def test_the_record_has_the_device_that_was_asked_for(tmp_path):
+    assert _open_record(Run(load_config("demo"), tmp_path, device="cuda:1"))["device"] == "cuda:1"
 
 
 def test_one_way_to_share_a_run_at_a_time(monkeypatch, tmp_path):
