@@ -250,6 +250,11 @@ class _Ground:
 
 def _search_ground(folder: str | os.PathLike[str], tiles: Iterable[int] | None, threads: int | None) -> _Ground:
     home = Path(folder)
+    if not (home / "run.json").is_file():
+        raise FileNotFoundError(
+            f"'{home}' is no folder of a run (it has no run.json), expected what `szeek run` makes: its network "
+            "searches its own maps once more"
+        )
     network, maps = load_model(home), SkyMaps.open(home / "maps")
     config = Config.model_validate(json.loads((home / "run.json").read_text())["config"])
     job = Run(config, home, threads)

@@ -21,6 +21,7 @@ from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
 from szeek.run import _key, _open_record, run
+from szeek.runjobs import measure_purity, measure_selection
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 from szeek.stages import STAGES, TABLE, Run
@@ -134,6 +135,13 @@ def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monk
 
 def test_the_record_has_the_device_that_was_asked_for(tmp_path):
     assert _open_record(Run(load_config("demo"), tmp_path, device="cuda:1"))["device"] == "cuda:1"
+
+
+@pytest.mark.parametrize("work", [measure_selection, measure_purity])
+def test_what_searches_a_run_once_more_wants_a_run(work, tmp_path):
+    """Not a folder of szeek predict, whose network lies elsewhere."""
+    with pytest.raises(FileNotFoundError, match=r"no folder of a run \(it has no run.json\), expected what"):
+        work(tmp_path)
 
 
 def test_one_way_to_share_a_run_at_a_time(monkeypatch, tmp_path):
