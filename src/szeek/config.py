@@ -41,7 +41,7 @@ class SkyConfig(_Section):
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )
 
-    check: bool = Field(True, description="refuse maps whose bands do not belong together, see `real-planck`")
+    check: bool = Field(True, description="refuse maps whose bands do not belong together")
 
     @model_validator(mode="after")
     def _one_sky(self) -> SkyConfig:
