@@ -119,7 +119,7 @@ def main() -> None:
     names = given.only.split(",")
     scores = []
     for name in names:
-        folder = given.out / name.replace(" ", "-").replace("'", "")
+        folder = given.out / name.replace(" ", "-").replace("/", "-").replace("'", "")
         kept = folder / "score.json"
         if not kept.is_file():
             print(f"{name} ...", flush=True)
