@@ -131,12 +131,13 @@ def measure_selection(
         f"{found} of {len(selection.injections)} injected clusters found at p > {p_max:g}; "
         f"{selection.chance:.1%} of the positions had a source before\ncompleteness: {home / 'selection.fits'}"
     )
+    if ground.haloes is not None:
+        own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
+        summary += "\n" + _hold_against_haloes(selection, own, true)
     try:
         if ground.haloes is None:
             errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
         else:
-            own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
-            summary += "\n" + _hold_against_haloes(selection, own, true)
             errors = fit_position_errors(halo_offsets(own, true, where, seed=seed))
     except ValueError as error:  # too few were found
         (home / POSITIONS).unlink(missing_ok=True)
@@ -151,8 +152,10 @@ def _hold_against_haloes(selection: Selection, sources: Table, haloes: Table) ->
     judged["found"] = False
     judged["found"][match(sources, haloes, truth_radius(haloes))["cluster"]] = True
     counts = predicted_counts(selection, judged, _Y500_BINS)
-    counts = counts[counts["variance"] > 0]
-    chi2 = float(((counts["n_found"] - counts["expected"]) ** 2 / counts["variance"]).sum())
+    known = np.asarray(counts["variance"]) > 0
+    counts, covariance = counts[known], counts.meta["covariance"][np.ix_(known, known)]
+    apart = np.asarray(counts["n_found"] - counts["expected"])
+    chi2 = float(apart @ np.linalg.solve(covariance, apart))
     rows = ", ".join(f"{row['n_found']} ({row['expected']:.0f})" for row in counts)
     return (
         f"haloes found (expected) by Y500 from {_Y500_BINS[0]:g} arcmin2 up: {rows}; "

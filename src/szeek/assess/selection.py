@@ -518,7 +518,8 @@ def predicted_counts(
     -------
     Table
         ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, and of the injections' number),
-        ``n_found`` where known.
+        ``n_found`` where known; ``meta['covariance']`` (n_bin, n_bin) is that of the bins, which share injections.
+        Where every injection was found its own error is 0, which is too small.
     """
     flux = np.asarray(clusters["y500_arcmin2"], float)
     position = [np.asarray(clusters[name], float) for name in ("theta500_arcmin", "lon_deg", "lat_deg")]
@@ -529,18 +530,21 @@ def predicted_counts(
     for _ in range(n_bootstrap):
         again = replace(selection, injections=selection.injections[np.sort(rng.integers(0, n, n))])
         drawn.append(again.completeness(flux, *position).value)
-    rows = []
-    for below, above in pairwise(borders.tolist()):
-        mine = (flux >= below) & (flux < above) & np.isfinite(value)
-        row = {
-            "y500_low": below,
-            "y500_high": above,
-            "n": int(mine.sum()),
-            "expected": float(value[mine].sum()),
-            "variance": float((value[mine] * (1 - value[mine])).sum())
-            + float(np.var([one[mine].sum() for one in drawn])),
-        }
-        if "found" in clusters.colnames:
-            row["n_found"] = int(np.asarray(clusters["found"], bool)[mine].sum())
-        rows.append(row)
-    return Table(rows)
+    bins = [(flux >= below) & (flux < above) & np.isfinite(value) for below, above in pairwise(borders.tolist())]
+    scatter = np.array([[one[mine].sum() for mine in bins] for one in drawn])
+    binomial = np.array([(value[mine] * (1 - value[mine])).sum() for mine in bins])
+    covariance = np.diag(binomial) + np.atleast_2d(np.cov(scatter, rowvar=False))
+    counts = Table(
+        {
+            "y500_low": borders[:-1],
+            "y500_high": borders[1:],
+            "n": [int(mine.sum()) for mine in bins],
+            "expected": [float(value[mine].sum()) for mine in bins],
+            "variance": np.diag(covariance),
+        },
+        meta={"covariance": covariance},
+    )
+    if "found" in clusters.colnames:
+        found = np.asarray(clusters["found"], bool)
+        counts["n_found"] = [int(found[mine].sum()) for mine in bins]
+    return counts
