@@ -40,6 +40,7 @@ from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.instrument import Instrument
 from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
+from szeek.writing import whole_file
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -238,13 +239,8 @@ class Selection:
             axis.name = name
             hdus.append(axis)
         target = Path(path)
-        staging = target.with_name(f".{target.name}.tmp.fits")
-        try:
+        with whole_file(target) as staging:
             fits.HDUList(hdus).writeto(staging, overwrite=True)
-            staging.replace(target)
-        except BaseException:
-            staging.unlink(missing_ok=True)
-            raise
         return target
 
     @classmethod
