@@ -48,9 +48,7 @@ def empty_map(nside: int) -> np.ndarray:
 
 def disc_map(nside: int, lon_deg: float, lat_deg: float, radius_deg: float, value: float = 0.9) -> np.ndarray:
     p_map = empty_map(nside)
-    p_map[healpy.query_disc(nside, healpy.ang2vec(lon_deg, lat_deg, lonlat=True), np.radians(radius_deg))] = (
-        value
-    )
+    p_map[healpy.query_disc(nside, healpy.ang2vec(lon_deg, lat_deg, lonlat=True), np.radians(radius_deg))] = value
     return p_map
 
 
@@ -62,9 +60,7 @@ def test_neighbours_and_directions_are_those_of_healpix(nside: int) -> None:
     for pixel in ipix:
         _neighbours(nside, pixel, found)
         assert set(found.tolist()) - {-1} == set(expected[pixel].tolist()) - {-1}
-    np.testing.assert_allclose(
-        _directions(nside, ipix), np.transpose(healpy.pix2vec(nside, ipix)), atol=1e-14
-    )
+    np.testing.assert_allclose(_directions(nside, ipix), np.transpose(healpy.pix2vec(nside, ipix)), atol=1e-14)
 
 
 def test_neighbours_at_high_resolution() -> None:
@@ -93,9 +89,7 @@ def test_areas_agree_with_breadth_first_search(seed: int, nside: int, fraction: 
         area = by_peak[peak]
         assert row["n_pix"] == len(area)
         assert row["p"] == p_map[peak]
-        assert row["area_arcmin2"] == pytest.approx(
-            len(area) * healpy.nside2pixarea(nside, degrees=True) * 3600
-        )
+        assert row["area_arcmin2"] == pytest.approx(len(area) * healpy.nside2pixarea(nside, degrees=True) * 3600)
         vector = np.transpose(healpy.pix2vec(nside, sorted(area))).mean(axis=0)
         if np.linalg.norm(vector) > 1e-6:
             found = healpy.ang2vec(row["lon_deg"], row["lat_deg"], lonlat=True)
@@ -145,9 +139,7 @@ def test_no_border_of_the_grid_splits_or_shifts_a_disc(lon_deg: float, lat_deg: 
     found = healpy.ang2vec(sources["lon_deg"][0], sources["lat_deg"][0], lonlat=True)
     assert np.degrees(np.arccos(min(1, expected @ found))) < 0.07  # a seventh of a pixel
     n_pix = len(healpy.query_disc(nside, expected, np.radians(5.0)))
-    assert sources["area_arcmin2"][0] == pytest.approx(
-        n_pix * healpy.nside2pixarea(nside, degrees=True) * 3600
-    )
+    assert sources["area_arcmin2"][0] == pytest.approx(n_pix * healpy.nside2pixarea(nside, degrees=True) * 3600)
     assert not sources["edge"][0]
 
 
@@ -239,9 +231,7 @@ def test_deblending_separates_what_the_paper_merges() -> None:
     assert len(detect_sources(p_map)) == 1
     sources = detect_sources(p_map, deblend=True)
     assert len(sources) == 2
-    np.testing.assert_allclose(
-        np.sort(sources["lon_deg"]), [90 - 8 * 4.5 / 60, 90 + 8 * 4.5 / 60], atol=8 * 1 / 60
-    )
+    np.testing.assert_allclose(np.sort(sources["lon_deg"]), [90 - 8 * 4.5 / 60, 90 + 8 * 4.5 / 60], atol=8 * 1 / 60)
     assert sources["n_pix"].sum() == detect_sources(p_map)["n_pix"].sum()
     # at 4 arcmin, less than FWHM / sqrt(2 ln 2) = 5.1, the sum has one maximum only
     assert len(detect_sources(pair_map(4.0), deblend=True, min_prominence=1e-3)) == 1

@@ -57,6 +57,30 @@ def test_dropout_rate_scale_and_gradient(rate, rng):
     assert drop(x) is x
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", ["rows", "channels last", "with gaps"])
+def test_dropout_is_the_product_of_input_mask_and_scale(dtype, layout):
+    """Value and gradient, to the bit, against the product written out; same draws whatever the layout allows."""
+    x = torch.randn(3, 8, 16, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+    if layout == "channels last":
+        x = x.contiguous(memory_format=torch.channels_last)
+    if layout == "with gaps":
+        x = x[..., ::2]
+    x.requires_grad_()
+    drop = Dropout(0.2)
+    drop.rng = np.random.default_rng(1)
+    y = drop(x)
+    draws = np.random.default_rng(1).integers(0, 2**64, x.numel() // 4, np.uint64).view(np.int16)
+    noise = torch.from_numpy(draws)
+    noise = noise.view(3, 16, 32, 8).permute(0, 3, 1, 2) if layout == "channels last" else noise.view(x.shape)
+    kept = noise >= round(0.2 * 65536) - 32768
+    scale = 65536 / (65536 - round(0.2 * 65536))
+    assert torch.equal(y, x * kept * scale)
+    gradient = torch.randn(x.shape, generator=torch.Generator().manual_seed(2)).to(dtype)
+    y.backward(gradient)
+    assert torch.equal(x.grad, gradient * kept * scale)
+
+
 def test_dropout_masks_are_independent_of_memory_format_in_distribution_and_differ_between_calls():
     drop = Dropout(0.2)
     drop.rng = np.random.default_rng(1)

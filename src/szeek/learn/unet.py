@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
+from numba import njit
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -21,15 +24,57 @@ class _KeepSome(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x, noise, threshold):  # type: ignore[no-untyped-def]
-        keep = noise >= threshold
-        ctx.save_for_backward(keep)
-        ctx.scale = 65536 / (32768 - threshold)
-        return (x * keep).mul_(ctx.scale)
+        ctx.save_for_backward(noise)
+        ctx.threshold = threshold
+        return _kept(x, noise, threshold)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
-        (keep,) = ctx.saved_tensors
-        return (gradient * keep).mul_(ctx.scale), None, None
+        (noise,) = ctx.saved_tensors
+        return _kept(gradient, noise, ctx.threshold), None, None
+
+
+def _kept(x: Tensor, noise: Tensor, threshold: int) -> Tensor:
+    """``x * (noise >= threshold)`` over the kept fraction."""
+    scale = 65536 / (32768 - threshold)
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.bfloat16):
+        return (x * (noise >= threshold)).mul_(scale)
+    # one pass through memory, where PyTorch makes six: the mask, the mask as floats, the product, the product anew
+    if x.dim() == 4 and noise.is_contiguous(memory_format=torch.channels_last):
+        x = x.contiguous(memory_format=torch.channels_last)
+        out = torch.empty_like(x)
+        flat = [part.permute(0, 2, 3, 1).reshape(-1) for part in (x, noise, out)]
+    else:
+        x, noise = x.contiguous(), noise.contiguous()
+        out = torch.empty_like(x)
+        flat = [part.view(-1) for part in (x, noise, out)]
+    values, draws, kept = (_array(part) for part in flat)
+    if x.dtype == torch.float32:
+        _keep_float32(values, draws, kept, threshold, scale)
+        return out
+    _keep_bits(values, draws, kept, threshold)
+    return out.mul_(scale)
+
+
+def _array(x: Tensor) -> NDArray[Any]:
+    """The values, or of bfloat16, which NumPy has not, the bits."""
+    array: NDArray[Any] = (x.view(torch.int16) if x.dtype == torch.bfloat16 else x).detach().numpy()
+    return array
+
+
+@njit(cache=True, nogil=True)
+def _keep_float32(
+    x: NDArray[np.float32], noise: NDArray[np.int16], out: NDArray[np.float32], threshold: int, scale: float
+) -> None:
+    factor = np.float32(scale)
+    for i in range(x.size):
+        out[i] = x[i] * (factor if noise[i] >= threshold else np.float32(0))
+
+
+@njit(cache=True, nogil=True)
+def _keep_bits(x: NDArray[np.int16], noise: NDArray[np.int16], out: NDArray[np.int16], threshold: int) -> None:
+    for i in range(x.size):
+        out[i] = x[i] if noise[i] >= threshold else np.int16(0)
 
 
 class Dropout(nn.Module):
@@ -131,8 +176,8 @@ class UNet(nn.Module):
         skipped.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([up(x), skipped.pop()], dim=1))
-        logits: Tensor = self.head(x)[:, 0]
-        return logits
+        # the 1 x 1 convolution as a matrix product: PyTorch has no fast convolution to a single filter
+        return functional.linear(x.permute(0, 2, 3, 1), self.head.weight.flatten(1), self.head.bias)[..., 0]
 
     def start(self, rng: np.random.Generator, base_rate: float) -> None:
         """Draw the weights (He initialisation) and set the last layer so that p starts at the base rate.
