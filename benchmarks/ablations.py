@@ -1,6 +1,6 @@
 """What each ingredient of szeek-1 is worth: short trainings that differ in one thing, scored on eight held-out tiles.
 
-All are of one member on one sky, and of the paper's width in float32 where they do not say otherwise.
+All are of one sky, and of the paper's width and 64-pixel patches in float32 where they do not say otherwise.
 
 szeek run szeek-1 --out RUN --until filter
 python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only base,bfloat16] [--threads 1]
@@ -33,11 +33,12 @@ from szeek.sky.tiles import pixels_in_tiles
 TEST_TILES = (1, 6, 14, 32, 45)
 VALIDATION_TILES = (9, 38, 41)
 
-#: szeek-1 at the paper's width, in float32, one network on one sky.
+#: szeek-1 at the paper's width and patches of its size, in float32, on one sky.
 BASE: dict[str, dict[str, Any]] = {
     "sky": {"further_seeds": []},
-    "network": {"filters": [8, 16, 32, 64, 128], "members": 1},
-    "train": {"bfloat16": False},
+    "patches": {"size": 64},
+    "network": {"filters": [8, 16, 32, 64, 128]},
+    "train": {"bfloat16": False, "batch": 32},
 }
 #: What differs from it.
 CHANGES: dict[str, dict[str, Any]] = {
