@@ -14,7 +14,7 @@ from szeek.config import TrainConfig, load_config
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
-from szeek.learn.model import load_model
+from szeek.learn.model import find_model, list_models, load_model
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.train import join_members, learning_rate, make_labels, train
 from szeek.sky.skymaps import SkyMaps
@@ -218,6 +218,24 @@ def test_unknown_model_and_foreign_card(tmp_path):
     (tmp_path / "model.json").write_text("{}")
     with pytest.raises(ValueError, match="lacks network, normaliser, bands, pixel_arcmin"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_shipped_model_is_what_its_preset_trains(name):
+    """The card's configuration is the preset of today, its scores are counts, and what calibrates it is monotonic."""
+    folder = find_model(name)
+    card = json.loads((folder / "model.json").read_text())
+    config = load_config(card["preset"], seed=card["seed"])
+    assert card["config"] == config.model_dump(mode="json", exclude={"sky"})
+    assert all(card[text] for text in ("training_data", "intended_use", "limits"))
+    for row in card["scores"]["rows"]:
+        assert 0 < row["n_found"] <= row["n_sample"]
+        assert row["completeness_low"] < row["completeness"] < row["completeness_high"]
+    calibration = Table.read(folder / "calibration.ecsv")
+    for low in set(calibration["dust_low"]):
+        assert np.all(np.diff(calibration["purity"][calibration["dust_low"] == low]) >= 0)
+    positions = Table.read(folder / "positions.ecsv")
+    assert np.all(positions["r68_arcmin"] < positions["r95_arcmin"])
 
 
 def test_one_cycle_rises_falls_and_ends_at_zero():
