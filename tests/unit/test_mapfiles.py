@@ -141,6 +141,7 @@ def test_partial_sky_file(values, tmp_path):
 
 def test_out_folder_is_memory_mapped_and_replaced_whole(pr3, values, tmp_path):
     maps = read_skymaps(pr3, out=tmp_path / "maps")
+    assert (tmp_path / "maps").stat().st_mode & 0o055 == 0o055  # others may read it
     assert isinstance(maps.values, np.memmap)
     np.testing.assert_array_equal(maps.values, values)
     again = read_skymaps(pr3, out=tmp_path / "maps")

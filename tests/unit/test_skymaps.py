@@ -23,6 +23,7 @@ def test_round_trip_through_a_folder(tmp_path):
 def test_failed_save_leaves_the_old_maps(tmp_path, monkeypatch):
     maps = _maps()
     folder = maps.save(tmp_path / "sky")
+    assert folder.stat().st_mode & 0o055 == 0o055  # others may read it
     real = np.save
 
     def full(path, array, **kwargs):

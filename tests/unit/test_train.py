@@ -202,6 +202,7 @@ def test_card_is_whole_and_weights_are_no_pickle(sky, tmp_path):
     assert card["preset"] == "bonjean2020" and card["seed"] == 1 and card["config"]["split"]["test_tiles"] == [6]
     header = (tmp_path / "model.safetensors").read_bytes()[:9]
     assert header[8:9] == b"{"  # safetensors: eight bytes of length, then JSON
+    assert all((tmp_path / name).stat().st_mode & 0o044 == 0o044 for name in ("model.safetensors", "model.json"))
 
 
 def test_model_of_other_bands_is_refused(sky, tmp_path):

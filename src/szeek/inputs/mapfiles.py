@@ -139,6 +139,7 @@ def read_skymaps(
         if target is not None:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+            staging.chmod(0o755)  # as any other folder: others read it too
         values = _allocate(staging, (12 * n_side**2, len(setup.bands)))
         footprint = np.zeros(len(values), bool)
         if all(isinstance(m, _Image) for m in maps):

@@ -98,6 +98,7 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
     with whole_file(path) as staging:
         try:
             save_file(tensors, staging, metadata)
+            staging.chmod(0o644)  # safetensors leaves it to its owner alone
         except SafetensorError as error:
             raise OSError(f"'{path}' cannot be written: {error}") from error
 

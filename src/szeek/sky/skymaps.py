@@ -100,6 +100,7 @@ class SkyMaps:
         target = check_replaceable(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        staging.chmod(0o755)  # as any other folder: others read it too
         try:
             np.save(staging / "values.npy", self.values)
             np.save(staging / "footprint.npy", self.footprint)
