@@ -192,7 +192,8 @@ def _profile(
         if n_group > 1:
             drawn = bootstrap_weights(n_group, n_bootstrap, seed)
             with np.errstate(invalid="ignore", divide="ignore"):
-                again = np.tensordot(drawn, total, 1) / (drawn @ weight)[..., None]
+                # no matrix product of BLAS, as in measure_error
+                again = np.einsum("dg,grm->drm", drawn, total) / np.einsum("dg,gr->dr", drawn, weight)[..., None]
             shrunk = 1 - 1 / effective_groups(weight.sum(axis=1))
             for m in range(n_map):
                 covariance[m] = np.cov(again[:, :, m], rowvar=False) / shrunk

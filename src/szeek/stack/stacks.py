@@ -313,10 +313,12 @@ def measure_error(
     if n_group < 2:
         return np.full(stack.mean.shape, np.nan, np.float32)
     drawn = bootstrap_weights(n_group, n_bootstrap, seed).astype(np.float32)
-    weight = np.tensordot(drawn, groups.weight, 1)
+    # no matrix product of BLAS: its last bits depend on the number of its threads, which differ between machines
+    weight = np.einsum("dg,gyx->dyx", drawn, groups.weight)
     out = np.empty(stack.mean.shape, np.float32)
     for m in range(stack.mean.shape[2]):
-        means = _divide(np.tensordot(drawn, groups.total[..., m], 1)[..., None], weight)[..., 0]
+        total = np.ascontiguousarray(groups.total[..., m])
+        means = _divide(np.einsum("dg,gyx->dyx", drawn, total)[..., None], weight)[..., 0]
         out[..., m] = means.std(axis=0, ddof=1)
     return out / np.float32(math.sqrt(1 - 1 / effective_groups(groups.weight.sum(axis=(1, 2)))))
 
