@@ -3,10 +3,11 @@
 All are of one sky, and of the paper's width and 64-pixel patches in float32 where they do not say otherwise.
 
 szeek run szeek-1 --out RUN --until filter
-python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only base,bfloat16] [--threads 1]
+python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only base,bfloat16] [--sky OTHER] [--threads 1]
 
-The run is a simulated one with S/N maps made. Each training is kept in a folder of its own and not repeated; the
-table is printed from all that were asked for.
+The run is a simulated one with S/N maps made; with --sky the scores are of every second tile of another one's sky,
+whose three times as many clusters tell smaller differences. Each training is kept in a folder of its own and not
+repeated; the table is printed from all that were asked for.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
+from candidates import CANDIDATES, trying
 
 from szeek.assess.recovery import completeness_purity
 from szeek.config import load_config
@@ -32,6 +34,8 @@ from szeek.sky.tiles import pixels_in_tiles
 #: Two polar, two of middle latitude, one each side of the plane, beside the three that choose the epoch.
 TEST_TILES = (1, 6, 14, 32, 45)
 VALIDATION_TILES = (9, 38, 41)
+#: Of another sky, all of which is held out.
+OTHER_TILES = tuple(range(0, 48, 2))
 
 #: szeek-1 at the paper's width and patches of its size, in float32, on one sky.
 BASE: dict[str, dict[str, Any]] = {
@@ -57,24 +61,33 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dropout 0.2": {"network": {"dropout": 0.2}},
     "paper's normalisation": {"input": {"kind": "left-gaussian"}},
     "constant rate 1e-4": {"train": {"schedule": "constant", "learning_rate": 1e-4}},
+    "another seed": {"seed": 2},
+    "labels of Planck_z without the rest": {
+        "labels": {"selections": ["planck_z"], "ignore": ["planck_no-z", "mcxcwp", "rm50"], "disc_theta500": 0.0}
+    },
+    "positive-unlabelled loss": {"labels": {"selections": ["planck_z"], "disc_theta500": 0.0}},
+    **{name: {} for name in CANDIDATES if name != "positive-unlabelled loss"},
 }
 
 
-def measure(run: Path, folder: Path, name: str, epochs: int, threads: int) -> dict[str, Any]:
-    """Train one variant and score it; what it gives is kept in score.json."""
-    changes = {key: {**BASE.get(key, {}), **CHANGES[name].get(key, {})} for key in {**BASE, **CHANGES[name]}}
+def measure(run: Path, folder: Path, name: str, epochs: int, other: Path | None, threads: int) -> dict[str, Any]:
+    """Train one variant on the run's sky and score it there or on another one's."""
+    mine = {key: value for key, value in CHANGES[name].items() if key != "seed"}
+    changes: dict[str, Any] = {key: {**BASE.get(key, {}), **mine.get(key, {})} for key in {**BASE, **mine}}
     changes.setdefault("train", {}).update(max_epochs=epochs, patience=epochs)
     changes.setdefault("patches", {}).update(n_patches=12_000, validation_fraction=1 / 6)
     changes["split"] = {"test_tiles": TEST_TILES, "validation_tiles": VALIDATION_TILES}
-    config = load_config("szeek-1", **changes)
-    maps = SkyMaps.open(run / "maps")
-    truth = read_catalogue(run / "simulated" / "truth.fits")
-    clusters = read_catalogue(run / "clusters.fits")
+    config = load_config("szeek-1", seed=CHANGES[name].get("seed", 1), **changes)
+    maps, truth, clusters = read_sky(run)
     clusters = vstack([clusters, select_clusters(truth, "truth")], metadata_conflicts="silent")
     began = time.process_time()
-    model = train(maps, clusters, config, folder, threads=threads)
+    with trying(name):
+        model = train(maps, clusters, config, folder, threads=threads)
     cpu_s = time.process_time() - began
     tiles = (*TEST_TILES, *VALIDATION_TILES)
+    if other is not None:
+        tiles = OTHER_TILES
+        maps, truth, clusters = read_sky(other)
     where = pixels_in_tiles(maps.nside, tiles)
     began = time.process_time()
     p_map = predict(maps, model, rotations=config.predict.rotations, where=where, threads=threads)
@@ -82,6 +95,12 @@ def measure(run: Path, folder: Path, name: str, epochs: int, threads: int) -> di
     score = score_tiles(p_map, truth, select_clusters(clusters, "planck_z"), tiles)
     best = min(row["valid_loss"] for row in model.card["curve"])
     return {"name": name, "valid_loss": best, "train_cpu_s": cpu_s, "predict_cpu_s": predict_s, **score}
+
+
+def read_sky(run: Path) -> tuple[SkyMaps, Table, Table]:
+    """Maps, haloes and known clusters of a simulated run."""
+    truth = read_catalogue(run / "simulated" / "truth.fits")
+    return SkyMaps.open(run / "maps"), truth, read_catalogue(run / "clusters.fits")
 
 
 def score_tiles(p_map: np.ndarray, truth: Table, planck_z: Table, tiles: tuple[int, ...]) -> dict[str, Any]:
@@ -115,6 +134,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the trainings")
     parser.add_argument("--epochs", type=int, default=3, help="of 10,000 patches each")
     parser.add_argument("--only", default=",".join(CHANGES), help="some of them, by name")
+    parser.add_argument("--sky", type=Path, help="folder of another run, on whose sky the scores are made")
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     names = given.only.split(",")
@@ -124,7 +144,7 @@ def main() -> None:
         kept = folder / "score.json"
         if not kept.is_file():
             print(f"{name} ...", flush=True)
-            score = measure(given.run, folder, name, given.epochs, given.threads)
+            score = measure(given.run, folder, name, given.epochs, given.sky, given.threads)
             kept.write_text(json.dumps(score, indent=1))
         scores.append(json.loads(kept.read_text()))
         print(table(scores[-1:]).splitlines()[-1], flush=True)

@@ -167,8 +167,8 @@ class UNet(nn.Module):
         self.decoder = nn.ModuleList(_TwoConvolutions(2 * o, o, dropout, batch_norm) for _, o in pairs)
         self.head = nn.Conv2d(filters[0], 1, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of p."""
+    def features(self, x: Tensor) -> Tensor:
+        """What the head sees, (n, filters[0], ny, nx)."""
         skipped: list[Tensor] = []
         for level, block in enumerate(self.encoder):
             x = block(functional.max_pool2d(x, 2) if level else x)  # (n, filters[level], ny / 2^level, ...)
@@ -176,8 +176,13 @@ class UNet(nn.Module):
         skipped.pop()
         for up, block in zip(self.up, self.decoder, strict=True):
             x = block(torch.cat([up(x), skipped.pop()], dim=1))
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of p."""
         # the 1 x 1 convolution as a matrix product: PyTorch has no fast convolution to a single filter
-        return functional.linear(x.permute(0, 2, 3, 1), self.head.weight.flatten(1), self.head.bias)[..., 0]
+        features = self.features(x).permute(0, 2, 3, 1)
+        return functional.linear(features, self.head.weight.flatten(1), self.head.bias)[..., 0]
 
     def start(self, rng: np.random.Generator, base_rate: float) -> None:
         """Draw the weights (He initialisation) and set the last layer so that p starts at the base rate.
