@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
-from candidates import CANDIDATES, trying
+from candidates import CANDIDATES, trying, undo_focal
 
 from szeek.assess.recovery import completeness_purity
 from szeek.config import load_config
@@ -92,6 +92,8 @@ def measure(run: Path, folder: Path, name: str, epochs: int, other: Path | None,
     began = time.process_time()
     p_map = predict(maps, model, rotations=config.predict.rotations, where=where, threads=threads)
     predict_s = time.process_time() - began
+    if name == "focal loss":  # or most of the sky would lie above the detection's threshold
+        p_map = undo_focal(p_map)
     score = score_tiles(p_map, truth, select_clusters(clusters, "planck_z"), tiles)
     best = min(row["valid_loss"] for row in model.card["curve"])
     return {"name": name, "valid_loss": best, "train_cpu_s": cpu_s, "predict_cpu_s": predict_s, **score}

@@ -36,8 +36,21 @@ _LN_Y500 = (math.log(1e-4), math.log(1e-1))
 
 def focal(logits: Tensor, targets: Tensor, gamma: float = 2.0) -> Tensor:
     """Cross-entropy times (1 - p of what is there)^gamma; Lin et al. (2017), arXiv:1708.02002, Eq. 4."""
-    each = functional.binary_cross_entropy_with_logits(logits, (targets == 1).float(), reduction="none")
+    each = functional.binary_cross_entropy_with_logits(logits, (targets == 1).to(logits), reduction="none")
     return ((1 - torch.exp(-each)) ** gamma * each).mean()
+
+
+def undo_focal(p: np.ndarray, gamma: float = 2.0) -> np.ndarray:
+    """The probability for which the focal loss is least at p; it pulls p towards 1/2.
+
+    Source: the zero of its derivative, as in Charoenphakdee et al. (2021), arXiv:2011.09172.
+    """
+    q = np.clip(np.asarray(p, np.float64), 1e-9, 1 - 1e-9)
+
+    def slope(v: np.ndarray) -> np.ndarray:
+        return ((1 - v) ** gamma - gamma * (1 - v) ** (gamma - 1) * v * np.log(v)) / v
+
+    return (slope(1 - q) / (slope(1 - q) + slope(q))).astype(np.asarray(p).dtype)
 
 
 def positive_unlabelled(logits: Tensor, targets: Tensor, prior: float = 0.006) -> Tensor:

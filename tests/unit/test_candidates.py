@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 
 from szeek.config import load_config
 from szeek.learn import train as training
@@ -37,6 +38,20 @@ def test_losses_of_an_undecided_network(candidates) -> None:
     # prior x ln 2 + (ln 2 - prior x ln 2)
     assert float(candidates.positive_unlabelled(logits, targets)) == pytest.approx(math.log(2))
     assert float(candidates.soft_cross_entropy(logits, 125 * targets)) == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("probability", [0.003, 0.1, 0.5, 0.8])
+def test_p_of_a_network_of_focal_loss_can_be_undone(candidates, probability: float) -> None:
+    def risk(p: float) -> float:
+        logits = torch.tensor([[[math.log(p / (1 - p))]]], dtype=torch.float64)
+        yes, no = (
+            float(candidates.focal(logits, torch.tensor([[[label]]], dtype=torch.float64))) for label in (1, 0)
+        )
+        return probability * yes + (1 - probability) * no
+
+    least = minimize_scalar(risk, bounds=(1e-4, 1 - 1e-4), method="bounded", options={"xatol": 1e-9}).x
+    assert abs(least - 0.5) <= abs(probability - 0.5)
+    assert candidates.undo_focal(np.array([least]))[0] == pytest.approx(probability, rel=1e-4)
 
 
 def test_positive_unlabelled_loss_forgives_what_is_not_labelled(candidates) -> None:
