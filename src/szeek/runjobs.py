@@ -60,10 +60,10 @@ def measure_selection(
 ) -> str:
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
 
-    Clusters and the galaxies in them are painted into the run's own maps, 50 arcmin from one another and from those
-    that are known, and looked for with the run's own network and detection; the matched-filter S/N maps are made anew
-    with them inside. Position errors are those of the injections, but of a simulated run those of its own haloes; how
-    many of these are found is held against the completeness.
+    Clusters, of shapes as haloes have them, and the galaxies in them are painted into the run's own maps, 50 arcmin
+    from one another and from those that are known, and looked for with the run's own network and detection; the
+    matched-filter S/N maps are made anew with them inside. Position errors are those of the injections, but of a
+    simulated run those of its own haloes; how many of these are found is held against the completeness.
 
     Parameters
     ----------
@@ -104,6 +104,7 @@ def measure_selection(
         footprint=where,
         avoid=ground.known,
         min_separation_arcmin=50.0,
+        shapes=True,
     )
     say(tell, "selection", 0, 0, f"painting {n} clusters")
     painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=threads)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from astropy.table import Table
+from scipy.stats import ks_2samp
 
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.tsz import band_response, electron_temperature_kev
+from szeek.simulate.clusters import paint_clusters
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.sources import draw_cluster_galaxies
@@ -107,6 +109,25 @@ def test_draws_are_seeded_and_uniform_on_the_sphere() -> None:
     assert abs(sine.mean()) < 4 / np.sqrt(3 * 2000) and sine.std() == pytest.approx(3**-0.5, rel=0.05)
     assert np.log(first["y500_arcmin2"]).mean() == pytest.approx(np.log(np.sqrt(2e-6)), abs=0.1)
     assert len(draw_injections(1, 0)) == 0
+
+
+def test_shapes_are_those_of_haloes_and_leave_everything_else() -> None:
+    round_ones, shaped = (draw_injections(3, 2000, min_separation_arcmin=1.0, shapes=s) for s in (False, True))
+    for name in round_ones.colnames:
+        np.testing.assert_array_equal(round_ones[name], shaped[name])
+    haloes = draw_haloes(3, m500_min_1e14msun=5.0)
+    lone = haloes[haloes["pair_id"] < 0]
+    for name in ("axis_ratio", "position_angle_deg", "concentration", "clump_fraction", "clump_distance"):
+        assert ks_2samp(shaped[name], lone[name]).pvalue > 1e-3
+    # shape moves flux about, and adds none
+    few = shaped[(shaped["theta500_arcmin"] > 10)][:20]
+    plain = few[[name for name in few.colnames if name in round_ones.colnames]]
+    beams, response = np.array([5.0]), np.array([1.0])
+    sums = [float(paint_clusters(t, 512, beams, response).sum(dtype=np.float64)) for t in (few, plain)]
+    assert sums[0] == pytest.approx(sums[1], rel=5e-3)
+    assert (
+        np.abs(paint_clusters(few, 512, beams, response) - paint_clusters(plain, 512, beams, response)).max() > 1e-6
+    )
 
 
 def test_errors() -> None:

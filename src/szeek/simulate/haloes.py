@@ -233,17 +233,29 @@ def draw_haloes(
     random = random_generator(seed, "halo gas")
     n = z.size
     y500 = y500_from_mass(mass, z, mass_bias) * np.exp(_Y_SCATTER_LN * random.standard_normal(n))
-    disturbed = (random.uniform(size=n) < _DISTURBED_FRACTION) & (pair_id < 0)
-    gas = {
+    gas = {**draw_shapes(random, pair_id >= 0), "pair_id": pair_id}
+    order = np.argsort(-y500, kind="stable")
+    return _truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
+
+
+def draw_shapes(random: np.random.Generator, paired: NDArray[np.bool_]) -> dict[str, Floats]:
+    """Columns of shape, as :func:`draw_haloes` has them, (n,) float64 each.
+
+    Parameters
+    ----------
+    random : numpy.random.Generator
+    paired : (n,) bool
+        Members of a merging pair, which have no second peak of their own.
+    """
+    n = paired.size
+    disturbed = (random.uniform(size=n) < _DISTURBED_FRACTION) & ~paired
+    return {
         "axis_ratio": np.clip(random.normal(_AXIS_RATIO_MEAN, _AXIS_RATIO_SIGMA, n), _AXIS_RATIO_MIN, 1.0),
         "position_angle_deg": random.uniform(0.0, 180.0, n),
         "concentration": np.exp(_CONCENTRATION_SCATTER_LN * random.standard_normal(n)),
         "clump_fraction": np.where(disturbed, random.uniform(0.1, 0.35, n), 0.0),
         "clump_distance": np.where(disturbed, random.uniform(0.3, 1.0, n), 0.0),
-        "pair_id": pair_id,
     }
-    order = np.argsort(-y500, kind="stable")
-    return _truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
 
 
 def _truth_table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import healpy
 import numpy as np
@@ -14,7 +15,7 @@ from scipy.spatial import cKDTree
 from szeek.inputs.instrument import Instrument
 from szeek.inputs.tsz import band_response, electron_temperature_kev
 from szeek.simulate.clusters import paint_clusters
-from szeek.simulate.haloes import random_generator
+from szeek.simulate.haloes import draw_shapes, random_generator
 from szeek.simulate.sources import draw_cluster_galaxies, paint_sources
 from szeek.sky.gas import MASS_BIAS, mass_and_redshift
 from szeek.sky.skymaps import SkyMaps
@@ -105,6 +106,7 @@ def draw_injections(
     footprint: NDArray[np.bool_] | None = None,
     avoid: Table | None = None,
     min_separation_arcmin: float = 30.0,
+    shapes: bool = False,
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
 
@@ -124,11 +126,13 @@ def draw_injections(
         Known clusters, ``lon_deg`` and ``lat_deg``.
     min_separation_arcmin : float
         Least distance to those and between injections.
+    shapes : bool
+        Draw elongation, concentration and second peaks as simulated haloes have them; round and alike otherwise.
 
     Returns
     -------
     Table
-        Truth, common catalogue columns, survey 'TRUTH'.
+        Truth, common catalogue columns, survey 'TRUTH', and with shapes the columns that have them.
 
     Raises
     ------
@@ -157,6 +161,9 @@ def draw_injections(
     icrs = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
     mass, z = mass_and_redshift(y500, theta)
     missing = np.full(n, np.nan)
+    gas: dict[str, NDArray[Any]] = {}
+    if shapes:
+        gas = {**draw_shapes(random, np.zeros(n, bool)), "pair_id": np.full(n, -1)}
     return Table(
         {
             "name": np.array([f"INJECTED {i:06d}" for i in range(n)], dtype="U15"),
@@ -171,6 +178,7 @@ def draw_injections(
             "richness": missing,
             "snr": missing.copy(),
             "survey": np.full(n, "TRUTH"),
+            **gas,
         }
     )
 
