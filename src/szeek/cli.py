@@ -71,6 +71,14 @@ Frame = Annotated[
     str | None, typer.Option(help="frame of the maps, instead of what their headers say: galactic, icrs, ecliptic")
 ]
 Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering, instead of what the headers say: RING, NESTED")]
+Masks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--mask",
+        help="HEALPix mask, 1 where the sky is to be used, or COLUMN=FILE where it has several; may be given several "
+        "times",
+    ),
+]
 Check = Annotated[
     bool, typer.Option(help="refuse maps whose bands do not belong together: exchanged, or in the wrong unit")
 ]
@@ -177,6 +185,7 @@ def train(
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
+    mask: Masks = None,
     check: Check = True,
     device: Device = "cpu",
     scheduler: Scheduler = None,
@@ -186,16 +195,14 @@ def train(
     By several processes: `torchrun --nproc-per-node 4 -m szeek.cli train ...`, with `[train] shards` a multiple of 4.
     With `--scheduler` the members of an ensemble and the folds are trained at the same time, each by one worker.
     """
-    from szeek.config import load_config, named_file
+    from szeek.config import load_config
     from szeek.run import run as run_stages
 
     sky = {
         "simulate": False,
         "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
-        "catalogues": [
-            f"{survey}={file.resolve()}" if survey else str(file.resolve())
-            for survey, file in [named_file(text) for text in catalogue or []]
-        ],
+        "catalogues": _resolved(catalogue),
+        "masks": _resolved(mask),
         "unit": _units(unit),
         "frame": frame,
         "ordering": ordering,
@@ -231,6 +238,7 @@ def predict(
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
+    mask: Masks = None,
     check: Check = True,
     device: Device = "cpu",
 ) -> None:
@@ -258,6 +266,7 @@ def predict(
             unit=_units(unit),
             frame=frame,
             ordering=ordering,
+            masks=mask or [],
             check=check,
             tell=tell,
         )
@@ -610,6 +619,14 @@ def _units(given: str | None) -> str | dict[str, str] | None:
     if given is None or "=" not in given:
         return given
     return _named_values("--unit", given.split(","))
+
+
+def _resolved(given: list[str] | None) -> list[str]:
+    """Files that may be given as NAME=FILE, by their absolute paths."""
+    from szeek.config import named_file
+
+    named = [named_file(text) for text in given or []]
+    return [f"{name}={file.resolve()}" if name else str(file.resolve()) for name, file in named]
 
 
 def _is_first_rank() -> bool:

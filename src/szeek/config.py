@@ -40,6 +40,9 @@ class SkyConfig(_Section):
     catalogues: tuple[Path, ...] = Field(
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )
+    masks: tuple[Path, ...] = Field(
+        (), description="HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of several"
+    )
 
     check: bool = Field(True, description="refuse maps whose bands do not belong together")
 
@@ -288,7 +291,7 @@ def _known_keys(section: tuple[int | str, ...]) -> list[str]:
 
 
 def named_file(text: str | Path) -> tuple[str | None, Path]:
-    """Survey and file of a catalogue given as 'SURVEY=FILE'; no survey where it is a file's name alone.
+    """Name and file of what is given as 'NAME=FILE', a survey's catalogue or a mask's column; or a file's name alone.
 
     Examples
     --------
@@ -332,7 +335,8 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     anchored = dict(sky)
     if isinstance(sky.get("maps"), dict):
         anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
-    if isinstance(sky.get("catalogues"), list):
-        named = [named_file(str(text)) for text in sky["catalogues"]]
-        anchored["catalogues"] = [f"{name}={folder / file}" if name else str(folder / file) for name, file in named]
+    for key in ("catalogues", "masks"):
+        if isinstance(sky.get(key), list):
+            named = [named_file(str(text)) for text in sky[key]]
+            anchored[key] = [f"{name}={folder / file}" if name else str(folder / file) for name, file in named]
     return {**values, "sky": anchored}

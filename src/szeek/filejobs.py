@@ -27,6 +27,7 @@ from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
+from szeek.inputs.masks import read_masks
 from szeek.inputs.preflight import preflight
 from szeek.learn.device import pick_device
 from szeek.learn.model import find_model, load_model
@@ -54,15 +55,16 @@ def predict_files(
     unit: str | Mapping[str, str] | None = None,
     frame: str | None = None,
     ordering: str | None = None,
+    masks: Sequence[str | Path] = (),
     check: bool = True,
     tell: Tell | None = None,
 ) -> str:
     """Find clusters in map files, full sky or cut-outs, with a trained network.
 
-    ``maps`` are files by band, or the folder of a saved SkyMaps, which is memory-mapped. With ``shard`` 'i/n' only
-    that part of the prediction is computed and written; with ``gather`` the parts are read instead of computing;
-    with ``scheduler`` the workers of that Dask cluster compute, which must see the folders. ``device`` is where the
-    network runs, in each worker's own words where there are workers.
+    ``maps`` are files by band, cut by the ``masks``, or the folder of a saved SkyMaps, which is memory-mapped. With
+    ``shard`` 'i/n' only that part of the prediction is computed and written; with ``gather`` the parts are read
+    instead of computing; with ``scheduler`` the workers of that Dask cluster compute, which must see the folders.
+    ``device`` is where the network runs, in each worker's own words where there are workers.
 
     Writes prediction.fits and the candidates; with catalogues also clusters.fits and a report, which shows
     a cut-out's p beside its Compton y where ``y_maps`` are given. Margin and, unless given, ``rotations`` are
@@ -85,11 +87,14 @@ def predict_files(
     say(tell, "maps", 0, 0, "frequency maps")
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
-        skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, check=check, out=folder)
+        stated: dict[str, Any] = {"unit": unit, "frame": frame, "ordering": ordering}
+        skymaps = read_skymaps(maps, **stated, mask=read_masks(masks), check=check, out=folder)
         if folder is not None:
             with connect(scheduler) as client:  # the workers need the S/N maps there
                 network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)
     else:
+        if masks:
+            raise ValueError(f"masks are given beside '{maps}', which holds maps already read; expected map files")
         skymaps = SkyMaps.open(maps)
     trained = network.card.get("config", {})
     own = PredictConfig.model_validate(trained.get("predict", {}))

@@ -154,12 +154,14 @@ def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
     for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
         config.get(section, {}).pop(name, None)
     files = []
+    if masks := config.get("sky", {}).pop("masks", []):  # without any, a run from before there were masks goes on
+        config["sky"]["masks"] = [[name, file.name] for name, file in map(named_file, masks)]
     if "sky" in config and not job.config.sky.simulate:  # the same files by whatever path they are named
         named = [named_file(file) for file in job.catalogue_files()]
         config["sky"]["maps"] = {band: file.name for band, file in job.map_files().items()}
         config["sky"]["catalogues"] = [[survey, file.name] for survey, file in named]
-    if stage == "maps" and not job.config.sky.simulate:
-        for path in job.input_files():
+    if stage == "maps":
+        for path in job.mask_files() if job.config.sky.simulate else job.input_files():
             if not path.is_file():
                 raise FileNotFoundError(f"'{path}' is named in the configuration but is no file")
             status = path.stat()

@@ -37,6 +37,7 @@ from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
+from szeek.inputs.masks import read_masks
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.distributed import current_ranks
@@ -103,9 +104,14 @@ class Run:
             return list(self.config.sky.catalogues)
         return [self.simulated / f"{name}.fits" for name in ("psz2", "mcxc", "redmapper")]
 
+    def mask_files(self) -> list[Path]:
+        """Masks that the sky is cut by, the user's own for a simulated sky too."""
+        return [named_file(file)[1] for file in self.config.sky.masks]
+
     def input_files(self) -> list[Path]:
-        """Maps and catalogues."""
-        return [*self.map_files().values(), *(named_file(file)[1] for file in self.catalogue_files())]
+        """Maps, catalogues and masks."""
+        catalogues = [named_file(file)[1] for file in self.catalogue_files()]
+        return [*self.map_files().values(), *catalogues, *self.mask_files()]
 
 
 def say(tell: Tell | None, stage: str, done: int, total: int, text: str) -> None:
@@ -149,6 +155,7 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
     say(tell, "maps", 0, 0, "catalogues")
     clusters = read_clusters(job.catalogue_files())
     labelled = _label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
+    mask = read_masks(sky.masks)
     say(tell, "maps", 0, 0, "frequency maps")
     maps = read_skymaps(
         job.map_files(),
@@ -156,6 +163,7 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
         unit=sky.unit,
         frame=sky.frame,
         ordering=sky.ordering,
+        mask=mask,
         check=sky.check,
         out=job.folder / "maps",
     )

@@ -1,5 +1,6 @@
 """The whole job through the command line on a small simulated sky; what is skipped, continued and refused."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -133,6 +134,28 @@ def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monk
     assert key("mine.toml") != here
 
 
+def test_a_mask_makes_the_maps_anew_and_none_makes_nothing_anew(tmp_path):
+    """The mask counts by its name, column and content, the user's own on a simulated sky too."""
+    for name in ("a.fits", "b.fits"):
+        (tmp_path / name).touch()
+
+    def key(stage, *masks):
+        job = Run(load_config("demo", sky={"masks": [str(tmp_path / mask) for mask in masks]}), tmp_path)
+        return _key("", job, ("sky",), stage)
+
+    before = key("maps", "a.fits")
+    assert len({before, key("maps"), key("maps", "b.fits"), key("maps", "a.fits", "b.fits")}) == 4
+    os.utime(tmp_path / "a.fits", (1, 1))
+    assert key("maps", "a.fits") != before
+    # what the record of a run from before there were masks says
+    config = load_config("demo").model_dump(mode="json", include={"sky"})
+    del config["sky"]["masks"], config["sky"]["check"]
+    text = json.dumps(["", "sky", config, []], sort_keys=True)
+    assert key("sky") == hashlib.sha256(text.encode()).hexdigest()
+    with pytest.raises(FileNotFoundError, match=r"none\.fits' is named in the configuration but is no file"):
+        key("maps", "none.fits")
+
+
 def test_the_record_has_the_device_that_was_asked_for(tmp_path):
     assert _open_record(Run(load_config("demo"), tmp_path, device="cuda:1"))["device"] == "cuda:1"
 
@@ -249,6 +272,16 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
     np.testing.assert_array_equal(
         healpy.read_map(tmp_path / "again" / "prediction.fits"), healpy.read_map(job / "prediction.fits")
     )
+    north = healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[1] > 0
+    healpy.write_map(tmp_path / "north.fits", [north, ~north], column_names=["N", "S"], coord="G", dtype=np.float32)
+    half = (f"--mask=N={tmp_path / 'north.fits'}", "--out", tmp_path / "half")
+    found = szeek("predict", "--model", job, "--map", maps, *half)
+    assert found.returncode == 0, found.stderr
+    p, seen = read_prediction(tmp_path / "half" / "prediction.fits"), healpy.pix2ang(256, np.arange(12 * 256**2))[0]
+    assert np.isnan(p[seen > 1.6]).all() and np.isfinite(p[seen < 1.5]).all()
+    assert np.all(Table.read(tmp_path / "half" / "candidates.fits")["GLAT"] > -1)
+    refused = szeek("predict", "--model", job, "--map", job / "maps", *half)
+    assert refused.returncode == 1 and "which holds maps already read; expected map files" in refused.stderr
     found = szeek("detect", tmp_path / "again", "--p-max", 0.2, "--out", tmp_path / "detected")
     assert found.returncode == 0, found.stderr
     table = Table.read(tmp_path / "detected" / "candidates.fits")

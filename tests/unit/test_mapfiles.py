@@ -139,6 +139,22 @@ def test_partial_sky_file(values, tmp_path):
     np.testing.assert_array_equal(maps.values[maps.footprint], values[maps.footprint])
 
 
+@pytest.mark.parametrize("nside", [16, NSIDE, 128])
+def test_masked_sky_is_as_if_never_observed(pr3, values, tmp_path, nside):
+    """By a mask of any resolution, and whether the maps lie on disk or in memory."""
+    keep = np.abs(healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)[1]) > 30
+    lat = np.abs(healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)[1])
+    maps = read_skymaps(pr3, mask=keep)
+    assert maps.footprint[lat > 34].all() and not maps.footprint[lat < 26].any()
+    np.testing.assert_array_equal(maps.values, np.where(maps.footprint[:, None], values, 0))
+    saved = read_skymaps(pr3, mask=keep, out=tmp_path / "maps")
+    np.testing.assert_array_equal(saved.footprint, maps.footprint)
+    np.testing.assert_array_equal(saved.values, maps.values)
+    with pytest.raises(ValueError, match="the mask is False wherever the maps are observed"):
+        read_skymaps(pr3, mask=np.zeros(12, bool), out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
 def test_out_folder_is_memory_mapped_and_replaced_whole(pr3, values, tmp_path):
     maps = read_skymaps(pr3, out=tmp_path / "maps")
     assert (tmp_path / "maps").stat().st_mode & 0o055 == 0o055  # others may read it

@@ -9,7 +9,8 @@ from astropy.io import fits
 from astropy.table import Table
 from planck_like import HFI, as_skymaps, write_planck_map
 
-from szeek.inputs.masks import apply_mask, change_nside, inpaint, mask_sources, read_mask, read_moc, write_moc
+from szeek.inputs.healpix_files import change_nside
+from szeek.inputs.masks import apply_mask, inpaint, mask_sources, read_mask, read_masks, read_moc, write_moc
 
 NSIDE = 64
 N_PIX = 12 * NSIDE**2
@@ -41,6 +42,25 @@ def test_read_mask_takes_all_columns_or_those_named(tmp_path):
     write_planck_map(tmp_path / "n.fits", plane * 1.0, None, ordering=None, columns=("I_STOKES",))
     with pytest.raises(ValueError, match="does not say its ordering"):
         read_mask(tmp_path / "n.fits")
+
+
+def test_several_masks_leave_what_all_leave(tmp_path):
+    lat = np.abs(healpy.pix2ang(NSIDE, np.arange(N_PIX), lonlat=True)[1])
+    options = {"coord": "G", "nest": True, "dtype": np.float32}
+    both = [healpy.reorder((lat > low) * 1.0, r2n=True) for low in (20, 40)]
+    healpy.write_map(tmp_path / "plane.fits", both, column_names=["GAL070", "GAL040"], **options)
+    healpy.write_map(tmp_path / "sources.fits", healpy.reorder(~disc(10, 60, 5) * 1.0, r2n=True), **options)
+    coarse = np.ones(12 * 16**2)
+    coarse[5] = 0.0
+    healpy.write_map(tmp_path / "coarse.fits", healpy.reorder(coarse, r2n=True), **options)
+    assert read_masks([]) is None
+    kept = read_masks([f"GAL070={tmp_path / 'plane.fits'}", tmp_path / "sources.fits", tmp_path / "coarse.fits"])
+    parent = healpy.ang2pix(16, *healpy.pix2ang(NSIDE, np.arange(N_PIX)))
+    np.testing.assert_array_equal(kept, (lat > 20) & ~disc(10, 60, 5) & (parent != 5))
+    with pytest.raises(ValueError, match=r"has the columns GAL070, GAL040, expected one or the name of one: GAL070="):
+        read_masks([tmp_path / "plane.fits"])
+    with pytest.raises(ValueError, match="has no column 'GAL080', its columns are GAL070, GAL040"):
+        read_masks([f"GAL080={tmp_path / 'plane.fits'}"])
 
 
 def test_change_nside_round_trip():

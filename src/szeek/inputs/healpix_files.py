@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import healpy
 import numpy as np
 from astropy.io import fits
 from astropy.io.fits.verify import VerifyWarning
@@ -258,3 +259,16 @@ def _look_up(headers: Sequence[fits.Header], keywords: tuple[str, ...], known: d
             if text := str(header.get(keyword, "")).strip():
                 return known.get(text.upper(), text)
     return None
+
+
+def change_nside(keep: NDArray[np.bool_], nside: int) -> NDArray[np.bool_]:
+    """A RING mask at another resolution: coarser where all children are True, finer as the parent is."""
+    have = healpy.npix2nside(len(keep))
+    if have == nside:
+        return keep
+    nested = healpy.reorder(keep.astype(np.uint8), r2n=True)
+    if nside < have:
+        nested = nested.reshape(12 * nside**2, -1).min(axis=1)
+    else:
+        nested = np.repeat(nested, (nside // have) ** 2)
+    return np.asarray(healpy.reorder(nested, n2r=True), bool)

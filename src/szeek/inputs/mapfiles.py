@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from szeek.inputs.bandcheck import check_bands
-from szeek.inputs.healpix_files import BLANK, HealpixFile, describe_healpix, open_fits
+from szeek.inputs.healpix_files import BLANK, HealpixFile, change_nside, describe_healpix, open_fits
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.sky.skymaps import SkyMaps, check_replaceable
 
@@ -71,6 +71,7 @@ def read_skymaps(
     frame: str | None = None,
     ordering: str | None = None,
     nside: int | None = None,
+    mask: NDArray[np.bool_] | None = None,
     out: str | os.PathLike[str] | None = None,
     check: bool = True,
 ) -> SkyMaps:
@@ -98,6 +99,8 @@ def read_skymaps(
         'RING' or 'NESTED': overrules the header. HEALPix files only.
     nside : int, optional
         Resolution that TAN cut-outs are sampled at; by default the one whose pixel is nearest in size, at most 4096.
+    mask : (12 n^2,) bool, optional
+        RING, Galactic, of any resolution: pixels that are False leave the footprint, with all that is in them.
     out : path, optional
         Folder to write the maps to (whole or not at all); the result is then memory-mapped from there.
     check : bool
@@ -150,6 +153,11 @@ def read_skymaps(
             orders = [require_stated(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
             fill_from_healpix(healpix, orders, frames, factors, values, footprint)
         _drop_zeros(values, footprint)
+        if mask is not None and footprint.any():
+            footprint &= change_nside(mask, n_side)
+            values[~footprint] = 0.0
+            if not footprint.any():
+                raise ValueError("the mask is False wherever the maps are observed, expected some sky to be left")
         if not footprint.any():
             raise ValueError(
                 f"no pixel is observed in every band of {', '.join(repr(p.name) for p in paths)}: "

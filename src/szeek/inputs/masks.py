@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,8 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.inputs.healpix_files import describe_healpix, open_fits
+from szeek.config import named_file
+from szeek.inputs.healpix_files import change_nside, describe_healpix, open_fits
 from szeek.inputs.mapfiles import fill_from_healpix, require_stated
 from szeek.sky.skymaps import SkyMaps
 from szeek.writing import whole_file
@@ -56,10 +58,8 @@ def read_mask(
         A column is not there; ordering or frame are not stated.
     """
     path = Path(path)
-    with open_fits(path) as hdus:
-        names = [name for h in hdus if isinstance(h, fits.BinTableHDU) for name in h.columns.names]
     keep: NDArray[np.bool_] | None = None
-    for name in columns or tuple(n for n in names if n.upper() != "PIXEL"):
+    for name in columns or _column_names(path):
         file = describe_healpix(path, name)
         order = require_stated(path, "ordering", "ORDERING", ordering, file.ordering, ("RING", "NESTED"))
         where = require_stated(path, "frame", "COORDSYS", frame, file.frame, ("galactic", "icrs", "ecliptic"))
@@ -73,17 +73,46 @@ def read_mask(
     return change_nside(keep, nside) if nside is not None else keep
 
 
-def change_nside(keep: NDArray[np.bool_], nside: int) -> NDArray[np.bool_]:
-    """A RING mask at another resolution: coarser where all children are True, finer as the parent is."""
-    have = healpy.npix2nside(len(keep))
-    if have == nside:
-        return keep
-    nested = healpy.reorder(keep.astype(np.uint8), r2n=True)
-    if nside < have:
-        nested = nested.reshape(12 * nside**2, -1).min(axis=1)
-    else:
-        nested = np.repeat(nested, (nside // have) ** 2)
-    return np.asarray(healpy.reorder(nested, n2r=True), bool)
+def read_masks(files: Iterable[str | Path]) -> NDArray[np.bool_] | None:
+    """The sky that all of several masks leave, at the finest of their resolutions; None if there is no mask.
+
+    Parameters
+    ----------
+    files : iterable of path
+        HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of a file that has several.
+
+    Returns
+    -------
+    (12 nside^2,) bool or None
+        RING, Galactic.
+
+    Raises
+    ------
+    ValueError
+        If a file has several columns and none is named: those of HFI_Mask_GalPlane leave 20 to 99 % of the sky.
+    """
+    kept = []
+    for text in files:
+        column, path = named_file(text)
+        if column is None and len(names := _column_names(path)) > 1:
+            raise ValueError(
+                f"'{path}' has the columns {', '.join(names)}, expected one or the name of one: {names[0]}={path}"
+            )
+        kept.append(read_mask(path, columns=None if column is None else (column,)))
+    if not kept:
+        return None
+    nside = max(healpy.npix2nside(len(keep)) for keep in kept)
+    both = np.ones(12 * nside**2, bool)
+    for keep in kept:
+        both &= change_nside(keep, nside)
+    return both
+
+
+def _column_names(path: Path) -> list[str]:
+    """Columns of a HEALPix file, without that of the pixels' numbers."""
+    with open_fits(path) as hdus:
+        names = [str(name) for hdu in hdus if isinstance(hdu, fits.BinTableHDU) for name in hdu.columns.names]
+    return [name for name in names if name.upper() != "PIXEL"]
 
 
 def mask_sources(table: Table, nside: int, radius_arcmin: float) -> NDArray[np.bool_]:

@@ -13,9 +13,9 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
 from szeek.inputs.catalogues import read_catalogue
+from szeek.inputs.healpix_files import change_nside
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.mapfiles import read_skymaps
-from szeek.inputs.masks import change_nside
 from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.sky.skymaps import Band, SkyMaps
