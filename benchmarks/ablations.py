@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from astropy.table import Table, vstack
-from candidates import CANDIDATES, trying, undo_focal
+from ingredients import INGREDIENTS, trying, undo_focal
 
 from szeek.assess.recovery import completeness_purity
 from szeek.config import load_config
@@ -66,7 +66,7 @@ CHANGES: dict[str, dict[str, Any]] = {
         "labels": {"selections": ["planck_z"], "ignore": ["planck_no-z", "mcxcwp", "rm50"], "disc_theta500": 0.0}
     },
     "positive-unlabelled loss": {"labels": {"selections": ["planck_z"], "disc_theta500": 0.0}},
-    **{name: {} for name in CANDIDATES if name != "positive-unlabelled loss"},
+    **{name: {} for name in INGREDIENTS if name != "positive-unlabelled loss"},
 }
 
 

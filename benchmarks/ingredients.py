@@ -198,7 +198,7 @@ class DilatedBlock(nn.Sequential):
 
 
 #: What each puts in the place of what.
-CANDIDATES: dict[str, dict[str, Callable[..., Any]]] = {
+INGREDIENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "focal loss": {"train.cross_entropy": focal},
     "positive-unlabelled loss": {"train.cross_entropy": positive_unlabelled},
     "soft targets": {"train.make_labels": soft_targets, "train.cross_entropy": soft_cross_entropy},
@@ -215,8 +215,8 @@ assert _LEVELS < IGNORED
 
 @contextmanager
 def trying(name: str) -> Iterator[None]:
-    """Train with a candidate while this is open; anything else trains as the package does."""
+    """Train with an ingredient while this is open; anything else trains as the package does."""
     with ExitStack() as stack:
-        for what, other in CANDIDATES.get(name, {}).items():
+        for what, other in INGREDIENTS.get(name, {}).items():
             stack.enter_context(patch(f"szeek.learn.{what}", other))
         yield
