@@ -202,11 +202,11 @@ def train(
         "simulate": False,
         "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
         "catalogues": _resolved(catalogue),
-        "masks": _resolved(mask),
         "unit": _units(unit),
         "frame": frame,
         "ordering": ordering,
         "check": check,
+        **({"masks": _resolved(mask)} if mask else {}),  # else those of the configuration
     }
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
     with _progress() as tell:

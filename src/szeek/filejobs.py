@@ -27,7 +27,7 @@ from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
-from szeek.inputs.masks import read_masks
+from szeek.inputs.masks import find_masks, read_masks
 from szeek.inputs.preflight import preflight
 from szeek.learn.device import pick_device
 from szeek.learn.model import find_model, load_model
@@ -77,6 +77,9 @@ def predict_files(
     """
     if (shard is not None) + gather + (scheduler is not None) > 1:
         raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
+    if masks and not isinstance(maps, Mapping):
+        raise ValueError(f"masks are given beside '{maps}', which holds maps already read; expected map files")
+    find_masks(masks)
     part = parse_shard(shard) if shard is not None else None
     if scheduler is None:
         pick_device(device)
@@ -93,8 +96,6 @@ def predict_files(
             with connect(scheduler) as client:  # the workers need the S/N maps there
                 network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)
     else:
-        if masks:
-            raise ValueError(f"masks are given beside '{maps}', which holds maps already read; expected map files")
         skymaps = SkyMaps.open(maps)
     trained = network.card.get("config", {})
     own = PredictConfig.model_validate(trained.get("predict", {}))

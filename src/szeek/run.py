@@ -19,6 +19,7 @@ from typing import Any
 
 from szeek._version import __version__
 from szeek.config import Config, named_file
+from szeek.inputs.masks import find_masks
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, join_ranks
 from szeek.stages import STAGES, TABLE, Run, Tell, say, train_stage
@@ -71,6 +72,7 @@ def run(
         raise ValueError(
             "the configuration names no maps and catalogues; give [sky] maps and catalogues, or simulate = true"
         )
+    find_masks(config.sky.masks)  # a wrong one is refused before minutes of simulation
     if scheduler is None:
         pick_device(device)  # a wrong one is refused before hours of other work
     if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -154,7 +156,8 @@ def _key(before: str, job: Run, reads: tuple[str, ...], stage: str) -> str:
     for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
         config.get(section, {}).pop(name, None)
     files = []
-    if masks := config.get("sky", {}).pop("masks", []):  # without any, a run from before there were masks goes on
+    masks = config.get("sky", {}).pop("masks", [])  # without any, a run from before there were masks goes on
+    if masks and stage != "sky":  # a simulated sky is the same behind any mask
         config["sky"]["masks"] = [[name, file.name] for name, file in map(named_file, masks)]
     if "sky" in config and not job.config.sky.simulate:  # the same files by whatever path they are named
         named = [named_file(file) for file in job.catalogue_files()]

@@ -145,6 +145,7 @@ def test_a_mask_makes_the_maps_anew_and_none_makes_nothing_anew(tmp_path):
 
     before = key("maps", "a.fits")
     assert len({before, key("maps"), key("maps", "b.fits"), key("maps", "a.fits", "b.fits")}) == 4
+    assert key("sky", "a.fits") == key("sky")  # what is simulated is the same behind it
     os.utime(tmp_path / "a.fits", (1, 1))
     assert key("maps", "a.fits") != before
     # what the record of a run from before there were masks says
@@ -305,6 +306,11 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
         (["train", "bonjean2020", "--map", "100", "--out", "x"], "neither BAND=FILE nor a single pattern"),
         (["run", "demo", "--out", "x", "--device", "abacus"], "device 'abacus' is unknown, expected auto, cpu, cuda"),
         (["run", "demo", "--out", "x", "--device", "cuda:99"], "device 'cuda:99' is not there: PyTorch"),
+        (["predict", "--model", "szeek-1", "--map", "maps", "--mask", "no.fits", "--out", "x"], "neither BAND=FILE"),
+        (
+            ["predict", "--model", "szeek-1", "--map", "{band}.fits", "--mask", "no.fits", "--out", "x"],
+            "'no.fits' is no",
+        ),
         (["stack", "x", "--bins", "3"], "--bins go with --map"),
         (["report", "nowhere"], "'nowhere' is no folder"),
     ],
@@ -314,6 +320,14 @@ def test_errors_are_one_line_that_says_the_way_out(words, message, tmp_path):
     assert failed.returncode == 1
     assert message in failed.stderr and "Traceback" not in failed.stderr
     assert failed.stderr.startswith("szeek: ") and len(failed.stderr.strip().splitlines()) == 1
+
+
+def test_training_keeps_the_masks_of_its_configuration(tmp_path):
+    (tmp_path / "mine.toml").write_text('preset = "demo"\n[sky]\nmasks = ["mine.fits"]\n')
+    words = ("train", "mine.toml", "--map", "{band}.fits", "--catalogue", "c.csv", "--out", "x")
+    for more, missing in (((), "mine.fits"), (("--mask", "N=other.fits"), "other.fits")):
+        failed = szeek(*words, *more, cwd=tmp_path)
+        assert failed.returncode == 1 and f"{missing}' is no file" in failed.stderr
 
 
 def test_help_teaches_every_verb_and_loads_no_torch():

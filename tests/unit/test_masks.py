@@ -9,8 +9,10 @@ from astropy.io import fits
 from astropy.table import Table
 from planck_like import HFI, as_skymaps, write_planck_map
 
+from szeek.config import load_config
 from szeek.inputs.healpix_files import change_nside
 from szeek.inputs.masks import apply_mask, inpaint, mask_sources, read_mask, read_masks, read_moc, write_moc
+from szeek.run import run
 
 NSIDE = 64
 N_PIX = 12 * NSIDE**2
@@ -61,6 +63,9 @@ def test_several_masks_leave_what_all_leave(tmp_path):
         read_masks([tmp_path / "plane.fits"])
     with pytest.raises(ValueError, match="has no column 'GAL080', its columns are GAL070, GAL040"):
         read_masks([f"GAL080={tmp_path / 'plane.fits'}"])
+    with pytest.raises(FileNotFoundError, match=r"none\.fits' is no file"):
+        run(load_config("demo", sky={"masks": [str(tmp_path / "none.fits")]}), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_change_nside_round_trip():

@@ -116,7 +116,8 @@ def read_skymaps(
     ------
     ValueError
         A band is missing or unknown; unit, frame or ordering are not stated or not known; bands differ in
-        resolution; no pixel is observed in all bands; a band is mis-scaled or two are exchanged.
+        resolution; no pixel is observed in all bands, or none that the mask leaves; a band is mis-scaled or two are
+        exchanged.
     OSError
         A file is missing, truncated or no FITS file; the disk is full.
     """

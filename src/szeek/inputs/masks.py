@@ -73,32 +73,43 @@ def read_mask(
     return change_nside(keep, nside) if nside is not None else keep
 
 
-def read_masks(files: Iterable[str | Path]) -> NDArray[np.bool_] | None:
-    """The sky that all of several masks leave, at the finest of their resolutions; None if there is no mask.
+def find_masks(files: Iterable[str | Path]) -> list[tuple[Path, str]]:
+    """File and column of masks, of which the headers alone are read.
 
     Parameters
     ----------
     files : iterable of path
         HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of a file that has several.
 
-    Returns
-    -------
-    (12 nside^2,) bool or None
-        RING, Galactic.
-
     Raises
     ------
     ValueError
-        If a file has several columns and none is named: those of HFI_Mask_GalPlane leave 20 to 99 % of the sky.
+        If a file has several columns and none is named: those of HFI_Mask_GalPlane leave 20 to 99 % of the sky; if
+        the one that is named is not there, or ordering or frame are not stated.
+    FileNotFoundError
+        If there is no such file.
     """
-    kept = []
+    found = []
     for text in files:
         column, path = named_file(text)
-        if column is None and len(names := _column_names(path)) > 1:
+        names = _column_names(path)
+        if column is None and len(names) > 1:
             raise ValueError(
                 f"'{path}' has the columns {', '.join(names)}, expected one or the name of one: {names[0]}={path}"
             )
-        kept.append(read_mask(path, columns=None if column is None else (column,)))
+        file = describe_healpix(path, column or names[0])
+        require_stated(path, "ordering", "ORDERING", None, file.ordering, ("RING", "NESTED"))
+        require_stated(path, "frame", "COORDSYS", None, file.frame, ("galactic", "icrs", "ecliptic"))
+        found.append((path, column or names[0]))
+    return found
+
+
+def read_masks(files: Iterable[str | Path]) -> NDArray[np.bool_] | None:
+    """The sky that all of several masks leave, (12 nside^2,) bool RING Galactic at the finest of their resolutions.
+
+    None if there is no mask; ``files`` and what is refused are those of :func:`find_masks`.
+    """
+    kept = [read_mask(path, columns=(column,)) for path, column in find_masks(files)]
     if not kept:
         return None
     nside = max(healpy.npix2nside(len(keep)) for keep in kept)
