@@ -6,8 +6,8 @@ szeek run szeek-1 --out RUN --until filter
 python benchmarks/ablations.py RUN --out FOLDER [--epochs 3] [--only base,bfloat16] [--sky OTHER] [--threads 1]
 
 The run is a simulated one with S/N maps made; with --sky the scores are of every second tile of another one's sky,
-whose three times as many clusters tell smaller differences. Each training is kept in a folder of its own and not
-repeated; the table is printed from all that were asked for.
+whose three times as many clusters tell smaller differences. Each training is kept in a folder of its own, with its
+scores on every sky, and not repeated; the table is printed from all that were asked for.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def measure(run: Path, folder: Path, name: str, epochs: int, other: Path | None,
     began = time.process_time()
     with trying(name):
         model = train(maps, clusters, config, folder, threads=threads)
-    cpu_s = time.process_time() - began
+    cost = folder / "train_cpu_s"  # of a training that is there already, what it took then
+    if not cost.is_file():
+        cost.write_text(str(time.process_time() - began))
     tiles = (*TEST_TILES, *VALIDATION_TILES)
     if other is not None:
         tiles = OTHER_TILES
@@ -96,7 +98,13 @@ def measure(run: Path, folder: Path, name: str, epochs: int, other: Path | None,
         p_map = undo_focal(p_map)
     score = score_tiles(p_map, truth, select_clusters(clusters, "planck_z"), tiles)
     best = min(row["valid_loss"] for row in model.card["curve"])
-    return {"name": name, "valid_loss": best, "train_cpu_s": cpu_s, "predict_cpu_s": predict_s, **score}
+    return {
+        "name": name,
+        "valid_loss": best,
+        "train_cpu_s": float(cost.read_text()),
+        "predict_cpu_s": predict_s,
+        **score,
+    }
 
 
 def read_sky(run: Path) -> tuple[SkyMaps, Table, Table]:
@@ -143,7 +151,7 @@ def main() -> None:
     scores = []
     for name in names:
         folder = given.out / name.replace(" ", "-").replace("/", "-").replace("'", "")
-        kept = folder / "score.json"
+        kept = folder / ("score.json" if given.sky is None else f"score-{given.sky.resolve().name}.json")
         if not kept.is_file():
             print(f"{name} ...", flush=True)
             score = measure(given.run, folder, name, given.epochs, given.sky, given.threads)

@@ -23,7 +23,7 @@ from szeek.inputs.catalogues import select_clusters
 from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.train import cross_entropy, make_labels
 from szeek.learn.unet import UNet
-from szeek.sky.projection import field_basis
+from szeek.sky.projection import field_directions, unit_vectors
 
 #: A target of bytes holds fractions of this, or fluxes as levels up to it.
 _LEVELS = 250
@@ -53,10 +53,11 @@ def undo_focal(p: np.ndarray, gamma: float = 2.0) -> np.ndarray:
     return (slope(1 - q) / (slope(1 - q) + slope(q))).astype(np.asarray(p).dtype)
 
 
-def positive_unlabelled(logits: Tensor, targets: Tensor, prior: float = 0.006) -> Tensor:
+def positive_unlabelled(logits: Tensor, targets: Tensor, prior: float = 0.0086) -> Tensor:
     """Non-negative risk of positive and unlabelled pixels; Kiryo et al. (2017), arXiv:1703.00593, Eq. 6.
 
-    The prior is the fraction of pixels of the training's patches within 5 arcmin of a halo of Y500 > 3e-4 arcmin^2.
+    The prior is the fraction of pixels within 5 arcmin of a halo of Y500 > 3e-4 arcmin^2: 0.0086 +- 0.0003 in 4,000
+    patches of the training on the sky of seed 5, 0.0052 of the pixels being labelled.
     """
     labelled = targets == 1
     yes, no = functional.softplus(-logits), functional.softplus(logits)
@@ -94,13 +95,10 @@ class _Drawn:
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
     ) -> np.ndarray:
         """(ny, nx) uint8."""
-        pixel_rad = math.radians(pixel_arcmin / 60)
-        centre, east, north = field_basis(lon_deg, lat_deg, angle_deg)
-        x, y = (pixel_rad * (np.arange(n) - 0.5 * (n - 1)) for n in (nx, ny))
-        rays = centre + x[None, :, None] * east + y[:, None, None] * north
+        rays = field_directions(lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
         rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
-        reach_rad = math.hypot(nx, ny) * pixel_rad
-        near = np.flatnonzero(self.vectors @ centre > math.cos(reach_rad))
+        reach_rad = math.radians(math.hypot(nx, ny) * pixel_arcmin / 60)
+        near = np.flatnonzero(self.vectors @ unit_vectors(lon_deg, lat_deg) > math.cos(reach_rad))
         target = np.zeros((ny, nx), np.uint8)
         for k in near:
             separation_rad = 2 * np.arcsin(0.5 * np.linalg.norm(rays - self.vectors[k], axis=-1))
