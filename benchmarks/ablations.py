@@ -40,6 +40,7 @@ OTHER_TILES = tuple(range(0, 48, 2))
 #: szeek-1 at the paper's width and patches of its size, in float32, on one sky.
 BASE: dict[str, dict[str, Any]] = {
     "sky": {"further_seeds": []},
+    "labels": {"selections": ["truth"]},
     "patches": {"size": 64},
     "network": {"filters": [8, 16, 32, 64, 128]},
     "train": {"bfloat16": False, "batch": 32},
@@ -64,6 +65,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "another seed": {"seed": 2},
     "labels of Planck_z without the rest": {
         "labels": {"selections": ["planck_z"], "ignore": ["planck_no-z", "mcxcwp", "rm50"], "disc_theta500": 0.0}
+    },
+    "Planck_z and half of the truth": {"labels": {"selections": ["planck_z", "truth"], "targets": {"truth": 0.5}}},
+    "Planck_z and a quarter of the truth": {
+        "labels": {"selections": ["planck_z", "truth"], "targets": {"truth": 0.25}}
+    },
+    "Planck_z and half of the truth with another seed": {
+        "labels": {"selections": ["planck_z", "truth"], "targets": {"truth": 0.5}},
+        "seed": 2,
     },
     "positive-unlabelled loss": {"labels": {"selections": ["planck_z"], "disc_theta500": 0.0}},
     **{name: {} for name in INGREDIENTS if name != "positive-unlabelled loss"},

@@ -76,7 +76,7 @@ class Step:
         self.x = torch.from_numpy(rng.normal(size=(batch, 6, 64, 64)).astype(np.float32))
         if channels_last:
             self.x = self.x.contiguous(memory_format=torch.channels_last)
-        self.y = torch.from_numpy((rng.random((batch, 64, 64)) < 0.01).astype(np.uint8))
+        self.y = torch.from_numpy((rng.random((batch, 64, 64)) < 0.01).astype(np.float32))
         self.optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
 
     def __call__(self) -> None:

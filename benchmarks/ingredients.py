@@ -20,14 +20,12 @@ from torch.nn import functional
 
 from szeek.config import Config
 from szeek.inputs.catalogues import select_clusters
-from szeek.learn.labels import IGNORED, ClusterLabels
+from szeek.learn.labels import ClusterLabels
 from szeek.learn.train import cross_entropy, make_labels
 from szeek.learn.unet import UNet
 from szeek.sky.projection import field_directions, unit_vectors
 
-#: A target of bytes holds fractions of this, or fluxes as levels up to it.
-_LEVELS = 250
-#: Range of ln(Y500 / arcmin^2) that the levels span.
+#: Range of ln(Y500 / arcmin^2) that a target between 0 and 1 spans.
 _LN_Y500 = (math.log(1e-4), math.log(1e-1))
 
 
@@ -66,20 +64,15 @@ def positive_unlabelled(logits: Tensor, targets: Tensor, prior: float = 0.0086) 
     return as_yes + (no.mean() - as_no).clamp(min=0)
 
 
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy with targets that are fractions."""
-    return functional.binary_cross_entropy_with_logits(logits, targets.float() / _LEVELS)
-
-
 def entropy_and_flux(output: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy, and in the discs the error of ln Y500 from a second output where there is one."""
     inside = targets > 0
     if output.dim() == 3:  # of validation, logits alone
-        return cross_entropy(output, inside.to(torch.uint8))
+        return cross_entropy(output, inside.float())
     low, high = _LN_Y500
-    ln_y500 = low + targets.float() / _LEVELS * (high - low)
+    ln_y500 = low + targets * (high - low)
     error = functional.smooth_l1_loss(output[..., 1], ln_y500 - math.log(1e-3), reduction="none")
-    return cross_entropy(output[..., 0], inside.to(torch.uint8)) + (error * inside).mean()
+    return cross_entropy(output[..., 0], inside.float()) + (error * inside).mean()
 
 
 # -- targets --
@@ -94,12 +87,12 @@ class _Drawn:
     def draw(
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
     ) -> np.ndarray:
-        """(ny, nx) uint8."""
+        """(ny, nx) float32."""
         rays = field_directions(lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
         rays /= np.linalg.norm(rays, axis=-1, keepdims=True)
         reach_rad = math.radians(math.hypot(nx, ny) * pixel_arcmin / 60)
         near = np.flatnonzero(self.vectors @ unit_vectors(lon_deg, lat_deg) > math.cos(reach_rad))
-        target = np.zeros((ny, nx), np.uint8)
+        target = np.zeros((ny, nx), np.float32)
         for k in near:
             separation_rad = 2 * np.arcsin(0.5 * np.linalg.norm(rays - self.vectors[k], axis=-1))
             np.maximum(target, self.levels(k, separation_rad / self.discs.radius_rad[k]), out=target)
@@ -114,8 +107,8 @@ class SoftTargets(_Drawn):
     """A Gaussian at every cluster, as wide at half its height as its disc."""
 
     def levels(self, k: int, distance: np.ndarray) -> np.ndarray:
-        """250 at the cluster, 125 at the rim of its disc."""
-        return np.rint(_LEVELS * 0.5 ** (distance**2)).astype(np.uint8)
+        """1 at the cluster, 1/2 at the rim of its disc."""
+        return np.asarray(0.5 ** (distance**2), np.float32)
 
 
 class FluxTargets(_Drawn):
@@ -124,11 +117,11 @@ class FluxTargets(_Drawn):
     def __init__(self, discs: ClusterLabels, y500_arcmin2: np.ndarray) -> None:
         super().__init__(discs)
         low, high = _LN_Y500
-        self.level = np.clip(_LEVELS * (np.log(y500_arcmin2) - low) / (high - low), 1, _LEVELS)
+        self.level = np.clip((np.log(y500_arcmin2) - low) / (high - low), 0.01, 1)
 
     def levels(self, k: int, distance: np.ndarray) -> np.ndarray:
-        """Between 1 and 250 in the disc."""
-        return np.where(distance <= 1, np.rint(self.level[k]), 0).astype(np.uint8)
+        """Between 0 and 1 in the disc."""
+        return np.where(distance <= 1, self.level[k], 0).astype(np.float32)
 
 
 def soft_targets(clusters: Table, config: Config) -> SoftTargets:
@@ -199,7 +192,7 @@ class DilatedBlock(nn.Sequential):
 INGREDIENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "focal loss": {"train.cross_entropy": focal},
     "positive-unlabelled loss": {"train.cross_entropy": positive_unlabelled},
-    "soft targets": {"train.make_labels": soft_targets, "train.cross_entropy": soft_cross_entropy},
+    "soft targets": {"train.make_labels": soft_targets},
     "a head for Y500": {
         "train.make_labels": flux_targets,
         "train.cross_entropy": entropy_and_flux,
@@ -208,7 +201,6 @@ INGREDIENTS: dict[str, dict[str, Callable[..., Any]]] = {
     "residual blocks": {"unet._TwoConvolutions": ResidualBlock},
     "dilated convolutions": {"unet._TwoConvolutions": DilatedBlock},
 }
-assert _LEVELS < IGNORED
 
 
 @contextmanager

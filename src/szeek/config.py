@@ -9,7 +9,7 @@ import tomllib
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -102,7 +102,17 @@ class LabelConfig(_Section):
     selections: tuple[str, ...] = Field(("planck_z",), description="named selections of the catalogues")
     disc_arcmin: float = Field(5.0, gt=0, description="diameter of the disc that is 1 in the target")
     disc_theta500: float = Field(0.0, ge=0, description="diameter in theta500 where that is larger and known")
+    targets: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
+        {}, description="target inside the discs of these selections; of all others 1"
+    )
     ignore: tuple[str, ...] = Field((), description="selections whose discs count neither as cluster nor as sky")
+
+    @model_validator(mode="after")
+    def _targets_of_selections(self) -> LabelConfig:
+        for name in self.targets:
+            if name not in self.selections:
+                raise ValueError(f"targets names '{name}', expected one of selections: {', '.join(self.selections)}")
+        return self
 
 
 class PatchConfig(_Section):
@@ -253,9 +263,10 @@ def load_config(source: str | Path, **changes: Any) -> Config:
         preset = own.get("preset", "bonjean2020")
         if preset not in list_presets():
             raise ValueError(f"{origin}: preset '{preset}' is unknown, expected one of {', '.join(list_presets())}")
-        values = _merge(_without_simulation(_read_preset(preset), own), _anchor(own, path.parent))
+        base = _without_targets(_without_simulation(_read_preset(preset), own), own)
+        values = _merge(base, _anchor(own, path.parent))
     try:
-        return Config.model_validate(_merge(values, changes))
+        return Config.model_validate(_merge(_without_targets(values, changes), changes))
     except ValidationError as error:
         raise ValueError(f"{origin} is refused: {describe_refusal(error)}") from None
 
@@ -317,6 +328,14 @@ def _without_simulation(preset: dict[str, Any], own: dict[str, Any]) -> dict[str
     sky = own.get("sky")
     files = isinstance(sky, dict) and (sky.get("maps") or sky.get("catalogues"))
     return _merge(preset, {"sky": {"simulate": False}}) if files else preset
+
+
+def _without_targets(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """What is changed where other clusters are chosen: the targets of the old selections are not meant."""
+    labels = changes.get("labels")
+    if not isinstance(labels, dict) or "selections" not in labels or "labels" not in base:
+        return base
+    return {**base, "labels": {key: value for key, value in base["labels"].items() if key != "targets"}}
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

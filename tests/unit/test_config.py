@@ -103,3 +103,16 @@ def test_missing_file_lists_the_presets():
 def test_config_is_frozen():
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 2
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ({"trut": 0.5}, "labels: targets names 'trut', expected one of selections: planck_z, truth"),
+        ({"truth": 0.0}, "labels.targets.truth: Input should be greater than 0"),
+        ({"truth": 1.5}, "labels.targets.truth: Input should be less than or equal to 1"),
+    ],
+)
+def test_targets_that_mean_nothing_are_refused(targets, message):
+    with pytest.raises(ValueError, match=message):
+        load_config("bonjean2020", labels={"selections": ["planck_z", "truth"], "targets": targets})

@@ -61,3 +61,14 @@ def test_each_cluster_has_a_disc_of_its_own_size():
     areas = [(target[:, half] == 1).sum() * 0.25**2 for half in (columns, ~columns)]
     np.testing.assert_allclose(areas, [np.pi * 5**2, np.pi * 10**2], rtol=0.01)
     assert (target == IGNORED).sum() * 0.25**2 == pytest.approx(np.pi * 5**2, rel=0.01)
+
+
+def test_of_two_discs_that_overlap_the_larger_value_stays():
+    """The fainter one is given last, and its middle is the rim of the other."""
+    labels = ClusterLabels(np.array([0.0, 0.1]), np.zeros(2), 12.0, [0.1], [0.0], np.array([1.0, 0.25]))
+    target = labels.draw(0.05, 0.0, 0.0, 301, 301, 0.1)
+    assert set(np.unique(target)) == {0, 0.25, 1}
+    alone = [
+        ClusterLabels(np.array([lon]), np.zeros(1), 12.0).draw(0.05, 0.0, 0.0, 301, 301, 0.1) for lon in (0, 0.1)
+    ]
+    np.testing.assert_array_equal(target, np.maximum(alone[0], 0.25 * alone[1]))

@@ -103,6 +103,7 @@ def test_regions_and_models_of_ones_own(folder: Path, tmp_path: Path) -> None:
     for name in ("candidates.fits", "clusters.fits", "maps", "run.json", "y_map.fits", "prediction.fits", "stacks"):
         (tmp_path / name).symlink_to(folder / name)
     config = 'preset = "demo"\n\n[labels]\nselections = [\n    "planck_z",\n    "rm50",\n]\ndisc_arcmin = 10.0\n'
+    config += "\n[labels.targets]\nrm50 = 0.5\n"
     (tmp_path / "config.toml").write_text(config)
     regions = Table({"name": ["Here", "There"], "lon_deg": [57.8, 164.25], "lat_deg": [88.0, -39.16]})
     made_of = {"+ RM30": folder / "prediction.fits"}

@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 import torch
-from astropy.table import Table
+from astropy.table import Table, vstack
 
 from szeek.config import TrainConfig, load_config
 from szeek.filter.snrmaps import add_snr_maps
@@ -129,6 +129,18 @@ def test_patch_i_is_of_sky_i_mod_n(sky):
         field, target = skies[number].cut(index)
         np.testing.assert_array_equal(fields[k], field)
         np.testing.assert_array_equal(targets[k], target)
+
+
+def test_a_selection_s_discs_hold_its_target():
+    """A cluster of Planck's that the truth has too counts as Planck's, a halo alone for half."""
+    survey = {"name": ["A", "B"], "lon_deg": [10.0, 11.0], "lat_deg": [0.0, 0.0], "z": [0.1, 0.1]}
+    clusters = Table({**survey, "survey": ["PSZ2", "PSZ2"]})[:1]
+    haloes = Table({**survey, "survey": ["TRUTH", "TRUTH"], "y500_arcmin2": [1e-3, 1e-3]})
+    targets = {"selections": ["planck_z", "truth"], "targets": {"truth": 0.5}}
+    labels = make_labels(vstack([clusters, haloes]), load_config("bonjean2020", labels=targets))
+    target = labels.draw(10.5, 0.0, 0.0, 65, 65, 1.0)
+    assert target[32, 2] == 1 and target[32, 62] == 0.5  # 30 arcmin east and west of the middle
+    assert set(np.unique(target)) == {0, 0.5, 1}
 
 
 def test_further_sky_of_other_bands_is_refused(sky, tmp_path):

@@ -130,8 +130,8 @@ class Patches:
             return place, False
         return place, bool(np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5)
 
-    def target(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.uint8]:
-        """Target of a planned patch, (size, size) uint8."""
+    def target(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:
+        """Target of a planned patch, (size, size) float32."""
         drawn = self.labels.draw(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
         return drawn[:, ::-1] if mirrored else drawn
 
@@ -140,7 +140,7 @@ class Patches:
         field = self.sky.sample(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
         return field[:, ::-1] if mirrored else field
 
-    def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Field and target of patch ``index``."""
         plan = self.plan(index, part)
         return self.field(*plan), self.target(*plan)

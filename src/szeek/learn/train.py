@@ -222,7 +222,7 @@ def join_members(members: Sequence[Model], config: Config, folder: str | os.Path
 
 
 def make_labels(clusters: Table, config: Config) -> ClusterLabels:
-    """Discs of the selections that the configuration names, wider for extended clusters where it says so."""
+    """Discs of the selections that the configuration names, wider and fainter for some where it says so."""
     options = config.labels
     chosen = [select_clusters(clusters, name) for name in options.selections]
     ignored = [select_clusters(clusters, name) for name in options.ignore]
@@ -235,6 +235,7 @@ def make_labels(clusters: Table, config: Config) -> ClusterLabels:
         disc_arcmin,
         _column(ignored, "lon_deg"),
         _column(ignored, "lat_deg"),
+        np.repeat([options.targets.get(name, 1.0) for name in options.selections], [len(table) for table in chosen]),
     )
 
 
@@ -508,14 +509,14 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     Parameters
     ----------
     logits : (n, ny, nx) float32
-    targets : (n, ny, nx) uint8
-        1 cluster, 0 sky, 255 ignored.
+    targets : (n, ny, nx) float32
+        0 sky, up to 1 cluster, -1 ignored.
 
     Examples
     --------
-    >>> float(cross_entropy(torch.zeros(1, 2, 2), torch.ones(1, 2, 2, dtype=torch.uint8)))
+    >>> float(cross_entropy(torch.zeros(1, 2, 2), torch.ones(1, 2, 2)))
     0.6931471824645996
     """
     counts = (targets != IGNORED).float()
-    loss = functional.binary_cross_entropy_with_logits(logits, (targets == 1).float(), weight=counts, reduction="sum")
+    loss = functional.binary_cross_entropy_with_logits(logits, targets.clamp(min=0), weight=counts, reduction="sum")
     return loss / counts.sum().clamp(min=1)

@@ -6,14 +6,15 @@ What cannot be drawn from a run is said on the page, with the command or the tra
 from __future__ import annotations
 
 import os
-import re
 import tempfile
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import healpy
 import numpy as np
+import tomli_w
 from astropy.table import Table
 from numpy.typing import NDArray
 
@@ -390,15 +391,12 @@ def _way_to_train(run: RunFolder, label: str) -> str:
     own = run.path / "config.toml"
     if not own.is_file():
         return f"Train it on this sky by `szeek run`, and put its prediction.fits into {folder}."
-    selections = ", ".join(f'"{name}"' for name in PAPER_MODELS[label])
-    text, n = re.subn(
-        r"(\[labels\][^\[]*?selections = )\[[^\]]*\]", rf"\g<1>[{selections}]", own.read_text(), count=1
-    )
-    if n != 1:
-        return f"Train it with [labels] selections = [{selections}], and put its prediction.fits into {folder}."
+    values = tomllib.loads(own.read_text())
+    labels = {key: value for key, value in values.get("labels", {}).items() if key != "targets"}
+    values["labels"] = {**labels, "selections": list(PAPER_MODELS[label])}
     folder.parent.mkdir(exist_ok=True)
     toml = folder.with_suffix(".toml")
-    toml.write_text(text)
+    toml.write_text(tomli_w.dumps(values))
     return f"`szeek run {toml} --out {folder}` trains it, and `szeek reproduce {run.path}` then shows it."
 
 
