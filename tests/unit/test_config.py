@@ -105,6 +105,19 @@ def test_config_is_frozen():
         Config().seed = 2
 
 
+def test_targets_go_with_the_selections_that_they_were_given_with(tmp_path):
+    """Else the truth alone would be learnt as a half, because the preset has it beside Planck's clusters."""
+    preset = load_config("szeek-1").labels
+    assert preset.targets == {"truth": 0.5} and set(preset.targets) < set(preset.selections)
+    path = tmp_path / "own.toml"
+    path.write_text('preset = "szeek-1"\n[labels]\nselections = ["truth"]\n')
+    for labels in (load_config(path).labels, load_config("szeek-1", labels={"selections": ["truth"]}).labels):
+        assert labels.targets == {} and labels.disc_theta500 == preset.disc_theta500
+    assert load_config("szeek-1", labels={"disc_arcmin": 8.0}).labels.targets == preset.targets
+    own = load_config(path, labels={"targets": {"truth": 0.8}}).labels
+    assert own.targets == {"truth": 0.8}
+
+
 @pytest.mark.parametrize(
     ("targets", "message"),
     [
