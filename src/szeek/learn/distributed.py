@@ -75,6 +75,8 @@ def join_ranks() -> Iterator[Ranks]:
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield current_ranks()
+        if joins:
+            distributed.barrier()  # a process that leaves while others still talk may die of PyTorch's threads
     finally:
         if joins:
             distributed.destroy_process_group()
