@@ -53,6 +53,14 @@ CHANGES: dict[str, dict[str, Any]] = {
     "patches of 128 pixels": {"patches": {"size": 128}, "train": {"batch": 8}},
     "no S/N maps": {"input": {"theta500_arcmin": []}},
     "labels of all surveys": {"labels": {"selections": ["planck", "mcxcwp", "rm50"], "disc_theta500": 0.0}},
+    "labels of all surveys with a quarter of MCXC and a tenth of rm50": {
+        "labels": {
+            "selections": ["planck", "mcxcwp", "rm50"],
+            "targets": {"mcxcwp": 0.25, "rm50": 0.1},
+            "disc_theta500": 0.0,
+        }
+    },
+    "labels of Planck": {"labels": {"selections": ["planck"], "disc_theta500": 0.0}},
     "labels of Planck_z": {"labels": {"selections": ["planck_z"], "disc_theta500": 0.0}},
     "discs of 10 arcmin": {"labels": {"disc_theta500": 0.0}},
     "discs of 5 arcmin": {"labels": {"disc_arcmin": 5.0, "disc_theta500": 0.0}},

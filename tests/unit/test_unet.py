@@ -126,3 +126,11 @@ def test_cross_entropy_by_hand_and_ignored_pixels():
     # -log(1/2), -log(1 - s(2)), -log(1 - s(-1)); the last pixel does not count
     expected = (math.log(2) + math.log1p(math.exp(2)) + math.log1p(math.exp(-1))) / 3
     assert cross_entropy(logits, target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_cross_entropy_of_a_target_between_is_least_where_p_is_the_target():
+    """ln(1 + e^z) - t z by hand, and no slope at p = t."""
+    logits = torch.tensor([[[2.0]]], requires_grad=True)
+    assert cross_entropy(logits, torch.tensor([[[0.25]]])).item() == pytest.approx(math.log1p(math.exp(2)) - 0.5)
+    cross_entropy(logits, torch.tensor([[[1 / (1 + math.exp(-2))]]])).backward()
+    assert logits.grad.item() == pytest.approx(0, abs=1e-6)

@@ -74,9 +74,10 @@ def join_ranks() -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
-        yield current_ranks()
+        ranks = current_ranks()
+        yield ranks
         if joins:
-            distributed.barrier()  # a process that leaves while others still talk may die of PyTorch's threads
+            ranks.sum_floats([0.0])  # waits for all: of those that left early some died at their exit, inside PyTorch
     finally:
         if joins:
             distributed.destroy_process_group()
