@@ -10,6 +10,7 @@ import pytest
 from astropy.cosmology import FlatLambdaCDM
 from astropy.io import fits
 from astropy.table import Table
+from scipy.spatial import cKDTree
 from scipy.stats import ks_2samp
 
 from szeek.simulate.clusters import paint_y
@@ -48,6 +49,19 @@ def test_psz2_has_the_size_of_the_real_one(psz2: Table) -> None:
     purity = (psz2["truth_row"] >= 0).mean()
     assert 0.83 <= purity <= 0.90
     assert psz2["snr"].min() > 4.5 and (np.diff(psz2["snr"]) <= 0).all()
+
+
+def test_entries_crowd_as_those_of_the_catalogue_do() -> None:
+    # pairs within 10, 20, 30, 60, 120 arcmin in HFI_PCCS_SZ-union_R2.08: 7, 32, 50, 184, 622. Linear bias alone made
+    # 401, 956, 1284, 1570 and 2082 of seed 5, out of single pixels
+    reach_arcmin, catalogue = (10, 20, 30, 60, 120), np.array([7, 32, 50, 184, 622])
+    pairs = []
+    for seed in (1, 2, 5):
+        entries = mock_psz2(draw_haloes(seed, m500_min_1e14msun=2.0), seed)
+        tree = cKDTree(healpy.ang2vec(np.asarray(entries["lon_deg"]), np.asarray(entries["lat_deg"]), lonlat=True))
+        pairs.append([len(tree.query_pairs(2 * np.sin(np.radians(reach / 60) / 2))) for reach in reach_arcmin])
+    # pairs share entries, so that they scatter by twice what Poisson has: three skies, and the catalogue's own
+    np.testing.assert_array_less(np.abs(np.mean(pairs, axis=0) - catalogue), 4 * np.sqrt(catalogue * (1 + 1 / 3)))
 
 
 def test_redshifts_are_for_the_bright_and_never_for_the_spurious(psz2: Table) -> None:
