@@ -184,24 +184,33 @@ def test_threshold_is_exclusive_and_nan_is_outside() -> None:
 def test_weighted_barycentre_leans_to_the_brighter_pixel() -> None:
     p_map = empty_map(64)
     start = healpy.ang2pix(64, 90.0, 0.0, lonlat=True)
-    p_map[[start, start + 1]] = 0.25, 0.75
+    p_map[[start, start + 1]] = 0.5, 0.75
     lon_deg = healpy.pix2ang(64, [start, start + 1], lonlat=True)[0]
     plain, weighted = detect_sources(p_map), detect_sources(p_map, weighted=True)
     assert plain["lon_deg"][0] == pytest.approx(lon_deg.mean(), abs=1e-9)
-    # odds 0.25 / 0.77 = 0.3247 and 0.75 / 0.27 = 2.7778: two unit vectors 1.4 deg apart, weighted 0.1047 to 0.8953;
-    # the chord differs from the arc by 1e-5 of it
-    assert weighted["lon_deg"][0] == pytest.approx(0.1047 * lon_deg[0] + 0.8953 * lon_deg[1], abs=2e-4)
+    # odds 0.5 / 0.52 = 0.9615 and 0.75 / 0.27 = 2.7778, less 0.6944, a quarter of the higher: two unit vectors 1.4 deg
+    # apart, weighted 0.2671 to 2.0833; the chord differs from the arc by 1e-5 of it
+    assert weighted["lon_deg"][0] == pytest.approx(0.1136 * lon_deg[0] + 0.8864 * lon_deg[1], abs=2e-4)
+
+
+def test_faint_wing_to_one_side_does_not_move_the_source() -> None:
+    p_map = empty_map(64)
+    start = healpy.ang2pix(64, 90.0, 0.0, lonlat=True)
+    p_map[start : start + 6] = 0.9, 0.4, 0.4, 0.4, 0.4, 0.4  # odds 7.5, and 0.65
+    lon_deg = healpy.pix2ang(64, start, lonlat=True)[0]
+    assert detect_sources(p_map)["lon_deg"][0] > lon_deg + 2.0
+    assert detect_sources(p_map, weighted=True)["lon_deg"][0] == pytest.approx(lon_deg, abs=1e-9)
 
 
 def test_weights_of_other_maps_are_their_values() -> None:
-    """S/N of 4 and 12 weigh 1 to 3, and so do y of 1e-6 and 3e-6, to the 1e-6 that they are of 1.02."""
+    """S/N of 4 and 12 weigh 1 to 9 above a quarter of 12, and so do y of 1e-6 and 3e-6, to the 1e-6 of 1.02."""
     start = healpy.ang2pix(64, 90.0, 0.0, lonlat=True)
     lon_deg = healpy.pix2ang(64, [start, start + 1], lonlat=True)[0]
     for values, threshold in (((4.0, 12.0), 3.0), ((1e-6, 3e-6), 1e-7)):
         some_map = empty_map(64)
         some_map[[start, start + 1]] = values
         found = detect_sources(some_map, threshold, weighted=True)
-        assert found["lon_deg"][0] == pytest.approx(0.25 * lon_deg[0] + 0.75 * lon_deg[1], abs=1e-4)
+        assert found["lon_deg"][0] == pytest.approx(0.1 * lon_deg[0] + 0.9 * lon_deg[1], abs=1e-4)
 
 
 def test_sources_are_ordered_by_p_then_area() -> None:

@@ -24,6 +24,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 _ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
+_WING = 0.25  # share of the highest pixel's weight below which others do not count
 _ALMOST_ONE = 1e-6  # what p is kept away from 1 where odds are taken
 _UNSEEN_BELOW = -1.0e30  # HEALPix UNSEEN is -1.6375e30; no p, y or S/N map comes near
 
@@ -52,9 +53,10 @@ def detect_sources(
     p_max : float
         Threshold: pixels with p > ``p_max`` count.
     weighted : bool
-        Weight the barycentre by the odds p / (1.02 - p), which still tell the middle of an extended cluster from its
-        sides where p saturates; values far below 1 (a y map) or above it (S/N) weigh as they are. The paper does
-        not weight.
+        Weight the barycentre by the odds p / (1.02 - p) above a quarter of the highest pixel's: odds still tell the
+        middle of an extended cluster from its sides where p saturates, and faint wings, to one side as they may
+        be, do not count. Values far below 1 (a y map) or above it (S/N) weigh as they are above that quarter. The
+        paper does not weight.
     deblend : bool
         Cut an area at the valleys between its maxima (watershed), where the lower of two maxima stands at
         least ``min_prominence`` above the saddle. Off in the paper, whose method merges neighbours.
@@ -365,12 +367,6 @@ def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-
     near = np.empty(8, np.int64)
     for k in range(ipix.size):
         pixel, s = ipix[k], label[k]
-        w = _weight(np.float64(p_map[pixel])) if weighted else 1.0
-        x, y, z = _direction(nside, pixel)
-        vector[s, 0] += w * x
-        vector[s, 1] += w * y
-        vector[s, 2] += w * z
-        weight[s] += w
         n_pix[s] += 1
         if peak[s] < 0 or p_map[pixel] > p_map[peak[s]]:
             peak[s] = pixel
@@ -379,6 +375,18 @@ def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-
             for other in near:
                 if other >= 0 and np.isnan(p_map[other]):
                     edge[s] = True
+    for k in range(ipix.size):
+        pixel, s = ipix[k], label[k]
+        w = 1.0
+        if weighted:
+            w = _weight(np.float64(p_map[pixel])) - _WING * _weight(np.float64(p_map[peak[s]]))
+        if w > 0:
+            x, y, z = _direction(nside, pixel)
+            vector[s, 0] += w * x
+            vector[s, 1] += w * y
+            vector[s, 2] += w * z
+            weight[s] += w
     for s in range(n_source):
-        vector[s] /= weight[s]
+        if weight[s] > 0:  # else it is put at its peak
+            vector[s] /= weight[s]
     return vector, n_pix, peak, edge

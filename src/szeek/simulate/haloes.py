@@ -59,10 +59,9 @@ _PAIR_FRACTION = 0.03
 _PAIR_SEPARATION = (0.9, 1.5)  # of theta500 of the two added
 
 # Linear bias of the most massive haloes, made lognormal, would crowd dozens of them into the few densest pixels of a
-# sky. Haloes beyond this many times the mean are moved elsewhere in the shell, one in 700. With 300, pairs of mock PSZ2
-# entries within 10, 20, 30, 60 and 120 arcmin are as many as those of the catalogue (7, 32, 50, 184, 622 of
-# HFI_PCCS_SZ-union_R2.08; mean of seeds 1 to 7: 6, 27, 57, 189, 629; without, of seeds 1, 2 and 5: 158, 387, 539, 734,
-# 1195).
+# sky. Haloes beyond this many times the mean are moved elsewhere in the shell, one in 700. With 300, pairs of PSZ2
+# entries within 10, 20, 30, 60 and 120 arcmin are 8, 31, 62, 184 and 595 in the mean of seeds 1 to 5; those of
+# HFI_PCCS_SZ-union_R2.08 are 7, 32, 50, 184 and 622. Without, seeds 1, 2 and 5 had 109, 258, 377, 562 and 999.
 _CROWDING_MAX = 300.0
 
 _SUBCELLS = 8  # in redshift, per shell
