@@ -188,8 +188,8 @@ def test_weighted_barycentre_leans_to_the_brighter_pixel() -> None:
     lon_deg = healpy.pix2ang(64, [start, start + 1], lonlat=True)[0]
     plain, weighted = detect_sources(p_map), detect_sources(p_map, weighted=True)
     assert plain["lon_deg"][0] == pytest.approx(lon_deg.mean(), abs=1e-9)
-    # odds 0.5 / 0.52 = 0.9615 and 0.75 / 0.27 = 2.7778, less 0.6944, a quarter of the higher: two unit vectors 1.4 deg
-    # apart, weighted 0.2671 to 2.0833; the chord differs from the arc by 1e-5 of it
+    # odds 0.5 / 0.52 = 0.9615 and 0.75 / 0.27 = 2.7778, less 0.6944, a quarter of the higher: two unit vectors
+    # 1.4 deg apart, weighted 0.2671 to 2.0833; the chord differs from the arc by 1e-5 of it
     assert weighted["lon_deg"][0] == pytest.approx(0.1136 * lon_deg[0] + 0.8864 * lon_deg[1], abs=2e-4)
 
 
