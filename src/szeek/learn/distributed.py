@@ -70,14 +70,13 @@ def current_ranks() -> Ranks:
 def join_ranks() -> Iterator[Ranks]:
     """Meet the other processes that torchrun started (it sets RANK and WORLD_SIZE); nothing happens without it."""
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ and current_ranks().world == 1
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if joins:
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
-        ranks = current_ranks()
-        yield ranks
-        if joins:
-            ranks.sum_floats([0.0])  # waits for all: of those that left early some died at their exit, inside PyTorch
+        yield current_ranks()
+        if joins and backend == "gloo":
+            distributed.barrier()  # one that leaves while others still talk may die at its exit, inside PyTorch
     finally:
         if joins:
             distributed.destroy_process_group()
