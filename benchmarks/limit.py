@@ -11,7 +11,8 @@ it makes Bayes' odds, with the haloes of the prior's runs (other seeds) as prior
     p(Y500 > cut | d) = sum_{Y > cut, theta} n(Y, theta) L / (n_empty + sum_{Y, theta} n(Y, theta) L)
     ln L = Y v_theta - Y^2 / (2 sigma_theta^2),    v_theta = (S/N)_theta / sigma_theta
 
-The order of p is the best that these data have for the haloes, that of p(in Planck_z | d) / (1 - p) for Planck_z.
+The order of p has the most haloes above the cut at a purity, that of p(in Planck_z | d) / (1 - p) the most of
+Planck_z.
 Beside them the order of the highest S/N, which is the filter's own. A real finder has less: it does not know the
 position (here there is one place per coherence area of the smallest filter), foregrounds are not Gaussian,
 neighbours overlap. It has more where it knows more of foregrounds than their power spectrum.

@@ -7,7 +7,7 @@ and then in all at once, as a survey might differ from what the simulation takes
 
     noise    white noise a quarter higher in every band
     gains    100 to 857 GHz off by +1, -1, +1, -2, +5 and -5 %
-    beams    5 % wider than stated
+    beams    smoothed to 5 % wider than stated, the maps' noise with them: the shape differs, nothing is lost
     dust     30 % of the 857 GHz map (at 10 arcmin) added with another spectrum, 15 K and beta = 1.3
 
 S/N maps are made anew of each. Completeness of Planck_z and of haloes of Y500 > 5e-4 arcmin^2 at purity 0.9, 0.8 and
@@ -56,7 +56,7 @@ def smooth(values: np.ndarray, fwhm_arcmin: float, threads: int) -> np.ndarray:
 def change(maps: SkyMaps, changes: tuple[str, ...], seed: int, threads: int) -> SkyMaps:
     """The maps with some of the changes; S/N maps are left out, to be made anew."""
     values, instrument = np.array(maps.values), read_instrument()
-    if "beams" in changes:  # before the noise, which no beam smooths; that of the maps themselves is 5 % less then
+    if "beams" in changes:  # before more noise is added, which no beam smooths
         for b, band in enumerate(maps.bands):
             values[:, b] = smooth(values[:, b], band.fwhm_arcmin * np.sqrt(WIDER_BEAM**2 - 1), threads)
     if "dust" in changes:

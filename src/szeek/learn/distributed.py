@@ -70,8 +70,8 @@ def current_ranks() -> Ranks:
 def join_ranks() -> Iterator[Ranks]:
     """Meet the other processes that torchrun started (it sets RANK and WORLD_SIZE); nothing happens without it."""
     joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ and current_ranks().world == 1
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     if joins:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=_PATIENCE)
     try:
         yield current_ranks()
