@@ -42,19 +42,22 @@ def paint_parts(run: Path, maps: SkyMaps, threads: int) -> dict[str, SkyMaps]:
     seed = json.loads((run / "simulated" / "simulate.json").read_text())["config"]["seed"]
     instrument = read_instrument()
     fwhm, response = core_fwhm_arcmin(instrument), band_response(instrument)
-    blank = np.zeros_like(maps.values)
+
+    def blank() -> np.ndarray:
+        return np.zeros(maps.values.shape, np.float32)
+
     galaxies = draw_cluster_galaxies(haloes, instrument, seed)
     round_ones = haloes.copy()
     round_ones.remove_column("axis_ratio")
     parts = {
         "round": paint_clusters(round_ones, maps.nside, fwhm, response, threads=threads),
         "shaped": paint_clusters(haloes, maps.nside, fwhm, response, threads=threads),
-        "shaped, relativistic": paint_haloes(haloes, instrument, maps.nside, fwhm, out=blank.copy(), threads=threads),
+        "shaped, relativistic": paint_haloes(haloes, instrument, maps.nside, fwhm, out=blank(), threads=threads),
     }
     for name, these in (("dust", galaxies.fwhm_arcmin > 0), ("radio", galaxies.fwhm_arcmin == 0)):
         columns = (galaxies.lon_deg, galaxies.lat_deg, galaxies.flux_jy, galaxies.fwhm_arcmin)
         some = Sources(*(column[these] for column in columns))
-        parts[name] = paint_sources(some, instrument, maps.nside, fwhm, out=blank.copy(), threads=threads)
+        parts[name] = paint_sources(some, instrument, maps.nside, fwhm, out=blank(), threads=threads)
     return {name: dataclasses.replace(maps, values=values) for name, values in parts.items()}
 
 
