@@ -19,12 +19,12 @@ import numpy as np
 from astropy.table import Table
 from rows import Row, peak_gib, run
 
-from szeek.find.candidates import make_candidates, write_candidates
 from szeek.inputs.instrument import read_instrument
-from szeek.show.dossier import draw_sheet
+from szeek.measure.candidates import make_candidates, write_candidates
+from szeek.pipeline.products import RunFolder
+from szeek.show.explorer.hips import HipsLayer, nested_reader, write_hips
 from szeek.show.explorer.server import ExplorerServer
-from szeek.show.hips import HipsLayer, nested_reader, write_hips
-from szeek.show.runfolder import RunFolder
+from szeek.show.figures.dossier import draw_sheet
 from szeek.sky.skymaps import SkyMaps
 
 _FLAGS = (

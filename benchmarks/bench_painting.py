@@ -20,11 +20,11 @@ from rows import Row, interleave, peak_gib, run, use_threads
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.clusters import _split_components, _tabulate_profiles
+from szeek.physics.gas import pixel_window_sigma_rad
+from szeek.simulate.components.clusters import _split_components, _tabulate_profiles
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.painting import ProfileTable, paint_components
-from szeek.sky.gas import pixel_window_sigma_rad
 from szeek.sky.skymaps import SkyMaps
 
 ARCMIN = np.pi / 10800

@@ -20,11 +20,11 @@ from torch import nn
 
 from szeek.config import load_config
 from szeek.find.detect import detect_sources
-from szeek.find.fields import cover_sphere
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import fit_normaliser
+from szeek.sky.fields import cover_sphere
 from szeek.sky.skymaps import SkyMaps
 
 SKY_DEG2 = 41252.96

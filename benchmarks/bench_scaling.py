@@ -25,13 +25,13 @@ import numpy as np
 from rows import Memory
 
 from szeek.find.detect import detect_sources
-from szeek.find.fields import cover_sphere, place_field
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict, predict_fields
 from szeek.find.shards import predict_shard
 from szeek.find.workers import predict_on_cluster
 from szeek.learn.model import Model, build_network
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps
+from szeek.sky.fields import cover_sphere, place_field
 from szeek.sky.skymaps import Band, SkyMaps
 
 #: Share of the sky that is seen, by nside.

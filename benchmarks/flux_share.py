@@ -25,11 +25,11 @@ from scipy import fft, ndimage
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
-from szeek.inputs.tsz import band_response
-from szeek.simulate.clusters import paint_clusters
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.tsz import band_response
+from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.components.sources import Sources, draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes
-from szeek.simulate.sources import Sources, draw_cluster_galaxies, paint_sources
-from szeek.sky.gas import Y5R500_PER_Y500
 from szeek.sky.projection import sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 

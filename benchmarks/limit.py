@@ -34,11 +34,11 @@ from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
+from szeek.parallel import core_pool
+from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.simulate import surveys
-from szeek.sky.gas import Y5R500_PER_Y500, profile_transform
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import tile_of
-from szeek.threads import core_pool
 
 TILES = (1, 6, 9, 14, 32, 38, 41, 45)
 THETA500_ARCMIN = np.geomspace(0.8, 40.0, 24)

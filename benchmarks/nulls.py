@@ -22,11 +22,11 @@ from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.inputs.reddening import reddening_mag
-from szeek.inputs.spectra import spectral_templates
 from szeek.learn.model import find_model, load_model
-from szeek.simulate.clusters import paint_clusters
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.spectra import spectral_templates
+from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.inject import draw_injections
-from szeek.sky.gas import Y5R500_PER_Y500
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 

@@ -32,10 +32,10 @@ from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
-from szeek.inputs.spectra import spectral_templates
 from szeek.learn.model import find_model, load_model
+from szeek.physics.spectra import spectral_templates
+from szeek.simulate.components.noise import add_white_noise, noise_generator, noise_pattern, white_level
 from szeek.simulate.harmonics import add_alm, analyse, beam_window, filter_alm, synthesise
-from szeek.simulate.noise import add_white_noise, noise_generator, noise_pattern, white_level
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 

@@ -21,9 +21,12 @@ from scipy.spatial import cKDTree
 
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.inputs.tsz import band_response, electron_temperature_kev
-from szeek.simulate.clusters import paint_y
-from szeek.simulate.companions import (
+from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500
+from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.pipeline.stackjob import dust_map, open_run_maps
+from szeek.simulate.components.clusters import paint_y
+from szeek.simulate.components.companions import (
     ERG_PER_COUNT,
     EXPOSURE_S,
     GALAXIES_PER_ARCMIN2,
@@ -31,16 +34,13 @@ from szeek.simulate.companions import (
     LX_SCATTER_LN,
     xray_luminosity,
 )
-from szeek.simulate.infrared import IRIS, KINDS
+from szeek.simulate.components.infrared import IRIS, KINDS
+from szeek.simulate.components.sources import draw_cluster_galaxies
 from szeek.simulate.sky import core_fwhm_arcmin
-from szeek.simulate.sources import draw_cluster_galaxies
-from szeek.sky.cosmology import COSMOLOGY
-from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500
 from szeek.sky.projection import unit_vectors
 from szeek.stack.nulls import matched_positions
 from szeek.stack.products import measure_spectrum
 from szeek.stack.profiles import gaussian_aperture_fraction, measure_fluxes
-from szeek.stack.stage import dust_map, open_run_maps
 
 WIDE: tuple[float, tuple[float, float]] = (25.0, (35.0, 50.0))
 SMALL: tuple[float, tuple[float, float]] = (10.0, (15.0, 25.0))

@@ -19,12 +19,12 @@ import numpy as np
 
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
-from szeek.inputs.tsz import band_response, electron_temperature_kev
-from szeek.simulate.clusters import paint_clusters, paint_y
+from szeek.physics.gas import MASS_BIAS
+from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.simulate.components.clusters import paint_clusters, paint_y
+from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin
-from szeek.simulate.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.ymap import NeedletILC
-from szeek.sky.gas import MASS_BIAS
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.profiles import measure_fluxes
 from szeek.stack.stacks import bootstrap_weights, sky_blocks

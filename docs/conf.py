@@ -14,7 +14,7 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 from szeek import __version__
-from szeek.find.candidates import explain_columns
+from szeek.measure.candidates import explain_columns
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.simulate.validate import validate_sky
 

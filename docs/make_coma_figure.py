@@ -13,10 +13,10 @@ import numpy as np
 from astropy.io import fits
 from matplotlib.figure import Figure
 
-from szeek.find.photometry import measure_sources
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
-from szeek.show.style import BLACK, BLUE, VERMILION, journal
+from szeek.measure.photometry import measure_sources
+from szeek.show.figures.style import BLACK, BLUE, VERMILION, journal
 
 BANDS = ("100", "143", "217", "353", "545", "857")
 PSZ2_FILE = "catalogues/HFI_PCCS_SZ-union_R2.08.fits"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from szeek.find.predict import read_prediction
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
-from szeek.show.style import journal
+from szeek.show.figures.style import journal
 from szeek.sky.projection import field_basis, field_directions, project, unit_vectors
 
 CONFIRMED = ("G057.80+88.00", "G023.17+86.71", "G259.30+84.41", "G343.33+83.19")

@@ -22,10 +22,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from szeek.show.dossier import draw_sheet
+from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.server import ExplorerServer
-from szeek.show.report import write_report
-from szeek.show.runfolder import RunFolder
+from szeek.show.figures.dossier import draw_sheet
+from szeek.show.report.page import write_report
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--hide-scrollbars",

@@ -17,7 +17,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.inputs.instrument import read_instrument
-from szeek.show.stackfigures import draw_stack_folder, read_significance
+from szeek.show.figures.stackfigures import draw_stack_folder, read_significance
 from szeek.stack.catalogue import read_maps, stack_catalogue
 
 SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {

@@ -8,7 +8,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.clusters import paint_clusters
+from szeek.simulate.components.clusters import paint_clusters
 from szeek.sky.projection import unit_vectors
 from szeek.sky.skymaps import SkyMaps
 

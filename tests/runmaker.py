@@ -14,8 +14,8 @@ import healpy
 import numpy as np
 from astropy.table import Table, vstack
 
-from szeek.find.candidates import make_candidates, write_candidates
 from szeek.inputs.instrument import read_instrument
+from szeek.measure.candidates import make_candidates, write_candidates
 from szeek.sky.skymaps import SkyMaps
 
 #: Would run in a page, and stop matplotlib's formulas.

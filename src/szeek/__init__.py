@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from szeek.inputs.mapfiles import read_skymaps
     from szeek.learn.model import load_model
     from szeek.learn.train import train
-    from szeek.run import run
+    from szeek.pipeline.run import run
     from szeek.simulate.sky import simulate_sky
     from szeek.sky.skymaps import SkyMaps
 
@@ -42,7 +42,7 @@ _HOME = {
     "predict": "szeek.find.predict",
     "read_catalogue": "szeek.inputs.catalogues",
     "read_skymaps": "szeek.inputs.mapfiles",
-    "run": "szeek.run",
+    "run": "szeek.pipeline.run",
     "simulate_sky": "szeek.simulate.sky",
     "train": "szeek.learn.train",
 }

@@ -21,11 +21,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from szeek.show.dossierpage import page_address
+from szeek.show.explorer.dossierpage import page_address
+from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.server import ExplorerServer
-from szeek.show.links import explorer_link
-from szeek.show.selection import Filters, choose_candidates
-from szeek.show.skyplots import mollweide_forward
+from szeek.show.figures.skyplots import mollweide_forward
+from szeek.show.report.links import explorer_link
 from szeek.sky.projection import field_basis, field_directions, project, unit_vectors
 
 READY = "return document.body.dataset.ready"

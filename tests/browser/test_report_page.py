@@ -13,9 +13,9 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-from szeek.show import links
 from szeek.show.explorer.server import ExplorerServer
-from szeek.show.report import write_report
+from szeek.show.report import links
+from szeek.show.report.page import write_report
 
 
 @pytest.fixture(scope="module")

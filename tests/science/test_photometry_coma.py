@@ -9,12 +9,12 @@ from astropy.io import fits
 from astropy.table import Table
 from typer.testing import CliRunner
 
-from szeek.cli import app
+from szeek.cli.app import app
 from szeek.filter.matchedfilter import matched_filter
-from szeek.find.photometry import SIZES_ARCMIN, measure_sources
-from szeek.find.photometryfiles import read_photometry
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
+from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
+from szeek.pipeline.photometryfiles import read_photometry
 from szeek.sky.projection import unit_vectors
 
 pytestmark = pytest.mark.realdata

@@ -11,7 +11,7 @@ import pytest
 from astropy.table import Table
 
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.clusters import paint_y
+from szeek.simulate.components.clusters import paint_y
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.catalogue import read_maps, stack_catalogue
 from szeek.stack.profiles import measure_fluxes

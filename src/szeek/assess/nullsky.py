@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from szeek.assess.match import chance_rate, further_peaks, match, truth_radius
 from szeek.sky.skymaps import SkyMaps
 
-#: Kinds of :func:`szeek.find.photometry.fit_kind` that shine in the maps: where one is, the flipped sky has a hole.
+#: Kinds of :func:`szeek.measure.photometry.fit_kind` that shine in the maps: the flipped sky has a hole there.
 SHINING = ("radio", "dusty", "cold clump")
 #: Thresholds on p at which purity is told.
 THRESHOLDS = (0.1, 0.2, 0.5, 0.7, 0.9, 0.95, 0.99)

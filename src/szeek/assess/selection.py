@@ -35,12 +35,12 @@ from szeek.assess.match import (
     truth_radius,
 )
 from szeek.assess.recovery import wilson_interval
-from szeek.cluster import spread
+from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.instrument import Instrument
-from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.parallel import spread
+from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
-from szeek.writing import whole_file
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -168,8 +168,8 @@ class Selection:
     def completeness_of_mass(self, m500_1e14msun: ArrayLike, z: ArrayLike, mass_bias: float = MASS_BIAS) -> Floats:
         """Completeness of mass and redshift, mean over the seen sky, for the mean relations of Planck.
 
-        Source: Planck 2013 results XX (A&A 571, A20), eqs. 7 and 9, as :mod:`szeek.sky.gas` has them. The relation's
-        scatter of 17 % is not averaged over.
+        Source: Planck 2013 results XX (A&A 571, A20), eqs. 7 and 9, as :mod:`szeek.physics.gas` has them. The
+        relation's scatter of 17 % is not averaged over.
 
         Parameters
         ----------

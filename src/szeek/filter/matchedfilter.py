@@ -4,8 +4,8 @@ r"""Multi-frequency matched filter: how Planck, ACT and SPT find clusters, and w
     Y5R500(x) = sigma^2 v,     S/N = sigma v
 
 d(k) are the bands of a flat field, P(k) their cross-power matrix, a_b the tSZ response, B_b(k) beam and pixel, and
-s(k theta500) the transform of the pressure profile (:mod:`szeek.sky.gas`). P is measured on the field itself: first
-with all that is in it, then again with the detections filled in, so that clusters do not count as noise.
+s(k theta500) the transform of the pressure profile (:mod:`szeek.physics.gas`). P is measured on the field itself:
+first with all that is in it, then again with the detections filled in, so that clusters do not count as noise.
 
 Source: Herranz et al. (2002), MNRAS 336, 1057; Melin, Bartlett & Delabrouille (2006), A&A 459, 341, Sect. 3; Planck
 2015 results XXVII (A&A 594, A27), Sect. 2. As there, compact sources above S/N 10 are filled in, detections on them
@@ -28,12 +28,12 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.inputs.tsz import band_response
-from szeek.sky.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
+from szeek.parallel import core_pool
+from szeek.physics.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
+from szeek.physics.tsz import band_response
 from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TILE_NSIDE
-from szeek.threads import core_pool
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]

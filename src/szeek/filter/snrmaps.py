@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from szeek.cluster import spread
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.parallel import spread
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
 

@@ -95,7 +95,7 @@ def combine_scores(p: ArrayLike, snr: ArrayLike) -> NDArray[np.float64]:
     p : (n,) float
         Of the network, 0 to 1.
     snr : (n,) float
-        ``snr`` of :func:`szeek.find.photometry.measure_sources`; NaN, where it was not measured, leaves p.
+        ``snr`` of :func:`szeek.measure.photometry.measure_sources`; NaN, where it was not measured, leaves p.
 
     Returns
     -------

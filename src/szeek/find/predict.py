@@ -17,7 +17,15 @@ from astropy.io import fits
 from numpy.typing import NDArray
 from torch import Tensor
 
-from szeek.find.fields import (
+from szeek.files import whole_file
+from szeek.inputs.healpix_files import describe_healpix
+from szeek.inputs.mapfiles import require_stated
+from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
+from szeek.learn.model import Model
+from szeek.learn.patches import LocalMaps
+from szeek.learn.unet import Ensemble, UNet
+from szeek.parallel import core_pool, one_torch_thread
+from szeek.sky.fields import (
     Field,
     cover_sphere,
     gather_field,
@@ -25,15 +33,7 @@ from szeek.find.fields import (
     owns_seen_pixels,
     place_field,
 )
-from szeek.inputs.healpix_files import describe_healpix
-from szeek.inputs.mapfiles import require_stated
-from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
-from szeek.learn.model import Model
-from szeek.learn.patches import LocalMaps
-from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
-from szeek.threads import core_pool, one_torch_thread
-from szeek.writing import whole_file
 
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
@@ -127,7 +127,7 @@ def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[L
 
 @torch.inference_mode()
 def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotations: int) -> NDArray[np.float32]:
-    """Values of the pixels that one field owns, in the order of :func:`~szeek.find.fields.own_runs`."""
+    """Values of the pixels that one field owns, in the order of :func:`~szeek.sky.fields.own_runs`."""
     place, pixel_arcmin = (field.lon_deg, field.lat_deg, 0.0), model.pixel_arcmin
     if isinstance(sky, LocalMaps):
         x = model.normaliser(sky.sample(*place, field.ny, field.nx, pixel_arcmin)[None])

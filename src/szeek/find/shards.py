@@ -18,10 +18,10 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek._version import __version__
-from szeek.find.fields import Field, own_runs
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
+from szeek.sky.fields import Field, own_runs
 from szeek.sky.skymaps import SkyMaps
 
 _PART = re.compile(r"prediction\.part-(\d+)-of-(\d+)\.fits")

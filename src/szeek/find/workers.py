@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from szeek.cluster import spread, submit
-from szeek.find.fields import Field, owns_seen_pixels, place_field
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field, put_on_device
 from szeek.find.shards import with_snr_maps
 from szeek.learn.device import DeviceSky, pick_device
 from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
+from szeek.parallel import spread, submit
+from szeek.sky.fields import Field, owns_seen_pixels, place_field
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -123,5 +123,5 @@ def _background(folders: tuple[str, str], nside: int) -> NDArray[np.float32] | N
 def _predict_one(
     field: Field, folders: tuple[str, str], background: NDArray[np.float32] | None, rotations: int, device: str
 ) -> NDArray[np.float32]:
-    torch.set_num_threads(1)  # one core a task, see szeek.threads
+    torch.set_num_threads(1)  # one core a task, see szeek.parallel
     return predict_field(*_open_once(folders, background, device), field, rotations)

@@ -17,7 +17,7 @@ from astropy.units import Unit, UnitsWarning
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.sky.gas import Y5R500_PER_Y500
+from szeek.physics.gas import Y5R500_PER_Y500
 
 #: Columns of every cluster table: name -> (unit, description). Missing numbers are NaN, missing words ''.
 COLUMNS: dict[str, tuple[str | None, str]] = {

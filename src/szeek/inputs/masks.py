@@ -14,10 +14,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.config import named_file
+from szeek.files import whole_file
 from szeek.inputs.healpix_files import change_nside, describe_healpix, open_fits
 from szeek.inputs.mapfiles import fill_from_healpix, require_stated
 from szeek.sky.skymaps import SkyMaps
-from szeek.writing import whole_file
 
 _MOC_ORDER = 29  # of the ranges in MOC 2.0 files
 

@@ -17,11 +17,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from szeek._version import __version__
+from szeek.files import whole_file, write_json
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.sky.skymaps import SkyMaps
-from szeek.writing import whole_file, write_json
 
 if TYPE_CHECKING:
     from distributed import Client

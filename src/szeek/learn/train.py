@@ -40,9 +40,9 @@ from szeek.learn.model import Model, build_unet, save_tensors
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
+from szeek.parallel import core_pool, one_torch_thread
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
-from szeek.threads import core_pool, one_torch_thread
 
 #: Whatever stands for a sky.
 Sky = TypeVar("Sky")

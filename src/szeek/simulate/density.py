@@ -18,8 +18,8 @@ import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from numpy.typing import NDArray
 
+from szeek.physics.cosmology import COSMOLOGY
 from szeek.simulate.pool import side_by_side
-from szeek.sky.cosmology import COSMOLOGY
 
 Floats = NDArray[np.float64]
 

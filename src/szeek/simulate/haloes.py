@@ -24,6 +24,8 @@ from colossus.lss import bias as colossus_bias
 from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import NDArray
 
+from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import (
     SHELL_NSIDE,
     DensityShell,
@@ -31,8 +33,6 @@ from szeek.simulate.density import (
     density_shells,
     random_generator,
 )
-from szeek.sky.cosmology import COSMOLOGY
-from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 
 __all__ = [
     "DensityShell",

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument
-from szeek.inputs.tsz import band_response, electron_temperature_kev
-from szeek.simulate.clusters import paint_clusters
+from szeek.physics.gas import MASS_BIAS, mass_and_redshift
+from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.haloes import draw_shapes, random_generator
-from szeek.simulate.sources import draw_cluster_galaxies, paint_sources
-from szeek.sky.gas import MASS_BIAS, mass_and_redshift
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]
@@ -38,13 +38,14 @@ def inject_clusters(
     skymaps : SkyMaps
         Any maps whose bands the instrument has; left unchanged.
     clusters : Table
-        As for :func:`szeek.simulate.clusters.paint_clusters`; where ``m500_1e14msun`` and ``z`` are known, with
-        the relativistic correction for their temperature.
+        As for :func:`szeek.simulate.components.clusters.paint_clusters`; where ``m500_1e14msun`` and ``z`` are known,
+        with the relativistic correction for their temperature.
     instrument : Instrument
         Beams, units and tSZ response.
     galaxies_seed : int, optional
         Paint the infrared and radio emission of member galaxies too, drawn from this seed as those of simulated skies
-        are (:func:`szeek.simulate.sources.draw_cluster_galaxies`); clusters of unknown mass or redshift have none.
+        are (:func:`szeek.simulate.components.sources.draw_cluster_galaxies`); clusters of unknown mass or redshift
+        have none.
     threads : int, optional
         Number of threads for painting.
 
@@ -110,7 +111,8 @@ def draw_injections(
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
 
-    Mass and redshift are those that the mean relations give flux and size (:func:`szeek.sky.gas.mass_and_redshift`).
+    Mass and redshift are those that the mean relations give flux and size
+    (:func:`szeek.physics.gas.mass_and_redshift`).
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.simulate.clusters import paint_y
+from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.harmonics import Floats, analyse, beam_window, filter_alm, synthesise
 
 #: Smoothing of the y map (FWHM) for clusters of growing theta500: its own beam suits the compact ones.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from szeek.cluster import spread
+from szeek.parallel import spread
 from szeek.simulate.sky import SimulateConfig, SimulatedSky, simulate_sky
 
 if TYPE_CHECKING:

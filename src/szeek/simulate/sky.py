@@ -27,13 +27,29 @@ from szeek._version import __version__
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import Instrument, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
-from szeek.inputs.tsz import Bandpass, band_response, electron_temperature_kev, read_bandpasses
-from szeek.simulate.cib import FLUX_CUT_JY, draw_cib
-from szeek.simulate.clusters import paint_clusters
-from szeek.simulate.cmb import draw_cmb
-from szeek.simulate.companions import write_companions
+from szeek.physics.gas import MASS_BIAS
+from szeek.physics.tsz import Bandpass, band_response, electron_temperature_kev, read_bandpasses
+from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
+from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.components.cmb import draw_cmb
+from szeek.simulate.components.companions import write_companions
+from szeek.simulate.components.dust import draw_galaxy
+from szeek.simulate.components.infrared import write_infrared_maps
+from szeek.simulate.components.noise import (
+    add_white_noise,
+    draw_coloured_noise,
+    noise_generator,
+    noise_pattern,
+    white_level,
+)
+from szeek.simulate.components.sources import (
+    draw_cluster_galaxies,
+    draw_cold_clumps,
+    draw_dusty_sources,
+    draw_radio_sources,
+    paint_sources,
+)
 from szeek.simulate.density import all_density_shells
-from szeek.simulate.dust import draw_galaxy
 from szeek.simulate.haloes import draw_haloes, group_background
 from szeek.simulate.harmonics import (
     Alm,
@@ -47,26 +63,10 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
-from szeek.simulate.infrared import write_infrared_maps
 from szeek.simulate.mapnoise import noise_deviates
-from szeek.simulate.noise import (
-    add_white_noise,
-    draw_coloured_noise,
-    noise_generator,
-    noise_pattern,
-    white_level,
-)
 from szeek.simulate.planckfits import write_planck_map
-from szeek.simulate.sources import (
-    draw_cluster_galaxies,
-    draw_cold_clumps,
-    draw_dusty_sources,
-    draw_radio_sources,
-    paint_sources,
-)
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.simulate.ymap import NeedletILC
-from szeek.sky.gas import MASS_BIAS
 
 #: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS; at 545 GHz (4.675
 #: there) what the cross spectra 353x545 and 545x857 of real cut-outs around Coma fall off with, 1500 < l < 4000.

@@ -19,9 +19,9 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
+from szeek.physics.gas import MASS_BIAS, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import random_generator
-from szeek.sky.cosmology import COSMOLOGY, angular_diameter_distance_mpc
-from szeek.sky.gas import MASS_BIAS, theta500_from_mass, y500_from_mass
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -18,9 +18,18 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.simulate.cib import FLUX_CUT_JY
-from szeek.simulate.clusters import paint_y
-from szeek.simulate.cmb import lensed_spectrum
+from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.simulate.components.cib import FLUX_CUT_JY
+from szeek.simulate.components.clusters import paint_y
+from szeek.simulate.components.cmb import lensed_spectrum
+from szeek.simulate.components.sources import (
+    DUSTY_COUNTS,
+    DUSTY_COUNTS_JY,
+    counts_above,
+    draw_dusty_sources,
+    draw_radio_sources,
+)
 from szeek.simulate.haloes import group_background
 from szeek.simulate.harmonics import Floats, add_alm, analyse, beam_window, pixel_window, power_spectrum
 from szeek.simulate.realsky import (
@@ -34,15 +43,6 @@ from szeek.simulate.realsky import (
     read_cutouts,
 )
 from szeek.simulate.sky import SimulateConfig, core_fwhm_arcmin
-from szeek.simulate.sources import (
-    DUSTY_COUNTS,
-    DUSTY_COUNTS_JY,
-    counts_above,
-    draw_dusty_sources,
-    draw_radio_sources,
-)
-from szeek.sky.cosmology import COSMOLOGY
-from szeek.sky.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 
 #: Fluxes above which the peaks of a field are counted, by band.
 _FIELD_FLUXES_JY = {

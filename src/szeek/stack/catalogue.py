@@ -12,6 +12,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
+from szeek.files import write_json, write_table
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.healpix_files import change_nside
 from szeek.inputs.instrument import read_instrument
@@ -21,7 +22,6 @@ from szeek.inputs.stackmaps import read_stack_map
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps
 from szeek.stack.products import measure_spectrum, null_sets, stack_sources
-from szeek.writing import write_json, write_table
 
 _DUST_NSIDE = 256
 

@@ -15,10 +15,10 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.cluster import spread
 from szeek.inputs.instrument import Instrument
-from szeek.inputs.tsz import electron_temperature_kev
-from szeek.sky.gas import y500_from_mass
+from szeek.parallel import spread
+from szeek.physics.gas import y500_from_mass
+from szeek.physics.tsz import electron_temperature_kev
 from szeek.sky.projection import PIXEL_ARCMIN
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.nulls import matched_positions, rotated_positions

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import least_squares
 
-from szeek.simulate.clusters import paint_y
+from szeek.simulate.components.clusters import paint_y
 from szeek.sky.projection import field_basis
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.profiles import measure_fluxes

@@ -3,7 +3,7 @@ r"""The spectrum of a stack in all bands, fitted with thermal SZ + dust + radio 
     S_band = y t_band(T_e) + A_dust D(nu) + A_radio R(nu) + A_cmb,
     D = nu^beta B_nu(T_d) / (the same at 857 GHz),   R = (nu / 100 GHz)^alpha,
 
-with the templates of :mod:`szeek.inputs.spectra`, in each band's own map unit. The model is linear in its
+with the templates of :mod:`szeek.physics.spectra`, in each band's own map unit. The model is linear in its
 amplitudes: generalised least squares, no starting point, no local minimum.
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from szeek.inputs.instrument import Instrument
-from szeek.inputs.spectra import COMPONENTS, spectral_templates
+from szeek.physics.spectra import COMPONENTS, spectral_templates
 
 _UNITS = {"tsz": "Compton y", "dust": "MJy/sr at 857 GHz", "radio": "MJy/sr at 100 GHz", "cmb": "K_CMB"}
 

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.inputs.stackmaps import read_stack_map
-from szeek.show.hips import HipsLayer, nested_reader, ring_reader
-from szeek.show.runfolder import RunFolder
+from szeek.pipeline.products import RunFolder
+from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
 from szeek.sky.skymaps import SkyMaps
 
-#: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.hips.
+#: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.explorer.hips.
 _ORDER_LEAST = 9
-#: A simulated sky's companion maps (:mod:`szeek.simulate.companions`): file, title and colours.
+#: A simulated sky's companion maps (:mod:`szeek.simulate.components.companions`): file, title and colours.
 _COMPANIONS = (
     ("xray", "X-rays", "magma"),
     ("kappa", "lensing convergence", "RdBu_r"),

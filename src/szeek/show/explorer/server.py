@@ -29,16 +29,16 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
-from szeek.show.dossier import draw_sheet
-from szeek.show.dossierpage import render_page
-from szeek.show.dossierset import dossier_files, stream_zip
+from szeek.pipeline.products import RunFolder
+from szeek.show.explorer.dossierpage import render_page
+from szeek.show.explorer.dossierset import dossier_files, stream_zip
+from szeek.show.explorer.filters import Filters, choose_candidates
+from szeek.show.explorer.hips import HipsLayer
 from szeek.show.explorer.layers import list_layers
-from szeek.show.hips import HipsLayer
-from szeek.show.links import EXPLORER_PORT
-from szeek.show.runfolder import RunFolder
-from szeek.show.selection import Filters, choose_candidates
-from szeek.show.skyplots import mollweide_picture
-from szeek.show.verdicts import VERDICTS, VerdictStore, vetted_candidates
+from szeek.show.explorer.verdicts import VERDICTS, VerdictStore, vetted_candidates
+from szeek.show.figures.dossier import draw_sheet
+from szeek.show.figures.skyplots import mollweide_picture
+from szeek.show.report.links import EXPLORER_PORT
 
 _POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -445,7 +445,7 @@ def serve(
         Folder of a run.
     port : int, optional
         Port on 127.0.0.1, 0 for any free one. By default the one that reports link to
-        (:data:`szeek.show.links.EXPLORER_PORT`), or a free one where that is taken.
+        (:data:`szeek.show.report.links.EXPLORER_PORT`), or a free one where that is taken.
     open_browser : bool
         Open the page in the default browser.
     maps : mapping of name to path, optional

@@ -1,0 +1,423 @@
+"""`szeek stack`: the stacks of one run, all maps of its sky at all samples of its candidates.
+
+The samples: *all* candidates; the *unmatched* ones, in none of the catalogues that the paper counts as known (its
+Fig. 5); of these the ones in the *test_tile* (its Fig. 4). Each gets a folder RUN/stacks/SAMPLE with the files of
+:func:`szeek.stack.products.stack_sources` and spectrum.ecsv; RUN/stacks/stacks.json says what went in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.files import write_json, write_table
+from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
+from szeek.inputs.download import locate
+from szeek.inputs.instrument import read_instrument
+from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
+from szeek.measure.candidates import list_sources, read_candidates
+from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.skymaps import Band, SkyMaps
+from szeek.sky.tiles import TEST_TILE, pixels_in_tiles, tile_of
+from szeek.stack.catalogue import describe_maps
+from szeek.stack.cutting import cut_maps, way_to_get
+from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.scaling import ScalingLaw, convert_to_y, fit_scaling, measure_injected_fluxes
+from szeek.stack.stacks import as_skymaps
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Clusters that count as known, and the radius of a match: Bonjean (2020), Sect. 4.1.
+KNOWN, MATCH_ARCMIN = ("planck_z", "planck_no-z", "mcxcwp"), 5.0
+SAMPLES = ("all", "unmatched", "test_tile")
+#: The maps of the paper's Fig. 5 beside the bands: name -> data set that it is made from.
+COMPANIONS: dict[str, str] = {
+    "y": "planck-y",
+    "iris_100um": "iris",
+    "kappa": "planck-lensing",
+    "xray": "rosat",
+    "galaxies_all": "wisexscos",
+    "galaxies_passive": "wisexscos",
+    "galaxies_transitioning": "wisexscos",
+    "galaxies_active": "wisexscos",
+    "sfr": "wisexscos",
+    "stellar_mass": "wisexscos",
+}
+#: Units and beams (arcmin) of a simulated sky's companion maps, see szeek.simulate.components.companions and
+#: szeek.simulate.components.infrared.
+_SIMULATED = {
+    "y": ("y", 10.0),
+    "xray": ("count", 1.5),
+    "kappa": ("kappa", 0.0),
+    "iris_100um": ("MJy/sr", 4.3),
+    "sfr": (None, 10.0),
+    "stellar_mass": (None, 10.0),
+}
+_DUST_NSIDE = 256
+#: Of the population that injected clusters are weighted as; lighter ones are below the fluxes that are injected.
+_LIGHTEST_1E14MSUN = 1.0
+_FEWEST_PIXELS = 1000
+
+#: Told (done, total, text) while stacks are made.
+Say = Callable[[int, int, str], None]
+
+
+def stack_run(
+    run_folder: str | os.PathLike[str],
+    *,
+    maps: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None,
+    masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
+    samples: tuple[str, ...] = SAMPLES,
+    n_p_bins: int = 5,
+    n_null_sets: int = 5,
+    size: int = 120,
+    median: bool = False,
+    weights: str | None = None,
+    oriented: bool = False,
+    null_kind: str = "matched",
+    seed: int = 0,
+    client: Client | None = None,
+    say: Say | None = None,
+) -> Path:
+    """Stack a run's candidates in every map of its sky, with matched nulls.
+
+    The six bands are those of RUN/maps. The others are a simulated sky's companions (RUN/simulated), or on the real
+    sky what lies in the data folder (`szeek data fetch`): maps that are nowhere are left out and named in
+    stacks.json.
+
+    Source: Bonjean (2020), Figs. 4 to 7.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run with candidates.fits, clusters.fits and maps/.
+    maps : mapping of name to path or SkyMaps, optional
+        More maps, or others than the run's: HEALPix FITS files that say unit and beam, or maps in memory.
+    masks : mapping of name to path or (12 nside^2,) bool, optional
+        HEALPix masks (True, 1: pixel counts) of 'bands', 'y' or any other map, of the map's nside. On the real sky
+        point sources are cut out besides: PCCS2 out of the bands and y, 2RXS, CSC and 3XMM out of X-rays, where
+        their catalogues are in the data folder; stacks.json names what was cut out and what could not be.
+    samples : tuple of str
+        Some of 'all', 'unmatched', 'test_tile'.
+    weights : str, optional
+        Column of the candidates to weight the sources with, such as 'p' or 'snr'; NaN counts as 0.
+    n_p_bins, n_null_sets, size, median, oriented, null_kind, seed
+        As for :func:`szeek.stack.products.stack_sources`.
+    client : distributed.Client, optional
+        Stack on the workers of this Dask cluster, which must see the folder; the products are the same.
+    say : callable, optional
+        Told (done, total, text).
+
+    Returns
+    -------
+    Path
+        RUN/stacks.
+
+    Raises
+    ------
+    FileNotFoundError
+        If candidates, clusters or maps are missing; the message says which stage makes them.
+    ValueError
+        If a sample is unknown, or no candidate is above the run's threshold.
+    """
+    run = Path(run_folder)
+    if unknown := sorted(set(samples) - set(SAMPLES)):
+        raise ValueError(f"samples {', '.join(unknown)} are unknown, expected some of {', '.join(SAMPLES)}")
+    for product, stage in (("candidates.fits", "detect"), ("clusters.fits", "assess"), ("maps", "run")):
+        if not (run / product).exists():
+            raise FileNotFoundError(f"'{run / product}' is not there; `szeek {stage}` makes it")
+    clusters = read_catalogue(run / "clusters.fits")
+    groups, lacking = open_run_maps(run, maps)
+    bands = groups["bands"]
+    dust = dust_map(bands)
+    sources = list_sources(read_candidates(run))
+    config = _config(run)
+    p_max = float(config.get("detect", {}).get("p_max", 0.1))
+    sources = sources[np.asarray(sources["p"]) >= p_max]
+    here = healpy.ang2pix(_nside(dust), np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), lonlat=True)
+    sources = sources[np.isfinite(dust[here])]
+    if weights is not None and weights not in sources.colnames:
+        raise ValueError(f"the candidates have no column '{weights}', expected one of {', '.join(sources.colnames)}")
+    if not len(sources):
+        raise ValueError(f"'{run}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
+    split = config.get("split", {})
+    tiles = tuple(split.get("test_tiles", (TEST_TILE,)))
+    chosen = choose_samples(sources, clusters, tiles)
+    cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
+    used_masks = cuts.masks
+    if say is not None and cuts.lacking:
+        say(0, len(samples), cuts.warning())
+    groups = join_maps(groups, apart={"bands", "y", *used_masks})
+    comparisons = {
+        name.upper(): rows
+        for name in ("planck", "mcxcwp", "rm50", "rm30")
+        if len(rows := _inside(_selected(clusters, name), dust))
+    }
+    target = run / "stacks"
+    record: dict[str, Any] = {"p_max": p_max, "n_null_sets": n_null_sets, "seed": seed, "lacking": lacking}
+    record |= {"maps": describe_maps(groups), **cuts.record(), "oriented": oriented, "null_kind": null_kind}
+    record["samples"] = {name: len(rows) for name, rows in chosen.items()}
+    settings: dict[str, Any] = {
+        "footprint": bands.footprint, "seed": seed, "client": client, "oriented": oriented, "null_kind": null_kind,
+    }  # fmt: skip
+    injections = _injections(run, groups.get("y"), used_masks.get("y"))
+    with _for_workers(groups, used_masks, target, client) as (groups, used_masks):
+        for done, name in enumerate(samples):
+            rows = chosen[name]
+            if say is not None:
+                say(done, len(samples), f"{name}: {len(rows)} sources")
+            if not len(rows):
+                continue
+            nulls = null_sets(rows, dust, bands.footprint, 1, null_kind, seed)[0]
+            if weights is not None:
+                settings["weights"] = np.nan_to_num(np.asarray(rows[weights], float))
+            stack_sources(
+                groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
+                comparisons={**comparisons, "NULL": nulls}, injections=injections, n_p_bins=n_p_bins,
+                n_null_sets=n_null_sets, size=size, median=median, **settings,
+            )  # fmt: skip
+            instrument = config.get("sky", {}).get("instrument", "planck-hfi")
+            if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
+                shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
+                write_table(measure_spectrum(*shown), target / name / "spectrum.ecsv")
+    target.mkdir(parents=True, exist_ok=True)
+    if "y" in groups and (run / "prediction.fits").is_file():
+        from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
+
+        p_map, seen = read_prediction(run / "prediction.fits"), used_masks.get("y", groups["y"].footprint)
+        held_out = (*tiles, *split.get("validation_tiles", ()))
+        if (law := fit_pixels(p_map, groups["y"], seen, held_out, p_max)) is not None:
+            y_map = convert_to_y(p_map, law)
+            np.nan_to_num(y_map, copy=False, nan=healpy.UNSEEN)
+            write_planck_map(target / "y_from_p.fits", y_map, column="Y_FROM_P", unit="")
+            row = law.to_table()
+            record["y_from_p"] = {column: float(row[column][0]) for column in row.colnames}
+    write_json(record, target / "stacks.json")
+    return target
+
+
+def fit_pixels(
+    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: tuple[int, ...], p_max: float
+) -> ScalingLaw | None:
+    """The law of mean y against p of single pixels above the threshold, in tiles that the network was not trained on.
+
+    Its errors take pixels as independent, which neighbours are not: they are too small, and the law's use is the map
+    that :func:`szeek.stack.scaling.convert_to_y` makes with it. None for maps of two nsides, or fewer than 1,000
+    pixels.
+    """
+    if p_map.size != seen.size:
+        return None
+    with np.errstate(invalid="ignore"):
+        pixels = np.flatnonzero(pixels_in_tiles(y_map.nside, tiles) & seen & y_map.footprint & (p_map >= p_max))
+    if pixels.size < _FEWEST_PIXELS:
+        return None
+    return fit_scaling(p_map[pixels], y_map.values[pixels, 0])
+
+
+@contextmanager
+def _for_workers(
+    groups: dict[str, SkyMaps], masks: dict[str, NDArray[np.bool_]], folder: Path, client: Client | None
+) -> Iterator[tuple[dict[str, SkyMaps], dict[str, NDArray[np.bool_]]]]:
+    """Maps and masks for stacking here; or, for the workers of a cluster, maps behind their masks and mapped from
+    files, which last as long as they are needed."""
+    if client is None:
+        yield groups, masks
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".maps-", dir=folder) as scratch:
+        yield (
+            {
+                name: SkyMaps.open(as_skymaps(sky, masks.get(name)).save(Path(scratch) / f"{k}"))
+                for k, (name, sky) in enumerate(groups.items())
+            },
+            {},
+        )
+
+
+def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
+    """The three samples of a source table.
+
+    Unmatched: no cluster of Planck_z, Planck_no-z or MCXCwP within 5 arcmin.
+
+    Examples
+    --------
+    >>> sources = Table({"lon_deg": [10.0, 112.5], "lat_deg": [50.0, 41.8], "p": [0.5, 0.9]})
+    >>> known = Table({"name": ["A"], "survey": ["PSZ2"], "lon_deg": [10.0], "lat_deg": [50.05], "z": [0.1]})
+    >>> {name: len(rows) for name, rows in choose_samples(sources, known).items()}
+    {'all': 2, 'unmatched': 1, 'test_tile': 1}
+    """
+    free = np.ones(len(sources), bool)
+    for name in KNOWN:
+        free &= separation_arcmin(sources, _selected(clusters, name)) > MATCH_ARCMIN
+    unmatched = sources[free]
+    tile = tile_of(np.asarray(unmatched["lon_deg"], float), np.asarray(unmatched["lat_deg"], float))
+    return {"all": sources, "unmatched": unmatched, "test_tile": unmatched[np.isin(tile, test_tiles)]}
+
+
+def open_run_maps(
+    run_folder: str | os.PathLike[str], more: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None
+) -> tuple[dict[str, SkyMaps], dict[str, str]]:
+    """The maps of a run's sky: 'bands', and each companion by its name.
+
+    Returns
+    -------
+    maps : dict of str to SkyMaps
+    lacking : dict of str to str
+        Maps of the paper's Fig. 5 that are not there, and what to do about each.
+    """
+    run = Path(run_folder)
+    maps: dict[str, SkyMaps] = {"bands": SkyMaps.open(run / "maps")}
+    lacking: dict[str, str] = {}
+    given = dict(more or {})
+    own_y = _config(run).get("sky", {}).get("y_map") or (
+        run / "y_map.fits" if (run / "y_map.fits").is_file() else None
+    )
+    if own_y is not None:
+        given.setdefault("y", Path(own_y))
+    for name, source in given.items():
+        if isinstance(source, SkyMaps):
+            maps[name] = source
+        else:
+            unit, beam = _SIMULATED.get(name, (None, None))
+            maps[name] = read_stack_map(name, source, unit=unit, fwhm_arcmin=beam)
+        if name != "bands" and len(maps[name].bands) == 1:
+            maps[name] = _named(maps[name], name)
+    wanted = [name for name in COMPANIONS if name not in maps]
+    if _is_simulated(run):
+        for name in wanted:
+            file = run / "simulated" / ("y_map.fits" if name == "y" else f"{name}.fits")
+            if file.is_file():
+                unit, beam = _SIMULATED.get(name, ("over-density", 10.0))
+                maps[name] = read_stack_map(name, file, unit=unit, fwhm_arcmin=beam)
+            else:
+                lacking[name] = "this simulated sky was made without it: `szeek run` in a new folder makes it"
+        return maps, lacking
+    galaxies: SkyMaps | None = None
+    for name in wanted:
+        try:
+            files = locate(COMPANIONS[name])
+        except FileNotFoundError:
+            lacking[name] = f"{COMPANIONS[name]} is not in the data folder: {way_to_get(COMPANIONS[name])}"
+            continue
+        if COMPANIONS[name] == "wisexscos":
+            galaxies = galaxy_maps(read_wisexscos(next(iter(files.values())))) if galaxies is None else galaxies
+            known = {"galaxies_all": "galaxies"}.get(name, name.removeprefix("galaxies_"))
+            maps[name] = _named(galaxies, name, [band.name for band in galaxies.bands].index(known))
+        else:
+            maps[name] = _named(_read_companion(name, files), name)
+    return maps, lacking
+
+
+def join_maps(maps: Mapping[str, SkyMaps], apart: set[str]) -> dict[str, SkyMaps]:
+    """Maps of equal nside and footprint interleaved, so that a stack samples all of them in one pass.
+
+    Examples
+    --------
+    >>> flat = SkyMaps(np.ones((48, 1), np.float32), np.ones(48, bool), (Band("a", 0.0, 0.0, ""),))
+    >>> list(join_maps({"y": flat, "kappa": flat, "xray": flat}, apart={"y"}))
+    ['y', 'companions 1']
+    """
+    joined: list[list[str]] = []
+    for name, sky in maps.items():
+        like = [
+            names
+            for names in joined
+            if name not in apart and names[0] not in apart and maps[names[0]].nside == sky.nside
+            and np.array_equal(maps[names[0]].footprint, sky.footprint)
+        ]  # fmt: skip
+        if like:
+            like[0].append(name)
+        else:
+            joined.append([name])
+    out, n_joined = {}, 0
+    for names in joined:
+        n_joined += len(names) > 1
+        first, parts = maps[names[0]], [maps[name] for name in names]
+        bands = tuple(band for sky in parts for band in sky.bands)
+        values = first.values if len(parts) == 1 else np.concatenate([sky.values for sky in parts], axis=1)
+        out[names[0] if len(names) == 1 else f"companions {n_joined}"] = SkyMaps(values, first.footprint, bands)
+    return out
+
+
+def dust_map(bands: SkyMaps) -> NDArray[np.float64]:
+    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions."""
+    top = int(np.argmax([band.freq_ghz for band in bands.bands]))
+    values = np.where(bands.footprint, np.asarray(bands.values[:, top], np.float32), np.float32(healpy.UNSEEN))
+    coarse = np.asarray(healpy.ud_grade(values, min(_DUST_NSIDE, bands.nside)), float)
+    coarse[coarse == healpy.UNSEEN] = np.nan
+    return coarse
+
+
+def _read_companion(name: str, files: Mapping[str, Path]) -> SkyMaps:
+    """One map of the real sky from its data set's files."""
+    inside = [file for top in files.values() for file in ([top] if top.is_file() else sorted(top.rglob("*.fits")))]
+    if name == "kappa":
+        klm = [file for file in inside if file.name == "dat_klm.fits"]
+        if not klm:
+            raise FileNotFoundError(f"no dat_klm.fits among {', '.join(f.name for f in inside)}; fetch it again")
+        return read_convergence(klm[0])
+    if name == "y":
+        milca = [file for file in inside if "milca" in file.name.lower()]
+        return read_stack_map("milca", (milca or inside)[0])
+    if name == "xray":
+        return read_stack_map("rosat", inside[0])
+    return read_stack_map(name, inside[0])
+
+
+def _named(maps: SkyMaps, name: str, k: int = 0) -> SkyMaps:
+    """Band k by itself, under the name that it has here."""
+    band = maps.bands[k]
+    values = maps.values if maps.n_band == 1 else np.ascontiguousarray(maps.values[:, [k]])
+    return SkyMaps(values, maps.footprint, (Band(name, band.freq_ghz, band.fwhm_arcmin, band.unit),))
+
+
+def _injections(run: Path, y_map: SkyMaps | None, mask: NDArray[np.bool_] | None) -> Table | None:
+    """Fluxes of the run's injected clusters, weighted as the clusters of a sky are; None where there are none."""
+    file = run / "selection.fits"
+    if y_map is None or not file.is_file():
+        return None
+    from szeek.assess.selection import Selection  # loads PyTorch, which the rest does without
+
+    population = draw_haloes(0, m500_min_1e14msun=_LIGHTEST_1E14MSUN)
+    return measure_injected_fluxes(Selection.read(file).injections, y_map, population, mask=mask)
+
+
+def _selected(clusters: Table, selection: str) -> Table:
+    try:
+        return select_clusters(clusters, selection)
+    except ValueError:  # its survey is not among the run's catalogues
+        return clusters[:0]
+
+
+def _inside(clusters: Table, dust: NDArray[np.float64]) -> Table:
+    if not len(clusters):
+        return clusters
+    lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
+    return clusters[np.isfinite(dust[healpy.ang2pix(_nside(dust), lon_deg, lat_deg, lonlat=True)])]
+
+
+def _config(run: Path) -> dict[str, Any]:
+    file = run / "run.json"
+    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    return dict(record.get("config") or {})
+
+
+def _is_simulated(run: Path) -> bool:
+    return bool(_config(run).get("sky", {}).get("simulate", (run / "simulated").is_dir()))
+
+
+def _nside(values: NDArray[Any]) -> int:
+    return math.isqrt(values.size // 12)

@@ -1,0 +1,255 @@
+"""The figures of numbers: training, normalisation, recovery, completeness and purity, the catalogues.
+
+Every function takes arrays or tables and gives a matplotlib Figure; nothing here touches pyplot's global
+state or a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from astropy.table import Table
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from szeek.show.figures.style import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    SKY,
+    VERMILION,
+    catalogue_look,
+    figure_text,
+    journal,
+    plain_log,
+    plain_text,
+)
+
+#: Recovered fraction of the test tile at p_max = 0.1. Bonjean (2020), Sect. 4.1: 40 of 40, 89 % and 12 %.
+PAPER_TEST_TILE: Mapping[str, float] = {"planck_z": 1.0, "planck_no-z": 0.89, "mcxcwp": 0.12}
+#: The same on the whole sky. Bonjean (2020), Sect. 4.2.
+PAPER_FULL_SKY: Mapping[str, float] = {"planck_z": 0.985, "planck_no-z": 0.764, "mcxcwp": 0.208}
+#: Sources of the test tile at p_max = 0.1 that are in none of the three catalogues. Bonjean (2020), Sect. 4.1.
+PAPER_NEW_SOURCES = 218
+_THRESHOLD = "threshold on the largest $p$ of a source, $p_\\mathrm{max}$"
+
+
+@journal
+def plot_training(curve: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training and validation loss against epoch, the best epoch marked.
+
+    Parameters
+    ----------
+    curve : sequence of mappings
+        ``epoch``, ``train_loss``, ``valid_loss`` of each epoch, as in model.json.
+    """
+    if not curve:
+        raise ValueError("the training curve has no epoch; expected at least one")
+    epoch = np.array([row["epoch"] for row in curve])
+    valid = np.array([row["valid_loss"] for row in curve], float)
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(epoch, [row["train_loss"] for row in curve], color=BLUE, marker="o", markersize=3, label="training")
+    axes.plot(epoch, valid, color=VERMILION, marker="s", markersize=3, linestyle="--", label="validation")
+    best = int(np.nanargmin(valid))
+    axes.axvline(epoch[best], color="0.5", linewidth=0.8, linestyle=":")
+    axes.plot(epoch[best], valid[best], "*", color=VERMILION, markersize=12, label=f"best, epoch {epoch[best]}")
+    axes.set(xlabel="epoch", ylabel="binary cross-entropy per pixel", yscale="log")
+    plain_log(axes.yaxis, (1, 2, 3, 5))
+    axes.legend()
+    return figure
+
+
+@journal
+def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: Sequence[bool] = ()) -> Figure:
+    """Histogram of each channel of the network's input, with the unit Gaussian that pure noise would follow.
+
+    Source: Bonjean (2020), Fig. 2.
+
+    Parameters
+    ----------
+    samples : (n, n_channel) float
+        Input of the network at many pixels.
+    titles : sequence of str
+        Of each channel.
+    asinh : sequence of bool
+        Which channels were compressed by asinh: so is their Gaussian. None by default.
+    """
+    n_column = min(3, len(titles))
+    n_row = -(-len(titles) // n_column)
+    figure = Figure(figsize=(2.8 * n_column, 2.2 * n_row + 0.2), layout="constrained")
+    for index, (title, compressed) in enumerate(zip(titles, asinh or [False] * len(titles), strict=True)):
+        edges = np.linspace(-4.0, 6.0, 181) if compressed else np.linspace(-6.0, 12.0, 181)
+        u = 0.5 * (edges[1:] + edges[:-1])
+        # of u = asinh(x), x Gaussian: exp(-x^2 / 2) dx/du; x itself without asinh
+        gauss = np.exp(-0.5 * np.sinh(u) ** 2) * np.cosh(u) if compressed else np.exp(-0.5 * u**2)
+        axes = figure.add_subplot(n_row, n_column, index + 1)
+        counts, _ = np.histogram(samples[:, index], edges)
+        axes.stairs(counts / max(1, counts.max()), edges, fill=True, color=SKY, alpha=0.8)
+        axes.plot(u, gauss / gauss.max(), color=BLACK, linewidth=1.1, linestyle="--")
+        axes.set(xlim=(edges[0], edges[-1]), ylim=(0, 1.15), title=title)
+        label = "input of the network" if compressed else r"$(T - \mu)\,/\,\sigma$"
+        axes.set_xlabel(label if index >= len(titles) - n_column else "")
+        axes.set_ylabel("pixels / maximum" if index % n_column == 0 else "")
+    return figure
+
+
+@journal
+def plot_mass_redshift(clusters: Table) -> Figure:
+    """Mass against redshift of the clusters that have both.
+
+    Source: Bonjean (2020), Fig. 1.
+
+    Parameters
+    ----------
+    clusters : Table
+        ``z``, ``m500_1e14msun`` and ``selection``.
+    """
+    figure = Figure(figsize=(5.2, 4.0), layout="constrained")
+    axes = figure.add_subplot()
+    known = np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"]) & (clusters["m500_1e14msun"] > 0)
+    selections = np.asarray(clusters["selection"])
+    for selection in filter(None, dict.fromkeys(selections[np.asarray(known)].tolist())):
+        colour, marker, name = catalogue_look(selection)
+        chosen = clusters[known & (selections == selection)]
+        axes.plot(
+            chosen["z"], chosen["m500_1e14msun"], linestyle="none", marker=marker, markersize=3, color=colour,
+            alpha=0.6, markeredgewidth=0, label=plain_text(f"{name} ({len(chosen)})"),
+        )  # fmt: skip
+    axes.set(xlabel="redshift $z$", ylabel=r"$M_{500}$ [$10^{14}\,M_\odot$]", yscale="log")
+    plain_log(axes.yaxis)
+    if known.any():
+        axes.legend()
+    return figure
+
+
+@journal
+def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = True) -> Figure:
+    """Recovered fraction of each catalogue, and the number of sources, against the threshold on p.
+
+    Error bars are binomial; the thin dashed line of the same colour is the rate at which random positions match.
+
+    Source: Bonjean (2020), Fig. 3.
+
+    Parameters
+    ----------
+    recovery : Table
+        One row per catalogue and threshold, of one region, as :func:`szeek.assess.recovery.measure_recovery`
+        gives them.
+    p_max : float
+        Threshold to mark.
+    show_paper : bool
+        Draw the paper's values for its test tile at p_max = 0.1 as stars.
+    """
+    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name in dict.fromkeys(np.asarray(recovery["catalogue"]).tolist()):
+        rows = recovery[np.asarray(recovery["catalogue"]) == name]
+        rows.sort("p_max")
+        colour, marker, label = catalogue_look(name)
+        x, y = np.asarray(rows["p_max"], float), np.asarray(rows["recovered"], float)
+        spread = [np.clip(y - rows["recovered_low"], 0, None), np.clip(rows["recovered_high"] - y, 0, None)]
+        left.errorbar(
+            x,
+            y,
+            yerr=spread,
+            color=colour,
+            marker=marker,
+            markersize=4,
+            capsize=2,
+            elinewidth=0.8,
+            label=plain_text(label),
+        )
+        left.plot(x, rows["chance"], color=colour, linewidth=0.8, linestyle="--")
+        if show_paper and name in PAPER_TEST_TILE:
+            left.plot(
+                0.1, PAPER_TEST_TILE[name], "*", color=colour, markersize=13, markeredgecolor="black",
+                markeredgewidth=0.6, zorder=5,
+            )  # fmt: skip
+    if show_paper:
+        left.plot([], [], "*", color="white", markeredgecolor="black", markersize=11, label="Bonjean (2020)")
+    left.plot([], [], color="0.4", linewidth=0.8, linestyle="--", label="random positions")
+    left.set(xlabel=_THRESHOLD, ylabel="recovered fraction", ylim=(-0.03, 1.06))
+    # above the axes: inside, there is no corner that no curve reaches
+    left.legend(fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    counts = recovery[np.asarray(recovery["catalogue"]) == recovery["catalogue"][0]]
+    counts.sort("p_max")
+    right.plot(counts["p_max"], counts["n_sources"], color=BLUE, marker="o", markersize=4, label="all sources")
+    right.plot(
+        counts["p_max"], counts["n_unmatched"], color=VERMILION, marker="s", markersize=4, linestyle="--",
+        label="in none of the catalogues",
+    )  # fmt: skip
+    if show_paper:
+        right.plot(
+            0.1, PAPER_NEW_SOURCES, "*", color=VERMILION, markersize=13, markeredgecolor="black", markeredgewidth=0.6
+        )
+    right.set(xlabel=_THRESHOLD, ylabel="number of sources", yscale="log")
+    plain_log(right.yaxis)
+    right.legend()
+    for axes in (left, right):
+        axes.axvline(p_max, color="0.6", linewidth=0.8, linestyle=":", zorder=0)
+    return figure
+
+
+#: Samples of szeek.assess.recovery.completeness_purity, as printed, with their colour and marker.
+SAMPLES: Mapping[str, tuple[str, str, str]] = {
+    "planck_z": ("mock Planck_z", BLUE, "o"),
+    "y500>5e-4": ("Y500 > 5 × 10⁻⁴ arcmin²", GREEN, "^"),
+    "y500>1e-3": ("Y500 > 10⁻³ arcmin²", ORANGE, "s"),
+    "y500>2e-3": ("Y500 > 2 × 10⁻³ arcmin²", VERMILION, "D"),
+}
+
+
+@journal
+def plot_completeness(assessment: Table) -> Figure:
+    """Completeness of each sample against the purity of the catalogue, where the truth is known.
+
+    Parameters
+    ----------
+    assessment : Table
+        As :func:`szeek.assess.recovery.completeness_purity` gives it; rows without ``purity_asked`` (fixed
+        thresholds) are drawn as open symbols.
+    """
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for sample in dict.fromkeys(np.asarray(assessment["sample"]).tolist()):
+        name, colour, marker = SAMPLES.get(sample, (sample, BLACK, "o"))
+        label = figure_text(name)
+        for fixed in (False, True):
+            rows = assessment[(assessment["sample"] == sample) & (np.isnan(assessment["purity_asked"]) == fixed)]
+            rows = rows[np.isfinite(rows["purity"]) & np.isfinite(rows["completeness"])]
+            rows.sort("purity")
+            y = np.asarray(rows["completeness"], float)
+            errors = [np.clip(y - rows["completeness_low"], 0, None), np.clip(rows["completeness_high"] - y, 0, None)]
+            axes.errorbar(
+                rows["purity"], y, yerr=errors, color=colour, marker=marker, markersize=4 if not fixed else 8,
+                linestyle="none" if fixed else "-", capsize=2, elinewidth=0.8, label="_" if fixed else label,
+                markerfacecolor="white" if fixed else colour,
+            )  # fmt: skip
+    axes.plot([], [], "o", color="0.4", markerfacecolor="white", markersize=8, label="the run's own threshold")
+    axes.set(xlabel="purity of the catalogue", ylabel="completeness", ylim=(-0.03, 1.05))
+    axes.legend()
+    return figure
+
+
+@journal
+def plot_reliability(reliability: Table) -> Figure:
+    """Observed against predicted purity: a calibrated one lies on the diagonal.
+
+    Parameters
+    ----------
+    reliability : Table
+        As :func:`szeek.assess.calibrate.measure_reliability` gives it.
+    """
+    figure = Figure(figsize=(4.4, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    x, y = np.asarray(reliability["predicted"], float), np.asarray(reliability["observed"], float)
+    errors = [np.clip(y - reliability["observed_low"], 0, None), np.clip(reliability["observed_high"] - y, 0, None)]
+    axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.9, linestyle="--", label="calibrated")
+    axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", markersize=4, capsize=2, label="measured")
+    axes.set(xlabel="purity predicted", ylabel="share that are clusters", xlim=(0, 1), ylim=(0, 1), aspect="equal")
+    axes.legend(loc="upper left")
+    return figure

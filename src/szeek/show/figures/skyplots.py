@@ -1,0 +1,231 @@
+r"""Pictures of the sky: the whole of it (Mollweide) and one tile (equal-area).
+
+Longitude grows to the left in both, as on the sky seen from inside.
+
+The Mollweide plane has x = (2 sqrt 2 / pi) lambda cos t and y = sqrt 2 sin t with 2 t + sin 2 t = pi sin(lat)
+(Snyder 1987, USGS PP 1395, p. 251); the tile's plane is Lambert's, r = 2 sin(c / 2) at a distance c from its
+centre (p. 185). Both keep areas, so a density of sources is seen as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
+from matplotlib.patches import Ellipse
+from numpy.typing import ArrayLike, NDArray
+
+from szeek.show.figures.style import VERMILION, catalogue_look, journal, plain_text
+from szeek.sky.projection import field_basis, interpolate, unit_vectors
+from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
+
+Array = NDArray[np.float64]
+#: Colours of p: dark to light, monotonic in lightness and readable for colour-blind eyes.
+P_COLOURS = "cividis"
+
+
+def mollweide_forward(lon_deg: ArrayLike, lat_deg: ArrayLike) -> tuple[Array, Array]:
+    """Positions -> (x, y) in the ellipse of half-axes 2 and 1, longitude growing to the left.
+
+    Examples
+    --------
+    >>> x, y = mollweide_forward([90.0, 180.0, 10.0], [0.0, 0.0, 90.0])
+    >>> x.round(4).tolist()[:2], y.round(4).tolist()[2]
+    ([-1.0, -2.0], 1.0)
+    """
+    lon = (np.asarray(lon_deg, float) + 180.0) % 360.0 - 180.0
+    lon = np.where((lon == -180.0) & (np.asarray(lon_deg) > 0), 180.0, lon)
+    target = np.pi * np.sin(np.radians(np.asarray(lat_deg, float)))
+    # 2t + sin 2t = target, by bisection in 2t: monotonic, safe at the poles, 50 steps reach double precision
+    low, high = np.full(target.shape, -np.pi), np.full(target.shape, np.pi)
+    for _ in range(52):
+        middle = 0.5 * (low + high)
+        below = middle + np.sin(middle) < target
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    t = 0.25 * (low + high)
+    return -2.0 * lon / 180.0 * np.cos(t), np.sin(t)
+
+
+def mollweide_inverse(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
+    """(x, y) of :func:`mollweide_forward` -> longitude and latitude in degrees, NaN outside the ellipse.
+
+    Examples
+    --------
+    >>> lon, lat = mollweide_inverse(*mollweide_forward([100.0], [-35.0]))
+    >>> lon.round(6).tolist(), lat.round(6).tolist()
+    ([100.0], [-35.0])
+    """
+    x, y = np.broadcast_arrays(np.asarray(x, float), np.asarray(y, float))
+    inside = (x / 2) ** 2 + y**2 <= 1.0
+    t = np.arcsin(np.where(inside, y, 0.0))
+    lat = np.degrees(np.arcsin(np.clip((2 * t + np.sin(2 * t)) / np.pi, -1, 1)))
+    lon = -90.0 * np.where(inside, x, 0.0) / np.maximum(np.cos(t), 1e-12)
+    return np.where(inside, lon % 360.0, np.nan), np.where(inside, lat, np.nan)
+
+
+def pool_maximum(map_nested: NDArray[np.float32], nside: int) -> NDArray[np.float32]:
+    """Largest value of a NESTED map within each pixel of a coarser one; NaN where all of it is NaN.
+
+    A detected area covers some ten pixels of 12 x 2048^2: averaged to the size of a screen it vanishes, its
+    maximum does not.
+
+    Examples
+    --------
+    >>> pool_maximum(np.arange(48, dtype=np.float32), 1).tolist()[:3]
+    [3.0, 7.0, 11.0]
+    """
+    if map_nested.size <= 12 * nside**2:
+        return map_nested
+    rows = map_nested.reshape(12 * nside**2, -1)
+    pooled = np.where(np.isnan(rows), -np.inf, rows).max(axis=1)
+    return np.where(np.isinf(pooled), np.nan, pooled).astype(np.float32)
+
+
+def _tile_outline(tile: int) -> tuple[Array, Array]:
+    corners = healpy.boundaries(TILE_NSIDE, tile, step=48)
+    lon, lat = healpy.vec2ang(corners.T, lonlat=True)
+    return np.append(lon, lon[0]), np.append(lat, lat[0])
+
+
+def mollweide_picture(map_nested: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+    """A NESTED map in Mollweide projection, (width / 2, width) float32, first row at the bottom, NaN outside."""
+    x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((2, width), (1, width // 2))))
+    lon, lat = mollweide_inverse(x, y)
+    picture = np.full(x.shape, np.nan, np.float32)
+    seen = np.isfinite(lon)
+    nside = healpy.npix2nside(map_nested.size)
+    picture[seen] = map_nested[healpy.ang2pix(nside, lon[seen], lat[seen], nest=True, lonlat=True)]
+    return picture
+
+
+@journal
+def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, title: str = "") -> Figure:
+    """The p map of the whole sky, Mollweide, Galactic, the largest p in each half-degree pixel.
+
+    Parameters
+    ----------
+    p_nested : (12 nside^2,) float32
+        p, NESTED, NaN outside the footprint.
+    tile : int, optional
+        Sky tile to outline.
+    """
+    pooled = pool_maximum(p_nested, 128)
+    figure = Figure(figsize=(9.0, 5.0))
+    axes = figure.add_axes((0.02, 0.1, 0.96, 0.87))
+    picture = mollweide_picture(pooled, 1800)
+    frame = Ellipse((0, 0), 4, 2, facecolor="0.85", edgecolor="black", linewidth=0.8)
+    axes.add_patch(frame)
+    image = axes.imshow(
+        np.clip(picture, 1e-3, 1), extent=(-2, 2, -1, 1), cmap=P_COLOURS, norm=LogNorm(0.01, 1.0), zorder=2
+    )
+    image.set_clip_path(Ellipse((0, 0), 4, 2, transform=axes.transData))
+    graticule: dict[str, Any] = {"color": "white", "linewidth": 0.4, "alpha": 0.6, "zorder": 3}
+    along = np.linspace(-90, 90, 181)
+    for meridian in range(-120, 180, 60):
+        axes.plot(*mollweide_forward(np.full(181, meridian), along), **graticule)
+        at = mollweide_forward([meridian], [0.0])
+        axes.text(at[0][0] - 0.01, at[1][0] + 0.01, f"{meridian % 360}°", color="white", fontsize=8, zorder=4)
+    for parallel in (-60, -30, 0, 30, 60):
+        axes.plot(*mollweide_forward(np.linspace(-180, 180, 181), np.full(181, parallel)), **graticule)
+        if parallel:
+            (edge,), (height,) = mollweide_forward([-180.0], [float(parallel)])
+            axes.text(edge + 0.04, height, f"{parallel:+d}°".replace("-", "−"), fontsize=8, va="center", ha="left")
+    if tile is not None:
+        lon_edge, lat_edge = _tile_outline(tile)
+        axes.plot(*mollweide_forward(lon_edge, lat_edge), color=VERMILION, linewidth=1.5, zorder=5)
+    axes.set(xlim=(-2.02, 2.2), ylim=(-1.02, 1.02), aspect="equal", title=title)
+    axes.axis("off")
+    bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.04, pad=0.02, shrink=0.5, extend="min")
+    bar.ax.xaxis.set_major_formatter("{x:g}")
+    bar.set_label("largest $p$ within 0.46° (Galactic coordinates, $l$ = 0° in the centre)")
+    return figure
+
+
+@journal
+def plot_tile(
+    p_ring: NDArray[np.float32],
+    sources: Table,
+    clusters: Table,
+    recovered: NDArray[np.bool_],
+    *,
+    tile: int = TEST_TILE,
+    p_max: float = 0.1,
+) -> Figure:
+    """One sky tile in equal-area projection: p, the sources above a threshold, the known clusters.
+
+    Parameters
+    ----------
+    p_ring : (12 nside^2,) float32
+        p, RING, NaN outside the footprint.
+    sources : Table
+        With ``lon_deg``, ``lat_deg``, ``p``.
+    clusters : Table
+        With ``lon_deg``, ``lat_deg`` and, optionally, ``selection`` (catalogue of each).
+    recovered : (n_cluster,) bool
+        Which of the clusters have a source.
+    """
+    lon0, lat0 = healpy.pix2ang(TILE_NSIDE, tile, lonlat=True)
+    basis = field_basis(float(lon0), float(lat0))
+    edge_x, edge_y = _lambert(basis, *_tile_outline(tile))
+    wide, high = 1.06 * np.abs(edge_x).max(), 1.03 * np.abs(edge_y).max()
+    n_y = 1100
+    x, y = np.meshgrid(
+        np.radians(np.linspace(-wide, wide, round(n_y * wide / high))), np.radians(np.linspace(-high, high, n_y))
+    )
+    r = np.hypot(x, y)
+    sine = np.sqrt(np.clip(1 - r**2 / 4, 0, None))  # sin c = r cos(c/2)
+    vectors = (1 - r**2 / 2)[..., None] * basis[0] + sine[..., None] * (
+        x[..., None] * basis[1] + y[..., None] * basis[2]
+    )
+    seen = np.isfinite(p_ring)
+    picture = interpolate(np.where(seen, p_ring, 0)[:, None].astype(np.float32), vectors, seen)[..., 0]
+
+    figure = Figure(figsize=(7.4, 7.6), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("0.85")
+    image = axes.imshow(
+        np.clip(picture, 1e-3, 1), extent=(-wide, wide, -high, high), cmap=P_COLOURS, norm=LogNorm(0.01, 1.0)
+    )
+    axes.plot(edge_x, edge_y, color=VERMILION, linewidth=1.2)
+    kept = sources[np.asarray(sources["p"]) >= p_max]
+    axes.plot(
+        *_lambert(basis, kept["lon_deg"], kept["lat_deg"]), linestyle="none", marker="o", markersize=8,
+        markerfacecolor="none", markeredgecolor="white", markeredgewidth=0.7, label=f"sources, p > {p_max:g}",
+    )  # fmt: skip
+    selections = (
+        np.asarray(clusters["selection"]) if "selection" in clusters.colnames else np.full(len(clusters), "all")
+    )
+    for selection in filter(None, dict.fromkeys(selections.tolist())):
+        _, marker, name = catalogue_look(selection)
+        for found, colour, word in ((True, "#7FE0C0", "recovered"), (False, "#FFB000", "missed")):
+            chosen = clusters[(selections == selection) & (recovered == found)]
+            if len(chosen):
+                axes.plot(
+                    *_lambert(basis, chosen["lon_deg"], chosen["lat_deg"]), linestyle="none", marker=marker,
+                    markersize=5, markerfacecolor=colour if found else "none", markeredgecolor=colour,
+                    markeredgewidth=1.1, label=plain_text(f"{name}, {word} ({len(chosen)})"),
+                )  # fmt: skip
+    axes.set(
+        xlim=(wide, -wide), ylim=(-high, high), aspect="equal",
+        xlabel=f"offset from $l$ = {float(lon0):.1f}° [deg, $l$ grows to the left]",
+        ylabel=f"offset from $b$ = {float(lat0):+.2f}° [deg]",
+    )  # fmt: skip
+    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.03, pad=0.02, extend="min")
+    bar.set_label("$p$")
+    bar.ax.xaxis.set_major_formatter("{x:g}")
+    legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), facecolor="0.25", frameon=True)
+    for text in legend.get_texts():
+        text.set_color("white")
+    return figure
+
+
+def _lambert(basis: Array, lon_deg: ArrayLike, lat_deg: ArrayLike) -> tuple[Array, Array]:
+    """Lambert's equal-area plane about a field's centre: offsets to the east and north, in degrees."""
+    vectors = unit_vectors(np.asarray(lon_deg, float), np.asarray(lat_deg, float))
+    depth, x, y = np.moveaxis(vectors @ basis.T, -1, 0)
+    scale = np.sqrt(2.0 / np.maximum(1.0 + depth, 1e-12))
+    return np.degrees(scale * x), np.degrees(scale * y)

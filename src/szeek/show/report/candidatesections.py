@@ -1,0 +1,157 @@
+"""The report's sections on candidates: what they look like, and their table, with links into the explorer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from szeek.pipeline.products import RunFolder
+from szeek.show.figures import cutouts
+from szeek.show.figures.style import catalogue_look, page_text, plain_text
+from szeek.show.report.known import in_tile, known_clusters, recovered
+from szeek.show.report.links import explorer_link
+from szeek.show.report.parts import Block, Cell, Column, Figures, Link, Section, number, table_block
+
+#: Rows of the candidate table that the page carries; all of them are in candidates.csv.
+TABLE_ROWS = 1000
+
+
+def section_candidates(run: RunFolder, made: Figures) -> Section:
+    """Cut-outs of the brightest candidates and of known clusters that were missed."""
+    part = Section("gallery", "What the candidates look like")
+    if run.candidates is None:
+        part.missing("candidates.fits", "`szeek detect` writes it.")
+        return part
+    if run.maps is None:
+        part.missing("the frequency maps (maps/)", "The cut-outs show p alone.")
+    if run.maps is None and run.p_ring is None and run.y_ring is None:
+        return part
+    look: dict[str, Any] = {"maps": run.maps, "p_map": run.p_ring, "y_map": run.y_ring}
+    look["y_fwhm_arcmin"] = run.y_fwhm_arcmin
+    threshold = run.p_max
+    best = run.candidates[: min(8, len(run.candidates))]
+    if len(best):
+        rows = [
+            (
+                f"{row['name']}\n$p$ = {row['p']:.2f}",
+                cutouts.cut_out(float(row["lon_deg"]), float(row["lat_deg"]), **look),
+            )
+            for row in best
+        ]
+        part.blocks.append(
+            made.block(
+                "gallery_candidates",
+                cutouts.plot_gallery(rows),
+                "The candidates of highest p: 1° on a side, Galactic north up, east to the left; the field's median "
+                "is taken off each band; one colour scale per column. Black disc: the beam. Circle: 5 arcmin radius.",
+                "Cut-outs of the brightest candidates in all bands",
+                vector=False,
+                wide=True,
+            )
+        )
+        links = tuple(Link(str(row["name"]), explorer_link(str(row["name"]))) for row in best)
+        part.blocks.append(Block("links", text="In the explorer:", links=links))
+    else:
+        part.absent.append("The catalogue holds no candidate.")
+    clusters = known_clusters(run)
+    if clusters is None:
+        part.missing("clusters.fits", "Missed clusters cannot be shown.")
+        return part
+    above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
+    for selection in ("planck_z", "planck", "psz2"):
+        known = clusters[np.asarray(clusters["selection"]) == selection]
+        known = known[in_tile(known, run.test_tile)]
+        if not len(known):
+            continue
+        missed = known[~recovered(above, known, run.radius_arcmin)]
+        name, where = catalogue_look(selection)[2], f"sky tile {run.test_tile}"
+        if not len(missed):
+            part.blocks.append(Block("text", text=f"No {name} cluster of {where} was missed at p > {threshold:g}."))
+            break
+        shown = missed[np.argsort(-np.nan_to_num(np.asarray(missed["snr"], float)))[:6]]
+        rows = [
+            (
+                plain_text(str(row["name"]).replace(" ", "\n", 1)),
+                cutouts.cut_out(float(row["lon_deg"]), float(row["lat_deg"]), **look),
+            )
+            for row in shown
+        ]
+        part.blocks.append(
+            made.block(
+                "gallery_missed",
+                cutouts.plot_gallery(rows),
+                f"{name} clusters of {where} without a source above p = {threshold:g} within {run.radius_arcmin:g} "
+                f"arcmin ({len(missed)} of {len(known)}; the most significant are shown), as above.",
+                "Cut-outs of known clusters that were missed",
+                vector=False,
+                wide=True,
+            )
+        )
+        places = [
+            (str(row["name"]), round(float(row["lon_deg"]), 4), round(float(row["lat_deg"]), 4)) for row in shown
+        ]
+        links = tuple(Link(name, explorer_link(l=lon, b=lat, fov=2)) for name, lon, lat in places)
+        part.blocks.append(Block("links", text="In the explorer:", links=links))
+        break
+    return part
+
+
+class _Shown(NamedTuple):
+    """How the page prints a column of candidates.fits: head, unit, decimals, and the factor to that unit."""
+
+    column: str
+    head: str
+    unit: str
+    decimals: int
+    factor: float = 1.0
+
+
+_SHOWN = (
+    _Shown("ra_deg", "RA", "deg", 4),
+    _Shown("dec_deg", "Dec", "deg", 4),
+    _Shown("lon_deg", "l", "deg", 3),
+    _Shown("lat_deg", "b", "deg", 3),
+    _Shown("pos_err_arcmin", "position error", "arcmin", 1),
+    _Shown("p", "p", "", 3),
+    _Shown("area_arcmin2", "area", "arcmin²", 0),
+    _Shown("purity", "purity", "", 2),
+    _Shown("snr", "S/N", "", 1),
+    _Shown("y5r500_arcmin2", "Y5R500", "10⁻³ arcmin²", 2, 1e3),
+    _Shown("y5r500_err_arcmin2", "its error", "10⁻³ arcmin²", 2, 1e3),
+    _Shown("fold", "fold", "", 0),
+)
+
+
+def _any_known(column: Any) -> bool:
+    """Whether a column says anything: NaN, and -1 in whole numbers, mean unknown."""
+    values = np.asarray(column)
+    return bool((values >= 0).any() if values.dtype.kind == "i" else np.isfinite(values).any())
+
+
+def section_table(run: RunFolder, _: Figures) -> Section:
+    """The candidate catalogue."""
+    part = Section("candidates", "Candidates")
+    if run.candidates is None:
+        part.missing("candidates.fits", "`szeek detect` writes it.")
+        return part
+    table = run.candidates
+    shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
+    words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and (table[c] != "").any()]
+    columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
+    columns += [Column(name.replace("_", " ")) for name in words]
+    rows = [
+        [
+            Cell(str(row["name"]), link=explorer_link(str(row["name"]))),
+            *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in shown),
+            *(Cell(str(row[name])) for name in words),
+        ]
+        for row in table[:TABLE_ROWS]
+    ]
+    caption = f"{len(table)} candidates"
+    if len(table) > TABLE_ROWS:
+        caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in candidates.csv"
+    hint = "Names lead into the sky explorer, once `szeek view` with this run's folder has been started."
+    part.blocks.append(Block("text", text=hint))
+    part.blocks.append(table_block(f"{caption}. A click on a column's head sorts.", columns, rows))
+    return part

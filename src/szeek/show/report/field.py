@@ -1,0 +1,202 @@
+"""A small field kept with a run: what the network makes of it, beside a Compton-y map of the same sky.
+
+fields/NAME/ holds prediction.fits and candidates.fits of the field, clusters.fits (what is known there), y.fits (the
+y map on the field's own tangent plane) and field.json (title, centre, width, note).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.table import Table
+from astropy.wcs import WCS
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from szeek.assess.match import match
+from szeek.inputs.stackmaps import read_stack_map
+from szeek.pipeline.products import RunFolder
+from szeek.show.figures.cutouts import plot_field
+from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
+from szeek.sky.projection import field_directions, interpolate
+
+#: Pixels on a side of a field's picture.
+FIELD_PIXELS = 420
+
+
+def sample_image(
+    file: str | os.PathLike[str], lon_deg: float, lat_deg: float, width_deg: float, n: int = FIELD_PIXELS
+) -> NDArray[np.float64]:
+    """A FITS image with a celestial WCS, or a HEALPix map, bilinearly on the tangent plane of a Galactic field.
+
+    Returns
+    -------
+    (n, n) float64
+        In the image's unit; NaN outside the image.
+
+    Raises
+    ------
+    ValueError
+        If the file holds neither; if a HEALPix map does not say its frame or ordering.
+    """
+    directions = field_directions(lon_deg, lat_deg, 0.0, n, n, 60 * width_deg / n)
+    with fits.open(file) as hdus:
+        if any("NSIDE" in hdu.header for hdu in hdus):
+            sky = read_stack_map("y", file, unit="y", fwhm_arcmin=0.0)
+            return np.asarray(interpolate(sky.values, directions, sky.footprint)[..., 0], float)
+        hdu = next((h for h in hdus if h.data is not None and np.ndim(h.data) == 2), None)
+        if hdu is None:
+            raise ValueError(f"'{file}' holds no two-dimensional image; expected one with a celestial WCS")
+        image, wcs = np.asarray(hdu.data, float), WCS(hdu.header)
+    if not wcs.has_celestial:
+        raise ValueError(f"'{file}' has no celestial WCS; expected CTYPE1 and CTYPE2 of a sky projection")
+    x, y, z = np.moveaxis(directions, -1, 0)
+    sky = SkyCoord(
+        np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y))), unit="deg", frame="galactic"
+    )
+    column, row = wcs.celestial.world_to_pixel(sky)
+    return np.asarray(map_coordinates(image, [row, column], order=1, mode="constant", cval=np.nan))
+
+
+def keep_field(
+    run_folder: str | os.PathLike[str],
+    name: str,
+    prediction_folder: str | os.PathLike[str],
+    clusters: Table,
+    *,
+    title: str,
+    lon_deg: float,
+    lat_deg: float,
+    width_deg: float,
+    y_files: Sequence[str | os.PathLike[str]] = (),
+    y_title: str = "y map",
+    p_max: float = 0.1,
+    note: str = "",
+) -> Path:
+    """Put a field's prediction beside a run, for the report to show.
+
+    Parameters
+    ----------
+    run_folder : path
+        The run whose report is to show the field.
+    name : str
+        Folder name of the field.
+    prediction_folder : path
+        Where ``prediction.fits`` and ``candidates.fits`` of the field are.
+    clusters : Table
+        Known clusters in the common catalogue columns; an optional ``remark`` column is shown with them.
+    lon_deg, lat_deg, width_deg : float
+        Centre (Galactic) and side of the picture.
+    y_files : sequence of paths
+        Compton y as FITS images (TAN or another projection) or HEALPix; their mean is shown.
+    p_max : float
+        Threshold that the candidates were detected with.
+    note : str
+        A sentence for the reader.
+    """
+    source, target = Path(prediction_folder), Path(run_folder) / "fields" / name
+    missing = [product for product in ("prediction.fits", "candidates.fits") if not (source / product).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"'{source}' holds no {' and no '.join(missing)}; run `szeek predict` and `szeek detect`"
+        )
+    target.mkdir(parents=True, exist_ok=True)
+    for product in ("prediction.fits", "candidates.fits"):
+        shutil.copyfile(source / product, target / product)
+    clusters.write(target / "clusters.fits", overwrite=True)
+    if y_files:
+        mean = np.mean([sample_image(file, lon_deg, lat_deg, width_deg) for file in y_files], axis=0)
+        fits.PrimaryHDU(mean.astype(np.float32)).writeto(target / "y.fits", overwrite=True)
+    facts = {
+        "title": title,
+        "lon_deg": lon_deg,
+        "lat_deg": lat_deg,
+        "width_deg": width_deg,
+        "y_title": y_title,
+        "p_max": p_max,
+        "note": note,
+    }
+    (target / "field.json").write_text(json.dumps(facts, indent=1))
+    return target
+
+
+def section_fields(run: RunFolder, made: Figures) -> Section:
+    """Every field kept with the run: its picture, and what became of the clusters known there."""
+    part = Section("fields", "Fields on the real sky")
+    if not run.fields:
+        part.missing("a field beside a y map (fields/)", "`szeek predict` on cut-outs such as Coma's makes one.")
+    for field in run.fields:
+        facts = field.json("field.json") or {}
+        p_ring, sources, clusters = field.p_ring, field.candidates, field.clusters
+        if p_ring is None or sources is None or clusters is None:
+            part.missing(
+                f"prediction, candidates or clusters of the field '{field.path.name}'", "Keep the field again."
+            )
+            continue
+        p_max = float(facts.get("p_max", run.p_max))
+        y_file = field.path / "y.fits"
+        y_picture = np.asarray(fits.getdata(y_file), float) if y_file.is_file() else None
+        picture = plot_field(
+            p_ring,
+            y_picture,
+            sources,
+            clusters,
+            lon_deg=float(facts["lon_deg"]),
+            lat_deg=float(facts["lat_deg"]),
+            width_deg=float(facts["width_deg"]),
+            p_max=p_max,
+            y_title=str(facts.get("y_title", "y map")),
+        )
+        part.blocks.append(
+            made.block(
+                f"field_{field.path.name}",
+                picture,
+                f"{facts['title']}: p with the sources above {p_max:g} (circles) and the known clusters (squares), "
+                f"beside {facts.get('y_title', 'a y map')}. Galactic north up, longitude grows to the left.",
+                f"p and Compton y in the field {facts['title']}",
+                vector=False,
+                wide=True,
+            )
+        )
+        part.blocks.append(_cluster_table(sources, clusters, facts["title"]))
+        part.blocks.append(Block("text", text=_other_sources(p_ring, sources, clusters)))
+        if facts.get("note"):
+            part.blocks.append(Block("text", text=str(facts["note"])))
+    return part
+
+
+def _cluster_table(sources: Table, clusters: Table, title: str) -> Block:
+    pairs = match(sources, clusters, 5.0)
+    row_of = {int(c): k for k, c in enumerate(pairs["cluster"])}
+    remarks = "remark" in clusters.colnames
+    columns = [Column("cluster"), Column("z", "", True), Column("S/N", "", True), Column("p of its source", "", True)]
+    columns += [Column("separation", "arcmin", True)] + ([Column("remark")] if remarks else [])
+    rows: list[list[Cell | str]] = []
+    for index, cluster in enumerate(clusters):
+        pair = pairs[row_of[index]] if index in row_of else None
+        cells: list[Cell | str] = [
+            str(cluster["name"]),
+            number(cluster["z"], decimals=3),
+            number(cluster["snr"], decimals=1),
+            number(pair["p"], decimals=2) if pair is not None else Cell("none", ""),
+            number(pair["separation_arcmin"] if pair is not None else None, decimals=1),
+        ]
+        rows.append(cells + ([str(cluster["remark"])] if remarks else []))
+    return table_block(f"{title}: the clusters known there, and the source within 5 arcmin of each", columns, rows)
+
+
+def _other_sources(p_ring: NDArray[np.float32], sources: Table, clusters: Table) -> str:
+    """How many sources of the footprint belong to no known cluster, per square degree."""
+    area_deg2 = np.isfinite(p_ring).mean() * 4 * np.pi * np.degrees(1) ** 2
+    other = len(sources) - len(match(sources, clusters, 5.0))
+    return (
+        f"{other} further sources in {area_deg2:.1f} deg², {other / max(area_deg2, 1e-9):.2f} per deg², lie more "
+        "than 5 arcmin from every cluster listed."
+    )

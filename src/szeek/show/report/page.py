@@ -1,0 +1,68 @@
+"""report.html: what a run did and found, in one file that opens from disk and loads nothing."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from szeek._version import __version__
+from szeek.pipeline.products import RunFolder
+from szeek.show.report import sections
+from szeek.show.report.parts import Figures, Section
+from szeek.show.report.templates import open_template, read_template
+
+
+def render_report(title: str, lead: str, tiles: Sequence[dict[str, str]], parts: Sequence[Section]) -> str:
+    """The HTML of a report; every text is escaped."""
+    return open_template("report.html.j2").render(
+        version=__version__,
+        title=title,
+        lead=lead,
+        tiles=tiles,
+        sections=parts,
+        style=Markup(read_template("report.css")),
+        script=Markup(read_template("report.js")),
+    )
+
+
+def write_report(run_folder: str | os.PathLike[str]) -> Path:
+    """Write report.html, and the figures as PNG and PDF, from the products in a run folder.
+
+    What is there is shown; what is not is named in the report with the stage that makes it.
+
+    Parameters
+    ----------
+    run_folder : path
+        Folder of a run.
+
+    Returns
+    -------
+    Path
+        The report, one self-contained file.
+
+    Raises
+    ------
+    NotADirectoryError
+        If there is no such folder.
+    ValueError
+        If a product is there but cannot be read.
+    """
+    run = RunFolder(run_folder)
+    figures = Figures(run.path / "figures")
+    html = render_report(
+        run.title, sections.lead_of(run), sections.key_numbers(run), sections.all_sections(run, figures)
+    )
+    handle, staging = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=run.path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(html)
+        os.chmod(staging, 0o644)
+        os.replace(staging, run.path / "report.html")
+    except BaseException:
+        Path(staging).unlink(missing_ok=True)
+        raise
+    return run.path / "report.html"

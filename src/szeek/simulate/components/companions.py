@@ -1,0 +1,175 @@
+"""Maps of the same large-scale structure at other wavelengths, for stacks: X-rays, lensing, galaxies.
+
+xray.fits              counts of soft X-rays: clusters (L500-M500), unresolved sources, Poisson noise
+kappa.fits             CMB lensing convergence: density shells with the lensing kernel + haloes + Planck's noise
+galaxies_*.fits        over-density of galaxies at 0.1 < z < 0.3 (WISExSCOS): all, passive, transitioning, active
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import healpy
+import numpy as np
+from astropy.table import Table
+
+from szeek._version import __version__
+from szeek.physics.cosmology import COSMOLOGY
+from szeek.simulate.haloes import DensityShell, random_generator
+from szeek.simulate.harmonics import (
+    Alm,
+    Floats,
+    Map32,
+    add_alm,
+    analyse,
+    beam_window,
+    filter_alm,
+    gaussian_alm,
+    synthesise,
+)
+from szeek.simulate.planckfits import write_planck_map
+from szeek.simulate.pool import side_by_side
+
+# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
+# (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009).
+_LX_NORM, _LX_SLOPE, LX_SCATTER_LN = 1.64e44, 1.64, 0.38
+# ROSAT all-sky survey: 400 s; 1 ct/s = 1.1e-11 erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background
+# 1e-3 ct/s/arcmin^2 (Snowden et al. 1997, ApJ 485, 125), of which a tenth is left between 0.5 and 2 keV.
+ERG_PER_COUNT, EXPOSURE_S, _XRAY_BACKGROUND_PER_ARCMIN2 = 1.1e-11, 400.0, 1.0e-3
+#: Point-spread of the survey, FWHM. Boese (2000, A&AS 141, 507).
+XRAY_FWHM_ARCMIN = 1.5
+# Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
+_KAPPA_NOISE, _KAPPA_LMAX = 1.0e-7, 1500
+# WISExSCOS: 0.1 < z < 0.3, 15.8 million galaxies over 24,000 deg^2 (Bilicki et al. 2016, ApJS 225, 5).
+_GALAXY_Z, GALAXIES_PER_ARCMIN2 = (0.1, 0.3), 0.16
+#: Share of all galaxies, bias of the field, members per 1e14 Msun: passive ones live in clusters.
+GALAXY_KINDS = {
+    "all": (1.0, 1.2, 10.0),
+    "passive": (0.25, 1.5, 7.0),
+    "transitioning": (0.15, 1.2, 1.5),
+    "active": (0.60, 1.0, 1.5),
+}
+
+
+def write_companions(
+    haloes: Table, shells: list[DensityShell], seed: int, nside: int, folder: Path, *, threads: int = 0
+) -> dict[str, Path]:
+    """Make and write the companion maps.
+
+    Parameters
+    ----------
+    haloes : Table
+        The sky's truth.
+    shells : list of DensityShell
+        The sky's, to z = 3.5.
+    seed : int
+    nside : int
+    folder : Path
+    threads : int
+
+    Returns
+    -------
+    dict of str to Path
+    """
+    cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
+    near = [s for s in shells if s.z_min < _GALAXY_Z[1] and s.z_max > _GALAXY_Z[0]]
+
+    def make(name: str) -> Path:
+        if name == "xray":
+            values, column, unit = xray_map(haloes, seed, nside), "COUNTS", "count"
+        elif name == "kappa":
+            values, column, unit = kappa_map(haloes, shells, seed, nside, 1), "KAPPA", ""
+        else:
+            kind = name.removeprefix("galaxies_")
+            values, column, unit = galaxy_map(kind, haloes, near, seed, nside, 1), "DELTA", ""
+        return write_planck_map(folder / f"{name}.fits", values, column=column, unit=unit, extra=cards)
+
+    names = ["xray", "kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
+    return dict(zip(names, side_by_side(make, names, threads), strict=True))
+
+
+def xray_luminosity(m500_1e14msun: Floats, z: Floats) -> Floats:
+    """L500 (0.1-2.4 keV) in erg/s of the mean relation, (n,) float64."""
+    evolution = np.asarray(COSMOLOGY.efunc(z), dtype=np.float64)
+    return np.asarray(_LX_NORM * evolution ** (7 / 3) * (m500_1e14msun / 3.9) ** _LX_SLOPE)
+
+
+def xray_map(haloes: Table, seed: int, nside: int) -> Map32:
+    """Counts of a ROSAT-like survey, (12 nside^2,) float32: every photon is placed on its own."""
+    rng = random_generator(seed, "xray")
+    z = np.asarray(haloes["z"], dtype=np.float64)
+    mass = np.asarray(haloes["m500_1e14msun"], dtype=np.float64)
+    luminosity = xray_luminosity(mass, z) * np.exp(LX_SCATTER_LN * rng.standard_normal(z.size))
+    grid = np.geomspace(1e-3, 4, 500)
+    distance_cm = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("cm"))
+    photons = rng.poisson(luminosity / (4 * np.pi * distance_cm**2) / ERG_PER_COUNT * EXPOSURE_S)
+    owner = np.repeat(np.arange(z.size), photons)
+    # beta model, beta = 2/3, core 0.15 R500: counts inside r grow as 1 - (1 + (r/r_c)^2)^-1/2; cut at R500
+    core = 0.15 * np.asarray(haloes["theta500_arcmin"], dtype=np.float64)[owner]
+    inside = rng.uniform(size=owner.size) * (1 - (1 + (1 / 0.15) ** 2) ** -0.5)
+    radius = core * np.sqrt((1 - inside) ** -2 - 1)
+    angle = rng.uniform(0, 2 * np.pi, owner.size)
+    spread = XRAY_FWHM_ARCMIN / np.sqrt(8 * np.log(2)) * rng.standard_normal((2, owner.size))
+    east, north = radius * np.sin(angle) + spread[0], radius * np.cos(angle) + spread[1]
+    lat_deg = np.asarray(haloes["lat_deg"], dtype=np.float64)[owner]
+    lon_deg = np.asarray(haloes["lon_deg"], dtype=np.float64)[owner]
+    lon_deg = lon_deg + east / 60 / np.maximum(np.cos(np.radians(lat_deg)), 1e-3)
+    pixel = healpy.ang2pix(nside, lon_deg, np.clip(lat_deg + north / 60, -90, 90), lonlat=True)
+    counts = np.bincount(pixel, minlength=12 * nside * nside)
+    area_arcmin2 = 4 * np.pi * np.degrees(60) ** 2 / counts.size
+    background = rng.poisson(_XRAY_BACKGROUND_PER_ARCMIN2 * EXPOSURE_S * area_arcmin2 / 10, counts.size)
+    return (counts + background).astype(np.float32)
+
+
+def kappa_map(haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0) -> Map32:
+    """CMB lensing convergence as Planck reconstructs it, (12 nside^2,) float32.
+
+    kappa = 3/2 Om H0^2/c^2 sum_shells chi (1 - chi/chi*) (1 + z) delta dchi
+    """
+    chi_star = float(COSMOLOGY.comoving_distance(1089.9).value)
+    hubble = 1.5 * COSMOLOGY.Om0 * (COSMOLOGY.H0.value / 299792.458) ** 2  # Mpc^-2
+    total = np.zeros(shells[0].delta.size, np.float32)
+    for shell in shells:
+        near, far = (float(COSMOLOGY.comoving_distance(z).value) for z in (shell.z_min, shell.z_max))
+        chi = 0.5 * (near + far)
+        total += np.float32(hubble * chi * (1 - chi / chi_star) * (1 + shell.z) * (far - near)) * shell.delta
+    shell_nside = healpy.npix2nside(total.size)
+    lmax = min(_KAPPA_LMAX, 3 * nside - 1)
+    alm: Alm = gaussian_alm(
+        np.where(np.arange(lmax + 1) > 7, _KAPPA_NOISE, 0.0), lmax, random_generator(seed, "kappa noise")
+    )
+    add_alm(alm, analyse(total, min(lmax, 2 * shell_nside), threads, iterations=1), np.ones(lmax + 1))
+    return synthesise(alm, nside, threads)
+
+
+def galaxy_map(
+    kind: str, haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0
+) -> Map32:
+    """Over-density n / <n> - 1 of one kind of galaxies, (12 nside^2,) float32, smoothed with 10 arcmin."""
+    share, bias, members = GALAXY_KINDS[kind]
+    rng = random_generator(seed, f"galaxies {kind}")
+    depth = np.array([s.z_max - s.z_min for s in shells])
+    field = np.zeros(shells[0].delta.size, np.float32)
+    for shell, weight in zip(shells, depth / depth.sum(), strict=True):
+        field += np.float32(weight) * shell.overdensity(bias)
+    pixel_arcmin2 = 4 * np.pi * np.degrees(60) ** 2 / (12 * nside * nside)
+    mean = share * GALAXIES_PER_ARCMIN2 * pixel_arcmin2
+    density = synthesise(analyse(field, 512, threads, iterations=1), nside, threads)
+    counts = rng.poisson(mean * np.maximum(1 + density, 0)).astype(np.float32)
+    z = np.asarray(haloes["z"])
+    inside = (z > _GALAXY_Z[0]) & (z < _GALAXY_Z[1])
+    table = haloes[inside]
+    owner = np.repeat(np.arange(len(table)), rng.poisson(members * np.asarray(table["m500_1e14msun"])))
+    theta = np.asarray(table["theta500_arcmin"])[owner] * rng.uniform(size=owner.size) ** 0.7
+    angle = rng.uniform(0, 2 * np.pi, owner.size)
+    lat_deg = np.asarray(table["lat_deg"])[owner]
+    lon_deg = np.asarray(table["lon_deg"])[owner]
+    lon_deg = lon_deg + theta * np.sin(angle) / 60 / np.maximum(np.cos(np.radians(lat_deg)), 1e-3)
+    lat_deg = np.clip(lat_deg + theta * np.cos(angle) / 60, -90, 90)
+    pixel = healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True)
+    counts += np.bincount(pixel, minlength=counts.size).astype(np.float32)
+    counts /= counts.mean()
+    counts -= 1
+    lmax = 2 * nside
+    alm = analyse(counts, lmax, threads)
+    return synthesise(filter_alm(alm, beam_window(10.0, lmax), out=alm), nside, threads)

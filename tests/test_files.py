@@ -1,0 +1,36 @@
+"""Files are written whole or not at all, and a disk that is full is said of the file that did not fit."""
+
+import errno
+
+import pytest
+import torch
+from safetensors import SafetensorError
+
+from szeek.files import whole_file, write_text
+from szeek.learn import model
+
+
+def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
+    write_text("first", tmp_path / "a.txt")
+    with pytest.raises(ValueError, match="half way"), whole_file(tmp_path / "a.txt") as staging:
+        staging.write_text("second")
+        raise ValueError("half way")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a.txt", "first")]
+
+
+def test_a_full_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space") as caught, whole_file(tmp_path / "a.txt"):
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write(2) has it, without a name
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "a.txt"))
+
+
+def test_weights_that_do_not_fit_are_an_os_error(tmp_path, monkeypatch):
+    """safetensors has an error of its own, which the command line would answer with a traceback."""
+
+    def full(*_):
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(model, "save_file", full)
+    with pytest.raises(OSError, match=r"model.safetensors' cannot be written: I/O error: No space left"):
+        model.save_tensors({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
+    assert not list(tmp_path.iterdir())
