@@ -240,6 +240,7 @@ def test_deblending_separates_what_the_paper_merges() -> None:
     assert len(detect_sources(p_map)) == 1
     sources = detect_sources(p_map, deblend=True)
     assert len(sources) == 2
+    assert sources["blend"].all()
     np.testing.assert_allclose(np.sort(sources["lon_deg"]), [90 - 8 * 4.5 / 60, 90 + 8 * 4.5 / 60], atol=8 * 1 / 60)
     assert sources["n_pix"].sum() == detect_sources(p_map)["n_pix"].sum()
     # at 4 arcmin, less than FWHM / sqrt(2 ln 2) = 5.1, the sum has one maximum only
@@ -264,6 +265,15 @@ def test_where_p_saturates_its_odds_tell_neighbours_apart(saddle: float, n_sourc
     assert len(detect_sources(p_map, deblend=True, min_prominence=0.25)) == n_source
     p_map[0] = 1.5
     assert len(detect_sources(p_map, deblend=True, min_prominence=0.25)) == 2  # the pair is one, and pixel 0
+
+
+def test_a_blend_is_a_source_whose_area_holds_another() -> None:
+    p_map = np.fmax(pair_map(9.0), 0.0)
+    p_map[0] = 0.7  # far away, by itself, between the two in rank
+    sources = detect_sources(p_map, deblend=True)
+    assert len(sources) == 3
+    assert sources["blend"].tolist() == [p != np.float32(0.7) for p in sources["p"]]
+    assert "blend" not in detect_sources(p_map).colnames
 
 
 @settings(max_examples=15, deadline=None)

@@ -14,7 +14,7 @@ import pytest
 from astropy import units
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
-from astropy.io.votable import parse_single_table, validate
+from astropy.io.votable import parse, parse_single_table, validate
 from astropy.io.votable.ucd import check_ucd
 from astropy.table import Table
 from hypothesis import given
@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from szeek.measure.candidates import (
     CATALOGUE_FILES,
     COLUMNS,
-    FLAGS,
     explain_columns,
     list_sources,
     make_candidates,
@@ -33,6 +32,7 @@ from szeek.measure.candidates import (
     write_candidates,
     write_moc,
 )
+from szeek.measure.flags import FLAG_MEANINGS, FLAGS
 
 
 def make_sources() -> Table:
@@ -46,7 +46,6 @@ def make_sources() -> Table:
             "peak_lon_deg": [57.8, 0.0, 359.9],
             "peak_lat_deg": [88.0, 0.0, -45.6],
             "edge": [False, True, False],
-            "flags": [0, FLAGS["dust"], FLAGS["co"]],
             "match_name": ["PSZ2 G057.80+88.00", "", ""],
             "match_z": [0.0231, np.nan, np.nan],
         }
@@ -86,11 +85,21 @@ def test_candidates_have_all_columns_positions_and_flags() -> None:
     assert table["NAME"][0] == "SZeek G057.80+88.00"
     galactic = SkyCoord(table["RA"], table["DEC"], unit="deg").galactic
     np.testing.assert_allclose(galactic.b.deg, table["GLAT"], atol=1e-9)
-    assert table["FLAGS"].tolist() == [0, FLAGS["dust"] + FLAGS["edge"], FLAGS["co"]]
+    # the second lies at the Galactic centre; of the footprint and of reddening alone the sources know
+    assert table["FLAGS"].tolist() == [0, FLAGS["edge"] + FLAGS["galactic"] + FLAGS["dust"], 0]
+    assert table["CHECKED"].tolist() == [FLAGS["edge"] + FLAGS["galactic"] + FLAGS["dust"]] * 3
     assert table["MATCH_NAME"].tolist() == ["PSZ2 G057.80+88.00", "", ""]
     assert np.isnan(table["SNR"]).all()
     assert table["FOLD"].tolist() == [-1, -1, -1]
     assert table["AREA"].unit == units.arcmin**2
+
+
+def test_flags_that_were_set_stay_as_they_are() -> None:
+    sources = make_sources()
+    sources["flags"], sources["checked"] = [0, 0, FLAGS["co"]], [0, FLAGS["co"], FLAGS["co"]]
+    table = make_candidates(sources)
+    assert table["FLAGS"].tolist() == [0, 0, FLAGS["co"]]
+    assert table["CHECKED"].tolist() == [0, FLAGS["co"], FLAGS["co"]]
 
 
 def test_list_sources_is_the_inverse() -> None:
@@ -164,7 +173,31 @@ def test_the_page_of_columns_explains_every_column_and_flag() -> None:
         assert f"| {definition.name} |" in page
         assert definition.description in page
     for name, value in FLAGS.items():
-        assert f"| {name} | {value} |" in page
+        assert f"| {name} | {value} | {FLAG_MEANINGS[name]} |" in page
+    assert "what is in neither was not looked for" in page
+
+
+def test_every_file_explains_the_flags(tmp_path: Path) -> None:
+    write_candidates(make_candidates(make_sources()), tmp_path)
+    header = "".join(fits.getheader(tmp_path / "candidates.fits", "CANDIDATES")["COMMENT"])
+    described = parse(tmp_path / "candidates.vot").resources[0].description
+    for text in (header, described, (tmp_path / "candidates.md").read_text()):
+        letters = "".join(text.split())  # a FITS comment goes on in the next card, wherever it was cut
+        assert "clearonlywherethesamebitofCHECKEDisset" in letters
+        for name, meaning in FLAG_MEANINGS.items():
+            assert name in letters
+            assert meaning.replace(" ", "") in letters
+
+
+def test_a_catalogue_without_checked_has_nothing_checked(tmp_path: Path) -> None:
+    write_candidates(make_candidates(make_sources()), tmp_path)
+    old = Table.read(tmp_path / "candidates.csv", format="ascii.csv")
+    old.remove_columns(["CHECKED", "PS_BAND", "PS_SNR"])
+    old.write(tmp_path / "old.csv", format="ascii.csv")
+    table = read_candidates(tmp_path / "old.csv")
+    assert table["CHECKED"].tolist() == [0, 0, 0]
+    assert table["PS_BAND"].tolist() == ["", "", ""]
+    assert table["FLAGS"].tolist() == [0, FLAGS["edge"] + FLAGS["galactic"] + FLAGS["dust"], 0]
 
 
 def test_a_failing_write_leaves_the_old_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

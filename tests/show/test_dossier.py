@@ -77,7 +77,7 @@ def test_unobserved_field_has_no_spectrum() -> None:
 
 def test_numbers_with_errors_and_nothing_unknown(run: RunFolder) -> None:
     assert run.candidates is not None
-    number = next(k for k, kind in enumerate(run.candidates["kind"]) if not kind)
+    number = next(k for k, row in enumerate(run.candidates) if not row["kind"] and not row["flags"])
     row, numbers = run.candidates[number], dict(list_numbers(run, number, spectrum_of(run, number)))
     assert numbers["p"] == f"{row['p']:.3f}" and numbers["S/N"] == f"{row['snr']:.1f}"
     # the run's catalogue has Y5R500 = 1.5e-3 p with an error of 2e-4 arcmin^2

@@ -70,7 +70,8 @@ def detect_sources(
     Table
         One row per source, highest p first (ties: larger area, then smaller pixel number): ``lon_deg``,
         ``lat_deg`` (barycentre, Galactic), ``p``, ``area_arcmin2``, ``n_pix``, ``peak_lon_deg``,
-        ``peak_lat_deg`` (highest pixel), ``edge`` (True where the area touches the border of the footprint).
+        ``peak_lat_deg`` (highest pixel), ``edge`` (True where the area touches the border of the footprint); with
+        ``deblend`` also ``blend`` (True where another source was cut from the same area).
         No rows where nothing is above the threshold. An area whose barycentre is no direction (the whole
         sphere) is put at its peak.
 
@@ -100,7 +101,7 @@ def detect_sources(
         )
     ipix = np.empty(n_above, index_type)
     _list_above(p_map, p_max, ipix)
-    label = _label_areas(nside, ipix)
+    label = area = _label_areas(nside, ipix)
     if deblend:  # area by area, so that what is looked up lies near in memory; in each from the highest pixel down
         height = _heights(p_map[ipix])
         label = _label_peaks(height, nside, ipix, np.lexsort((-height, label)), min_prominence)
@@ -115,7 +116,7 @@ def detect_sources(
     lon_deg, lat_deg = _lonlat(vector)
     peak_lon_deg, peak_lat_deg = _lonlat(peak_vector)
     pixel_arcmin2 = 4 * math.pi * (180 * 60 / math.pi) ** 2 / p_map.size
-    return Table(
+    sources = Table(
         {
             "lon_deg": lon_deg,
             "lat_deg": lat_deg,
@@ -128,6 +129,11 @@ def detect_sources(
         },
         meta={"p_max": float(p_max), "nside": nside, "deblend": deblend},
     )
+    if deblend:
+        area_of = np.empty(n_source, area.dtype)
+        area_of[label] = area
+        sources["blend"] = (np.bincount(area_of, minlength=1)[area_of] > 1)[order]
+    return sources
 
 
 def _check(p_map: NDArray[Any]) -> int:

@@ -20,6 +20,10 @@ from astropy.io.votable.tree import CooSys
 from astropy.table import MaskedColumn, Table
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.measure.flags import FLAG_MEANINGS, FLAGS, set_flags
+
+_BITS = ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())
+
 
 class ColumnDefinition(NamedTuple):
     """A column of the catalogue, and the column of a source table that it is filled from."""
@@ -32,7 +36,8 @@ class ColumnDefinition(NamedTuple):
     description: str
 
 
-#: The catalogue. Numbers that are not known are NaN (-1 for whole numbers), unknown text is empty.
+#: The catalogue. Numbers that are not known are NaN (-1 for whole numbers; 0 for FLAGS and
+#: CHECKED), unknown text is empty.
 COLUMNS = tuple(
     ColumnDefinition(*row)
     for row in (
@@ -132,7 +137,17 @@ COLUMNS = tuple(
             "src.class",
             "What its spectrum looks like: cluster, radio, dusty, cold clump, artefact",
         ),
-        ("FLAGS", "flags", "i4", "", "meta.code.qual", "Sum of flags, see below"),
+        ("FLAGS", "flags", "i4", "", "meta.code.qual", f"What else lies there, a sum of bits: {_BITS}"),
+        ("CHECKED", "checked", "i4", "", "meta.code", "Bits of FLAGS that were checked; the others are not known"),
+        (
+            "PS_BAND",
+            "ps_band",
+            "str",
+            "",
+            "instr.bandpass",
+            "Band of the compact source behind the flag point_source",
+        ),
+        ("PS_SNR", "ps_snr", "f4", "", "stat.snr", "Signal-to-noise ratio of that source in that band"),
         ("MATCH_NAME", "match_name", "str", "", "meta.id.cross", "Nearest known cluster within the search radius"),
         ("MATCH_SURVEY", "match_survey", "str", "", "meta.ref", "Catalogue of that cluster"),
         ("MATCH_SEP", "match_sep_arcmin", "f4", "arcmin", "pos.angDistance", "Separation from it"),
@@ -142,17 +157,10 @@ COLUMNS = tuple(
     )
 )
 
-_FLAG_MEANINGS = {
-    "edge": "the area touches the border of the footprint",
-    "galactic": "in the Galactic-plane mask",
-    "point_source": "a catalogued compact source (PCCS2) within a beam",
-    "cold_clump": "a Planck Galactic cold clump (PGCC) within a beam",
-    "co": "bright CO line emission",
-    "dust": "strong dust emission",
-}
-
-#: Bits of FLAGS: 1, 2, 4, ...
-FLAGS: Mapping[str, int] = {name: 1 << k for k, name in enumerate(_FLAG_MEANINGS)}
+_HOW_TO_READ = (
+    "A bit of FLAGS is set where something was found. It is clear only where the same bit of CHECKED is set and that "
+    "of FLAGS is not; what is in neither was not looked for."
+)
 
 CATALOGUE_FILES = ("candidates.fits", "candidates.vot", "candidates.csv", "candidates.reg", "candidates.md")
 _MISSING: dict[str, Any] = {"f": np.nan, "i": -1, "U": ""}
@@ -192,7 +200,8 @@ def make_candidates(sources: Table) -> Table:
     ----------
     sources : Table
         At least ``lon_deg``, ``lat_deg`` (Galactic) and ``p``; besides, any ``source`` column of
-        :data:`COLUMNS`. ``edge``, if there, sets its bit of FLAGS.
+        :data:`COLUMNS`. Without ``checked``, those flags are set that need nothing but the sources
+        (:func:`szeek.measure.flags.set_flags`).
 
     Returns
     -------
@@ -208,13 +217,10 @@ def make_candidates(sources: Table) -> Table:
         raise ValueError(f"the sources have columns {sources.colnames}, expected also {', '.join(missing)}")
     lon_deg, lat_deg = np.asarray(sources["lon_deg"], float) % 360, np.asarray(sources["lat_deg"], float)
     icrs = SkyCoord(lon_deg, lat_deg, frame="galactic", unit="deg").icrs
-    filled: dict[str, Any] = {name: sources[name] for name in sources.colnames}
+    flagged = sources if "checked" in sources.colnames else set_flags(sources)
+    filled: dict[str, Any] = {name: flagged[name] for name in flagged.colnames}
     filled |= {"lon_deg": lon_deg, "ra_deg": icrs.ra.deg, "dec_deg": icrs.dec.deg}
     filled["name"] = name_candidates(lon_deg, lat_deg)
-    flags = np.maximum(np.asarray(filled.get("flags", np.zeros(len(sources), int)), int), 0)
-    if "edge" in filled:
-        flags = flags | np.where(np.asarray(filled["edge"], bool), FLAGS["edge"], 0)
-    filled["flags"] = flags
     return _typed({c.name: filled[c.source] for c in COLUMNS if c.source in filled}, len(sources))
 
 
@@ -298,9 +304,16 @@ def explain_columns() -> str:
     lines = ["# candidates: the columns", "", "| column | type | unit | UCD | meaning |", "|---|---|---|---|---|"]
     words = {"str": "text", "f8": "float64", "f4": "float32", "i4": "int32"}
     lines += [f"| {c.name} | {words[c.dtype]} | {c.unit} | {c.ucd} | {c.description} |" for c in COLUMNS]
-    lines += ["", "Unknown numbers are NaN (-1 for whole ones), unknown text is empty.", "", "## FLAGS", ""]
-    lines += ["| bit | value | meaning |", "|---|---|---|"]
-    lines += [f"| {name} | {value} | {_FLAG_MEANINGS[name]} |" for name, value in FLAGS.items()]
+    lines += [
+        "",
+        "Unknown numbers are NaN (-1 for whole ones), unknown text is empty.",
+        "",
+        "## FLAGS",
+        "",
+        _HOW_TO_READ,
+    ]
+    lines += ["", "| bit | value | meaning |", "|---|---|---|"]
+    lines += [f"| {name} | {value} | {FLAG_MEANINGS[name]} |" for name, value in FLAGS.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -406,7 +419,7 @@ def _typed(columns: Mapping[str, Any], n_row: int) -> Table:
     table = Table()
     for definition in COLUMNS:
         dtype = np.dtype("U1" if definition.dtype == "str" else definition.dtype)
-        missing = _MISSING[dtype.kind]
+        missing = 0 if definition.name in ("FLAGS", "CHECKED") else _MISSING[dtype.kind]
         if definition.name not in columns:
             values = np.full(n_row, missing, dtype)
         else:
@@ -443,8 +456,9 @@ def _fits_table(table: Table) -> fits.HDUList:
         hdu.header[f"TUCD{k}"] = definition.ucd
         hdu.header[f"TCOMM{k}"] = definition.description
     hdu.header["RADESYS"] = "ICRS"
+    hdu.header["COMMENT"] = _HOW_TO_READ
     for name, value in FLAGS.items():
-        hdu.header["COMMENT"] = f"FLAGS {value}: {_FLAG_MEANINGS[name]}"
+        hdu.header["COMMENT"] = f"FLAGS {value} ({name}): {FLAG_MEANINGS[name]}"
     return fits.HDUList([fits.PrimaryHDU(), hdu])
 
 
@@ -459,6 +473,8 @@ def _votable(table: Table) -> Any:
     resource = votable.resources[0]
     for name, system in (("icrs", "ICRS"), ("galactic", "galactic")):
         resource.coordinate_systems.append(CooSys(ID=name, system=system, equinox=None, epoch=None))
+    meanings = [f"FLAGS {value} ({name}): {FLAG_MEANINGS[name]}." for name, value in FLAGS.items()]
+    resource.description = " ".join([_HOW_TO_READ, *meanings])
     references = dict.fromkeys(("GLON", "GLAT", "GLON_PEAK", "GLAT_PEAK"), "galactic")
     references |= {"RA": "icrs", "DEC": "icrs"}
     for field in votable.get_first_table().fields:

@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from szeek.inputs.catalogues import separation_arcmin
-from szeek.measure.candidates import FLAGS
+from szeek.measure.flags import FLAGS
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
 from szeek.show.figures.spectrum import Spectrum, instrument_of, measure_spectrum
