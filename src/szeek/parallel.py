@@ -20,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -33,6 +33,23 @@ Result = TypeVar("Result")
 _RETRIES = 3
 #: glibc's malloc.h: M_TRIM_THRESHOLD, M_MMAP_THRESHOLD; and the largest that the latter may be.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _LARGEST_THRESHOLD = -1, -3, 32 << 20
+
+
+class Progress(Protocol):
+    """Called as progress(stage, done, total, detail) while work is done."""
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "", /) -> None:
+        """Note how far a stage is.
+
+        Parameters
+        ----------
+        stage : str
+            One word: 'filter', 'train', 'predict', ...
+        done, total : int
+            Pieces of work done, and in all; total is 0 where it is not known.
+        detail : str
+            What the pieces are, or what is being done.
+        """
 
 
 def available_cores() -> int:
@@ -93,7 +110,9 @@ def spread(
     *shared: Any,
     client: Client | None = None,
     threads: int | None = 1,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
+    stage: str = "work",
+    detail: str = "",
 ) -> Iterator[tuple[int, Result]]:
     """``function(piece, *shared)`` of every piece.
 
@@ -111,8 +130,10 @@ def spread(
         pieces at once. What a lost worker had under way goes to another one. Default: here.
     threads : int, optional
         Pieces at once where they are worked on here; None for one a core.
-    report : callable, optional
-        Called with (pieces done, pieces in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail) after each piece.
+    stage, detail : str
+        What it is called with.
 
     Yields
     ------
@@ -127,8 +148,8 @@ def spread(
     done = _here(function, pieces, shared, threads) if client is None else _there(client, function, pieces, shared)
     for count, result in enumerate(done, start=1):
         yield result
-        if report is not None:
-            report(count, len(pieces))
+        if progress is not None:
+            progress(stage, count, len(pieces), detail)
 
 
 def _here(

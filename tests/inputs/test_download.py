@@ -149,7 +149,7 @@ def test_fetch_verify_and_leave_alone(server, tmp_path, body):
     seen = []
     (state,) = get(tmp_path, source, progress=lambda *a: seen.append(a))
     assert state.state == "verified" and "official" in state.how and state.path.read_bytes() == body
-    assert seen[-1] == ("maps/file.fits", len(body), len(body))
+    assert seen[-1] == ("download", len(body), len(body), "maps/file.fits")
     n = len(server.requests)
     assert get(tmp_path, source)[0].state == "verified" and len(server.requests) == n
     state.path.write_bytes(body[:-1] + b"x" if body[-1:] != b"x" else body[:-1] + b"y")

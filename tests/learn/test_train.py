@@ -82,10 +82,10 @@ def test_killed_training_goes_on(tmp_path):
         from szeek.config import load_config
         from szeek.learn.train import train
         changes = {{**SMALL, "train": {{**SMALL["train"], "checkpoint_s": 1e-6}}}}
-        def report(at):
-            if at["step"] == int(sys.argv[1]):
+        def progress(stage, done, total, detail):
+            if done == int(sys.argv[1]):
                 os.kill(os.getpid(), signal.SIGKILL)
-        train(*make_sky(), load_config("bonjean2020", **changes), {str(tmp_path / "killed")!r}, report=report)
+        train(*make_sky(), load_config("bonjean2020", **changes), {str(tmp_path / "killed")!r}, progress=progress)
         """)
     )
     for step in ("7", "11"):

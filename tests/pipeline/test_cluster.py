@@ -70,9 +70,9 @@ def losing_a_worker(client):
 
 def test_results_come_with_their_numbers_and_leave_the_workers(client):
     told = []
-    done = dict(spread(pow, range(8), 3, client=client, report=lambda k, n: told.append((k, n))))
+    done = dict(spread(pow, range(8), 3, client=client, progress=lambda *at: told.append(at), stage="sums"))
     assert done == {k: k**3 for k in range(8)}
-    assert told == [(k, 8) for k in range(1, 9)]
+    assert told == [("sums", k, 8, "") for k in range(1, 9)]
     for _ in range(100):  # the last is let go while the caller goes on
         if not client.futures:
             return
@@ -161,8 +161,8 @@ def test_realisations_on_a_core_each(client, tmp_path, monkeypatch):
     monkeypatch.setattr(realisations, "_simulate", note_the_sky)
     skies = [(SimulateConfig(nside=64, seed=seed), tmp_path / f"seed-{seed}") for seed in (5, 6, 7)]
     told = []
-    done = realisations.simulate_skies(skies, client=client, report=lambda k, n: told.append((k, n)))
-    assert done == [5, 6, 7] and told == [(1, 3), (2, 3), (3, 3)]
+    done = realisations.simulate_skies(skies, client=client, progress=lambda *at: told.append(at))
+    assert done == [5, 6, 7] and told == [("sky", k, 3, "skies") for k in (1, 2, 3)]
     for config, folder in skies:
         noted = SimulateConfig.model_validate_json((folder / "sky.json").read_text())
         assert noted == config.model_copy(update={"threads": 1})

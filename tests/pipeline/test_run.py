@@ -197,11 +197,15 @@ def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
     times = {name: (job / name).stat().st_mtime_ns for name in ("model.safetensors", "prediction.fits")}
     config = load_config(job.parent / "small.toml")
     done = []
-    run(config, job, tell=lambda stage, a, b, text: done.append((stage, text)))
+    run(config, job, progress=lambda stage, a, b, text: done.append((stage, text)))
     assert {text for _, text in done} == {"unchanged"} and len(done) == len(STAGES)
     # another threshold: the network and its map stay, the candidates are made again
     done.clear()
-    run(load_config(job.parent / "small.toml", detect={"p_max": 0.3}), job, tell=lambda *a: done.append((a[0], a[3])))
+    run(
+        load_config(job.parent / "small.toml", detect={"p_max": 0.3}),
+        job,
+        progress=lambda *a: done.append((a[0], a[3])),
+    )
     again = [stage for stage, text in done if text != "unchanged"]
     assert set(again) == {"calibrate", "detect", "assess", "report"}
     assert times == {name: (job / name).stat().st_mtime_ns for name in times}

@@ -46,13 +46,13 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(files, client):
     folder, model, expected = files
     killed = []
 
-    def report(done, total):
+    def progress(stage, done, total, detail):
         if done in (total // 5, total // 2):
             victim = min(client.run(os.getpid, on_error="ignore").values())
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
 
-    p_map = predict_on_cluster(client, folder, model, rotations=2, report=report)
+    p_map = predict_on_cluster(client, folder, model, rotations=2, progress=progress)
     np.testing.assert_array_equal(p_map, expected)
     assert len(set(killed)) == 2
 
@@ -70,14 +70,14 @@ def test_an_error_in_a_worker_reaches_the_caller(files, client, maps, tmp_path):
     """The maps vanish, and then a worker: the one that takes its place finds none."""
     maps.save(tmp_path / "maps")
 
-    def report(done, total):
+    def progress(stage, done, total, detail):
         if done == 1:
             shutil.rmtree(tmp_path / "maps")
             for pid in client.run(os.getpid).values():
                 os.kill(pid, signal.SIGKILL)
 
     with pytest.raises(FileNotFoundError, match=r"bands\.json"):
-        predict_on_cluster(client, tmp_path / "maps", files[1], report=report)
+        predict_on_cluster(client, tmp_path / "maps", files[1], progress=progress)
 
 
 def szeek(*words):

@@ -168,7 +168,7 @@ def test_beams_are_drawn_to_scale(run: RunFolder) -> None:
 def test_zipped_set(run: RunFolder, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
     target = write_dossiers(
-        run.path, tmp_path / "dossiers.zip", n_most=2, say=lambda done, total, _: told.append((done, total))
+        run.path, tmp_path / "dossiers.zip", n_most=2, progress=lambda _, done, total, __: told.append((done, total))
     )
     archive = zipfile.ZipFile(target)
     assert archive.testzip() is None

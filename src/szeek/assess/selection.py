@@ -12,7 +12,7 @@ Source: the selection function of PSZ2 in this form, Planck 2015 results XXVII (
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -38,7 +38,7 @@ from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.instrument import Instrument
-from szeek.parallel import spread
+from szeek.parallel import Progress, spread
 from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
 
@@ -265,7 +265,7 @@ def measure_noise(
     *,
     threads: int | None = None,
     client: Client | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Floats:
     """Error of Y500 of a matched filter in each field of the sky.
 
@@ -278,8 +278,8 @@ def measure_noise(
         Fields at once; the result does not depend on it.
     client : distributed.Client, optional
         Filter the fields on the workers of this Dask cluster, for which the maps must be mapped from a folder.
-    report : callable, optional
-        Called with (fields done, fields in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
@@ -291,7 +291,10 @@ def measure_noise(
 
     places = [(float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
     sizes = tuple(theta500_arcmin)
-    work = spread(_noise_in_field, places, maps, instrument, sizes, client=client, threads=threads, report=report)
+    work = spread(
+        _noise_in_field, places, maps, instrument, sizes, client=client, threads=threads,
+        progress=progress, stage="noise", detail="fields",
+    )  # fmt: skip
     for number, values in work:
         noise[fields["pixel"][number]] = values
     return noise

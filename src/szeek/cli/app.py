@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ from szeek.cli.data import data_app
 
 if TYPE_CHECKING:
     from szeek.config import Config
+    from szeek.parallel import Progress
     from szeek.simulate.sky import SimulateConfig
 
 app = typer.Typer(
@@ -112,9 +113,9 @@ def run(
     """
     from szeek.pipeline.run import run as run_stages
 
-    with _progress() as tell:
+    with _progress() as progress:
         options: dict[str, Any] = {"threads": threads, "device": device, "scheduler": scheduler}
-        report = run_stages(_load(config, seed), out, **options, until=until, tell=tell)
+        report = run_stages(_load(config, seed), out, **options, until=until, progress=progress)
     if _is_first_rank():
         typer.echo(f"report: {report}" if until == "report" else f"products up to '{until}': {report}")
 
@@ -149,8 +150,8 @@ def simulate(
             raise ValueError("--validate and --cutouts are of one sky made here; leave out --number and --scheduler")
         _simulate_several(settings, out, number, scheduler)
         return
-    with _progress() as tell:
-        simulate_sky(settings, out, progress=lambda text: tell("sky", 0, 0, text))
+    with _progress() as progress:
+        simulate_sky(settings, out, progress=progress)
     typer.echo(f"simulated sky: {out}")
     if validate or cutouts:
         from szeek.simulate.validate import validate_sky
@@ -168,8 +169,8 @@ def _simulate_several(settings: SimulateConfig, out: Path, number: int, schedule
     skies = [(settings.model_copy(update={"seed": seed}), out / f"seed-{seed}") for seed in seeds]
     if number == 1:
         skies = [(settings, out)]
-    with _progress() as tell, connect(scheduler) as client:
-        simulate_skies(skies, client=client, report=lambda done, total: tell("sky", done, total, "skies"))
+    with _progress() as progress, connect(scheduler) as client:
+        simulate_skies(skies, client=client, progress=progress)
     for _, folder in skies:
         typer.echo(f"simulated sky: {folder}")
 
@@ -209,9 +210,9 @@ def train(
         **({"masks": _resolved(mask)} if mask else {}),  # else those of the configuration
     }
     changes: dict[str, Any] = {"sky": sky} if seed is None else {"sky": sky, "seed": seed}
-    with _progress() as tell:
+    with _progress() as progress:
         options: dict[str, Any] = {"threads": threads, "device": device, "scheduler": scheduler}
-        run_stages(load_config(config, **changes), out, **options, until="train", tell=tell)
+        run_stages(load_config(config, **changes), out, **options, until="train", progress=progress)
     if _is_first_rank():
         typer.echo(f"model: {out / 'model.safetensors'} with its card model.json")
 
@@ -249,7 +250,7 @@ def predict(
     """
     from szeek.pipeline.filejobs import predict_files
 
-    with _progress() as tell:
+    with _progress() as progress:
         summary = predict_files(
             Path(map[0]) if len(map) == 1 and Path(map[0]).is_dir() else _band_files(map),
             model,
@@ -268,7 +269,7 @@ def predict(
             ordering=ordering,
             masks=mask or [],
             check=check,
-            tell=tell,
+            progress=progress,
         )
     typer.echo(summary)
 
@@ -307,16 +308,12 @@ def photometry(
     """Measure S/N, flux, size, band fluxes, spectrum and kind of a run's candidates, or of any list of positions."""
     from szeek.pipeline.photometryfiles import measure_files, measure_run
 
-    with _progress() as tell:
-
-        def report(done: int, total: int) -> None:
-            tell("photometry", done, total, "fields")
-
+    with _progress() as progress:
         if map is None:
-            summary = measure_run(positions, threads=threads, report=report)
+            summary = measure_run(positions, threads=threads, progress=progress)
         else:
             words: dict[str, Any] = {"unit": _units(unit), "frame": frame, "ordering": ordering, "check": check}
-            summary = measure_files(positions, _band_files(map), out, **words, threads=threads, report=report)
+            summary = measure_files(positions, _band_files(map), out, **words, threads=threads, progress=progress)
     typer.echo(summary)
 
 
@@ -349,9 +346,9 @@ def selection(
     """
     from szeek.pipeline.runjobs import measure_selection
 
-    with _progress() as tell:
+    with _progress() as progress:
         options: dict[str, Any] = {"threads": threads, "scheduler": scheduler}
-        summary = measure_selection(run_folder, n=n, tiles=tile, seed=seed, **options, tell=tell)
+        summary = measure_selection(run_folder, n=n, tiles=tile, seed=seed, **options, progress=progress)
     typer.echo(summary)
 
 
@@ -368,8 +365,8 @@ def purity(
     """
     from szeek.pipeline.runjobs import measure_purity
 
-    with _progress() as tell:
-        summary = measure_purity(run_folder, tiles=tile, seed=seed, threads=threads, tell=tell)
+    with _progress() as progress:
+        summary = measure_purity(run_folder, tiles=tile, seed=seed, threads=threads, progress=progress)
     typer.echo(summary)
 
 
@@ -445,10 +442,10 @@ def stack(
         "size": pixels, "seed": seed,
     }  # fmt: skip
     if map is None:
-        with _progress() as tell, connect(scheduler) as client:
+        with _progress() as progress, connect(scheduler) as client:
             folder = stack_run(
                 positions, samples=tuple(sample or SAMPLES), **settings, client=client,
-                say=lambda done, total, text: tell("stack", done, total, text),
+                progress=progress,
             )  # fmt: skip
         typer.echo(f"stacks: {folder}")
         return
@@ -520,12 +517,12 @@ def reproduce(
     """Set the paper's Table 1, Figs. 1 to 8 and numbers beside those of a run; stacks first where need be."""
     from szeek.show.report.reproduce import reproduce_run
 
-    with _progress() as tell:
+    with _progress() as progress:
         page = reproduce_run(
             run_folder,
             models=_named_values("--model", model),
             regions=regions,
-            say=lambda done, total, text: tell("stack", done, total, text),
+            progress=progress,
         )
     typer.echo(f"the paper's figures and numbers: {page}")
 
@@ -569,10 +566,10 @@ def dossiers(
     from szeek.show.explorer.filters import Filters
 
     filters = Filters(p_min, purity_min, snr_min, lat_min, matched, kind, judged)
-    with _progress() as tell:
+    with _progress() as progress:
         target = write_dossiers(
             run_folder, out, filters=filters, ending="png" if png else "pdf", n_most=most,
-            say=lambda done, total, text: tell("dossiers", done, total, text),
+            progress=progress,
         )  # fmt: skip
     typer.echo(f"dossiers: {target}")
 
@@ -635,16 +632,16 @@ def _is_first_rank() -> bool:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
+def _progress() -> Iterator[Progress]:
     """Progress bars with rate and time left on a terminal, one line per step elsewhere."""
+    from rich import progress as bar
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
         last: dict[str, str] = {}
 
-        def plain(stage: str, done: int, total: int, text: str) -> None:
+        def plain(stage: str, done: int, total: int, text: str = "") -> None:
             tenth = f"{10 * done // total}" if total > 1 else text
             if last.get(stage) != tenth:
                 last[stage] = tenth
@@ -653,16 +650,22 @@ def _progress() -> Iterator[Callable[[str, int, int, str], None]]:
 
         yield plain
         return
-    columns = (TextColumn("{task.fields[stage]:>8}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=console) as bars:
+    columns = (
+        bar.TextColumn("{task.fields[stage]:>8}"),
+        bar.BarColumn(),
+        bar.TimeElapsedColumn(),
+        bar.TimeRemainingColumn(),
+        bar.TextColumn("{task.description}"),
+    )
+    with bar.Progress(*columns, console=console) as bars:
         tasks: dict[str, Any] = {}
 
-        def tell(stage: str, done: int, total: int, text: str) -> None:
+        def show(stage: str, done: int, total: int, text: str = "") -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(text, stage=stage, total=None)
             bars.update(tasks[stage], completed=done, total=total or None, description=text)
 
-        yield tell
+        yield show
 
 
 class _Interrupted(BaseException):
@@ -703,5 +706,3 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.strerror:
         return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
     return str(error)
-
-

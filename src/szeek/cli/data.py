@@ -83,10 +83,10 @@ def fetch_files(
     with Progress(*columns) as bars:
         tasks: dict[str, TaskID] = {}
 
-        def show(path: str, had: int, total: int | None) -> None:
+        def show(_: str, had: int, total: int, path: str = "") -> None:
             if path not in tasks:
-                tasks[path] = bars.add_task(Path(path).name, total=total)
-            bars.update(tasks[path], completed=had, total=total)
+                tasks[path] = bars.add_task(Path(path).name, total=total or None)
+            bars.update(tasks[path], completed=had, total=total or None)
 
         states = _say_errors(lambda: download.fetch(names, folder=folder, n_parallel=parallel, progress=show))
     for state in states:

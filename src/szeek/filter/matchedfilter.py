@@ -15,7 +15,7 @@ left out, and detections are peaks over position and size, merged over fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
 from typing import NamedTuple
 
@@ -28,7 +28,7 @@ from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.parallel import core_pool
+from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
 from szeek.physics.tsz import band_response
 from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
@@ -323,7 +323,7 @@ def matched_filter(
     snr_min: float = 4.5,
     threads: int | None = None,
     out: Map32 | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Table:
     """Clusters in maps, by the multi-frequency matched filter.
 
@@ -347,8 +347,8 @@ def matched_filter(
         Fields at once; the machine's cores by default. The result does not depend on it.
     out : (n_pix,) float32, optional
         RING; the best S/N over all sizes is written to the pixels that were searched.
-    report : callable, optional
-        Called with (fields done, fields in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
@@ -393,17 +393,8 @@ def matched_filter(
             }
         )
 
-    found = []
-    with core_pool(threads) as pool:
-        try:
-            for done, table in enumerate(pool.map(work, range(len(fields))), start=1):
-                found.append(table)
-                if report is not None:
-                    report(done, len(fields))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return merge_detections(vstack(found))
+    found = spread(work, range(len(fields)), threads=threads, progress=progress, stage="filter", detail="fields")
+    return merge_detections(vstack([table for _, table in found]))
 
 
 def merge_detections(detections: Table) -> Table:

@@ -7,7 +7,7 @@ that is not Gaussian - is left to the network.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.parallel import spread
+from szeek.parallel import Progress, spread
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
 
@@ -33,7 +33,7 @@ def add_snr_maps(
     instrument: str | Instrument = "planck-hfi",
     threads: int | None = None,
     client: Client | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> SkyMaps:
     """The same maps with matched-filter S/N maps of these sizes and no others; without any for no sizes.
 
@@ -49,8 +49,8 @@ def add_snr_maps(
         Fields at once; the machine's cores by default. The result does not depend on it.
     client : distributed.Client, optional
         Filter the fields on the workers of this Dask cluster, for which the maps must be mapped from a folder.
-    report : callable, optional
-        Called with (fields done, fields in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
@@ -78,8 +78,9 @@ def add_snr_maps(
     snr = np.zeros((len(maps.footprint), len(sizes)), np.float32)
     places = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
     for _, (ipix, values) in spread(
-        snr_in_field, places, maps, setup, sizes, client=client, threads=threads, report=report
-    ):
+        snr_in_field, places, maps, setup, sizes, client=client, threads=threads,
+        progress=progress, stage="filter", detail="fields",
+    ):  # fmt: skip
         snr[ipix] = values
     return replace(maps, snr=snr, theta500_arcmin=sizes)
 

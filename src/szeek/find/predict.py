@@ -6,7 +6,7 @@ import copy
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
 from szeek.learn.unet import Ensemble, UNet
-from szeek.parallel import core_pool, one_torch_thread
+from szeek.parallel import Progress, one_torch_thread, spread
 from szeek.sky.fields import (
     Field,
     cover_sphere,
@@ -50,7 +50,7 @@ def predict(
     where: NDArray[np.bool_] | None = None,
     threads: int | None = None,
     device: str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Probability of a cluster at every pixel of the maps.
 
@@ -73,8 +73,8 @@ def predict(
         Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
     device : str, optional
         Where, as :func:`~szeek.learn.device.pick_device` has it. Another device than 'cpu' gives p to rounding.
-    report : callable, optional
-        Called with (fields done, fields in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def predict(
     work = predict_fields(sky, model, fields, rotations=rotations, threads=threads, device=device)
     for done, (field, values) in enumerate(work, start=1):
         place_field(field, values, p_map)
-        if report is not None:
-            report(done, len(fields))
+        if progress is not None:
+            progress("predict", done, len(fields), "fields")
     check_seen(p_map, wanted)
     if where is not None:
         p_map[~where] = np.nan
@@ -147,12 +147,9 @@ def predict_fields(
     # the largest first, so that none is left alone at the end
     fields = sorted(fields, key=lambda field: -field.ny * field.nx)
     at_once = threads if where.type == "cpu" else threads or _FIELDS_ON_DEVICE
-    with one_torch_thread(), core_pool(at_once) as pool:
-        try:
-            yield from zip(fields, pool.map(lambda f: predict_field(*there, f, rotations), fields), strict=True)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with one_torch_thread():
+        for number, values in spread(lambda field: predict_field(*there, field, rotations), fields, threads=at_once):
+            yield fields[number], values
 
 
 def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from szeek._version import __version__
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
+from szeek.parallel import Progress
 from szeek.sky.fields import Field, own_runs
 from szeek.sky.skymaps import SkyMaps
 
@@ -84,7 +84,7 @@ def predict_shard(
     rotations: int = 1,
     threads: int | None = None,
     device: str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Compute one shard of :func:`~szeek.find.predict.predict`, and write it as a part file.
 
@@ -96,7 +96,7 @@ def predict_shard(
         Receives ``prediction.part-3-of-16.fits``: HEALPix with explicit pixel numbers, RING.
     shard : (int, int)
         Number, from 1, and how many there are.
-    margin, rotations, threads, device, report
+    margin, rotations, threads, device, progress
         As of :func:`~szeek.find.predict.predict`.
 
     Raises
@@ -115,8 +115,8 @@ def predict_shard(
         seen = maps.footprint[own]
         pixels.append(own[seen])
         values.append(p[seen])
-        if report is not None:
-            report(done, len(fields))
+        if progress is not None:
+            progress("predict", done, len(fields), "fields")
     ipix, p = np.concatenate(pixels), np.concatenate(values)
     order = np.argsort(ipix)
     columns = [

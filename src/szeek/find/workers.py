@@ -8,7 +8,6 @@ are of one kind.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from szeek.find.shards import with_snr_maps
 from szeek.learn.device import DeviceSky, pick_device
 from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
-from szeek.parallel import spread, submit
+from szeek.parallel import Progress, spread, submit
 from szeek.sky.fields import Field, owns_seen_pixels, place_field
 from szeek.sky.skymaps import SkyMaps
 
@@ -39,7 +38,7 @@ def predict_on_cluster(
     rotations: int = 1,
     where: NDArray[np.bool_] | None = None,
     device: str = "cpu",
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """:func:`~szeek.find.predict.predict` by the workers of a Dask cluster.
 
@@ -52,7 +51,7 @@ def predict_on_cluster(
         Folder of a saved SkyMaps that every worker sees under this name.
     model : path
         Folder with model.json that every worker sees, or a shipped model's name.
-    margin, rotations, where, report
+    margin, rotations, where, progress
         As of :func:`~szeek.find.predict.predict`; so are the errors, and those of
         :func:`~szeek.find.shards.with_snr_maps`.
     device : str
@@ -80,7 +79,8 @@ def predict_on_cluster(
     # a task and not data sent along: what a task made can be made again where its worker is lost
     background = submit(client, _background, folders, network.normaliser.background_nside)
     p_map = empty_map(len(sky.footprint))
-    work = spread(_predict_one, fields, folders, background, rotations, device, client=client, report=report)
+    shared = folders, background, rotations, device
+    work = spread(_predict_one, fields, *shared, client=client, progress=progress, stage="predict", detail="fields")
     for number, values in work:
         place_field(fields[number], values, p_map)
     check_seen(p_map, wanted)

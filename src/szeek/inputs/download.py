@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -31,10 +31,11 @@ from urllib.parse import urljoin, urlsplit
 import platformdirs
 import urllib3
 
+from szeek.parallel import Progress
+
 log = logging.getLogger(__name__)
 
 State = Literal["absent", "partial", "verified", "present", "wrong", "own"]
-Progress = Callable[[str, int, int | None], None]
 
 _BLOCK = 1 << 16
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -155,8 +156,8 @@ def fetch(
         Files in transfer at a time.
     timeout_s : float
         Silence of a server that counts as a break.
-    progress : callable, optional
-        Called with (path, bytes so far, bytes in all or None).
+    progress : Progress, optional
+        Called as progress('download', done, total, path), in bytes; total is 0 where it is not known.
 
     Returns
     -------
@@ -377,7 +378,7 @@ def _request(
                 stream.write(block)
                 had += len(block)
                 if progress:
-                    progress(file.path, had, total)
+                    progress("download", had, total or 0, file.path)
                 if stop.is_set():
                     raise DownloadError("stopped")
     finally:

@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ from szeek.learn.model import Model, build_unet, save_tensors
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
-from szeek.parallel import core_pool, one_torch_thread
+from szeek.parallel import Progress, core_pool, one_torch_thread
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 
@@ -59,7 +59,7 @@ def train(
     further: Sequence[tuple[SkyMaps, Table]] = (),
     threads: int | None = None,
     device: str = "cpu",
-    report: Callable[[dict[str, float]], None] | None = None,
+    progress: Progress | None = None,
     stop_after_steps: int | None = None,
 ) -> Model:
     """Train a network and write it to ``folder``; goes on from the checkpoint there, if there is one.
@@ -83,9 +83,9 @@ def train(
         depend on it.
     device : str, optional
         Where the network runs and its patches are cut, as :func:`~szeek.learn.device.pick_device` has it.
-    report : callable, optional
-        Called after every step with ``{'step', 'n_steps', 'epoch', 'loss', 'patches_per_s'}``; on a GPU the loss is
-        that of the step before, so that the next step need not wait for it.
+    progress : Progress, optional
+        Called as progress('train', step, n_steps, detail) after every step; the detail holds epoch and loss. On a GPU
+        the loss is that of the step before, so that the next step need not wait for it.
     stop_after_steps : int, optional
         Leave off after this many steps in this call, with a checkpoint; for testing resumption.
 
@@ -109,7 +109,7 @@ def train(
             further,
             threads=threads,
             device=device,
-            report=report,
+            progress=progress,
             stop_after_steps=stop_after_steps,
         )
     where = pick_device(device)
@@ -164,7 +164,7 @@ def train(
     network.to(where)
     loop = _Loop(model, Feed(patches, normaliser, where), config)
     with one_torch_thread(), core_pool(threads) as pool:
-        loop.run(target, pool, report, stop_after_steps)
+        loop.run(target, pool, progress, stop_after_steps)
     network.to("cpu")
     return model
 
@@ -270,7 +270,7 @@ class _Loop:
         self,
         folder: Path,
         pool: ThreadPoolExecutor,
-        report: Callable[[dict[str, float]], None] | None,
+        progress: Progress | None,
         stop_after_steps: int | None,
     ) -> None:
         """Train until the patience or the epochs are used up; always leaves the best weights in the model."""
@@ -292,15 +292,14 @@ class _Loop:
             elif time.monotonic() - saved > train.checkpoint_s:
                 self.save(checkpoint)
                 saved = time.monotonic()
-            if report is not None:
-                report(
-                    {
-                        "step": self.step,
-                        "n_steps": self.steps_per_epoch * train.max_epochs,
-                        "epoch": self.step // self.steps_per_epoch,
-                        "loss": float(loss if before is None or self.device.type == "cpu" else before),
-                        "patches_per_s": self.step * train.batch / self.seconds,
-                    }
+            if progress is not None:
+                shown = float(loss if before is None or self.device.type == "cpu" else before)
+                progress(
+                    "train",
+                    self.step,
+                    self.steps_per_epoch * train.max_epochs,
+                    f"epoch {self.step // self.steps_per_epoch}, loss {shown:.4f}, "
+                    f"{self.step * train.batch / self.seconds:.0f} patches/s",
                 )
             if stop_after_steps is not None and self.step - first >= stop_after_steps:
                 self.save(checkpoint)

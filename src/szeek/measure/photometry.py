@@ -11,7 +11,7 @@ are tried in the same way, and the one that explains most says what kind of sour
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import healpy
@@ -23,7 +23,7 @@ from scipy.special import j1
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.parallel import core_pool
+from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform, theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
 from szeek.sky.projection import unit_vectors
@@ -215,7 +215,7 @@ def measure_sources(
     *,
     instrument: str | Instrument = "planck-hfi",
     threads: int | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Table:
     """Matched-filter flux, band fluxes, spectrum and kind at positions, whether anything was detected there or not.
 
@@ -235,8 +235,8 @@ def measure_sources(
         Response of the bands.
     threads : int, optional
         Fields at once; the machine's cores by default. The result does not depend on it.
-    report : callable, optional
-        Called with (fields done, fields in all).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
@@ -299,14 +299,8 @@ def measure_sources(
             for name, value in found.items():
                 out[name][row] = value
 
-    with core_pool(threads) as pool:
-        try:
-            for done, _ in enumerate(pool.map(work, range(len(fields))), start=1):
-                if report is not None:
-                    report(done, len(fields))
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    for _ in spread(work, range(len(fields)), threads=threads, progress=progress, stage="measure", detail="fields"):
+        pass
     return out
 
 

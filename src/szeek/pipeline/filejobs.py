@@ -31,8 +31,8 @@ from szeek.learn.device import pick_device
 from szeek.learn.model import find_model, load_model
 from szeek.measure.candidates import make_candidates, write_candidates
 from szeek.measure.identify import identify_sources
-from szeek.parallel import connect
-from szeek.pipeline.stages import Tell, say
+from szeek.parallel import Progress, connect
+from szeek.pipeline.stages import say
 from szeek.show.report.field import keep_field
 from szeek.show.report.page import write_report
 from szeek.sky.skymaps import SkyMaps
@@ -57,7 +57,7 @@ def predict_files(
     ordering: str | None = None,
     masks: Sequence[str | Path] = (),
     check: bool = True,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Find clusters in map files, full sky or cut-outs, with a trained network.
 
@@ -87,7 +87,7 @@ def predict_files(
     target.mkdir(parents=True, exist_ok=True)
     network = load_model(model)
     known = read_clusters(catalogues) if catalogues else None
-    say(tell, "maps", 0, 0, "frequency maps")
+    say(progress, "maps", 0, 0, "frequency maps")
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
         stated: dict[str, Any] = {"unit": unit, "frame": frame, "ordering": ordering}
@@ -103,11 +103,10 @@ def predict_files(
     options: dict[str, Any] = {"margin": own.margin}
     options["rotations"] = own.rotations if rotations is None else rotations
 
-    def fields(done: int, total: int) -> None:
-        say(tell, "predict", done, total, "fields")
-
     if part is not None:
-        file = predict_shard(skymaps, network, target, part, **options, threads=threads, device=device, report=fields)
+        file = predict_shard(
+            skymaps, network, target, part, **options, threads=threads, device=device, progress=progress
+        )
         return f"part {part[0]} of {part[1]}: {file}"
     lines = []
     if known is not None:
@@ -117,9 +116,9 @@ def predict_files(
     else:
         with connect(scheduler) as client:
             if client is not None and folder is not None:
-                p_map = predict_on_cluster(client, folder, model, **options, device=device, report=fields)
+                p_map = predict_on_cluster(client, folder, model, **options, device=device, progress=progress)
             else:
-                p_map = predict(skymaps, network, **options, threads=threads, device=device, report=fields)
+                p_map = predict(skymaps, network, **options, threads=threads, device=device, progress=progress)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     for name in (CALIBRATION, POSITIONS):
         beside = find_model(model) / name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,15 @@ from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.measure.candidates import COLUMNS, list_sources, make_candidates, read_candidates, write_candidates
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
+from szeek.parallel import Progress
 from szeek.sky.skymaps import SkyMaps
 
 #: Column-name endings and the units they stand for.
 _UNITS = {"_1e14msun": "1e14 Msun", "_arcmin2": "arcmin2", "_arcmin": "arcmin", "_deg": "deg", "_mjy": "mJy"}
 
-Report = Callable[[int, int], None]
-
 
 def measure_run(
-    run_folder: str | os.PathLike[str], *, threads: int | None = None, report: Report | None = None
+    run_folder: str | os.PathLike[str], *, threads: int | None = None, progress: Progress | None = None
 ) -> str:
     """Measure the candidates of a run in its own maps; those with a matched redshift get a mass.
 
@@ -36,7 +35,7 @@ def measure_run(
     ----------
     run_folder : path
         With ``maps/`` and candidates.fits.
-    threads, report
+    threads, progress
         As for ``measure_sources``.
 
     Returns
@@ -63,7 +62,7 @@ def measure_run(
     instrument = record.get("config", {}).get("sky", {}).get("instrument", "planck-hfi")
     sources = list_sources(candidates)
     positions = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "z": sources["match_z"]})
-    found = measure_sources(maps, positions, instrument=instrument, threads=threads, report=report)
+    found = measure_sources(maps, positions, instrument=instrument, threads=threads, progress=progress)
     path = write_photometry(hstack([Table({"name": sources["name"]}), positions, found]), folder / "photometry.fits")
     filled = sources.copy()
     for column in COLUMNS:
@@ -83,7 +82,7 @@ def measure_files(
     ordering: str | None = None,
     check: bool = True,
     threads: int | None = None,
-    report: Report | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Measure a list of positions in map files, full sky or cut-outs, whether anything was detected there or not.
 
@@ -96,7 +95,7 @@ def measure_files(
         As for :func:`szeek.inputs.mapfiles.read_skymaps`, with ``unit``, ``frame`` and ``ordering``.
     out : path
         Folder; photometry.fits is written there.
-    threads, report
+    threads, progress
         As for :func:`szeek.measure.photometry.measure_sources`.
 
     Returns
@@ -120,7 +119,7 @@ def measure_files(
     # of a candidate, its size of highest S/N is measured, not given
     names = ["name", "lon_deg", "lat_deg", "z", *(["theta500_arcmin"] if "survey" in listed.colnames else [])]
     skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, check=check)
-    found = measure_sources(skymaps, listed[names], threads=threads, report=report)
+    found = measure_sources(skymaps, listed[names], threads=threads, progress=progress)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     path = write_photometry(hstack([listed["name", "lon_deg", "lat_deg", "z"], found]), target / "photometry.fits")

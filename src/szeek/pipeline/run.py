@@ -23,7 +23,8 @@ from szeek.files import write_json
 from szeek.inputs.masks import find_masks
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import Ranks, join_ranks
-from szeek.pipeline.stages import STAGES, TABLE, Run, Tell, say, train_stage
+from szeek.parallel import Progress
+from szeek.pipeline.stages import STAGES, TABLE, Run, say, train_stage
 
 
 def run(
@@ -34,7 +35,7 @@ def run(
     device: str = "cpu",
     scheduler: str | None = None,
     until: str = "report",
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Do all stages that are not done yet, up to ``until``.
 
@@ -52,8 +53,8 @@ def run(
         maps, train members and folds at once, and predict. They must see the folder; the products are the same.
     until : str
         Last stage to do, one of :data:`STAGES`.
-    tell : callable, optional
-        Told (stage, done, total, text).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail).
 
     Returns
     -------
@@ -81,7 +82,7 @@ def run(
     _claim(job.folder)
     with join_ranks() as ranks:
         if ranks.rank == 0:
-            _do_stages(job, until, tell, ranks)
+            _do_stages(job, until, progress, ranks)
         # the other processes of a torchrun help with the training, where there is something to train
         elif STAGES.index(until) >= STAGES.index("train") and ranks.follow_first(False):
             train_stage(job, None)
@@ -104,7 +105,7 @@ def _claim(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
 
 
-def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
+def _do_stages(job: Run, until: str, progress: Progress | None, ranks: Ranks) -> None:
     record = _open_record(job)
     key = hashlib.sha256(__version__.encode()).hexdigest()
     for stage in STAGES[: STAGES.index(until) + 1]:
@@ -117,7 +118,7 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
         if stage == "train":
             ranks.follow_first(not unchanged)
         if unchanged:
-            say(tell, stage, 1, 1, "unchanged")
+            say(progress, stage, 1, 1, "unchanged")
             continue
         if done.get("started_with") != key:
             parts = ("checkpoint.safetensors", "fold-*", "member-*")
@@ -127,12 +128,12 @@ def _do_stages(job: Run, until: str, tell: Tell | None, ranks: Ranks) -> None:
         record["stages"][stage] = {"started_with": key}
         write_json(record, job.folder / "run.json")
         began = time.monotonic()
-        facts = work(job, tell) or {}
+        facts = work(job, progress) or {}
         seconds = round(time.monotonic() - began, 1)
         record["stages"][stage] = {"key": key, "seconds": seconds, **facts}
         record["timings"] = {s: record["stages"][s].get("seconds", 0.0) for s in STAGES if s in record["stages"]}
         write_json(record, job.folder / "run.json")
-        say(tell, stage, 1, 1, f"{seconds:.0f} s")
+        say(progress, stage, 1, 1, f"{seconds:.0f} s")
 
 
 def _open_record(job: Run) -> dict[str, Any]:

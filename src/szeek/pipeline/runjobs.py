@@ -35,8 +35,8 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
 from szeek.measure.photometry import measure_sources
-from szeek.parallel import connect
-from szeek.pipeline.stages import Run, Tell, say
+from szeek.parallel import Progress, connect
+from szeek.pipeline.stages import Run, say
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.sky.skymaps import SkyMaps
@@ -56,7 +56,7 @@ def measure_selection(
     seed: int = 0,
     threads: int | None = None,
     scheduler: str | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Completeness and position errors of a run by injection; writes selection.fits and positions.ecsv.
 
@@ -79,8 +79,8 @@ def measure_selection(
     scheduler : str, optional
         Dask scheduler, by its address or its file, whose workers filter and predict; they must see the folder, in
         which the painted maps lie meanwhile. The products are the same.
-    tell : callable, optional
-        Told (stage, done, total, text).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail).
 
     Returns
     -------
@@ -106,14 +106,15 @@ def measure_selection(
         min_separation_arcmin=50.0,
         shapes=True,
     )
-    say(tell, "selection", 0, 0, f"painting {n} clusters")
+    say(progress, "selection", 0, 0, f"painting {n} clusters")
     painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=threads)
     p_max, options = config.detect.p_max, config.predict
-
-    def fields(done: int, total: int) -> None:
-        say(tell, "selection", done, total, "fields")
-
-    how: dict[str, Any] = {"margin": options.margin, "rotations": options.rotations, "where": where, "report": fields}
+    how: dict[str, Any] = {
+        "margin": options.margin,
+        "rotations": options.rotations,
+        "where": where,
+        "progress": progress,
+    }
     with connect(scheduler) as client, tempfile.TemporaryDirectory(prefix=".selection-", dir=home) as scratch:
         if client is None:
             p_map = predict(painted, network, threads=threads, **how)
@@ -123,8 +124,8 @@ def measure_selection(
             p_map = predict_on_cluster(client, Path(scratch) / "1", home, **how)
         del painted
         sources = find_sources(p_map, p_max, deblend=config.detect.deblend)
-        say(tell, "selection", 0, 0, "noise")
-        noise = measure_noise(maps, instrument, threads=threads, client=client, report=fields)
+        say(progress, "selection", 0, 0, "noise")
+        noise = measure_noise(maps, instrument, threads=threads, client=client, progress=progress)
     selection = judge_injections(injections, sources, ground.sources, noise, p_max)
     selection.write(home / "selection.fits")
     found = int(np.isfinite(selection.injections["p"]).sum())
@@ -170,7 +171,7 @@ def measure_purity(
     tiles: Iterable[int] | None = None,
     seed: int = 0,
     threads: int | None = None,
-    tell: Tell | None = None,
+    progress: Progress | None = None,
 ) -> str:
     """Purity of a run without truth, from two null skies and from known clusters; writes purity.ecsv.
 
@@ -179,7 +180,7 @@ def measure_purity(
 
     Parameters
     ----------
-    folder, tiles, threads, tell
+    folder, tiles, threads, progress
         As for :func:`measure_selection`.
     seed : int
         Of the shifted positions.
@@ -199,14 +200,14 @@ def measure_purity(
     nulls = {}
     for name, make in (("flipped", flip_signs), ("rotated", rotate_bands)):
 
-        def fields(done: int, total: int, name: str = name) -> None:
-            say(tell, "purity", done, total, f"fields, {name}")
+        def fields(_: str, done: int, total: int, detail: str = "", name: str = name) -> None:
+            say(progress, "purity", done, total, f"{detail}, {name}")
 
         sky = make(ground.maps)
         sky = replace(sky, footprint=sky.footprint & ground.around)
         where = ground.where & sky.footprint
         options: dict[str, Any] = {"margin": config.predict.margin, "rotations": config.predict.rotations}
-        p_map = predict(sky, ground.network, where=where, threads=threads, report=fields, **options)
+        p_map = predict(sky, ground.network, where=where, threads=threads, progress=fields, **options)
         found = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
         if name == "flipped":  # a source that shines is a hole there, which the sky has none of
             seen = replace(ground.maps, footprint=ground.maps.footprint & ground.around)

@@ -11,7 +11,7 @@ import json
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from szeek.inputs.download import locate
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
 from szeek.measure.candidates import list_sources, read_candidates
+from szeek.parallel import Progress
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band, SkyMaps
@@ -71,9 +72,6 @@ _DUST_NSIDE = 256
 _LIGHTEST_1E14MSUN = 1.0
 _FEWEST_PIXELS = 1000
 
-#: Told (done, total, text) while stacks are made.
-Say = Callable[[int, int, str], None]
-
 
 def stack_run(
     run_folder: str | os.PathLike[str],
@@ -90,7 +88,7 @@ def stack_run(
     null_kind: str = "matched",
     seed: int = 0,
     client: Client | None = None,
-    say: Say | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Stack a run's candidates in every map of its sky, with matched nulls.
 
@@ -118,8 +116,8 @@ def stack_run(
         As for :func:`szeek.stack.products.stack_sources`.
     client : distributed.Client, optional
         Stack on the workers of this Dask cluster, which must see the folder; the products are the same.
-    say : callable, optional
-        Told (done, total, text).
+    progress : Progress, optional
+        Called as progress('stack', done, total, detail).
 
     Returns
     -------
@@ -158,8 +156,8 @@ def stack_run(
     chosen = choose_samples(sources, clusters, tiles)
     cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
     used_masks = cuts.masks
-    if say is not None and cuts.lacking:
-        say(0, len(samples), cuts.warning())
+    if progress is not None and cuts.lacking:
+        progress("stack", 0, len(samples), cuts.warning())
     groups = join_maps(groups, apart={"bands", "y", *used_masks})
     comparisons = {
         name.upper(): rows
@@ -177,8 +175,8 @@ def stack_run(
     with _for_workers(groups, used_masks, target, client) as (groups, used_masks):
         for done, name in enumerate(samples):
             rows = chosen[name]
-            if say is not None:
-                say(done, len(samples), f"{name}: {len(rows)} sources")
+            if progress is not None:
+                progress("stack", done, len(samples), f"{name}: {len(rows)} sources")
             if not len(rows):
                 continue
             nulls = null_sets(rows, dust, bands.footprint, 1, null_kind, seed)[0]

@@ -44,7 +44,7 @@ from szeek.learn.model import load_model
 from szeek.learn.train import member_of, train
 from szeek.measure.candidates import make_candidates, write_candidates
 from szeek.measure.identify import identify_sources
-from szeek.parallel import connect, spread
+from szeek.parallel import Progress, connect, spread
 from szeek.show.report.page import write_report
 from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
@@ -52,9 +52,6 @@ from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 
 STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "assess", "report")
-
-#: Told (stage, done, total, text) while a stage works; total is 0 where it is not known.
-Tell = Callable[[str, int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -114,12 +111,12 @@ class Run:
         return [*self.map_files().values(), *catalogues, *self.mask_files()]
 
 
-def say(tell: Tell | None, stage: str, done: int, total: int, text: str) -> None:
-    if tell is not None:
-        tell(stage, done, total, text)
+def say(progress: Progress | None, stage: str, done: int, total: int, text: str) -> None:
+    if progress is not None:
+        progress(stage, done, total, text)
 
 
-def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _simulate(job: Run, progress: Progress | None) -> dict[str, Any]:
     skies = []
     for sky in (job, *job.further()):
         config = SimulateConfig(
@@ -132,31 +129,31 @@ def _simulate(job: Run, tell: Tell | None) -> dict[str, Any]:
         skies.append((config, sky.simulated))
     with connect(job.scheduler) as client:
         if client is not None:
-            simulate_skies(skies, client=client, report=lambda done, n: say(tell, "sky", done, n, "skies"))
+            simulate_skies(skies, client=client, progress=progress)
             return {}
     for config, folder in skies:
         which = "" if config.seed == job.config.seed else f"seed {config.seed}: "
 
-        def report(text: str, which: str = which) -> None:
-            say(tell, "sky", 0, 0, which + text)
+        def step(_: str, done: int, total: int, text: str = "", which: str = which) -> None:
+            say(progress, "sky", done, total, which + text)
 
-        simulate_sky(config, folder, progress=report)
+        simulate_sky(config, folder, progress=step)
     return {}
 
 
-def _read_maps(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _read_maps(job: Run, progress: Progress | None) -> dict[str, Any]:
     for other in job.further():
-        _read_maps_of(other, tell)
-    return _read_maps_of(job, tell)
+        _read_maps_of(other, progress)
+    return _read_maps_of(job, progress)
 
 
-def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _read_maps_of(job: Run, progress: Progress | None) -> dict[str, Any]:
     sky = job.config.sky
-    say(tell, "maps", 0, 0, "catalogues")
+    say(progress, "maps", 0, 0, "catalogues")
     clusters = read_clusters(job.catalogue_files())
     labelled = _label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
     mask = read_masks(sky.masks)
-    say(tell, "maps", 0, 0, "frequency maps")
+    say(progress, "maps", 0, 0, "frequency maps")
     maps = read_skymaps(
         job.map_files(),
         sky.instrument,
@@ -167,9 +164,9 @@ def _read_maps_of(job: Run, tell: Tell | None) -> dict[str, Any]:
         check=sky.check,
         out=job.folder / "maps",
     )
-    say(tell, "maps", 0, 0, "preflight")
+    say(progress, "maps", 0, 0, "preflight")
     found = preflight(maps, labelled, sky.instrument, seed=job.config.seed)
-    say(tell, "maps", 0, 0, found.sentence)
+    say(progress, "maps", 0, 0, found.sentence)
     # last, so that a refused sky is not taken for a finished stage
     write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
     return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in job.input_files()}}
@@ -194,7 +191,7 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _filter(job: Run, progress: Progress | None) -> dict[str, Any]:
     with connect(job.scheduler) as client:
         for sky in (job, *job.further()):
             maps = add_snr_maps(
@@ -203,30 +200,26 @@ def _filter(job: Run, tell: Tell | None) -> dict[str, Any]:
                 instrument=job.config.sky.instrument,
                 threads=job.threads,
                 client=client,
-                report=lambda done, total: say(tell, "filter", done, total, "fields"),
+                progress=progress,
             )
             maps.save_snr(sky.folder / "maps")
     return {}
 
 
-def train_stage(job: Run, tell: Tell | None) -> dict[str, Any]:
+def train_stage(job: Run, progress: Progress | None) -> dict[str, Any]:
     ranks, n_folds = current_ranks(), job.config.split.folds
-
-    def report(at: dict[str, float]) -> None:
-        text = f"epoch {at['epoch']:.0f}, loss {at['loss']:.4f}, {at['patches_per_s']:.0f} patches/s"
-        say(tell, "train", int(at["step"]), int(at["n_steps"]), text)
-
     with connect(job.scheduler) as client:
         if client is not None:
             # workers leave finished trainings in the folders; what follows finds them there, and joins members
             alone = replace(job, folder=job.folder.resolve(), threads=1)
             parts = [(fold, k) for fold in range(max(1, n_folds)) for k in range(job.config.network.members)]
-            told = spread(_train_part, parts, alone, client=client,
-                          report=lambda done, n: say(tell, "train", done, n, "trainings"))  # fmt: skip
-            for _ in told:
+            done = spread(
+                _train_part, parts, alone, client=client, progress=progress, stage="train", detail="trainings"
+            )
+            for _ in done:
                 pass
     skies = _training_skies(job)
-    options: dict[str, Any] = {"further": skies[1:], "threads": job.threads, "report": report}
+    options: dict[str, Any] = {"further": skies[1:], "threads": job.threads, "progress": progress}
     options["device"] = job.device if job.scheduler is None else "cpu"
     if not n_folds:
         model = train(*skies[0], job.config, job.folder, **options)
@@ -266,10 +259,10 @@ def _train_part(part: tuple[int, int], job: Run) -> None:
     train(*skies[0], config, home, further=further, threads=job.threads, device=job.device)
 
 
-def _predict(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _predict(job: Run, progress: Progress | None) -> dict[str, Any]:
     maps, n_folds = SkyMaps.open(job.folder / "maps"), job.config.split.folds
     options: dict[str, Any] = {"margin": job.config.predict.margin, "rotations": job.config.predict.rotations}
-    options |= {"device": job.device, "report": lambda done, total: say(tell, "predict", done, total, "fields")}
+    options |= {"device": job.device, "progress": progress}
     with connect(job.scheduler) as client:
 
         def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
@@ -294,13 +287,13 @@ def _held_out(config: Config) -> tuple[int, ...]:
     return tuple(range(48)) if config.split.folds else (*config.split.test_tiles, *config.split.validation_tiles)
 
 
-def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
+def _calibrate(job: Run, progress: Progress | None) -> dict[str, Any]:
     """Fit purity against p on the held-out tiles of a simulated sky; on a real one the truth is not known."""
     config, target = job.config, job.folder / CALIBRATION
     if not config.sky.simulate:
         target.unlink(missing_ok=True)
         return {}
-    say(tell, "calibrate", 0, 0, "purity against p")
+    say(progress, "calibrate", 0, 0, "purity against p")
     held_out = _held_out(config)
     sources = find_sources(read_prediction(job.folder / "prediction.fits"), LOWEST_P, deblend=config.detect.deblend)
     judged, real = judge_sources(sources, read_catalogue(job.simulated / "truth.fits"), held_out)
@@ -323,8 +316,8 @@ def _calibrate(job: Run, tell: Tell | None) -> dict[str, Any]:
     }
 
 
-def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
-    say(tell, "detect", 0, 0, "connected areas")
+def _detect(job: Run, progress: Progress | None) -> dict[str, Any]:
+    say(progress, "detect", 0, 0, "connected areas")
     options = job.config.detect
     sources = find_sources(
         read_prediction(job.folder / "prediction.fits"), options.p_max, deblend=options.deblend, model=job.folder
@@ -337,8 +330,8 @@ def _detect(job: Run, tell: Tell | None) -> dict[str, Any]:
     return {"n_sources": len(sources)}
 
 
-def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
-    say(tell, "assess", 0, 0, "recovery")
+def _assess(job: Run, progress: Progress | None) -> dict[str, Any]:
+    say(progress, "assess", 0, 0, "recovery")
     config = job.config
     p_map = read_prediction(job.folder / "prediction.fits")
     clusters = read_catalogue(job.folder / "clusters.fits")
@@ -359,7 +352,7 @@ def _assess(job: Run, tell: Tell | None) -> dict[str, Any]:
     write_table(recovery, job.folder / "recovery.ecsv")
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
-        say(tell, "assess", 0, 0, "completeness and purity")
+        say(progress, "assess", 0, 0, "completeness and purity")
         held_out = _held_out(config)
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
@@ -383,15 +376,15 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _report(job: Run, tell: Tell | None) -> dict[str, Any]:
-    say(tell, "report", 0, 0, "figures")
+def _report(job: Run, progress: Progress | None) -> dict[str, Any]:
+    say(progress, "report", 0, 0, "figures")
     write_text(config_toml(job.config), job.folder / "config.toml")
     write_report(job.folder)
     return {}
 
 
 #: What each stage reads of the configuration, what it does, and what it leaves in the folder.
-TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Tell | None], dict[str, Any] | None], tuple[str, ...]]] = {
+TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Progress | None], dict[str, Any] | None], tuple[str, ...]]] = {
     "sky": (("sky", "seed"), _simulate, ("simulated/simulate.json",)),
     "maps": (("sky",), _read_maps, ("maps", "clusters.fits")),
     "filter": (("input",), _filter, ("maps/filter.json",)),

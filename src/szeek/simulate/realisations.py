@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from szeek.parallel import spread
+from szeek.parallel import Progress, spread
 from szeek.simulate.sky import SimulateConfig, SimulatedSky, simulate_sky
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ def simulate_skies(
     skies: Sequence[tuple[SimulateConfig, Path]],
     *,
     client: Client | None = None,
-    report: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[SimulatedSky]:
     """Simulate skies, each into a folder of its own.
 
@@ -27,8 +27,8 @@ def simulate_skies(
         As :func:`~szeek.simulate.sky.simulate_sky` takes them.
     client : distributed.Client, optional
         One sky is one task of this Dask cluster, whose workers must see the folders; on one core each.
-    report : callable, optional
-        Called with (skies done, skies in all).
+    progress : Progress, optional
+        Called as progress('sky', done, total, 'skies').
 
     Returns
     -------
@@ -37,7 +37,7 @@ def simulate_skies(
     """
     alone = {} if client is None else {"threads": 1}
     pieces = [(config.model_copy(update=alone), folder.resolve()) for config, folder in skies]
-    done = dict(spread(_simulate, pieces, client=client, report=report))
+    done = dict(spread(_simulate, pieces, client=client, progress=progress, stage="sky", detail="skies"))
     return [done[number] for number in range(len(pieces))]
 
 

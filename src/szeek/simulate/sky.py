@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from szeek._version import __version__
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import Instrument, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
+from szeek.parallel import Progress
 from szeek.physics.gas import MASS_BIAS
 from szeek.physics.tsz import Bandpass, band_response, electron_temperature_kev, read_bandpasses
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
@@ -137,9 +138,7 @@ class SimulatedSky:
     config: SimulateConfig
 
 
-def simulate_sky(
-    config: SimulateConfig, out: str | Path, *, progress: Callable[[str], None] | None = None
-) -> SimulatedSky:
+def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress | None = None) -> SimulatedSky:
     """Simulate a full sky and write it to a folder.
 
     Parameters
@@ -148,8 +147,8 @@ def simulate_sky(
     out : path
         Folder, created; files of the same names are replaced one by one, ``simulate.json`` last, so that a
         folder with it is whole.
-    progress : callable, optional
-        Told the name of each step as it starts.
+    progress : Progress, optional
+        Called as progress('sky', 0, 0, step) when a step starts.
 
     Returns
     -------
@@ -289,10 +288,10 @@ def core_fwhm_arcmin(instrument: Instrument, rimo: Path | None = None) -> Floats
 
 
 class _Clock:
-    """Tells each step's name when it starts, and keeps how long it took."""
+    """Reports each step when it starts, and keeps how long it took."""
 
-    def __init__(self, tell: Callable[[str], None] | None) -> None:
-        self.tell = tell
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
         self.seconds: dict[str, float] = {}
         self._step: str | None = None
         self._start = 0.0
@@ -302,8 +301,8 @@ class _Clock:
         if self._step is not None:
             self.seconds[self._step] = round(now - self._start, 2)
         self._step, self._start = step, now
-        if self.tell is not None:
-            self.tell(step)
+        if self.progress is not None:
+            self.progress("sky", 0, 0, step)
 
 
 def paint_haloes(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from szeek.parallel import Progress
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.verdicts import VerdictStore
@@ -81,7 +82,7 @@ def write_dossiers(
     filters: Filters | None = None,
     ending: str = "pdf",
     n_most: int | None = None,
-    say: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Path:
     """Write the sheets of all candidates, highest p first, into one zip file, whole or not at all.
 
@@ -97,8 +98,8 @@ def write_dossiers(
         Format of the sheets.
     n_most : int, optional
         Only this many.
-    say : callable, optional
-        Told (done, total, text).
+    progress : Progress, optional
+        Called as progress('dossiers', done, total, 'sheets').
 
     Raises
     ------
@@ -119,8 +120,8 @@ def write_dossiers(
         with staging.open("wb") as file:
             for done, piece in enumerate(stream_zip(dossier_files(run, rows, ending))):
                 file.write(piece)
-                if say is not None:
-                    say(min(done, len(rows)), len(rows), "dossiers")
+                if progress is not None:
+                    progress("dossiers", min(done, len(rows)), len(rows), "sheets")
         staging.replace(target)
     finally:
         staging.unlink(missing_ok=True)

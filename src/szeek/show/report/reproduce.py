@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
+from szeek.parallel import Progress
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stackjob import COMPANIONS, stack_run
 from szeek.show.figures import curves as figures
@@ -59,7 +60,7 @@ def reproduce_run(
     *,
     models: Mapping[str, str | os.PathLike[str]] | None = None,
     regions: str | os.PathLike[str] | Table | None = None,
-    say: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     **stack_settings: Any,
 ) -> Path:
     """Write reproduce.html, reproduce.ecsv and the figures (reproduce/, PDF and PNG) of a run.
@@ -79,8 +80,8 @@ def reproduce_run(
     regions : path or Table, optional
         Names and positions to show in Fig. 8, read as any catalogue, instead of the paper's four or, on a simulated
         sky, of its brightest close pairs of clusters.
-    say : callable, optional
-        Told (done, total, text).
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail).
     **stack_settings
         For :func:`szeek.pipeline.stackjob.stack_run`, where it is called.
 
@@ -97,17 +98,17 @@ def reproduce_run(
     run = RunFolder(run_folder)
     needed = all((run.path / name).exists() for name in ("candidates.fits", "clusters.fits", "maps"))
     if needed and not (run.path / "stacks" / "stacks.json").is_file():
-        stack_run(run.path, say=say, **stack_settings)
+        stack_run(run.path, progress=progress, **stack_settings)
     entries = all_entries(run)
     made = Figures(run.path / "reproduce")
     parts: list[Section] = []
     steps = (_figure_1, _figure_2, _figure_3, _figure_4, _figure_5, _figure_6, _figure_7)
     for k, draw in enumerate(steps):
-        if say is not None:
-            say(k, 8, f"Fig. {k + 1}")
+        if progress is not None:
+            progress("figures", k, 8, f"Fig. {k + 1}")
         parts.append(draw(run, made))
-    if say is not None:
-        say(7, 8, "Fig. 8")
+    if progress is not None:
+        progress("figures", 7, 8, "Fig. 8")
     listed = read_catalogue(regions) if isinstance(regions, str | os.PathLike) else regions
     parts.append(_figure_8(run, made, dict(models or {}), listed))
     numbers = section_numbers(entries)
