@@ -1,11 +1,18 @@
-"""Fixtures that more than one test file uses."""
+"""Fixtures that more than one test file uses, and how hypothesis draws its examples."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples at every run, so that a failure is never one of luck; new ones, and more of them where a test
+# does not say how many, by hand: HYPOTHESIS_PROFILE=thorough, or --hypothesis-profile thorough --hypothesis-seed 7.
+hypothesis.settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
 @pytest.fixture(scope="session")

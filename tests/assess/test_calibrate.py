@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from astropy.table import Table
-from hypothesis import given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
@@ -21,6 +21,8 @@ from szeek.assess.calibrate import (
     p_max_for_purity,
     predict_out_of_fold,
 )
+from szeek.assess.sources import CALIBRATION
+from szeek.learn.model import find_model
 
 
 def make_sample(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -64,16 +66,47 @@ def test_shuffled_labels_give_a_flat_calibration(method: str) -> None:
     assert calibration.log_loss > entropy - 0.001
 
 
-@settings(max_examples=20, deadline=None)
+@example(seed=1707, method="beta", n=20)  # of the 6 sources of a bin, p parts the clusters from the others
 @given(seed=st.integers(0, 2**32 - 1), method=st.sampled_from(METHODS), n=st.integers(20, 300))
-def test_always_rising_and_a_probability(seed: int, method: str, n: int) -> None:
+def test_always_rising_and_within_what_the_sample_can_show(seed: int, method: str, n: int) -> None:
     rng = np.random.default_rng(seed)
     p, real, dust = rng.random(n).round(2), rng.random(n) < 0.5, rng.random(n)
     real[:2] = True, False
     calibration = fit_calibration(p, real, dust, method=method, n_dust_bins=3)
     assert (np.diff(calibration.purity, axis=1) >= 0).all()
-    assert calibration.purity.min() > 0
-    assert calibration.purity.max() < 1
+    for k, row in enumerate(calibration.purity):
+        mine = np.searchsorted(calibration.dust_edges, dust, side="right") == k
+        # (k + 1/2) / (k + 1) of the k clusters and (1/2) / (m + 1) of the m others: the isotonic fit by itself
+        n_real, n_other = np.sum(mine & real), np.sum(mine & ~real)
+        assert row[0] >= 0.5 / (n_other + 1) * (1 - 1e-12)
+        assert row[-1] <= (n_real + 0.5) / (n_real + 1) * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_twenty_separable_sources_are_no_certainty(method: str) -> None:
+    # Ten clusters above ten others: at most 10.5 / 11 and at least 0.5 / 11.
+    p = np.linspace(0, 1, 20)
+    calibration = fit_calibration(p, p > 0.5, method=method)
+    assert calibration.predict([0.0, 1.0]) == pytest.approx([0.5 / 11, 10.5 / 11])
+
+
+@pytest.mark.parametrize(
+    ("model", "n_sources"),
+    [
+        ("szeek-1", 2700),  # docs/performance.md: on 2,700 sources, half of them in each dust bin
+        ("bonjean2020-mcxc", 14044),  # model.json: calibrated on the whole sky of seed 2, sources at p > 0.1
+        ("bonjean2020-planckz", 16354),
+        ("bonjean2020-rm50", 7540),
+        ("bonjean2020-rm30", 8916),
+    ],
+)
+def test_calibrations_that_ship_are_no_surer_than_their_sample(model: str, n_sources: int) -> None:
+    calibration = Calibration.from_table(Table.read(find_model(model) / CALIBRATION))
+    p = np.concatenate([[0, 1], expit(np.linspace(-30, 30, 20001))])
+    for dust in (0.0, 10.0):
+        purity = calibration.predict(p, np.full(p.size, dust))
+        assert purity.min() >= 0.5 / (n_sources / 2 + 1)
+        assert purity.max() <= 1 - 0.5 / (n_sources / 2 + 1)
 
 
 def test_best_takes_the_lower_cross_validated_loss() -> None:

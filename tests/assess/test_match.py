@@ -61,7 +61,7 @@ def test_neighbours_over_l_0_and_over_the_pole(lon1: float, lat1: float, lon2: f
     assert matches["separation_arcmin"][0] == pytest.approx(1.2, rel=1e-6)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), n_source=st.integers(0, 40), n_cluster=st.integers(0, 40))
 def test_agrees_with_search_over_all_pairs(seed: int, n_source: int, n_cluster: int) -> None:
     rng = np.random.default_rng(seed)

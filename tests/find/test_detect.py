@@ -74,7 +74,7 @@ def test_neighbours_at_high_resolution() -> None:
         assert set(found.tolist()) - {-1} == set(row.tolist()) - {-1}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), nside=st.sampled_from([2, 4, 8, 16]), fraction=st.floats(0.02, 0.6))
 def test_areas_agree_with_breadth_first_search(seed: int, nside: int, fraction: float) -> None:
     rng = np.random.default_rng(seed)
@@ -96,7 +96,7 @@ def test_areas_agree_with_breadth_first_search(seed: int, nside: int, fraction: 
             assert np.dot(found, vector) / np.linalg.norm(vector) == pytest.approx(1, abs=1e-12)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), turns=st.integers(1, 3), deblend=st.booleans())
 def test_turning_the_sky_by_a_quarter_turns_the_sources(seed: int, turns: int, deblend: bool) -> None:
     # The grid is symmetric under a rotation of 90 deg in longitude: every ring shifts by a quarter of its
@@ -276,7 +276,7 @@ def test_a_blend_is_a_source_whose_area_holds_another() -> None:
     assert "blend" not in detect_sources(p_map).colnames
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_deblending_only_cuts(seed: int) -> None:
     # Same pixels above the threshold, never fewer sources, and a huge prominence gives the paper's areas

@@ -265,7 +265,7 @@ _PIECES = st.sampled_from(
 _WILD = st.text(st.characters(min_codepoint=33, max_codepoint=255), max_size=60)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.one_of(st.lists(_PIECES, max_size=8).map("".join), _WILD),
     st.sampled_from(["GET", "POST", "HEAD", "DELETE", "OPTIONS"]),
@@ -289,7 +289,7 @@ _JSON = st.recursive(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.one_of(_JSON.map(lambda value: json.dumps(value).encode()), st.binary(max_size=80)))
 def test_any_body_is_answered_calmly(server: ExplorerServer, body: bytes) -> None:
     headers = {"Content_Type": "application/json", "Origin": server.origins[0]}

@@ -68,7 +68,7 @@ def test_field_is_the_tan_projection_of_fits(lon, lat):
 
 
 @given(longitudes, latitudes, angles)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_project_undoes_field_directions(lon, lat, angle):
     x, y, front = project(field_basis(lon, lat, angle), field_directions(lon, lat, angle, 5, 7, 30.0), 30.0)
     assert front.all()
@@ -77,7 +77,7 @@ def test_project_undoes_field_directions(lon, lat, angle):
 
 
 @given(longitudes, latitudes, angles)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_basis_is_right_handed_and_orthonormal(lon, lat, angle):
     basis = field_basis(lon, lat, angle)
     np.testing.assert_allclose(basis @ basis.T, np.eye(3), atol=1e-12)

@@ -124,6 +124,10 @@ def fit_calibration(
     of n sources drawn in to (k + 1/2) / (n + 1). ``'best'`` takes the one with the lower cross-validated log
     loss.
 
+    Neither claims more than the sample can show. In a bin of k clusters and m other sources purity stays between
+    (1/2) / (m + 1) and (k + 1/2) / (k + 1): what the isotonic function reaches if p separates the two completely,
+    with the mean of Jeffreys' posterior for k of k (Brown, Cai & DasGupta 2001, Stat. Sci. 16, 101).
+
     Parameters
     ----------
     p : (n,) float
@@ -385,7 +389,10 @@ def _fit(
     """Knots (n_knot,), denser towards 0 and 1, and purity there (n_bin, n_knot)."""
     knots = np.concatenate([[0.0], expit(np.linspace(-9, 9, _N_KNOTS - 2)), [1.0]])
     if method == "beta":
-        return knots, _fit_beta(p, real, bins, n_bin, knots)
+        # a curve goes on to 0 and 1, however few sources it was drawn through
+        n_real, n_other = np.bincount(bins[real], minlength=n_bin), np.bincount(bins[~real], minlength=n_bin)
+        least, most = 0.5 / (n_other + 1), (n_real + 0.5) / (n_real + 1)
+        return knots, np.clip(_fit_beta(p, real, bins, n_bin, knots), least[:, None], most[:, None])
     return knots, np.stack([_fit_isotonic(p[bins == b], real[bins == b], knots) for b in range(n_bin)])
 
 
