@@ -15,7 +15,7 @@ left out, and detections are peaks over position and size, merged over fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -57,6 +57,7 @@ _CLUSTER_SNR = 4.5  # detections that are no noise
 # Compact sources: found above the first S/N in one band, filled in as far as the bands reach that have them above the
 # second. Small detections within the radius count as made by them; large ones do not.
 _COMPACT_SNR, _FILL_SNR = 10.0, 3.0
+_POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
 # Two detections are one within the radius, or within half of the larger theta500.
@@ -73,6 +74,21 @@ class Peaks(NamedTuple):
     column: Floats
     snr: Floats
     size: NDArray[np.int64]
+
+
+class PointPeaks(NamedTuple):
+    """Peaks of the point-source S/N in the single bands of a field, each one source as one band sees it.
+
+    ``row``, ``column`` (with fractions), number of the ``band``, ``snr``, ``error`` of the flux (band unit x sr at
+    the field's centre), and ``reach_arcmin``, where the filtered source falls below a quarter of the noise.
+    """
+
+    row: Floats
+    column: Floats
+    band: NDArray[np.int64]
+    snr: Floats
+    error: Floats
+    reach_arcmin: Floats
 
 
 class FilteredField:
@@ -103,6 +119,10 @@ class FilteredField:
         Seen and 0.3 deg away from what is not; near a compact source.
     unit : (n_band,) float64
         Rms of each band in the field, in its map unit; inside, bands count in it.
+    bands : tuple of Band
+    instrument : Instrument
+    point_peaks : PointPeaks
+        Compact sources of S/N 5 or more in any single band, see :mod:`szeek.filter.compact`.
     """
 
     def __init__(
@@ -115,6 +135,7 @@ class FilteredField:
         keep: Floats | None = None,
         n_iterations: int = 1,
     ) -> None:
+        self.bands, self.instrument = maps.bands, instrument
         self.pixel_arcmin = float(healpy.nside2resol(maps.nside, arcmin=True))
         self.n = 2 * fft.next_fast_len(math.ceil(FIELD_DEG * 30 / self.pixel_arcmin))
         self.basis = field_basis(lon_deg, lat_deg)
@@ -138,14 +159,15 @@ class FilteredField:
         self.response = band_response(instrument)[columns] / self.unit
 
         contaminants = [b for b, band in enumerate(maps.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
-        quiet, self.compact = self._fill_compact_sources(bands, contaminants)
+        quiet, self.compact, find_point_peaks = self._fill_compact_sources(bands, contaminants)
         if keep is None:
             bands = quiet
         else:
             kept = _discs(self.n, *self.pixels(keep), np.full(len(keep), _KEEP_ARCMIN / self.pixel_arcmin))
             bands = np.where(kept, bands, quiet)
         self._transform = fft.rfft2(bands * self._window)
-        self._set_power(fft.rfft2(quiet * self._window), self._window)
+        power = self._set_power(fft.rfft2(quiet * self._window), self._window)
+        self.point_peaks = find_point_peaks(power)
         for _ in range(n_iterations):
             peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
             radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
@@ -159,8 +181,8 @@ class FilteredField:
     def _area(self) -> float:
         return float((self.n * self.pixel_arcmin * _ARCMIN) ** 2)
 
-    def _set_power(self, transform: Complex, window: Map32) -> None:
-        """Invert the cross-power of tapered bands, and weight the data for the tSZ spectrum."""
+    def _set_power(self, transform: Complex, window: Map32) -> Floats:
+        """Invert the cross-power of tapered bands, weight the data for the tSZ spectrum; the bands' own power."""
         power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
         rms = np.sqrt(np.einsum("lbb->lb", power))
         scale = rms[:, :, None] * rms[:, None, :]
@@ -171,6 +193,7 @@ class FilteredField:
         self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
         for band, weight in zip(self._transform, weights.T, strict=True):
             self._weighted += weight.astype(np.float32)[self._modes] * band
+        return np.asarray(rms**2, np.float64)
 
     def snr_map(self, theta500_arcmin: float) -> tuple[Map32, float]:
         """S/N of a cluster of this size at every pixel, (n, n) float32, and the error of its Y5R500, arcmin^2.
@@ -252,13 +275,9 @@ class FilteredField:
         counts[[0, -1]] = counts[:, [0, -1]] = False
         row, column = _highest_around(best, counts & (best > snr_min))
         here = best[row, column]
-
-        def vertex(before: Map32, after: Map32) -> Floats:  # of the parabola through three pixels
-            return np.asarray(0.5 * (after - before) / np.maximum(2 * here - before - after, 1e-6), np.float64)
-
         return Peaks(
-            row + vertex(best[row - 1, column], best[row + 1, column]),
-            column + vertex(best[row, column - 1], best[row, column + 1]),
+            row + _vertex(best[row - 1, column], here, best[row + 1, column]),
+            column + _vertex(best[row, column - 1], here, best[row, column + 1]),
             here.astype(np.float64),
             size[row, column].astype(np.int64),
         )
@@ -281,15 +300,23 @@ class FilteredField:
         row, column = (np.clip(np.rint(at), 0, self.n - 1).astype(int) for at in self.pixels(vectors))
         return np.asarray(self.valid[row, column])
 
-    def _fill_compact_sources(self, bands: Map32, contaminants: list[int]) -> tuple[Map32, Mask]:
-        """Bands with compact sources filled in, and where these are.
+    def _fill_compact_sources(
+        self, bands: Map32, contaminants: list[int]
+    ) -> tuple[Map32, Mask, Callable[[Floats], PointPeaks]]:
+        """Bands with compact sources filled in, where these are, and the single bands' peaks, given their power.
 
         Found in the bands in which no cluster is bright: those up to 217 GHz, where it is dark, and 857 GHz, where
         what contaminates 353 and 545 GHz is brightest.
         """
         bands, near = bands.copy(), np.zeros((self.n, self.n), bool)
+        filled, transforms = near.copy(), []
         for _ in range(2):  # a bright source hides fainter ones
-            snr = np.stack([self._point_snr(band, number) for number, band in enumerate(bands)])
+            transforms.append([fft.rfft2(band * self._window) for band in bands])
+            powers = [
+                _cross_power(of_band[None], self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
+                for of_band in transforms[-1]
+            ]
+            snr, error = self._point_snr(transforms[-1], np.concatenate(powers, axis=1)[..., 0])
             bright = np.zeros((self.n, self.n), bool)
             for b in contaminants:
                 bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
@@ -303,16 +330,60 @@ class FilteredField:
             for band in bands:
                 _fill_holes(band, holes)
             near |= _discs(self.n, row, column, np.full(row.size, _COMPACT_ARCMIN / self.pixel_arcmin))
-        return bands, near
+            filled |= holes
 
-    def _point_snr(self, band: Map32, number: int) -> Map32:
-        """S/N of a point source in one band by itself, (n, n)."""
-        transform = fft.rfft2(band[None] * self._window)
-        power = _cross_power(transform, self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
-        weight = self._beam[:, number] / power[:, 0, 0]
-        sigma = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, number])))
-        v = fft.irfft2(weight.astype(np.float32)[self._modes] * transform[0], (self.n, self.n))
-        return np.asarray(v * np.float32(sigma), np.float32)
+        def find_point_peaks(power: Floats) -> PointPeaks:
+            # what was filled in, in the noise without it, and the rest without what hides it
+            faint = self._point_peaks(snr, error, ~filled)
+            if not filled.any():
+                return faint
+            bright = self._point_peaks(*self._point_snr(transforms[0], power), filled)
+            return PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
+
+        return bands, near, find_point_peaks
+
+    def _point_peaks(self, snr: Map32, error: Floats, where: Mask) -> PointPeaks:
+        """Peaks of the single bands' S/N, of the errors given."""
+        found = []
+        for b, map_ in enumerate(snr):
+            inside = where & self.valid & (map_ > _POINT_SNR)
+            inside[[0, -1]] = inside[:, [0, -1]] = False
+            row, column = _highest_around(map_, inside)
+            # in logarithms the parabola is a Gaussian: no flux is lost between pixels
+            here, up, down, left, right = (
+                np.log(np.maximum(map_[row + i, column + j], 1.0))
+                for i, j in ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
+            )
+            i, j = _vertex(up, here, down), _vertex(left, here, right)
+            height = np.exp(here + 0.25 * (i * (down - up) + j * (right - left)))
+            found.append((row + i, column + j, np.full(row.size, b), height))
+        rows, columns, band, height = map(np.concatenate, zip(*found, strict=True))
+        # filtered, a source is a beam convolved with itself, if the noise is white
+        reach = self._sigma_arcmin[band] * 2 * np.sqrt(np.log(4 * height))
+        return PointPeaks(rows, columns, band, height, error[band], reach)
+
+    def _point_snr(self, transforms: Sequence[Complex], power: Floats) -> tuple[Map32, Floats]:
+        """S/N of a point source in each band by itself, and the errors of its flux.
+
+        Parameters
+        ----------
+        transforms : n_band of (n, n // 2 + 1) complex64
+            Tapered bands.
+        power : (n_ell, n_band) float64
+            Of their noise.
+
+        Returns
+        -------
+        (n_band, n, n) float32, (n_band,) float64
+            The errors in band unit x sr.
+        """
+        snr, errors = np.empty((len(transforms), self.n, self.n), np.float32), np.empty(len(transforms))
+        for b, transform in enumerate(transforms):
+            weight = self._beam[:, b] / power[:, b]
+            errors[b] = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, b])))
+            snr[b] = fft.irfft2(weight.astype(np.float32)[self._modes] * transform, (self.n, self.n))
+            snr[b] *= np.float32(errors[b])
+        return snr, errors
 
 
 def matched_filter(
@@ -517,6 +588,11 @@ def _highest_around(values: Map32, where: Mask) -> tuple[NDArray[np.int64], NDAr
             highest = values[row, column] >= padded[row + i, column + j]
             row, column = row[highest], column[highest]
     return row, column
+
+
+def _vertex(before: Map32, here: Map32, after: Map32) -> Floats:
+    """Vertices of the parabolas through three pixels, in pixels from the middle one, the highest."""
+    return np.asarray(0.5 * (after - before) / np.maximum(2 * here - before - after, 1e-6), np.float64)
 
 
 def _taper(seen: Mask, pixel_arcmin: float) -> Map32:

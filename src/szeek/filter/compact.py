@@ -1,0 +1,168 @@
+r"""Compact sources in the single bands: what Planck's PCCS2 lists, from the maps at hand.
+
+    v(x) = int d^2k/(2 pi)^2 e^{ikx} B_b / P_b d_b,    1/sigma^2 = int d^2k/(2 pi)^2 B_b^2 / P_b
+
+is the flux sigma^2 v of a point source in band b alone, and sigma its error. The matched filter
+(:mod:`szeek.filter.matchedfilter`) makes these maps anyway, for it fills in compact sources before it looks for
+clusters; their peaks are listed here, down to S/N 5. A cluster is one of them in the bands in which it is bright.
+
+Source: Tegmark & de Oliveira-Costa (1998), ApJ 500, L83, eq. 5; Planck 2015 results XXVI (A&A 594, A26).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import healpy
+import numpy as np
+from astropy.table import Table, vstack
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.parallel import Progress, spread
+from szeek.sky.projection import unit_vectors
+from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_ARCMIN = math.pi / 10800
+_BORDER_NSIDE = 1024  # a source in a pixel of this size beside a field's own is listed by both
+
+
+def find_compact_sources(field: FilteredField) -> Table:
+    """Point sources of S/N 5 or more in each band of a field, with their flux densities.
+
+    Two peaks of a band are one source where the fainter is as near the brighter as that one's filtered image reaches.
+
+    Parameters
+    ----------
+    field : FilteredField
+
+    Returns
+    -------
+    Table
+        Brightest first, band by band: ``lon_deg``, ``lat_deg`` (Galactic), ``band`` (its name), ``snr``,
+        ``flux_mjy``, ``flux_err_mjy``, ``reach_arcmin`` (how far the source is seen in the filtered band). No rows
+        where nothing is above S/N 5; nothing within 0.3 deg of what is not seen.
+
+    Examples
+    --------
+    >>> from szeek.filter import matchedfilter
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck = read_instrument("planck-hfi")
+    >>> noise = np.random.default_rng(1).normal(size=(12 * 64**2, 6)).astype(np.float32)
+    >>> maps = SkyMaps(noise, np.ones(len(noise), bool), planck.bands)
+    >>> find_compact_sources(matchedfilter.FilteredField(maps, 30.0, 60.0, planck)).colnames
+    ['lon_deg', 'lat_deg', 'band', 'snr', 'flux_mjy', 'flux_err_mjy', 'reach_arcmin']
+    """
+    peaks = field.point_peaks
+    setup, names = field.instrument, np.array([band.name for band in field.bands])
+    columns = [setup.band_names.index(name) for name in names]
+    mjy = 1e9 * field.unit * (setup.mjysr_per_kcmb / setup.unit_per_kcmb)[columns]  # per band unit x sr
+    vectors, true_area = field.directions(peaks.row, peaks.column)
+    lon_deg, lat_deg = healpy.vec2ang(vectors, lonlat=True)
+    error = mjy[peaks.band] * peaks.error * true_area
+    found = Table(
+        {
+            "lon_deg": lon_deg,
+            "lat_deg": lat_deg,
+            "band": names[peaks.band],
+            "snr": peaks.snr,
+            "flux_mjy": peaks.snr * error,
+            "flux_err_mjy": error,
+            "reach_arcmin": peaks.reach_arcmin,
+        }
+    )
+    return merge_compact_sources(found)
+
+
+def compact_sources(
+    maps: SkyMaps,
+    *,
+    instrument: str | Instrument = "planck-hfi",
+    tiles: Iterable[int] | None = None,
+    threads: int | None = None,
+    client: Client | None = None,
+    progress: Progress | None = None,
+) -> Table:
+    """Point sources of S/N 5 or more in each band of the maps; columns as of :func:`find_compact_sources`.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+        Full sky, or any footprint some degrees wide, of nside 64 or more.
+    instrument : str or Instrument
+        Units of the bands.
+    tiles : iterable of int, optional
+        Search these of the 48 tiles only.
+    threads : int, optional
+        Fields at once; the machine's cores by default. The result does not depend on it.
+    client : distributed.Client, optional
+        Search the fields on the workers of this Dask scheduler.
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail), in fields.
+
+    Raises
+    ------
+    ValueError
+        If the maps have a band that the instrument has not or an nside below 64, or nothing is seen in the tiles.
+    """
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
+    check_bands_known(maps, setup)
+    fields = list_fields(maps, tiles)
+    if not len(fields):
+        raise ValueError("no pixel of the maps is seen in the tiles that were asked for")
+    places = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
+    found = dict(
+        spread(
+            _compact_in_field,
+            places,
+            maps,
+            setup,
+            client=client,
+            threads=threads,
+            progress=progress,
+            stage="filter",
+            detail="fields",
+        )
+    )
+    return merge_compact_sources(vstack([found[number] for number in range(len(places))]))
+
+
+def _compact_in_field(place: tuple[int, float, float], maps: SkyMaps, instrument: Instrument) -> Table:
+    pixel, lon_deg, lat_deg = place
+    return owned(find_compact_sources(FilteredField(maps, lon_deg, lat_deg, instrument)), pixel)
+
+
+def owned(sources: Table, pixel: int) -> Table:
+    """The sources in a HEALPix pixel of nside 8 or some arcmin outside: two fields may disagree about the side."""
+    vectors = unit_vectors(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+    ipix = healpy.vec2pix(_BORDER_NSIDE, *vectors.T, nest=True)
+    around = np.vstack([ipix, healpy.get_all_neighbours(_BORDER_NSIDE, ipix, nest=True)])
+    n_child = (_BORDER_NSIDE // FIELD_NSIDE) ** 2
+    return sources[(around // n_child == healpy.ring2nest(FIELD_NSIDE, pixel)).any(axis=0)]
+
+
+def merge_compact_sources(sources: Table) -> Table:
+    """Each source once: in every band, none within the reach of a brighter one.
+
+    Parameters
+    ----------
+    sources : Table
+        As of :func:`find_compact_sources`.
+    """
+    sources = sources[np.lexsort((-np.asarray(sources["snr"]), np.asarray(sources["band"])))]
+    kept = np.ones(len(sources), bool)
+    for name in np.unique(sources["band"]):
+        rows: NDArray[np.int64] = np.flatnonzero(sources["band"] == name)
+        vectors = unit_vectors(np.asarray(sources["lon_deg"][rows]), np.asarray(sources["lat_deg"][rows]))
+        reach = 2 * np.sin(np.asarray(sources["reach_arcmin"][rows]) * _ARCMIN / 2)
+        for k, near in enumerate(cKDTree(vectors).query_ball_point(vectors, reach)):
+            if kept[rows[k]]:
+                kept[rows[[other for other in near if other > k]]] = False
+    return sources[kept]
