@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from szeek.files import whole_file, write_text
+from szeek.files import remove_path, whole_file, write_text
 from szeek.learn import model
 
 
@@ -34,3 +34,19 @@ def test_weights_that_do_not_fit_are_an_os_error(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=r"model.safetensors' cannot be written: I/O error: No space left"):
         model.save_tensors({"a": torch.zeros(1)}, tmp_path / "model.safetensors")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_removed_is_the_link_and_not_what_lies_behind_it(tmp_path):
+    """A user's big folder on scratch, linked into a run, may hold more than the run's own files."""
+    scratch = tmp_path / "scratch"
+    (scratch / "deep").mkdir(parents=True)
+    (scratch / "deep" / "theirs.txt").write_text("kept")
+    (tmp_path / "folder").symlink_to(scratch)
+    (tmp_path / "file").symlink_to(scratch / "deep" / "theirs.txt")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "real" / "inside").symlink_to(scratch)
+    for name in ("folder", "file", "dangling", "real", "never there"):
+        remove_path(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
+    assert (scratch / "deep" / "theirs.txt").read_text() == "kept"

@@ -16,9 +16,11 @@ The pipeline in ten lines::
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from szeek._version import __version__
+from szeek.surroundings import provide_caches
 
 if TYPE_CHECKING:
     from szeek.assess.match import match
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from szeek.pipeline.run import run
     from szeek.simulate.sky import simulate_sky
     from szeek.sky.skymaps import SkyMaps
+
+provide_caches(Path(__file__).resolve().parent)
 
 _HOME = {
     "SkyMaps": "szeek.sky.skymaps",

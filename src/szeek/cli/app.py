@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from szeek.cli.data import data_app
+from szeek.cli.messages import describe_error, fit_to_command
 
 if TYPE_CHECKING:
     from szeek.config import Config
@@ -678,6 +679,8 @@ def _interrupt(number: int, _: object) -> None:
 
 def main() -> None:
     """Run the command line; errors of the user's become one line, an interrupt leaves no broken file."""
+    # no verb opens a window; a notebook hands down its own backend, which this environment need not have
+    os.environ["MPLBACKEND"] = "agg"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
@@ -690,19 +693,8 @@ def main() -> None:
             f"szeek: not enough memory ({error}); close other programs, or use maps of a lower nside", err=True
         )
         raise SystemExit(1) from None
-    except (ValueError, OSError) as error:
-        typer.echo(f"szeek: {_sentence(error)}", err=True)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "cannot cache function" not in str(error):
+            raise
+        typer.echo(f"szeek: {fit_to_command(describe_error(error), app, sys.argv[1:])}", err=True)
         raise SystemExit(1) from None
-
-
-def _sentence(error: Exception) -> str:
-    """An error in one line, whoever raised it."""
-    from pydantic import ValidationError
-
-    from szeek.config import describe_refusal
-
-    if isinstance(error, ValidationError):
-        return f"refused: {describe_refusal(error)}"
-    if isinstance(error, OSError) and error.errno is not None and error.strerror:
-        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    return str(error)

@@ -149,8 +149,7 @@ def check_bands(
         raise BandError(f"{min(scored)[1]} ({_describe(deviations)})")
     raise BandError(
         f"the bands do not belong together ({_describe(deviations)}), and no single wrong unit or exchange of two "
-        "files explains it; check each file's band, unit and ordering, or do without this check "
-        "(check = false under [sky], --no-check, check=False)"
+        "files explains it; check each file's band, unit and ordering, or pass check=False to do without this check"
     )
 
 

@@ -31,6 +31,7 @@ from urllib.parse import urljoin, urlsplit
 import platformdirs
 import urllib3
 
+from szeek.files import remove_path
 from szeek.parallel import Progress
 
 log = logging.getLogger(__name__)
@@ -96,9 +97,19 @@ class _Attempt:
 
 
 def data_folder() -> Path:
-    """The folder of survey data: the variable SZEEK_DATA, else the platform's cache folder."""
-    given = os.environ.get("SZEEK_DATA")
-    return Path(given).expanduser() if given else Path(platformdirs.user_cache_dir("szeek")) / "data"
+    """The folder of survey data: the variable SZEEK_DATA, else the platform's cache folder.
+
+    Raises
+    ------
+    OSError
+        If neither is known.
+    """
+    if given := os.environ.get("SZEEK_DATA"):
+        return Path(given).expanduser()
+    try:
+        return platformdirs.user_cache_path("szeek") / "data"
+    except RuntimeError as error:  # a user without a home folder
+        raise OSError(f"no folder for survey data is known ({error}); set SZEEK_DATA to one") from None
 
 
 def list_datasets(used_for: str | None = None, *, source: Path | None = None) -> list[Dataset]:
@@ -457,8 +468,7 @@ def _put_in_place(part: Path, target: Path, file: DataFile, folder: Path) -> Non
         fault = _fault(staging, file)
         if fault:
             raise DownloadError(fault)
-        if target.is_dir():
-            shutil.rmtree(target)
+        remove_path(target)
         staging.replace(target)
     except (DownloadError, tarfile.TarError, gzip.BadGzipFile, EOFError) as error:
         part.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from szeek.files import remove_path
 from szeek.inputs.bandcheck import check_bands
 from szeek.inputs.healpix_files import BLANK, HealpixFile, change_nside, describe_healpix, open_fits
 from szeek.inputs.instrument import Instrument, read_instrument
@@ -173,8 +174,7 @@ def read_skymaps(
         np.save(staging / "footprint.npy", footprint)
         (staging / "bands.json").write_text(json.dumps([asdict(band) for band in setup.bands], indent=1))
         values.flush()  # type: ignore[attr-defined]
-        if target.exists():
-            shutil.rmtree(target)
+        remove_path(target)
         staging.rename(target)
     except BaseException:
         if staging is not None:

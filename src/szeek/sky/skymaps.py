@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from szeek.files import remove_path
+
 
 @dataclass(frozen=True)
 class Band:
@@ -106,8 +108,7 @@ class SkyMaps:
             np.save(staging / "footprint.npy", self.footprint)
             (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
             self.save_snr(staging)
-            if target.exists():
-                shutil.rmtree(target)
+            remove_path(target)
             staging.rename(target)
         except BaseException:
             shutil.rmtree(staging, ignore_errors=True)
