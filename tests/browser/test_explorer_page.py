@@ -25,6 +25,7 @@ from szeek.show.explorer.dossierpage import page_address
 from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.server import ExplorerServer
 from szeek.show.figures.skyplots import mollweide_forward
+from szeek.show.figures.style import P_COLOURS, P_TICKS, scale_p
 from szeek.show.report.links import explorer_link
 from szeek.sky.projection import field_basis, field_directions, project, unit_vectors
 
@@ -113,7 +114,7 @@ def test_the_sky_is_the_map(browser: Any, explorer: ExplorerServer) -> None:
 
     def differs(q: np.ndarray) -> np.ndarray:
         """Least difference in colour from any place within one screen pixel."""
-        colours = 255 * matplotlib.colormaps["cividis"](q)[..., :3]
+        colours = 255 * matplotlib.colormaps[P_COLOURS](scale_p()(q).filled(0))[..., :3]
         shifts = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
         return np.min([np.abs(picture - np.roll(colours, s, (0, 1))).max(axis=-1)[inner] for s in shifts], axis=0)
 
@@ -180,7 +181,7 @@ def test_down_to_an_arcminute(browser: Any, explorer: ExplorerServer) -> None:
     inner = sky_picture(browser)[80:-80, 80:-140]  # a single pixel of the map, 55 arcmin wide, and its colour
     p_ring = explorer.explorer.run.p_ring
     p = p_ring[healpy.ang2pix(healpy.npix2nside(p_ring.size), lon, lat, lonlat=True)]
-    colour = 255 * np.array(matplotlib.colormaps["cividis"](float(p))[:3])
+    colour = 255 * np.array(matplotlib.colormaps[P_COLOURS](float(scale_p()(p)))[:3])
     assert np.ptp(inner, axis=(0, 1)).max() < 3 and np.abs(inner - colour).max() < 20
 
 
@@ -203,7 +204,7 @@ def test_layers_frames_and_projections_draw(browser: Any, explorer: ExplorerServ
         pictures[layer] = settle(browser)
     assert np.abs(pictures["band-143"] - pictures["p"]).mean() > 5
     assert np.abs(pictures["y"] - pictures["band-143"]).mean() > 5
-    for control, value in (("frame", "ICRS"), ("projection", "ZEA"), ("stretch", "asinh")):
+    for control, value in (("frame", "ICRS"), ("projection", "ZEA"), ("stretch", "log")):
         set_control(browser, control, value)
         assert settle(browser).std() > 5
 
@@ -407,6 +408,23 @@ def test_colours_are_explained(browser: Any, explorer: ExplorerServer) -> None:
         ground = browser.execute_script("return getComputedStyle(document.getElementById('swatch')).backgroundImage")
         first = (255 * np.array(matplotlib.colormaps[layer.colours](0.0)[:3])).round().astype(int)
         assert ground.startswith(f"linear-gradient(to right, rgb({', '.join(map(str, first))})")
+        ticks = (
+            "return [...document.querySelectorAll('#ticks span')].map(t => [t.textContent, parseFloat(t.style.left)])"
+        )
+        ticks = browser.execute_script(ticks)
+        assert [float(text) for text, _ in ticks] == list(P_TICKS if name == "p" else ())
+        np.testing.assert_allclose([place / 100 for _, place in ticks], scale_p()([*layer.ticks]), atol=1e-3)
+
+
+def test_candidates_do_not_hide_the_map_of_p(browser: Any, explorer: ExplorerServer) -> None:
+    """Rings around the bright spots where few are in view, nothing where they are many; dots again on other maps."""
+    open_page(browser, explorer)
+    for n_shown, colour in ((5000, "rgba(255,255,255,0)"), (20, "rgba(255,255,255,0.8)")):
+        browser.execute_script("explorer.sky.nShown = arguments[0]; explorer.sky.sizeMarkers()", n_shown)
+        assert browser.execute_script("return explorer.sky.candidates.color") == colour
+    browser.execute_script("explorer.sky.nShown = 5000")
+    set_control(browser, "base", "y")
+    assert browser.execute_script("return explorer.sky.candidates.color") == "rgba(255,255,255,0.3)"
 
 
 def test_nothing_is_asked_of_any_other_host(browser: Any, explorer: ExplorerServer) -> None:
@@ -630,7 +648,7 @@ def test_small_pixels_lie_where_they_belong(
     inner, agree, end = np.s_[40:-60, 60:-120], 0.0, time.monotonic() + 90
     while agree < 0.99 and time.monotonic() < end:  # coarser tiles come first
         picture = sky_picture(browser)
-        bright = picture[..., 0] > picture[..., 2]  # cividis: 0.1 is blue, 0.9 is yellow
+        bright = picture[..., 0] > picture[..., 2]  # magma: 0.1 is violet, 0.9 is yellow
         agree = float(np.any([(bright == one)[inner] for one in shifted], axis=0).mean())
     assert agree > 0.99
 

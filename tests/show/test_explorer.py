@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import healpy
+import matplotlib
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
@@ -33,6 +34,7 @@ from szeek.show.explorer.hips import tile_pixels
 from szeek.show.explorer.layers import list_layers
 from szeek.show.explorer.server import ExplorerServer
 from szeek.show.explorer.verdicts import VerdictStore, vetted_candidates
+from szeek.show.figures.style import P_COLOURS, scale_p
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +109,11 @@ def test_products(server: ExplorerServer) -> None:
         "planck_no-z": 6,
         "mcxcwp": 19,
     }
-    assert Image.open(io.BytesIO(ask(server, "/sky.png")[2])).size == (1600, 800)
+    sky = np.asarray(Image.open(io.BytesIO(ask(server, "/sky.png")[2])).convert("RGB"))
+    assert sky.shape == (400, 800, 3)
+    palette = 255 * matplotlib.colormaps[P_COLOURS](np.linspace(0, 1, 255))[:, :3]
+    highest = palette[int(254 * scale_p()(np.nanmax(run.p_nested)))]
+    assert np.abs(sky - highest).max(axis=-1).min() <= 0.5  # rounded to whole numbers
     assert ask(server, "/report.html")[0] == 404  # none was written
     assert facts["report"] is False
     report = server.explorer.run.path / "report.html"

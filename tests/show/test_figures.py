@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import healpy
+import matplotlib
 import numpy as np
 import pytest
 from astropy.table import Table
@@ -15,7 +16,15 @@ from runmaker import make_clusters, make_recovery
 from szeek.inputs.instrument import read_instrument
 from szeek.show.figures import curves as figures
 from szeek.show.figures import cutouts, skyplots
-from szeek.show.figures.style import catalogue_look, journal, plain_text, save_figure
+from szeek.show.figures.style import (
+    P_COLOURS,
+    P_TICKS,
+    catalogue_look,
+    journal,
+    plain_text,
+    save_figure,
+    scale_p,
+)
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
 
@@ -67,6 +76,33 @@ def test_pool_maximum_keeps_one_bright_pixel() -> None:
     assert np.isnan(pooled[-1])
 
 
+@pytest.mark.parametrize("width", [40, 101, 390, 700])
+@pytest.mark.parametrize(("lon", "lat"), [(60.0, 30.0), (165.0, -4.0), (250.0, 85.0), (3.0, -89.0)])
+def test_one_high_pixel_is_seen_at_every_display_resolution(width: int, lon: float, lat: float) -> None:
+    # one pixel of 200,000, also near the poles, where the projection shears pixels to slivers
+    nside = 128
+    p = np.full(12 * nside**2, 0.001, np.float32)
+    ipix = healpy.ang2pix(nside, lon, lat, nest=True, lonlat=True)
+    p[ipix] = 0.95
+    picture = skyplots.mollweide_picture(p, width, largest=True)
+    rows, columns = np.nonzero(picture == np.float32(0.95))
+    assert rows.size >= 1
+    # healpy's own projector says where it belongs: within two display pixels, or the map's own where those are larger
+    at = healpy.projector.MollweideProj().ang2xy(*healpy.pix2ang(nside, ipix, nest=True, lonlat=True), lonlat=True)
+    shown_x, shown_y = (2 * columns + 1 - width) / width * 2, (2 * rows + 1 - width // 2) / (width // 2)
+    reach = 2 * 4 / width + 2 * np.sqrt(2 * np.pi / p.size) * (6 if abs(lat) > 80 else 1)
+    assert np.hypot(shown_x - at[0], shown_y - at[1]).max() < reach
+    assert np.nanmax(picture) == np.float32(0.95) and np.nanmin(picture) == np.float32(0.001)
+
+
+def test_pictures_of_the_largest_p_keep_gaps() -> None:
+    p = np.full(12 * NSIDE**2, 0.2, np.float32)
+    _, lat = healpy.pix2ang(NSIDE, np.arange(p.size), nest=True, lonlat=True)
+    p[lat < 0] = np.nan
+    picture = skyplots.mollweide_picture(p, 200, largest=True)
+    assert np.isnan(picture[:48]).all() and np.nanmin(picture[51:]) == np.float32(0.2)
+
+
 def test_sky_picture_shows_the_source_where_it_is(tmp_path: Path) -> None:
     p = np.full(12 * NSIDE**2, 0.001, np.float32)
     lon, lat = 60.0, 30.0
@@ -81,6 +117,65 @@ def test_sky_picture_shows_the_source_where_it_is(tmp_path: Path) -> None:
     assert x[0] < 0  # l = 60 lies to the left of the Galactic centre
     file = save_figure(figure, tmp_path / "sky.png")
     assert np.asarray(Image.open(file).convert("L")).std() > 10
+
+
+def test_scale_of_p_is_asinh_and_inverts() -> None:
+    # by hand: asinh(1) / asinh(10) = 0.8814 / 2.9982
+    p = np.array([0.0, 0.01, 0.1, 0.5, 0.9, 1.0])
+    scale = scale_p()
+    np.testing.assert_allclose(scale(p), np.arcsinh(10 * p) / np.arcsinh(10), rtol=1e-12)
+    assert float(scale(0.1)) == pytest.approx(0.8814 / 2.9982, abs=1e-4)
+    np.testing.assert_allclose(scale.inverse(scale(p)), p, atol=1e-12)
+
+
+def test_colours_of_p_grow_lighter_all_the_way() -> None:
+    # what grey print and colour-blind eyes keep: CIE lightness L* from relative luminance (sRGB, IEC 61966-2-1)
+    rgb = matplotlib.colormaps[P_COLOURS](np.linspace(0, 1, 101))[:, :3]
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    lightness = np.where(luminance > 0.008856, 116 * np.cbrt(luminance) - 16, 903.3 * luminance)
+    assert (np.diff(lightness) > 0).all()
+    shown = np.interp([0.0, *scale_p()(P_TICKS)], np.linspace(0, 1, 101), lightness)
+    assert (np.diff(shown[1:]) > 10).all()  # the labelled values stay apart
+
+
+@pytest.mark.parametrize("draw", ["sky", "tile", "gallery", "field"])
+def test_every_colour_bar_of_p_has_the_same_ticks(draw: str) -> None:
+    p = np.full(12 * NSIDE**2, 0.02, np.float32)
+    none = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
+    one = Table({"lon_deg": [10.0], "lat_deg": [20.0], "p": [0.5]})
+    figure = {
+        "sky": lambda: skyplots.plot_sky(p),
+        "tile": lambda: skyplots.plot_tile(p, none, none, np.empty(0, bool)),
+        "gallery": lambda: cutouts.plot_gallery([("a", [cutouts.Cutout("p", np.zeros((5, 5)), "$p$", 0.0)])]),
+        "field": lambda: cutouts.plot_field(p, None, one, none, lon_deg=10.0, lat_deg=20.0, width_deg=5.0),
+    }[draw]()
+    figure.draw_without_rendering()
+    bar = figure.axes[-1]
+    axis = bar.xaxis if bar.get_xlabel() else bar.yaxis
+    assert [label.get_text() for label in axis.get_ticklabels()] == ["0.01", "0.1", "0.5", "0.9"]
+    low, high = axis.get_view_interval()
+    assert (low, high) == (0.0, 1.0)
+    place = axis.get_transform().transform(np.array([0.0, *axis.get_majorticklocs(), 1.0]))
+    np.testing.assert_allclose(place / place[-1], scale_p()([0.0, *P_TICKS, 1.0]), atol=1e-9)
+
+
+def test_tile_shows_a_single_pixel_of_the_full_map() -> None:
+    nside = 1024  # 3.4 arcmin, of which the picture's pixels hold several
+    p = np.full(12 * nside**2, 0.001, np.float32)
+    ipix = healpy.ang2pix(nside, 115.0, 44.0, nest=True, lonlat=True)
+    p[ipix] = 0.7
+    none = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
+    axes = skyplots.plot_tile(p, none, none, np.empty(0, bool)).axes[0]
+    picture = np.asarray(axes.images[0].get_array())
+    rows, columns = np.nonzero(picture > 0.5)
+    assert rows.size >= 1
+    left, right, bottom, top = axes.images[0].get_extent()
+    x = left + (columns.mean() + 0.5) * (right - left) / picture.shape[1]
+    y = bottom + (rows.mean() + 0.5) * (top - bottom) / picture.shape[0]
+    # 115 - 112.5 deg along the parallel of 44 deg, and 44 - 41.81 deg in latitude, to a tenth of a degree
+    assert x == pytest.approx(2.5 * np.cos(np.radians(44.0)), abs=0.1)
+    assert y == pytest.approx(44.0 - 41.81, abs=0.15)
 
 
 def test_tile_counts_recovered_and_missed() -> None:

@@ -21,6 +21,7 @@ from szeek.show.explorer.hips import (
     tile_pixels,
     write_hips,
 )
+from szeek.show.figures.style import scale_p
 
 
 def _layer(values: np.ndarray, **changes: object) -> HipsLayer:
@@ -61,13 +62,49 @@ def test_lower_orders_are_means_or_maxima() -> None:
     values = rng.normal(size=12 * 1024**2).astype(np.float32)
     values[:4] = np.nan
     values[4] = np.nan
-    by_mean, by_maximum = (_layer(values, combine=how).tile(0, 0) for how in ("mean", "maximum"))
     inner = tile_pixels()
+    by_mean = _layer(values, combine="mean").tile(0, 0)
+    by_maximum = _layer(values, combine="maximum").whole_sky()[: TILE_WIDTH**2][inner]
     assert np.isnan(by_mean[inner == 0]) and np.isnan(by_maximum[inner == 0])
     np.testing.assert_allclose(by_mean[inner == 1], values[5:8].mean(), rtol=1e-6)  # of the three observed
     np.testing.assert_allclose(by_maximum[inner == 1], values[5:8].max())
     healpy_mean = healpy.ud_grade(values.astype(float), 512, order_in="NESTED", pess=False)
     np.testing.assert_allclose(by_mean[inner > 1], healpy_mean[: TILE_WIDTH**2][inner][inner > 1], atol=1e-5)
+
+
+def test_every_order_shows_a_single_high_pixel() -> None:
+    # the deepest order as it is; in the others every block of 2 x 2, in order 0 of 4 x 4, shows its maximum, for a
+    # viewer that draws one tile pixel of so many
+    nside = 2048  # orders 0 to 2
+    values = np.full(12 * nside**2, 0.01, np.float32)
+    ipix = 7 * nside**2 + 1_234_567
+    values[ipix] = 0.9
+    layer = _layer(values, combine="maximum")
+    for order, block in ((0, 4), (1, 2), (2, 1)):
+        depth = 11 - order  # of the map's pixels below a tile, in steps of four
+        tile = layer.tile(order, ipix >> 2 * depth)
+        assert tile[tile_pixels() == (ipix & ((1 << 2 * depth) - 1)) >> 2 * (2 - order)] == np.float32(0.9)
+        rows, columns = np.nonzero(tile == np.float32(0.9))
+        assert rows.size == block**2 and np.ptp(rows) == np.ptp(columns) == block - 1
+        assert rows.min() % block == columns.min() % block == 0
+        for first in range(block):  # whichever of them is drawn
+            assert tile[first::block, first::block].max() == np.float32(0.9)
+        assert np.unique(tile).tolist() == [np.float32(0.01), np.float32(0.9)]
+    sky = layer.allsky()
+    assert np.nanmax(sky[::4, ::4]) == np.float32(0.9)
+    assert (layer.whole_sky() == np.float32(0.9)).sum() == 1
+
+
+def test_asinh_pictures_have_the_scale_of_the_figures() -> None:
+    p = np.array([[0.0, 0.01, 0.1, 0.5, 0.9, 1.0]], np.float32)
+    layer = _layer(np.zeros(12), colours="gray", stretch="asinh")
+    grey = np.asarray(Image.open(io.BytesIO(layer.encode_png(p))).convert("L"))[0]
+    np.testing.assert_allclose(grey / 255, scale_p()(p[0]), atol=1 / 255)
+
+
+def test_description_says_what_lower_orders_hold() -> None:
+    for how in ("mean", "maximum"):
+        assert f"holds the {how} of the four below" in _layer(np.zeros(12), combine=how).properties()
 
 
 def test_coarse_maps_are_repeated_not_interpolated() -> None:

@@ -44,8 +44,10 @@ from szeek.measure.candidates import write_moc
 TILE_WIDTH = 512
 
 Combine = Literal["mean", "maximum"]
+Stretch = Literal["linear", "asinh"]
 
-
+#: NESTED pixels, 4 x 4 and 2 x 2, that tiles of maxima show as one: those of order 0, and of the orders below.
+_FAR_BLOCK, _NEAR_BLOCK = 16, 4
 #: Order of the Allsky picture, and the width of each of its tiles. HiPS 1.0, Sect. 4.3.2.
 _ALLSKY_ORDER, _ALLSKY_WIDTH = 3, 64
 
@@ -92,6 +94,10 @@ class HipsLayer:
         What a pixel of a lower order shows of the four below it.
     order_least : int
         The deepest order is at least this one; beyond the map's own, pixels are repeated.
+    stretch : {'linear', 'asinh'}
+        Colours follow x = (value - low) / (high - low), or asinh(10 x) / asinh(10), Aladin's stretch of that name.
+    ticks : tuple of float
+        Values to label on the colour scale, besides its ends.
     """
 
     name: str
@@ -104,6 +110,8 @@ class HipsLayer:
     colours: str = "viridis"
     combine: Combine = "mean"
     order_least: int = 0
+    stretch: Stretch = "linear"
+    ticks: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
@@ -133,7 +141,18 @@ class HipsLayer:
         """
         if not 0 <= order <= self.order or not 0 <= npix < 12 * 4**order:
             raise ValueError(f"layer '{self.name}' has no tile {npix} of order {order}; its deepest is {self.order}")
-        return self._run(order, npix)[_TILE_PIXELS]
+        return self._show(order, self._run(order, npix))[_TILE_PIXELS]
+
+    def _show(self, order: int, run: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A tile's NESTED pixels as they are shown: where a viewer skips some, in blocks of their maximum.
+
+        A viewer without mipmaps (Aladin Lite) draws an order with one to two tile pixels a screen pixel, order 0 with
+        any number of them. The deepest order stays as the map is.
+        """
+        if self.combine == "mean" or order >= self.order:
+            return run
+        block = _FAR_BLOCK if order == 0 else _NEAR_BLOCK
+        return np.repeat(np.fmax.reduce(run.reshape(-1, block), axis=1), block)
 
     def _run(
         self, order: int, npix: int, visit: Callable[[int, int, NDArray[np.float32]], None] | None = None
@@ -158,7 +177,7 @@ class HipsLayer:
 
     def allsky(self) -> NDArray[np.float32]:
         """The whole sky as one picture of 27 columns of 64-pixel tiles of order 3, first row at the top."""
-        return _lay_out_sky([self._run(0, base) for base in range(12)])
+        return _lay_out_sky([self._show(0, self._run(0, base)) for base in range(12)])
 
     def encode_fits(self, picture: NDArray[np.float32]) -> bytes:
         """A picture as FITS, float32; FITS counts rows from the bottom."""
@@ -172,6 +191,8 @@ class HipsLayer:
     def encode_png(self, picture: NDArray[np.float32]) -> bytes:
         """A picture as a coloured PNG, transparent where unobserved."""
         scaled = np.clip((picture - self.low) / (self.high - self.low), 0, 1)
+        if self.stretch == "asinh":
+            scaled = np.arcsinh(10 * scaled) / np.arcsinh(10)
         index = np.where(np.isfinite(picture), 1 + np.nan_to_num(scaled) * 254, 0).astype(np.uint8)
         image = Image.fromarray(index)
         colours = matplotlib.colormaps[self.colours](np.linspace(0, 1, 255))[:, :3]
@@ -193,6 +214,7 @@ class HipsLayer:
         entries = {
             "creator_did": f"ivo://szeek.local/{self.name}",
             "obs_title": self.title,
+            "obs_description": f"A pixel of an order below the map's own holds the {self.combine} of the four below.",
             "hips_version": "1.4",
             "hips_builder": f"SZeek {__version__}",
             "hips_frame": "galactic",
@@ -320,10 +342,11 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
         def write_tile(order: int, npix: int, run: NDArray[np.float32]) -> None:
             tiles = staging / f"Norder{order}" / f"Dir{npix // 10000 * 10000}"
             tiles.mkdir(parents=True, exist_ok=True)
+            shown = layer._show(order, run)[_TILE_PIXELS]
             for ending in formats:
-                (tiles / f"Npix{npix}.{ending}").write_bytes(layer.encode(run[_TILE_PIXELS], ending))
+                (tiles / f"Npix{npix}.{ending}").write_bytes(layer.encode(shown, ending))
 
-        sky = _lay_out_sky([layer._run(0, base, write_tile) for base in range(12)])
+        sky = _lay_out_sky([layer._show(0, layer._run(0, base, write_tile)) for base in range(12)])
         (staging / f"Norder{_ALLSKY_ORDER}").mkdir(exist_ok=True)
         for ending in formats:
             (staging / f"Norder{_ALLSKY_ORDER}" / f"Allsky.{ending}").write_bytes(layer.encode(sky, ending))

@@ -17,6 +17,7 @@ from szeek.inputs.healpix_files import describe_healpix
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
+from szeek.show.figures.style import P_COLOURS, P_TICKS
 from szeek.sky.skymaps import SkyMaps
 
 #: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.explorer.hips.
@@ -51,8 +52,11 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
     if run.p_nested is not None:
         nside = healpy.npix2nside(run.p_nested.size)
         layers.append(
-            HipsLayer("p", "p, the network", nested_reader(run.p_nested), nside, "", 0.0, 1.0, "cividis", "maximum")
-        )
+            HipsLayer(
+                "p", "p, the network", nested_reader(run.p_nested), nside, "", 0.0, 1.0, P_COLOURS, "maximum",
+                stretch="asinh", ticks=P_TICKS,
+            )
+        )  # fmt: skip
     y_nested = run.y_nested
     if y_nested is not None:
         nside = healpy.npix2nside(y_nested.size)

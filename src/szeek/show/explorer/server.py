@@ -57,6 +57,8 @@ _TILE = re.compile(r"/hips/([\w-]+)/Norder(\d{1,2})/(?:Dir\d{1,9}/Npix(\d{1,9})|
 _HIPS_FILE = re.compile(r"/hips/([\w-]+)/(properties|Moc\.fits)", re.ASCII)
 _DOSSIER = re.compile(r"/dossier/([^/]{1,200}?)(?:\.(png|pdf))?")
 _POST_LIMIT = 16_384
+#: Width of the still picture of the sky where each of its pixels is to be seen on a screen.
+_STILL_WIDTH = 800
 #: Columns of the candidates that the page reads.
 _SHOWN = (
     "name", "ra_deg", "dec_deg", "lon_deg", "lat_deg", "p", "purity", "snr", "y5r500_arcmin2", "kind", "match_name",
@@ -153,18 +155,15 @@ class Explorer:
 
     def describe(self) -> dict[str, Any]:
         """The run's title, threshold and layers."""
-        shown = []
-        for layer in self.layers.values():
-            native = layer.colours.removesuffix("_r").lower()
-            facts = {
-                "name": layer.name,
-                "title": layer.title,
-                "unit": layer.unit,
-                "low": layer.low,
-                "high": layer.high,
+        shown = [
+            {
+                **{fact: getattr(layer, fact) for fact in ("name", "title", "unit", "low", "high", "order")},
+                **{"stretch": layer.stretch, "ticks": layer.ticks, "swatch": layer.swatch()},
+                "colours": layer.colours.removesuffix("_r").lower(),
+                "reversed": layer.colours.endswith("_r"),
             }
-            facts["swatch"] = layer.swatch()
-            shown.append({**facts, "order": layer.order, "colours": native, "reversed": layer.colours.endswith("_r")})
+            for layer in self.layers.values()
+        ]
         return {
             "title": self.run.title,
             "version": __version__,
@@ -256,7 +255,11 @@ class Explorer:
     @cached_property
     def _sky_picture(self) -> Answer:
         layer = next(iter(self.layers.values()))
-        return Answer(layer.encode_png(mollweide_picture(layer.whole_sky(), 1600)[::-1]), "image/png")
+        if layer.combine == "maximum":
+            picture = mollweide_picture(layer.whole_sky(), _STILL_WIDTH, largest=True)
+        else:
+            picture = mollweide_picture(layer.whole_sky(), 2 * _STILL_WIDTH)
+        return Answer(layer.encode_png(picture[::-1]), "image/png")
 
     def _vetted(self, ending: str) -> Answer:
         table = vetted_candidates(self.run.path)

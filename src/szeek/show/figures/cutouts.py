@@ -13,10 +13,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
-from szeek.show.figures.skyplots import P_COLOURS
-from szeek.show.figures.style import journal, plain_text
+from szeek.show.figures.style import P_COLOURS, journal, label_p, plain_text, scale_p
 from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field, unit_vectors
 from szeek.sky.skymaps import SkyMaps
 
@@ -96,10 +96,10 @@ def cut_out(
 
 
 def colour_limits(cuts: Sequence[Cutout]) -> Normalize:
-    """The colour scale that pictures of one kind share: symmetric for bands, 0 to 1 for p, from 0 for y."""
+    """The colour scale that pictures of one kind share: symmetric for bands, that of p, from 0 for y."""
     kind = cuts[0].kind
     if kind == "p":
-        return Normalize(0.0, 1.0)
+        return scale_p()
     # the typical picture sets the scale: one field in the Galactic plane must not bleach all others
     seen = [cut.picture[np.isfinite(cut.picture)] for cut in cuts]
     reach = [float(np.percentile(np.abs(values), 99.5)) for values in seen if values.size]
@@ -169,9 +169,12 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
             ((left + j * (side + gap) + 0.1) / width, (bottom - 0.12) / height, (side - 0.2) / width, 0.08 / height)
         )
         bar = figure.colorbar(image, cax=bar_axes, orientation="horizontal")
-        tick = float(f"{0.75 * float(norm.vmax or 1.0):.1g}") if kind != "p" else 1.0
-        bar.set_ticks([0, tick] if kind in ("p", "y") else [-tick, 0, tick])
-        bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        if kind == "p":
+            label_p(bar)
+        else:
+            tick = float(f"{0.75 * float(norm.vmax or 1.0):.1g}")
+            bar.set_ticks([0, tick] if kind == "y" else [-tick, 0, tick])
+            bar.ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
         bar.ax.tick_params(labelsize=7, which="both", top=False, length=2)
         bar.ax.minorticks_off()
         bar.set_label(rows[0][1][j].unit, fontsize=8, labelpad=1)
@@ -179,17 +182,24 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
 
 
 def _write_names(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], names: NDArray[np.str_]) -> None:
-    """Names beside their positions: to the right; to the left near the right edge, or where the last is as high."""
+    """Names beside their positions: to the right; to the left near the right edge, or where the last is as high.
+
+    A name that would cover the last one on its side moves down.
+    """
     side, last = 1, np.inf
     half = abs(axes.get_ylim()[1])
+    lowest = {1: np.inf, -1: np.inf}
     for at_x, at_y, name in sorted(zip(x, y, names, strict=True), key=lambda entry: -entry[1]):
         side, last = (-side if last - at_y < 0.03 * half else 1), at_y
         if abs(at_x) > 0.6 * half:  # the axis grows to the left
             side = 1 if at_x > 0 else -1
-        axes.annotate(
-            plain_text(str(name).removeprefix("PSZ2 ")), (at_x, at_y), xytext=(8 * side, 0),
+        crowded = 0 <= lowest[side] - at_y < 0.055 * half
+        lowest[side] = lowest[side] - 0.055 * half if crowded else at_y
+        text = axes.annotate(
+            plain_text(str(name).removeprefix("PSZ2 ")), (at_x, lowest[side]), xytext=(8 * side, 0),
             textcoords="offset points", color="white", fontsize=7, va="center", ha="left" if side > 0 else "right",
         )  # fmt: skip
+        text.set_path_effects([withStroke(linewidth=1.8, foreground="0.15")])  # legible outside the footprint too
 
 
 @journal
@@ -258,5 +268,7 @@ def plot_field(
                 text.set_color("white")
         axes.set_title("$p$ of this run" if cut.kind == "p" else y_title)
         bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
+        if cut.kind == "p":
+            label_p(bar)
         bar.set_label("$p$" if cut.kind == "p" else "Compton $y$ [$10^{-6}$]")
     return figure

@@ -26,6 +26,7 @@ from szeek.show.figures.style import (
     VERMILION,
     figure_text,
     journal,
+    label_p,
     plain_text,
     rc_settings,
 )
@@ -116,6 +117,8 @@ def _draw_cuts(figure: Figure, cuts: list[cutouts.Cutout]) -> None:
         axes.set_title((f"{cut.kind} GHz" if cut.kind.isdigit() else f"${cut.kind}$") + unit, fontsize=9, pad=3)
         place = ((x + side + 0.06) / _WIDTH, y / _HEIGHT, 0.09 / _WIDTH, side / _HEIGHT)
         bar = figure.colorbar(image, cax=figure.add_axes(place))
+        if cut.kind == "p":
+            label_p(bar)
         bar.ax.tick_params(labelsize=7)
         bar.ax.minorticks_off()
 

@@ -9,23 +9,24 @@ centre (p. 185). Both keep areas, so a density of sources is seen as it is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import healpy
 import numpy as np
 from astropy.table import Table
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.show.figures.style import VERMILION, catalogue_look, journal, plain_text
-from szeek.sky.projection import field_basis, interpolate, unit_vectors
+from szeek.show.figures.style import P_COLOURS, VERMILION, catalogue_look, journal, label_p, plain_text, scale_p
+from szeek.sky.projection import field_basis, unit_vectors
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
 Array = NDArray[np.float64]
-#: Colours of p: dark to light, monotonic in lightness and readable for colour-blind eyes.
-P_COLOURS = "cividis"
+#: Pixels across the picture of the whole sky, and down that of a tile: coarse enough to be seen one by one in print
+#: and on a screen.
+SKY_WIDTH, TILE_HEIGHT = 600, 500
 
 
 def mollweide_forward(lon_deg: ArrayLike, lat_deg: ArrayLike) -> tuple[Array, Array]:
@@ -70,8 +71,8 @@ def mollweide_inverse(x: ArrayLike, y: ArrayLike) -> tuple[Array, Array]:
 def pool_maximum(map_nested: NDArray[np.float32], nside: int) -> NDArray[np.float32]:
     """Largest value of a NESTED map within each pixel of a coarser one; NaN where all of it is NaN.
 
-    A detected area covers some ten pixels of 12 x 2048^2: averaged to the size of a screen it vanishes, its
-    maximum does not.
+    A detected area covers some ten pixels of 12 x 2048^2: it vanishes in an average over a pixel of the screen, not
+    in a maximum.
 
     Examples
     --------
@@ -91,20 +92,97 @@ def _tile_outline(tile: int) -> tuple[Array, Array]:
     return np.append(lon, lon[0]), np.append(lat, lat[0])
 
 
-def mollweide_picture(map_nested: NDArray[np.float32], width: int) -> NDArray[np.float32]:
-    """A NESTED map in Mollweide projection, (width / 2, width) float32, first row at the bottom, NaN outside."""
-    x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((2, width), (1, width // 2))))
-    lon, lat = mollweide_inverse(x, y)
-    picture = np.full(x.shape, np.nan, np.float32)
-    seen = np.isfinite(lon)
-    nside = healpy.npix2nside(map_nested.size)
-    picture[seen] = map_nested[healpy.ang2pix(nside, lon[seen], lat[seen], nest=True, lonlat=True)]
+def largest_in_pixels(
+    map_nested: NDArray[np.float32],
+    lon_deg: Array,
+    lat_deg: Array,
+    locate: Callable[[Array, Array], tuple[Array, Array]],
+    *,
+    pixel_arcmin: float,
+    radius_deg: float = 180.0,
+) -> NDArray[np.float32]:
+    """The largest value of a NESTED map in each pixel of a picture of any resolution.
+
+    No map pixel is skipped: the map, pooled to cells no larger than the picture's pixels, fills every pixel with the
+    cell at its centre, and then each cell raises the pixel that holds the cell's own centre.
+
+    Parameters
+    ----------
+    map_nested : (12 nside^2,) float32
+        NaN where unobserved.
+    lon_deg, lat_deg : (n_y, n_x) float64
+        Centres of the picture's pixels; NaN outside the sky.
+    locate : callable
+        Longitudes and latitudes -> column and row in the picture, 0 to n at its edges.
+    pixel_arcmin : float
+        Side of a pixel.
+    radius_deg : float
+        Every pixel lies within this distance of the picture's centre.
+
+    Returns
+    -------
+    (n_y, n_x) float32
+        NaN where unobserved.
+    """
+    map_nside = healpy.npix2nside(map_nested.size)
+    nside = min(map_nside, 2 ** max(0, int(np.ceil(np.log2(healpy.nside2resol(1, arcmin=True) / pixel_arcmin)))))
+    pooled = pool_maximum(map_nested, nside)
+    on_sky = np.isfinite(lon_deg)
+    n_y, n_x = lon_deg.shape
+    picture = np.full((n_y, n_x), np.nan, np.float32)
+    picture[on_sky] = pooled[healpy.ang2pix(nside, lon_deg[on_sky], lat_deg[on_sky], nest=True, lonlat=True)]
+    if radius_deg < 180.0:
+        middle = n_y // 2, n_x // 2
+        centre = healpy.ang2vec(lon_deg[middle], lat_deg[middle], lonlat=True)
+        cells = healpy.query_disc(nside, centre, np.radians(radius_deg), nest=True)
+    else:
+        cells = np.arange(pooled.size)
+    column, row = locate(*healpy.pix2ang(nside, cells, nest=True, lonlat=True))
+    inside = (column >= 0) & (column < n_x) & (row >= 0) & (row < n_y)
+    place = row[inside].astype(int), column[inside].astype(int)
+    np.fmax.at(picture, place, pooled[cells[inside]])
     return picture
+
+
+def mollweide_picture(map_nested: NDArray[np.float32], width: int, *, largest: bool = False) -> NDArray[np.float32]:
+    """A NESTED map in Mollweide projection, (width / 2, width) float32, first row at the bottom, NaN outside.
+
+    Parameters
+    ----------
+    largest : bool
+        Show the largest value in each pixel of the picture, rather than the value at its centre.
+    """
+    n_y, n_x = width // 2, width
+    x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((2, n_x), (1, n_y))))
+    lon, lat = mollweide_inverse(x, y)
+    if not largest:
+        picture = np.full(x.shape, np.nan, np.float32)
+        seen = np.isfinite(lon)
+        nside = healpy.npix2nside(map_nested.size)
+        picture[seen] = map_nested[healpy.ang2pix(nside, lon[seen], lat[seen], nest=True, lonlat=True)]
+        return picture
+
+    def locate(lon_deg: Array, lat_deg: Array) -> tuple[Array, Array]:
+        x, y = mollweide_forward(lon_deg, lat_deg)
+        return (x + 2) / 4 * n_x, (y + 1) / 2 * n_y
+
+    return largest_in_pixels(map_nested, lon, lat, locate, pixel_arcmin=mollweide_pixel_arcmin(width))
+
+
+def mollweide_pixel_arcmin(width: int) -> float:
+    """Side of a pixel in a Mollweide picture: the ellipse of area 2 pi is the sky of 4 pi sr.
+
+    Examples
+    --------
+    >>> round(mollweide_pixel_arcmin(720))
+    27
+    """
+    return float(np.degrees(np.sqrt(2.0) * 4 / width) * 60)
 
 
 @journal
 def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, title: str = "") -> Figure:
-    """The p map of the whole sky, Mollweide, Galactic, the largest p in each half-degree pixel.
+    """The p map of the whole sky, Mollweide, Galactic: the largest p in each pixel of the picture.
 
     Parameters
     ----------
@@ -113,15 +191,12 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
     tile : int, optional
         Sky tile to outline.
     """
-    pooled = pool_maximum(p_nested, 128)
     figure = Figure(figsize=(9.0, 5.0))
     axes = figure.add_axes((0.02, 0.1, 0.96, 0.87))
-    picture = mollweide_picture(pooled, 1800)
+    picture = mollweide_picture(p_nested, SKY_WIDTH, largest=True)
     frame = Ellipse((0, 0), 4, 2, facecolor="0.85", edgecolor="black", linewidth=0.8)
     axes.add_patch(frame)
-    image = axes.imshow(
-        np.clip(picture, 1e-3, 1), extent=(-2, 2, -1, 1), cmap=P_COLOURS, norm=LogNorm(0.01, 1.0), zorder=2
-    )
+    image = axes.imshow(picture, extent=(-2, 2, -1, 1), cmap=P_COLOURS, norm=scale_p(), zorder=2)
     image.set_clip_path(Ellipse((0, 0), 4, 2, transform=axes.transData))
     graticule: dict[str, Any] = {"color": "white", "linewidth": 0.4, "alpha": 0.6, "zorder": 3}
     along = np.linspace(-90, 90, 181)
@@ -139,15 +214,16 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
         axes.plot(*mollweide_forward(lon_edge, lat_edge), color=VERMILION, linewidth=1.5, zorder=5)
     axes.set(xlim=(-2.02, 2.2), ylim=(-1.02, 1.02), aspect="equal", title=title)
     axes.axis("off")
-    bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.04, pad=0.02, shrink=0.5, extend="min")
-    bar.ax.xaxis.set_major_formatter("{x:g}")
-    bar.set_label("largest $p$ within 0.46° (Galactic coordinates, $l$ = 0° in the centre)")
+    bar = figure.colorbar(image, ax=axes, orientation="horizontal", fraction=0.04, pad=0.02, shrink=0.5)
+    label_p(bar)
+    pixel_deg = mollweide_pixel_arcmin(SKY_WIDTH) / 60
+    bar.set_label(f"largest $p$ within {pixel_deg:.2f}° (Galactic coordinates, $l$ = 0° in the centre)")
     return figure
 
 
 @journal
 def plot_tile(
-    p_ring: NDArray[np.float32],
+    p_nested: NDArray[np.float32],
     sources: Table,
     clusters: Table,
     recovered: NDArray[np.bool_],
@@ -155,12 +231,12 @@ def plot_tile(
     tile: int = TEST_TILE,
     p_max: float = 0.1,
 ) -> Figure:
-    """One sky tile in equal-area projection: p, the sources above a threshold, the known clusters.
+    """One sky tile in equal-area projection: largest p per pixel, sources above a threshold, known clusters.
 
     Parameters
     ----------
-    p_ring : (12 nside^2,) float32
-        p, RING, NaN outside the footprint.
+    p_nested : (12 nside^2,) float32
+        p, NESTED, NaN outside the footprint.
     sources : Table
         With ``lon_deg``, ``lat_deg``, ``p``.
     clusters : Table
@@ -172,24 +248,23 @@ def plot_tile(
     basis = field_basis(float(lon0), float(lat0))
     edge_x, edge_y = _lambert(basis, *_tile_outline(tile))
     wide, high = 1.06 * np.abs(edge_x).max(), 1.03 * np.abs(edge_y).max()
-    n_y = 1100
-    x, y = np.meshgrid(
-        np.radians(np.linspace(-wide, wide, round(n_y * wide / high))), np.radians(np.linspace(-high, high, n_y))
-    )
-    r = np.hypot(x, y)
-    sine = np.sqrt(np.clip(1 - r**2 / 4, 0, None))  # sin c = r cos(c/2)
-    vectors = (1 - r**2 / 2)[..., None] * basis[0] + sine[..., None] * (
-        x[..., None] * basis[1] + y[..., None] * basis[2]
-    )
-    seen = np.isfinite(p_ring)
-    picture = interpolate(np.where(seen, p_ring, 0)[:, None].astype(np.float32), vectors, seen)[..., 0]
+    n_y = TILE_HEIGHT
+    n_x = round(n_y * wide / high)
+    x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((wide, n_x), (high, n_y))))
+
+    def locate(lon_deg: Array, lat_deg: Array) -> tuple[Array, Array]:
+        x_deg, y_deg = _lambert(basis, lon_deg, lat_deg)
+        return (x_deg / wide + 1) / 2 * n_x, (y_deg / high + 1) / 2 * n_y
+
+    picture = largest_in_pixels(
+        p_nested, *_lambert_inverse(basis, x, y), locate, pixel_arcmin=120 * high / n_y,
+        radius_deg=1.1 * float(np.hypot(wide, high)),
+    )  # fmt: skip
 
     figure = Figure(figsize=(7.4, 7.6), layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
-    image = axes.imshow(
-        np.clip(picture, 1e-3, 1), extent=(-wide, wide, -high, high), cmap=P_COLOURS, norm=LogNorm(0.01, 1.0)
-    )
+    image = axes.imshow(picture, extent=(-wide, wide, -high, high), cmap=P_COLOURS, norm=scale_p())
     axes.plot(edge_x, edge_y, color=VERMILION, linewidth=1.2)
     kept = sources[np.asarray(sources["p"]) >= p_max]
     axes.plot(
@@ -214,9 +289,8 @@ def plot_tile(
         xlabel=f"offset from $l$ = {float(lon0):.1f}° [deg, $l$ grows to the left]",
         ylabel=f"offset from $b$ = {float(lat0):+.2f}° [deg]",
     )  # fmt: skip
-    bar = figure.colorbar(image, ax=axes, location="bottom", fraction=0.03, pad=0.02, extend="min")
-    bar.set_label("$p$")
-    bar.ax.xaxis.set_major_formatter("{x:g}")
+    bar = label_p(figure.colorbar(image, ax=axes, location="bottom", fraction=0.03, pad=0.02))
+    bar.set_label(f"largest $p$ within {120 * high / n_y:.0f}′")
     legend = axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1.0), facecolor="0.25", frameon=True)
     for text in legend.get_texts():
         text.set_color("white")
@@ -229,3 +303,15 @@ def _lambert(basis: Array, lon_deg: ArrayLike, lat_deg: ArrayLike) -> tuple[Arra
     depth, x, y = np.moveaxis(vectors @ basis.T, -1, 0)
     scale = np.sqrt(2.0 / np.maximum(1.0 + depth, 1e-12))
     return np.degrees(scale * x), np.degrees(scale * y)
+
+
+def _lambert_inverse(basis: Array, x_deg: Array, y_deg: Array) -> tuple[Array, Array]:
+    """Offsets of :func:`_lambert` -> longitude and latitude in degrees."""
+    x, y = np.radians(x_deg), np.radians(y_deg)
+    r2 = x**2 + y**2
+    sine = np.sqrt(np.clip(1 - r2 / 4, 0, None))  # sin c = r cos(c/2)
+    vectors = (1 - r2 / 2)[..., None] * basis[0] + sine[..., None] * (
+        x[..., None] * basis[1] + y[..., None] * basis[2]
+    )
+    lon, lat = healpy.vec2ang(vectors.reshape(-1, 3), lonlat=True)
+    return lon.reshape(x.shape), lat.reshape(x.shape)

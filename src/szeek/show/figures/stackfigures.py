@@ -23,17 +23,19 @@ from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
 from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.show.figures.skyplots import P_COLOURS
 from szeek.show.figures.style import (
     BLACK,
     BLUE,
     GREEN,
     ORANGE,
+    P_COLOURS,
     PURPLE,
     SKY,
     VERMILION,
     catalogue_look,
     journal,
+    label_p,
+    scale_p,
 )
 from szeek.sky.projection import PIXEL_ARCMIN, field_basis, project, unit_vectors
 from szeek.stack.products import read_stacks
@@ -438,7 +440,7 @@ def plot_regions(
         images = []
         values = np.concatenate([np.asarray(pictures[name]).ravel() for name, *_ in rows])
         seen = values[np.isfinite(values)] * 1e6
-        norm = Normalize(0, float(np.percentile(seen, 99.5)) if is_y and seen.size else 1.0)
+        norm = Normalize(0, float(np.percentile(seen, 99.5)) if seen.size else 1.0) if is_y else scale_p()
         for i, (name, lon_deg, lat_deg) in enumerate(rows):
             axes, picture = grid[i][j], np.asarray(pictures[name], float)
             half = 0.5 * len(picture) * pixel_arcmin / 60
@@ -461,6 +463,8 @@ def plot_regions(
                 axes.set_ylabel(name, fontsize=8.5)
         bar = figure.colorbar(images[-1], cax=bars[j], orientation="horizontal")
         bar.set_label("$10^{-6}$" if is_y else "$p$", fontsize=8, labelpad=1)
+        if not is_y:
+            label_p(bar)
         _few_ticks(bar.ax)
     return figure
 

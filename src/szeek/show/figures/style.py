@@ -12,6 +12,8 @@ from typing import Any, ParamSpec
 import matplotlib
 from markupsafe import Markup
 from matplotlib.axis import Axis
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import AsinhNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
@@ -46,6 +48,14 @@ CATALOGUE_NAMES: Mapping[str, str] = MappingProxyType(
         "planck": "Planck (all PSZ2)", "psz2": "PSZ2", "truth": "true haloes", "all": "all catalogues",
     }
 )  # fmt: skip
+
+#: Colours of p: monotonic in lightness, so that they stay apart in grey print and for colour-blind readers.
+P_COLOURS = "magma"
+#: Below this p the colour scale is linear, above it logarithmic. With 0.1 it is the 'asinh' of sky viewers, which the
+#: explorer sets: asinh(10 p) / asinh(10).
+P_LINEAR = 0.1
+#: Labels of the colour scale of p.
+P_TICKS = (0.01, 0.1, 0.5, 0.9)
 
 _JOURNAL: Any = {
     "font.family": ["STIXGeneral", "DejaVu Serif"],
@@ -158,6 +168,26 @@ def page_text(text: str) -> Markup:
     ('3.0 <i>M</i><sub>☉</sub>', '&lt;b&gt;')
     """
     return Markup(" ").join(Markup(_SYMBOLS[word][1]) if word in _SYMBOLS else word for word in text.split(" "))
+
+
+def scale_p() -> AsinhNorm:
+    """The colour scale of p in every picture: p = 0 to 1 -> asinh(10 p) / asinh(10).
+
+    Most of the sky has p far below 0.1 and stays dark; 0.1, 0.5 and 0.9 lie at 0.29, 0.77 and 0.96 of the scale.
+
+    Examples
+    --------
+    >>> [round(float(scale_p()(p)), 2) for p in (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)]
+    [0.0, 0.03, 0.29, 0.77, 0.96, 1.0]
+    """
+    return AsinhNorm(linear_width=P_LINEAR, vmin=0.0, vmax=1.0)
+
+
+def label_p(bar: Colorbar) -> Colorbar:
+    """Put the ticks of :data:`P_TICKS` on a colour bar of p."""
+    bar.set_ticks(list(P_TICKS), labels=[f"{tick:g}" for tick in P_TICKS])
+    bar.minorticks_off()
+    return bar
 
 
 def rc_settings() -> Any:

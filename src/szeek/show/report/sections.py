@@ -17,7 +17,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import curves as figures
 from szeek.show.figures import skyplots
-from szeek.show.figures.style import catalogue_look, page_text
+from szeek.show.figures.style import P_LINEAR, catalogue_look, page_text
 from szeek.show.report.candidatesections import section_candidates, section_table
 from szeek.show.report.field import section_fields
 from szeek.show.report.known import in_tile, known_clusters, recovered
@@ -157,7 +157,7 @@ def _seeds(record: dict[str, Any]) -> dict[str, Any]:
 def section_sky(run: RunFolder, made: Figures) -> Section:
     """The p map of the whole sky and of the test tile."""
     part = Section("sky", "The sky")
-    if run.p_nested is None or run.p_ring is None:
+    if run.p_nested is None:
         part.missing("prediction.fits", "`szeek predict` writes it.")
         return part
     seen = np.isfinite(run.p_nested)
@@ -168,7 +168,8 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
             "sky",
             skyplots.plot_sky(run.p_nested, tile=tile),
             f"p over the sky (nside {nside}, {100 * seen.mean():.1f} % of it observed). Each half-degree pixel shows "
-            f"its largest p, so that areas of a few arcminutes stay visible. Red outline: {name_tile(run)}.",
+            "its largest p, so that areas of a few arcminutes stay visible; the colours are linear in p up to "
+            f"{P_LINEAR:g} and logarithmic above. Red outline: {name_tile(run)}.",
             "Mollweide map of the network's output p in Galactic coordinates",
             vector=False,
         )
@@ -193,7 +194,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     part.blocks.append(
         made.block(
             "test_tile",
-            skyplots.plot_tile(run.p_ring, above, clusters, found, tile=tile, p_max=run.p_max),
+            skyplots.plot_tile(run.p_nested, above, clusters, found, tile=tile, p_max=run.p_max),
             f"{words[0].upper()}{words[1:]}: p, the sources above {run.p_max:g} (white circles), and the known "
             f"clusters, filled where a source lies within {run.radius_arcmin:g} arcmin. Sources here are the "
             "catalogue's, with neighbours separated where the run does so; the counts of recovery are of connected "

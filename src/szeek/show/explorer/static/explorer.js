@@ -262,10 +262,10 @@ function step(by) {
 function applyView(id) {
   const value = $(id).value;
   if (id === "base") { if (value) { sky.setBase(value); showScale(value); ["stretch", "low"].forEach(applyView); } }
-  else if (id === "low" || id === "high") { const layer = layerOf($("base").value); if (layer) sky.setLimits(...["low", "high"].map(end => $(end).value === "" ? layer[end] : Number($(end).value))); }
+  else if (id === "low" || id === "high") { const layer = layerOf($("base").value); if (layer) { sky.setLimits(...limitsOf(layer)); showTicks(layer); } }
   else if (id === "overlay" || id === "opacity") sky.setOverlay($("overlay").value, $("opacity").value);
   else if (id === "frame") { sky.setFrame(value); tellSearch(value === "ICRS"); } else if (id === "projection") sky.setProjection(value);
-  else if (id === "stretch") sky.setStretch(value);
+  else if (id === "stretch") { sky.setStretch(value); showTicks(layerOf($("base").value)); }
 }
 function tellSearch(isEquatorial) {
   $("search").placeholder = isEquatorial ? "name  or  194.95 27.98 (RA Dec)" : "name  or  112.5 41.8 (l b)";
@@ -281,6 +281,19 @@ function showScale(name) {
   $("low").placeholder = print(low); $("high").placeholder = print(high);
   $("unit").textContent = units[unit] ?? unit;
   $("swatch").style.background = `linear-gradient(to right, ${swatch.join(", ")})`;
+}
+const limitsOf = layer => ["low", "high"].map(end => $(end).value === "" ? layer[end] : Number($(end).value));
+// Aladin's stretches: place on the colours, 0 to 1, of a value between the limits.
+const STRETCHES = { linear: x => x, sqrt: Math.sqrt, log: x => Math.log(1000 * x + 1) / Math.log(1001), asinh: x => Math.asinh(10 * x) / Math.asinh(10) };
+function showTicks(layer) {
+  const [low, high] = limitsOf(layer), place = STRETCHES[$("stretch").value || layer.stretch];
+  const inside = layer.ticks.map(value => [value, place((value - low) / (high - low))]).filter(([, x]) => x > 0.02 && x < 0.98);
+  $("ticks").replaceChildren(...inside.map(([value, x]) => {
+    const tick = Object.assign(document.createElement("span"), { textContent: value });
+    tick.style.left = `${100 * x}%`;
+    return tick;
+  }));
+  $("scale").classList.toggle("ticked", inside.length > 0);
 }
 function makeClusterSwitches(groups) {
   $("layers").hidden = !Object.keys(groups).length;

@@ -57,17 +57,21 @@ class AladinSky {
   hips(name) {
     const layer = this.layers.get(name);
     return this.A.HiPS(this.url(name), { name: layer.title, imgFormat: "fits", cooFrame: "galactic", maxOrder: layer.order,
-      tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: "linear",
+      tileSize: 512, minCut: layer.low, maxCut: layer.high, colormap: layer.colours, reversed: layer.reversed, stretch: layer.stretch,
       requestMode: "same-origin" });
   }
   // Thousands of markers would hide the map: faint dots (4 is the least that Aladin draws) where there are many in view.
+  // On the map of p the candidates are its bright spots: they get rings around them, or nothing where there are many.
   sizeMarkers() {
-    const fov = this.view.getFov()[0], part = Math.min(1, (fov / 150) ** 2);
-    this.sizeAs(this.candidates, this.nShown * part, "255,255,255");
+    const fov = this.view.getFov()[0], part = Math.min(1, (fov / 150) ** 2), nInView = this.nShown * part;
+    if (this.base === "p") this.drawAs(this.candidates, 12, nInView > 500 ? 0 : 0.8, "255,255,255");
+    else this.sizeAs(this.candidates, nInView, "255,255,255");
     for (const { catalog, n, rgb } of this.known.values()) this.sizeAs(catalog, n * part, rgb);
   }
   sizeAs(catalog, crowd, rgb) {
-    const [sourceSize, strength] = crowd > 2500 ? [4, 0.3] : crowd > 700 ? [4, 0.6] : crowd > 150 ? [6, 0.9] : [10, 1];
+    this.drawAs(catalog, ...(crowd > 2500 ? [4, 0.3] : crowd > 700 ? [4, 0.6] : crowd > 150 ? [6, 0.9] : [10, 1]), rgb);
+  }
+  drawAs(catalog, sourceSize, strength, rgb) {
     const color = `rgba(${rgb},${strength})`;
     if (sourceSize !== catalog.getSourceSize() || color !== catalog.color) catalog.updateShape({ sourceSize, color });
   }
@@ -77,18 +81,19 @@ class AladinSky {
     this.base = name; this.baseHips = this.hips(name);
     this.view.setBaseImageLayer(this.baseHips);
     this.baseHips.setOpacity(1);
+    this.sizeMarkers();
   }
   setOverlay(name, opacity) {
     if (!name) { if (this.over) this.view.removeImageLayer("over"); this.over = ""; return; }
     if (name !== this.over) { this.over = name; this.overHips = this.hips(name); this.view.setOverlayImageLayer(this.overHips, "over"); }
-    const { low, high, colours, reversed } = this.layers.get(name);
+    const { low, high, colours, reversed, stretch } = this.layers.get(name);
     this.overHips.setCuts(low, high);
-    this.overHips.setColormap(colours, { stretch: "linear", reversed });
+    this.overHips.setColormap(colours, { stretch, reversed });
     this.overHips.setOpacity(Number(opacity));
   }
   setStretch(stretch) {
     const layer = this.layers.get(this.base);
-    this.baseHips.setColormap(layer.colours, { stretch, reversed: layer.reversed });
+    this.baseHips.setColormap(layer.colours, { stretch: stretch || layer.stretch, reversed: layer.reversed });
   }
   setLimits(low, high) { if (low < high) this.baseHips.setCuts(low, high); }
   setFrame(frame) { this.view.setFrame(frame); }
