@@ -40,6 +40,10 @@ class SkyConfig(_Section):
     catalogues: tuple[Path, ...] = Field(
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description='columns of the catalogues where their names do not tell, e.g. {redshift = "z_spec"}',
+    )
     masks: tuple[Path, ...] = Field(
         (), description="HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of several"
     )

@@ -278,7 +278,7 @@ def test_units_of_columns_are_honoured(tmp_path, unit, ra, ending):
     table["RA"].unit = "K"
     table.write(tmp_path / "kelvin.ecsv")
     with pytest.raises(
-        ValueError, match=r"kelvin.ecsv': column RA is in 'k', expected an angle; state deg, hourangle"
+        ValueError, match=r"kelvin.ecsv': column RA is in 'K', expected an angle; state deg, hourangle"
     ):
         read_catalogue(tmp_path / "kelvin.ecsv")
 

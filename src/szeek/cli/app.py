@@ -62,6 +62,14 @@ Catalogues = Annotated[
         "several times",
     ),
 ]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        help="QUANTITY=NAME, a catalogue's column where its names do not tell, e.g. redshift=z_spec; name, ra, dec, "
+        "glon, glat, redshift, richness, snr, m500, theta500; may be repeated",
+    ),
+]
 Unit = Annotated[
     str | None,
     typer.Option(
@@ -182,6 +190,7 @@ def train(
     out: Out,
     map: Maps,
     catalogue: Catalogues = None,
+    column: Columns = None,
     seed: Seed = None,
     threads: Threads = None,
     unit: Unit = None,
@@ -204,6 +213,7 @@ def train(
         "simulate": False,
         "maps": {band: str(file.resolve()) for band, file in _band_files(map).items()},
         "catalogues": _resolved(catalogue),
+        "columns": _named_values("--column", column),
         "unit": _units(unit),
         "frame": frame,
         "ordering": ordering,
@@ -224,6 +234,7 @@ def predict(
     out: Out,
     model: Annotated[str, typer.Option(help="a run's folder, a folder with model.json, or a shipped model's name")],
     catalogue: Catalogues = None,
+    column: Columns = None,
     y_map: Annotated[list[Path] | None, typer.Option(help="Compton-y image(s) to show beside p; their mean")] = None,
     p_max: Annotated[float, typer.Option(min=0, max=1, help="threshold of the candidates")] = 0.1,
     rotations: Annotated[
@@ -257,6 +268,7 @@ def predict(
             model,
             out,
             catalogues=catalogue or [],
+            columns=_named_values("--column", column),
             y_maps=y_map or [],
             p_max=p_max,
             rotations=rotations,
@@ -300,6 +312,7 @@ def photometry(
         list[str] | None, typer.Option("--map", "-m", help="BAND=FILE, or one pattern with {band}, as for predict")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to, with --map")] = Path("."),
+    column: Columns = None,
     threads: Threads = None,
     unit: Unit = None,
     frame: Frame = None,
@@ -314,6 +327,7 @@ def photometry(
             summary = measure_run(positions, threads=threads, progress=progress)
         else:
             words: dict[str, Any] = {"unit": _units(unit), "frame": frame, "ordering": ordering, "check": check}
+            words["columns"] = _named_values("--column", column)
             summary = measure_files(positions, _band_files(map), out, **words, threads=threads, progress=progress)
     typer.echo(summary)
 
@@ -323,12 +337,13 @@ def assess(
     prediction: Annotated[Path, typer.Argument(help="prediction.fits, or the folder that holds it")],
     out: Out,
     catalogue: Catalogues = None,
+    column: Columns = None,
     tile: Annotated[list[int] | None, typer.Option(help="count in this tile (0 to 47) only; may be repeated")] = None,
 ) -> None:
     """Measure which known clusters a p map recovers, against the threshold, with errors and chance rate."""
     from szeek.pipeline.filejobs import assess_files
 
-    typer.echo(assess_files(prediction, catalogue or [], out, tiles=tile))
+    typer.echo(assess_files(prediction, catalogue or [], out, columns=_named_values("--column", column), tiles=tile))
 
 
 @app.command()
@@ -407,6 +422,7 @@ def stack(
         list[str] | None, typer.Option(help="COLUMN=VALUE, only sources above it, e.g. richness=30; may be repeated")
     ] = None,
     survey: Annotated[str | None, typer.Option(help="name of the catalogue where its columns do not tell")] = None,
+    column: Columns = None,
     extent: Annotated[float, typer.Option(min=0, help="FWHM of the sources in arcmin, for the spectrum")] = 0.0,
     weights: Annotated[str | None, typer.Option(help="column to weight the sources with, e.g. p or snr")] = None,
     oriented: Annotated[
@@ -431,10 +447,10 @@ def stack(
     from szeek.show.figures.stackfigures import draw_stack_folder
     from szeek.stack.catalogue import stack_catalogue
 
-    if map is None and (mask or unit or beam or survey or bins != 1 or cut or least or extent):
+    if map is None and (mask or unit or beam or survey or column or bins != 1 or cut or least or extent):
         raise ValueError(
-            "--mask, --unit, --beam, --survey, --cut, --least, --extent and --bins go with --map; a run's stacks "
-            "have their own"
+            "--mask, --unit, --beam, --survey, --column, --cut, --least, --extent and --bins go with --map; a run's "
+            "stacks have their own"
         )
     if map is not None and (scheduler is not None or sample):
         raise ValueError("--scheduler and --sample are for a run's stacks, not for those of --map")
@@ -455,6 +471,7 @@ def stack(
         _stack_maps(map),
         out,
         survey=survey,
+        columns=_named_values("--column", column),
         units=_named_values("--unit", unit),
         beams_arcmin=_named_numbers("--beam", beam),
         masks=_named_values("--mask", mask),

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import tempfile
-import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from xml.parsers.expat import ExpatError
 
 import numpy as np
-from astropy.coordinates import Angle, SkyCoord
+from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
-from astropy.units import Unit, UnitsWarning
+from astropy.units import Unit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from szeek.inputs.columns import ROLES, CatalogueColumns, folded, way_out
+from szeek.inputs.tablefiles import MISSING, read_tables
 from szeek.physics.gas import Y5R500_PER_Y500
+
+log = logging.getLogger(__name__)
 
 #: Columns of every cluster table: name -> (unit, description). Missing numbers are NaN, missing words ''.
 COLUMNS: dict[str, tuple[str | None, str]] = {
@@ -50,35 +54,28 @@ SELECTIONS = ("planck_z", "planck_no-z", "planck", "mcxcwp", "rm50", "rm30", "al
 #: Faintest halo of a simulated sky that counts as a cluster: below it S/N in HFI maps falls under 2.
 TRUTH_Y500_ARCMIN2 = 3e-4
 
-# Units written in ways that FITS does not know; astropy warns of each, and they are read by name here.
-_FOREIGN_UNITS = r"'(degrees|None|Msol|10\^14 Msol|10\+14Msun|10\^-3 arcmin\^2)'"
 
-
-@dataclass(frozen=True)
-class _Survey:
-    """How one published file is recognised and read."""
-
-    name: str
-    needs: frozenset[str]  # columns, upper case, that tell it from the others
-    read: Callable[[Table], Table]
-    only: bool = False  # no columns but these: names so common that a list of anyone's may have them
-
-
-def read_catalogue(path: str | os.PathLike[str], survey: str | None = None) -> Table:
+def read_catalogue(
+    path: str | os.PathLike[str], survey: str | None = None, *, columns: Mapping[str, str] | None = None
+) -> Table:
     """Read a published cluster catalogue, or one that :func:`write_catalogue` wrote, as a cluster table.
 
-    PSZ2, MCXC, redMaPPer (SDSS DR8 v6.3 and v5.10), SPT-SZ, ACT DR5 and the SZ meta-catalogue are told by their
-    columns; any other file with RA/Dec or GLON/GLAT columns is read for name, position, redshift, richness and S/N.
-    Positions may be numbers in the unit that the column states (degrees where none) or sexagesimal text, right
-    ascension then in hours.
+    PSZ2, MCXC, MCXC-II, redMaPPer, SPT, ACT (DR5, DR5-MCMF, DR6) and the SZ meta-catalogue are told by their columns,
+    in the layouts of their archives, of VizieR and of HEASARC; any other file with positions is read for name,
+    position, redshift, richness and S/N, and for M500 and theta500 where their unit is stated. Positions may be
+    numbers in the unit that the column states (degrees where none) or sexagesimal text, right ascension then in
+    hours, in the frame that the file states. docs/inputs.md lists every name and keyword that is read.
 
     Parameters
     ----------
     path : path
-        FITS (binary or ASCII table), VOTable, ECSV, CSV or other text with delimiters, plain or gzipped.
+        FITS (binary or ASCII table), VOTable, ECSV, IPAC, CDS or delimited text, plain or compressed with gzip.
     survey : str, optional
         Name for the `survey` column: 'PSZ2', 'MCXC' or 'REDMAPPER' to let a list stand in for that survey. By default
         as the file's columns tell, else the file's name.
+    columns : mapping of str to str, optional
+        Columns to read, where their names do not tell: 'name', 'ra' and 'dec', or 'glon' and 'glat', 'redshift',
+        'richness', 'snr', 'm500', 'theta500' -> the file's column, as in ``{"redshift": "z_spec"}``.
 
     Returns
     -------
@@ -90,26 +87,22 @@ def read_catalogue(path: str | os.PathLike[str], survey: str | None = None) -> T
     FileNotFoundError, OSError
         No such file, or no table in it.
     ValueError
-        The table is empty, has no positions, or positions outside the sphere or in no unit of angle.
+        The table is empty, has no positions, or positions outside the sphere or in no unit of angle; two columns are
+        equally good for one quantity; a number cannot be read.
     """
     path = Path(path)
-    table = _read_table(path)
+    table = _choose_table(read_tables(path), path)
     if not len(table):
         raise ValueError(f"'{path}' has no entries, expected at least one cluster")
-    names = {name.upper() for name in table.colnames}
-    known = [
-        s
-        for s in _SURVEYS
-        if s.needs <= names and not (s.only and names > s.needs) and (survey is None or survey.upper() == s.name)
-    ]
     try:
-        if {"LON_DEG", "LAT_DEG", "SURVEY"} <= names:
-            return _from_own(table)
-        if known:
-            return known[0].read(table)
-        return _from_any(table, (survey or path.name.split(".")[0]).upper())
+        return _interpret(table, path, survey, columns or {})
     except ValueError as error:
         raise ValueError(f"'{path}': {error}") from error
+
+
+def list_columns(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the columns of a catalogue's file, as ``columns`` of :func:`read_catalogue` names them."""
+    return list(_choose_table(read_tables(path), Path(path)).colnames)
 
 
 def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
@@ -249,44 +242,46 @@ def _of(pool: Table, survey: str, selection: str) -> Table:
     return rows
 
 
-# --- files -> columns ------------------------------------------------------------------------------------
+# --- columns of a file -> cluster table ------------------------------------------------------------------
 
 
-def _read_table(path: Path) -> Table:
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is no file")
-    name = path.name.removesuffix(".gz").lower()
-    kind = {".fits": "fits", ".fit": "fits", ".vot": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv"}.get(
-        Path(name).suffix, "ascii.csv"
-    )
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=f".*{_FOREIGN_UNITS}.*", category=UnitsWarning)
-            warnings.filterwarnings("ignore", message=".*may have been truncated")
-            warnings.filterwarnings("ignore", message=".*hdu= was not specified")
-            table = Table.read(path, format=kind)
-            if kind == "ascii.csv" and len(table.colnames) == 1:
-                other = next((mark for mark in (";", "|", "\t") if mark in table.colnames[0]), None)
-                options = {"format": "ascii.csv", "delimiter": other} if other else {"format": "ascii"}
-                table = Table.read(path, **options)
-            return table
-    except (OSError, ValueError, TypeError, IndexError, KeyError, EOFError, ExpatError) as error:
-        raise OSError(f"'{path}' holds no readable {kind} table ({error})") from error
+def _choose_table(tables: list[Table], path: Path) -> Table:
+    """The table of a file that is the catalogue: a known survey's, else the first with positions."""
+    if len(tables) == 1:
+        return tables[0]
+    known = [table for table in tables if any(s.tells(CatalogueColumns(table)) for s in _SURVEYS)]
+    placed = known or [table for table in tables if CatalogueColumns(table).has_position()]
+    if not placed:
+        return tables[0]
+    if len(placed) > 1:
+        names = ", ".join(f"'{table.meta.get('name', '')}' ({len(table)} rows)" for table in placed)
+        log.warning("'%s' holds %d tables with positions, %s; the first is read", path, len(placed), names)
+    return placed[0]
 
 
-def _numbers(table: Table, column: str | None, missing_below: float = -np.inf) -> NDArray[np.float64]:
-    """Column as float64, NaN where masked, not finite or not above `missing_below`; all NaN without the column."""
-    if column is None or column not in table.colnames:
+def _interpret(table: Table, path: Path, survey: str | None, given: Mapping[str, str]) -> Table:
+    found = CatalogueColumns(table, given)
+    if found.has(frozenset({"lon_deg", "lat_deg", "survey"})):
+        return _from_own(found)
+    wanted = None if survey is None else survey.upper()
+    known = next((s for s in _SURVEYS if s.tells(found) and wanted in (None, s.name)), None)
+    if known is not None:
+        return known.read(found)
+    return _from_any(found, wanted or path.name.split(".")[0].upper())
+
+
+def _numbers(table: Table, column: str) -> NDArray[np.float64]:
+    """Column of a cluster table as float64, NaN where masked or not finite; all NaN without the column."""
+    if column not in table.colnames:
         return np.full(len(table), np.nan)
     values = np.ma.filled(np.ma.asarray(table[column], np.float64), np.nan)
-    return np.where(np.isfinite(values) & (values > missing_below), values, np.nan)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
-def _words(table: Table, column: str, prefix: str = "") -> list[str]:
-    """Column as stripped text, '' where missing, with `prefix` where not."""
+def _words(table: Table, column: str) -> list[str]:
+    """Column of a cluster table as stripped text, '' where missing."""
     texts = np.strings.strip(np.ma.filled(np.ma.asarray(table[column]).astype(str), ""))
-    missing = np.isin(texts, ("", "null", "NULL", "--", "N/A"))
-    return list(np.where(missing, "", np.strings.add(prefix, texts)).tolist())
+    return ["" if text.lower() in MISSING else text for text in texts.tolist()]
 
 
 def _join(*columns: list[str]) -> list[str]:
@@ -295,7 +290,7 @@ def _join(*columns: list[str]) -> list[str]:
 
 def _build(survey: str, name: list[str], position: SkyCoord, **columns: object) -> Table:
     """Assemble a cluster table from a position in any frame and whatever columns the survey has."""
-    galactic, icrs = position.galactic, position.icrs
+    galactic, icrs = position.transform_to("galactic"), position.transform_to("icrs")
     return _complete(
         Table(
             {
@@ -332,172 +327,134 @@ def _empty() -> Table:
     return _complete(Table({"name": np.zeros(0, str), "lon_deg": np.zeros(0), "lat_deg": np.zeros(0)}))
 
 
-def _from_own(table: Table) -> Table:
+def _from_own(found: CatalogueColumns) -> Table:
+    """What :func:`write_catalogue` wrote, and simulated skies, with whatever columns they have besides."""
+    position = found.position_of("lon_deg", "lat_deg")
+    table = found.table
     renamed = {name: name.lower() for name in table.colnames if name.lower() in COLUMNS and name != name.lower()}
     if renamed:
         table.rename_columns(list(renamed), list(renamed.values()))
     table.meta.clear()  # FITS and VOTable leave their own comments there
-    _directions(table, "lon_deg", "lat_deg")
+    table["lon_deg"], table["lat_deg"] = position
+    for role, name in _OWN_ROLES.items():
+        if role in found.given:
+            table[name] = found.numbers(role, unit=_UNITS.get(role), assumed=1.0)
     return _complete(table)
 
 
-def _equatorial(table: Table, ra: str, dec: str) -> SkyCoord:
-    return SkyCoord(*_directions(table, ra, dec), unit="deg", frame="icrs")
+#: Columns of a cluster table by role, and their units.
+_OWN_ROLES = {
+    "redshift": "z",
+    "richness": "richness",
+    "snr": "snr",
+    "m500": "m500_1e14msun",
+    "theta500": "theta500_arcmin",
+}
+_UNITS = {"m500": Unit(1e14 * Unit("solMass")), "theta500": Unit("arcmin"), "y500": Unit("arcmin2")}
 
 
-def _galactic(table: Table, lon: str, lat: str) -> SkyCoord:
-    return SkyCoord(*_directions(table, lon, lat), unit="deg", frame="galactic")
+# --- surveys ---------------------------------------------------------------------------------------------
 
 
-def _directions(table: Table, lon: str, lat: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    lon_deg, lat_deg = _degrees(table, lon), _degrees(table, lat)
-    bad = ~((np.abs(lon_deg) <= 360.0) & (np.abs(lat_deg) <= 90.0))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise ValueError(
-            f"{int(bad.sum())} entries have no position on the sphere, the first in row {row} "
-            f"({lon} = {lon_deg[row]}, {lat} = {lat_deg[row]}); expected degrees: remove or mend them"
+@dataclass(frozen=True)
+class _Survey:
+    """A published catalogue: how its tables are told from others, and what it calls things, in whatever layout.
+
+    A table is the survey's if it has all columns of one of ``needs`` (names folded: 'S/N' is s_n) and none of
+    ``lacks``; HEASARC's tables, which are all alike, by the beginning of their names.
+    """
+
+    name: str
+    needs: tuple[str, ...]  # columns between blanks
+    names: tuple[str, ...] = ("NAME",)
+    prefix: str = ""  # of its names, which some layouts leave out
+    heasarc: str = ""  # how all names of HEASARC's table begin
+    lacks: str = ""
+    only: bool = False  # no columns but these: names so common that a list of anyone's may have them
+    galactic: bool = False  # the survey's own positions are Galactic
+    at: tuple[str, ...] = ()  # its positions, where they are called as no other's
+    redshift: tuple[str, ...] = ("REDSHIFT", "Z")
+    m500: tuple[str, ...] = ()
+    m500_1e14msun: float | None = None  # factor where the column states no unit
+    snr: tuple[str, ...] = ("SNR", "S/N")
+    richness: tuple[str, ...] = ()
+    y5r500: tuple[str, ...] = ()
+    r500_deg: tuple[str, ...] = ()
+    counterparts: tuple[tuple[str, str], ...] = ()  # column, what its names begin with
+
+    def tells(self, found: CatalogueColumns) -> bool:
+        """Whether a table is this survey's."""
+        columns = {folded(name) for name in found.names}
+        if columns & set(self.lacks.split()):
+            return False
+        if self.heasarc and {"name", "lii", "bii"} <= columns:
+            names = found.words("name", "name")
+            return bool(names) and all(name.startswith(self.heasarc) for name in names)
+        return any(set(needs.split()) <= columns and not (self.only and set(needs.split()) < columns)
+                   for needs in self.needs)  # fmt: skip
+
+    def read(self, found: CatalogueColumns) -> Table:
+        """The survey's columns as a cluster table."""
+        if self.name == "META":
+            return _from_meta(found)
+        position = found.galactic_position() if self.galactic else found.position(*self.at)
+        columns: dict[str, NDArray[np.float64]] = {
+            "z": found.numbers("redshift", *self.redshift, above=0.0),
+            "snr": found.numbers("snr", *self.snr, above=-90.0),
+        }
+        if self.richness:
+            columns["richness"] = found.numbers("richness", *self.richness, above=0.0)
+        if self.m500:
+            columns["m500_1e14msun"] = found.numbers(
+                "m500", *self.m500, above=0.0, unit=_UNITS["m500"], assumed=self.m500_1e14msun
+            )
+        if self.y5r500:
+            y5r500 = found.numbers("y500", *self.y5r500, above=0.0, unit=_UNITS["y500"], assumed=1e-3)
+            columns["y500_arcmin2"] = y5r500 / Y5R500_PER_Y500
+        if self.r500_deg:
+            columns["theta500_arcmin"] = found.numbers(
+                "theta500", *self.r500_deg, above=0.0, unit=_UNITS["theta500"], assumed=60.0
+            )
+        if self.name.startswith("MCXC"):
+            columns["theta500_arcmin"] = _mcxc_theta500(found)
+        names = found.words("name", *self.names, prefix=self.prefix)
+        others = [found.words("counterparts", column, prefix=start) for column, start in self.counterparts]
+        return _build(
+            self.name,
+            _fill_names(names, self.prefix or f"{self.name} ", position),
+            position,
+            counterparts=_join(*others) if others else [""] * len(names),
+            **columns,
         )
-    return lon_deg, lat_deg
 
 
-def _degrees(table: Table, column: str) -> NDArray[np.float64]:
-    """An angle in degrees: of numbers by the column's unit, degrees where it has none; of sexagesimal text."""
-    values = table[column]
-    unit = str(values.unit or "").strip().lower()
-    if values.dtype.kind in "USO":
-        texts = _words(table, column)
-        is_number = all(_is_number(text) for text in texts)
-        hours = column.upper().startswith(("RA", "_RA")) and not is_number
-        try:
-            return np.array([Angle(text, "hourangle" if hours else "deg").deg if text else np.nan for text in texts])
-        except ValueError as error:
-            raise ValueError(f"column {column} holds no angles ({error}); expected degrees or hh:mm:ss") from None
-    numbers = _numbers(table, column)
-    if unit in ("", "deg", "degree", "degrees"):
-        return numbers
-    try:
-        return np.asarray(
-            (numbers * Unit("hourangle" if unit in ("h", "hr", "hour", "hours") else unit)).to_value("deg")
-        )
-    except (ValueError, TypeError):
-        raise ValueError(f"column {column} is in '{unit}', expected an angle; state deg, hourangle or rad") from None
+def _mcxc_theta500(found: CatalogueColumns) -> NDArray[np.float64]:
+    """R500 in Mpc over the scale in kpc per arcsec."""
+    r500_mpc = found.numbers("theta500", "R500", "RADIUS_500", above=0.0, unit=Unit("Mpc"), assumed=1.0)
+    scale = found.numbers("theta500", "SCALE", "ANGULAR_SCALE", above=0.0, unit=Unit("kpc / arcsec"), assumed=1.0)
+    return r500_mpc * 1e3 / scale / 60.0
 
 
-def _is_number(text: str) -> bool:
-    try:
-        float(text or "nan")
-    except ValueError:
-        return False
-    return True
-
-
-def _from_psz2(table: Table) -> Table:
-    """Planck 2015 results XXVII (A&A 594, A27): REDSHIFT -1 and MSZ 0 are missing, Y5R500 in 1e-3 arcmin^2."""
-    return _build(
-        "PSZ2",
-        _words(table, "NAME"),
-        _galactic(table, "GLON", "GLAT"),
-        z=_numbers(table, "REDSHIFT", 0.0),
-        m500_1e14msun=_numbers(table, "MSZ", 0.0),
-        y500_arcmin2=_numbers(table, "Y5R500", 0.0) * 1e-3 / Y5R500_PER_Y500,
-        snr=_numbers(table, "SNR"),
-        counterparts=_join(
-            _words(table, "REDSHIFT_ID"),
-            _words(table, "MCXC", "MCXC "),
-            _words(table, "REDMAPPER"),
-            _words(table, "ACT"),
-            _words(table, "SPT"),
-        ),
-    )
-
-
-def _from_mcxc(table: Table) -> Table:
-    """Piffaretti et al. 2011 (A&A 534, A109): M500 in 1e14 Msun, R500 in Mpc, Scale in kpc per arcsec."""
-    theta = _numbers(table, "R500", 0.0) * 1e3 / _numbers(table, "Scale", 0.0) / 60.0
-    return _build(
-        "MCXC",
-        _words(table, "MCXC", "MCXC "),
-        _equatorial(table, "RAdeg", "DEdeg"),
-        z=_numbers(table, "z"),
-        m500_1e14msun=_numbers(table, "M500", 0.0),
-        theta500_arcmin=theta,
-        counterparts=_join(_words(table, "OName"), _words(table, "AName")),
-    )
-
-
-def _from_redmapper_v63(table: Table) -> Table:
-    """Rykoff et al. 2016 (ApJS 224, 1), SDSS DR8: Z_SPEC -1 is missing."""
-    return _build(
-        "REDMAPPER",
-        _words(table, "NAME"),
-        _equatorial(table, "RA", "DEC"),
-        z=_numbers(table, "Z_SPEC", 0.0),
-        richness=_numbers(table, "LAMBDA"),
-    )
-
-
-def _from_redmapper_v510(table: Table) -> Table:
-    """Rykoff et al. 2014 (ApJ 785, 104): photometric redshift; r500 in degrees."""
-    return _build(
-        "REDMAPPER",
-        _words(table, "name"),
-        _equatorial(table, "RA", "dec"),
-        z=_numbers(table, "redshift", 0.0),
-        richness=_numbers(table, "lambda"),
-        theta500_arcmin=_numbers(table, "r500", 0.0) * 60.0,
-    )
-
-
-def _from_spt(table: Table) -> Table:
-    """Bleem et al. 2015 (ApJS 216, 27): r500 in degrees; redshift missing or 0 where unconfirmed."""
-    return _build(
-        "SPT",
-        _words(table, "name"),
-        _equatorial(table, "RA", "dec"),
-        z=_numbers(table, "redshift", 0.0),
-        theta500_arcmin=_numbers(table, "r500", 0.0) * 60.0,
-    )
-
-
-def _from_act_dr5(table: Table) -> Table:
-    """Hilton et al. 2021 (ApJS 253, 3): no names in the file, so made from the position as ACT does."""
-    position = _equatorial(table, "RA", "DEC")
-    return _build(
-        "ACT",
-        _names_from_positions("ACT-CL J", position),
-        position,
-        z=_numbers(table, "z", 0.0),
-        m500_1e14msun=_numbers(table, "M500", 0.0),
-    )
-
-
-def _from_act_fits(table: Table) -> Table:
-    """Hilton et al. 2021 and the DR6 catalogue, as LAMBDA serves them: M500cCal or M500c in 1e14 Msun."""
-    clusters = _from_any(table, "ACT")
-    by_upper = {name.upper(): name for name in table.colnames}
-    clusters["m500_1e14msun"] = _numbers(table, by_upper.get("M500CCAL", by_upper.get("M500C")), 0.0)
-    return clusters
-
-
-def _from_meta(table: Table) -> Table:
+def _from_meta(found: CatalogueColumns) -> Table:
     """SZ meta-catalogue: the survey is that of the coordinates; mass, S/N and Y of PSZ2 where it is in it."""
-    survey = np.array(_words(table, "COORD_SOURCE"), str)
-    act = np.array(_words(table, "ACT_CATALOG"), str)
+    survey = np.array(found.words("survey", "COORD_SOURCE"), str)
+    act = np.array(found.words("survey", "ACT_CATALOG"), str)
+    mass = [found.numbers("m500", c, above=0.0, unit=_UNITS["m500"], assumed=1.0)
+            for c in ("PSZ2_MSZ", "ACT_M500", "SPT_M500")]  # fmt: skip
+    y5r500 = found.numbers("y500", "PSZ2_Y5R500", above=0.0, unit=_UNITS["y500"], assumed=1e-3)
+    named = ("PSZ2_NAME", "PSZ1_NAME", "ACT_NAME", "SPT_NAME", "AMI_NAME", "CARMA_NAME")
     clusters = _build(
         "META",
-        _words(table, "NAME"),
-        _galactic(table, "GLON", "GLAT"),
-        z=_numbers(table, "REDSHIFT", 0.0),
-        m500_1e14msun=_first(
-            _numbers(table, "PSZ2_MSZ", 0.0), _numbers(table, "ACT_M500", 0.0), _numbers(table, "SPT_M500", 0.0)
-        ),
-        y500_arcmin2=_numbers(table, "PSZ2_Y5R500", 0.0) * 1e-3 / Y5R500_PER_Y500,
-        snr=_first(_numbers(table, "PSZ2_SNR"), _numbers(table, "ACT_SNR"), _numbers(table, "SPT_SNR")),
+        found.words("name", "NAME"),
+        found.galactic_position(),
+        z=found.numbers("redshift", "REDSHIFT", above=0.0),
+        m500_1e14msun=_first(*mass),
+        y500_arcmin2=y5r500 / Y5R500_PER_Y500,
+        snr=_first(*(found.numbers("snr", c) for c in ("PSZ2_SNR", "ACT_SNR", "SPT_SNR"))),
         counterparts=_join(
-            _words(table, "ALT_NAME"),
-            *(_words(table, c) for c in ("PSZ2_NAME", "PSZ1_NAME", "ACT_NAME", "SPT_NAME", "AMI_NAME", "CARMA_NAME")),
-            _words(table, "PSZ2_MCXC", "MCXC "),
+            found.words("counterparts", "ALT_NAME"),
+            *(found.words("counterparts", c) for c in named),
+            found.words("counterparts", "PSZ2_MCXC", prefix="MCXC "),
         ),
     )
     clusters["survey"] = np.where(act == "ACT2013", "ACT2013", survey)
@@ -512,55 +469,112 @@ def _first(*columns: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 _SURVEYS = (
-    _Survey("META", frozenset({"COORD_SOURCE", "PSZ2_NAME", "ACT_CATALOG"}), _from_meta),
-    _Survey("PSZ2", frozenset({"GLON", "GLAT", "Q_NEURAL", "Y5R500", "MSZ"}), _from_psz2),
-    _Survey("MCXC", frozenset({"MCXC", "RADEG", "DEDEG", "L500", "SCALE"}), _from_mcxc),
-    _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "Z_SPEC"}), _from_redmapper_v63),
-    _Survey("REDMAPPER", frozenset({"NAME", "RA", "DEC", "LAMBDA", "REDSHIFT"}), _from_redmapper_v510),
-    _Survey("REDMAPPER", frozenset({"RAJ2000", "DEJ2000", "LAMBDA"}), lambda table: _from_any(table, "REDMAPPER")),
-    _Survey("SPT", frozenset({"NAME", "RA", "DEC", "REDSHIFT", "R500"}), _from_spt, only=True),
-    _Survey("ACT", frozenset({"RA", "DEC", "Z", "M500"}), _from_act_dr5, only=True),
-    _Survey("ACT", frozenset({"NAME", "REDSHIFT", "SNR", "FIXED_Y_C"}), _from_act_fits),
-)
+    _Survey("META", ("coord_source psz2_name act_catalog",)),
+    # Planck 2015 results XXVII (A&A 594, A27): REDSHIFT -1 and MSZ 0 are missing, Y5R500 in 1e-3 arcmin^2
+    _Survey(
+        "PSZ2", ("glon glat q_neural y5r500 msz", "psz2 glon glat y5r500", "psz2 glon glat msz"),
+        names=("NAME", "PSZ2"), prefix="PSZ2 ", heasarc="PSZ2 G", galactic=True,
+        m500=("MSZ", "MASS_SZ"), m500_1e14msun=1.0, y5r500=("Y5R500",),
+        counterparts=(("REDSHIFT_ID", ""), ("REDSHIFT_SOURCE_NAME", ""), ("IDExt", ""), ("MCXC", "MCXC "),
+                      ("MCXC_ID", "MCXC "), ("REDMAPPER", ""), ("REDMAPPER_ID", ""), ("RM", ""), ("ACT", ""),
+                      ("ACT_ID", ""), ("SPT", ""), ("SPT_ID", "")),
+    ),
+    # Sadibekova et al. 2024 (A&A 688, A187): MCXC with errors of L500 and the redshift's type
+    _Survey(
+        "MCXC-II", ("mcxc l500 m500 e_l500", "mcxc m500 z_type", "mcxc m500 ztype", "name_mcxc m500"),
+        names=("MCXC", "NAME_MCXC"), prefix="MCXC ", lacks="psz2", m500=("M500",), m500_1e14msun=1.0,
+        counterparts=(("OName", ""), ("OLDNAME", ""), ("AName", "")),
+    ),
+    # Piffaretti et al. 2011 (A&A 534, A109): M500 in 1e14 Msun, R500 in Mpc, Scale in kpc per arcsec
+    _Survey(
+        "MCXC", ("mcxc m500 scale", "mcxc m500 l500", "mcxc m500 r500"),
+        names=("MCXC", "NAME"), prefix="MCXC ", heasarc="MCXC J", lacks="psz2",
+        m500=("M500", "MASS_500"), m500_1e14msun=1.0,
+        counterparts=(("OName", ""), ("X_RAY_NAME", ""), ("AName", ""), ("ALT_NAME", ""), ("ALT_NAMES", "")),
+    ),
+    # Rykoff et al. 2016 (ApJS 224, 1), SDSS DR8 v6.3: Z_SPEC -1 is missing; Rykoff et al. 2014 (ApJ 785, 104), v5.10:
+    # photometric redshift; r500, which a re-published list has, in degrees
+    _Survey(
+        "REDMAPPER", ("name ra dec lambda z_spec", "name ra dec lambda redshift", "raj2000 dej2000 lambda"),
+        names=("NAME", "RMJ", "redMaPPer", "ID"), heasarc="RMJ",
+        redshift=("Z_SPEC", "zspec", "redshift", "Z_LAMBDA", "zlambda", "zph", "z"),
+        richness=("LAMBDA",), r500_deg=("r500",),
+    ),
+    # Bleem et al. 2015 (ApJS 216, 27), 2020 (ApJS 247, 25): M500 in 1e14 Msun; redshift missing or 0 if unconfirmed
+    _Survey(
+        "SPT", ("spt_cl raj2000 dej2000", "spt_id xi redshift", "spt_cl radeg dedeg"), names=("SPT_ID", "SPT-CL"),
+        prefix="SPT-CL", at=("SPT_RA", "SPT_DEC"), snr=("XI", "S/N"),
+        m500=("M500", "M500c"), m500_1e14msun=1.0,
+    ),
+    _Survey("SPT", ("name ra dec redshift r500",), only=True, r500_deg=("r500",)),
+    # Hilton et al. 2021 (ApJS 253, 3): a re-published list has no names, so they are made as ACT does
+    _Survey("ACT", ("ra dec z m500",), only=True, prefix="ACT-CL ", m500=("M500",), m500_1e14msun=1.0),
+    # Klein et al. 2024 (A&A 690, A322), ACT DR5 MCMF: best of two optical counterparts, M500 in Msun
+    _Survey(
+        "ACT_DR5_MCMF", ("name raj2000 dej2000 z1c m500_1c", "name z1c l1c"), redshift=("z1C",), m500=("M500-1C",),
+        m500_1e14msun=1e-14, richness=("L1C",),
+    ),
+    # Hilton et al. 2021 and the DR6 catalogue, as LAMBDA and VizieR serve them
+    _Survey(
+        "ACT", ("name redshift snr fixed_y_c", "act_cl raj2000 dej2000"), names=("name", "ACT-CL"), prefix="ACT-CL ",
+        m500=("M500cCal", "M500c"), m500_1e14msun=1.0,
+    ),
+)  # fmt: skip
 
 
-def _from_any(table: Table, survey: str) -> Table:
-    """Name, position, redshift, richness and S/N where there is no reader: PGCC, PCCS2, VizieR, one's own."""
-    by_upper = {name.upper(): name for name in table.colnames}
-
-    def find(*names: str) -> str | None:
-        return next((by_upper[n] for n in names if n in by_upper), None)
-
-    ra = find("_RAJ2000", "RA_DEG", "RADEG", "RA", "RA_ICRS", "RAICRS", "ALPHA_J2000", "RA_J2000", "RAJ2000")
-    dec = find("_DEJ2000", "DEC_DEG", "DECDEG", "DEDEG", "DEC", "DE_ICRS", "DEICRS", "DELTA_J2000", "DEC_J2000")
-    dec = dec or find("DEJ2000", "DECJ2000", "DE", "DECLINATION")
-    lon = find("GLON", "L", "LON_DEG", "GLON_DEG", "L_DEG", "GAL_LON", "GAL_L")
-    lat = find("GLAT", "B", "LAT_DEG", "GLAT_DEG", "B_DEG", "GAL_LAT", "GAL_B")
-    if ra and dec:
-        position = _equatorial(table, ra, dec)
-    elif lon and lat:
-        position = _galactic(table, lon, lat)
-    else:
-        raise ValueError(
-            f"no position: expected RA and DEC or GLON and GLAT, found {', '.join(table.colnames)}; "
-            "rename the columns"
-        )
-    name = find("NAME", "ID", "DESIGNATION", "MAIN_ID")
-    names = _words(table, name) if name else _names_from_positions(f"{survey} J", position)
+def _from_any(found: CatalogueColumns, survey: str) -> Table:
+    """What a list has where there is no survey of that layout: PGCC, PCCS2, VizieR's others, your own."""
+    position = found.position()
+    redshift = found.numbers("redshift", above=0.0)
+    like = [name for name in found.names if re.search(_LIKE_REDSHIFT, folded(name))]
+    if found.find("redshift") is None and like:
+        magnitude = " (z beside other bands is a magnitude)" if found.is_magnitude(like[0]) else ""
+        log.warning(
+            "%s: no redshifts are read, though there are the columns %s%s; %s",
+            survey, ", ".join(like[:8]), magnitude, way_out("redshift", like[0]),
+        )  # fmt: skip
     return _build(
         survey,
-        names,
+        _fill_names(found.words("name"), f"{survey} ", position),
         position,
-        z=_numbers(table, find("Z", "REDSHIFT", "ZSPEC", "Z_SPEC", "ZLAMBDA", "Z_LAMBDA"), 0.0),
-        richness=_numbers(table, find("LAMBDA", "RICHNESS")),
-        snr=_numbers(table, find("SNR", "S/N")),
+        z=redshift,
+        richness=found.numbers("richness", above=0.0),
+        snr=found.numbers("snr", above=-90.0),
+        m500_1e14msun=_stated(found, "m500"),
+        theta500_arcmin=_stated(found, "theta500"),
+        y500_arcmin2=_stated(found, "y500"),
     )
+
+
+#: Names that look like redshifts, folded.
+_LIKE_REDSHIFT = r"^z.{0,2}$|^z_|_z$|redshift|^zsp|^zph|^cz$"
+
+
+def _stated(found: CatalogueColumns, role: str) -> NDArray[np.float64]:
+    """Mass, size or flux in the unit of :data:`COLUMNS`, where the column's name or metadata state its own."""
+    column = found.find(role)
+    own = column is not None and folded(column) == ROLES[role][0][0]
+    return found.numbers(role, above=0.0, unit=_UNITS[role], assumed=1.0 if own else None)
+
+
+def _fill_names(names: list[str], prefix: str, position: SkyCoord) -> list[str]:
+    """Names, made from the position where there are none, which is said."""
+    missing = [not name for name in names]
+    if not any(missing):
+        return names
+    made = _names_from_positions(f"{prefix}J", position)
+    log.warning(
+        "%d of %d entries have no name and are named by their positions, as '%s'; a column called name, or --column "
+        "name=NAME, gives them theirs", sum(missing), len(names), made[missing.index(True)],
+    )  # fmt: skip
+    return [there or own for there, own in zip(names, made, strict=True)]
 
 
 def _names_from_positions(prefix: str, position: SkyCoord) -> list[str]:
     """IAU style, truncated: PREFIXhhmm.m+ddmm."""
-    minutes = np.floor(position.icrs.ra.deg * 4.0 * 10.0 + 1e-6) / 10.0
-    dec = position.icrs.dec.deg
+    icrs = position.transform_to("icrs")
+    minutes = np.floor(icrs.ra.deg * 4.0 * 10.0 + 1e-6) / 10.0
+    dec = icrs.dec.deg
     size = np.floor(np.abs(dec) * 60.0 + 1e-6).astype(int)
     return [
         f"{prefix}{int(m // 60):02d}{m % 60:04.1f}{'-' if d < 0 else '+'}{s // 60:02d}{s % 60:02d}"

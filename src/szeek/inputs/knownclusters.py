@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from astropy.table import Table, vstack
 
 from szeek.config import named_file
-from szeek.inputs.catalogues import read_catalogue, select_clusters
+from szeek.inputs.catalogues import list_columns, read_catalogue, select_clusters
+from szeek.inputs.columns import folded
 
 
-def read_clusters(files: Iterable[str | Path]) -> Table:
+def read_clusters(files: Iterable[str | Path], columns: Mapping[str, str] | None = None) -> Table:
     """Read catalogues of known clusters (files, or 'SURVEY=FILE') and put them under one another.
+
+    Parameters
+    ----------
+    files : iterable of str or path
+    columns : mapping of str to str, optional
+        Columns to read where their names do not tell, as :func:`~szeek.inputs.catalogues.read_catalogue` has them;
+        in every file that has a column of that name.
 
     Raises
     ------
     ValueError
-        If no file is given, or none holds a cluster.
+        If no file is given, none holds a cluster, or none has a column that is given.
     """
-    tables = [read_catalogue(file, survey) for survey, file in map(named_file, files)]
+    named = [named_file(file) for file in files]
+    given = dict(columns or {})
+    found = [list_columns(file) if given else [] for _, file in named]
+    there = [{folded(name) for name in names} for names in found]
+    if lacking := [name for name in given.values() if not any(folded(name) in names for names in there)]:
+        names = sorted(set().union(*found))
+        raise ValueError(f"no catalogue has a column {', '.join(lacking)}; found {', '.join(names[:40])}")
+    tables = [
+        read_catalogue(file, survey, columns={role: name for role, name in given.items() if folded(name) in names})
+        for (survey, file), names in zip(named, there, strict=True)
+    ]
     if not any(len(table) for table in tables):
         raise ValueError("no clusters are known: no catalogue is given, or all that are given are empty")
     return vstack(tables, metadata_conflicts="silent")

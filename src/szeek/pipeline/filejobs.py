@@ -44,6 +44,7 @@ def predict_files(
     out: str | os.PathLike[str],
     *,
     catalogues: Iterable[str | Path] = (),
+    columns: Mapping[str, str] | None = None,
     y_maps: Sequence[str | os.PathLike[str]] = (),
     p_max: float = 0.1,
     rotations: int | None = None,
@@ -86,7 +87,7 @@ def predict_files(
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)
     network = load_model(model)
-    known = read_clusters(catalogues) if catalogues else None
+    known = read_clusters(catalogues, columns) if catalogues else None
     say(progress, "maps", 0, 0, "frequency maps")
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
@@ -199,12 +200,13 @@ def assess_files(
     catalogues: Iterable[str | Path],
     out: str | os.PathLike[str],
     *,
+    columns: Mapping[str, str] | None = None,
     tiles: Iterable[int] | None = None,
 ) -> str:
     """Recovered fractions of the named selections (or of each survey) in a p map; writes recovery.ecsv."""
     source, target = Path(prediction), Path(out)
     p_map = read_prediction(source / "prediction.fits" if source.is_dir() else source)
-    known = read_clusters(catalogues)
+    known = read_clusters(catalogues, columns)
     groups = group_clusters(known, ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30"))
     recovery = measure_recovery(p_map, groups, tiles=tiles)
     target.mkdir(parents=True, exist_ok=True)

@@ -81,6 +81,7 @@ def measure_files(
     frame: str | None = None,
     ordering: str | None = None,
     check: bool = True,
+    columns: Mapping[str, str] | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> str:
@@ -93,6 +94,8 @@ def measure_files(
         the size held fixed), or candidates.fits.
     maps : mapping of band name to path
         As for :func:`szeek.inputs.mapfiles.read_skymaps`, with ``unit``, ``frame`` and ``ordering``.
+    columns : mapping of str to str, optional
+        Columns of the list, as for ``read_catalogue``.
     out : path
         Folder; photometry.fits is written there.
     threads, progress
@@ -115,7 +118,7 @@ def measure_files(
         listed = list_sources(read_candidates(file))
         listed["z"] = listed["match_z"]
     else:
-        listed = read_catalogue(file)
+        listed = read_catalogue(file, columns=columns)
     # of a candidate, its size of highest S/N is measured, not given
     names = ["name", "lon_deg", "lat_deg", "z", *(["theta500_arcmin"] if "survey" in listed.colnames else [])]
     skymaps = read_skymaps(maps, unit=unit, frame=frame, ordering=ordering, check=check)

@@ -150,7 +150,7 @@ def _read_maps(job: Run, progress: Progress | None) -> dict[str, Any]:
 def _read_maps_of(job: Run, progress: Progress | None) -> dict[str, Any]:
     sky = job.config.sky
     say(progress, "maps", 0, 0, "catalogues")
-    clusters = read_clusters(job.catalogue_files())
+    clusters = read_clusters(job.catalogue_files(), job.config.sky.columns)
     labelled = _label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
     mask = read_masks(sky.masks)
     say(progress, "maps", 0, 0, "frequency maps")

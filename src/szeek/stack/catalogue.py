@@ -34,6 +34,7 @@ def stack_catalogue(
     folder: str | os.PathLike[str],
     *,
     survey: str | None = None,
+    columns: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     beams_arcmin: Mapping[str, float] | None = None,
     masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
@@ -66,6 +67,8 @@ def stack_catalogue(
         Receives stacks.fits, profiles.ecsv, stacks.json, with a map 'y' scaling.ecsv, with all bands spectrum.ecsv.
     survey : str, optional
         Name of the catalogue, where its columns do not tell.
+    columns : mapping of str to str, optional
+        Columns of the catalogue, as for ``read_catalogue``.
     units, beams_arcmin : mapping of name, optional
         Of maps whose files do not say.
     masks : mapping of name to path or (12 nside^2,) bool, optional
@@ -97,7 +100,7 @@ def stack_catalogue(
     if cut:
         everywhere = next(iter(groups))
         seen = seen & cut_maps({everywhere: groups[everywhere]}, {}, sources=cut).masks[everywhere]
-    listed = catalogue if isinstance(catalogue, Table) else read_catalogue(catalogue, survey=survey)
+    listed = catalogue if isinstance(catalogue, Table) else read_catalogue(catalogue, survey, columns=columns)
     sources = _choose(listed, seen, least or {})
     if not len(sources):
         limits = "".join(f" with {name} > {value:g}" for name, value in (least or {}).items())
