@@ -622,7 +622,7 @@ def test_the_set_of_dossiers_is_what_the_table_shows(browser: Any, explorer: Exp
 
 def test_a_candidate_of_another_run_is_said_to_be(browser: Any, explorer: ExplorerServer) -> None:
     open_page(browser, explorer, "#at=SZeek+G000.00%2B00.00")
-    assert "SZeek G000.00+00.00 is no candidate of this run" in browser.find_element(By.ID, "summary").text
+    assert "This run has no candidate SZeek G000.00+00.00" in browser.find_element(By.ID, "summary").text
     # and a link followed while the page is open: it flies there
     name = str(explorer.explorer.candidates["name"][6])
     browser.execute_script("location.hash = arguments[0]", explorer_link(name).split("#")[1])

@@ -21,7 +21,15 @@ from szeek.show.explorer.dossierpage import render_page
 from szeek.show.explorer.dossierset import stream_zip, write_dossiers
 from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.verdicts import VerdictStore
-from szeek.show.figures.dossier import draw_sheet, list_known, list_numbers, plot_dossier, spectrum_of, training_of
+from szeek.show.figures.dossier import (
+    describe_flags,
+    draw_sheet,
+    list_known,
+    list_numbers,
+    plot_dossier,
+    spectrum_of,
+    training_of,
+)
 from szeek.show.figures.spectrum import RING_ARCMIN, measure_spectrum
 from szeek.sky.skymaps import SkyMaps
 
@@ -83,7 +91,8 @@ def test_numbers_with_errors_and_nothing_unknown(run: RunFolder) -> None:
     # the run's catalogue has Y5R500 = 1.5e-3 p with an error of 2e-4 arcmin^2
     assert numbers["Y5R500"] == f"({1.5 * row['p']:.2f} ± 0.20) × 10⁻³ arcmin²"
     assert "±" in numbers["y from spectrum"]
-    assert not {"E(B-V)", "kind", "flags", "by chance"} & set(numbers)  # NaN, '', 0: not known
+    assert not {"E(B-V)", "kind", "by chance"} & set(numbers)  # NaN, '': not known
+    assert numbers["flags"] == "none" and "co" in numbers["not checked"]
 
 
 def test_kind_flags_and_dust_are_told(run: RunFolder) -> None:
@@ -95,6 +104,18 @@ def test_kind_flags_and_dust_are_told(run: RunFolder) -> None:
     numbers = dict(list_numbers(told, 0))
     assert numbers["kind"] == "cold clump" and numbers["flags"] == "galactic, cold clump"
     assert numbers["E(B-V)"] == "0.123 mag"
+
+
+def test_not_checked_never_reads_as_clear() -> None:
+    # bits: edge 1, galactic 2, point_source 4, cold_clump 8, co 16, dust 32, large 64, blend 128
+    def describe(flags: int, checked: int, band: str = "") -> tuple[str, str]:
+        return describe_flags({"flags": flags, "checked": checked, "ps_band": band})
+
+    assert describe(0, 0) == ("not checked", "")
+    assert describe(0, 255) == ("none", "")
+    assert describe(0, 255 - 16) == ("none", "co")
+    assert describe(4 + 32, 255 - 16 - 8, "143") == ("point source (143), dust", "cold clump, co")
+    assert describe(1, 0) == ("edge", "")  # of a catalogue without CHECKED
 
 
 def test_small_and_negative_numbers_as_printed(run: RunFolder) -> None:

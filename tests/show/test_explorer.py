@@ -103,6 +103,8 @@ def test_products(server: ExplorerServer) -> None:
     np.testing.assert_allclose(table["p"], run.candidates["p"], atol=1e-6)
     assert table["snr"][0] is not None and set(table["kind"]) == {"", "dusty"}
     assert EVIL_NAME in table["match_name"]
+    assert set(table["flags"]) <= {"none", "galactic", "dust", "galactic, dust"}
+    assert all("co" in words for words in table["not_checked"])
     groups = json.loads(ask(server, "/api/clusters.json")[2])
     assert {name: len(group["name"]) for name, group in groups.items()} == {
         "planck_z": 12,

@@ -21,9 +21,9 @@ from runmaker import EVIL_NAME, make_run
 from szeek.assess.match import match
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.normalise import Normaliser
-from szeek.measure.candidates import read_candidates, write_candidates
+from szeek.measure.candidates import make_candidates, read_candidates, write_candidates
 from szeek.pipeline.products import RunFolder
-from szeek.show.report.candidatesections import section_candidates
+from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
 from szeek.show.report.field import keep_field, sample_image, section_fields
 from szeek.show.report.known import recovered
 from szeek.show.report.page import write_report
@@ -337,3 +337,52 @@ def test_run_folder_reads_masks_and_orders(run_folder: Path) -> None:
     assert (np.diff(np.asarray(run.candidates["p"])) <= 0).all()
     assert np.isnan(run.p_ring).sum() == np.isnan(run.p_nested).sum() > 0
     assert run.fields == []
+
+
+def _rows(block: Block) -> list[list[str]]:
+    return [[cell.text for cell in row] for row in block.rows]
+
+
+def test_kinds_and_flags_are_counted(tmp_path: Path) -> None:
+    table = make_candidates(
+        Table(
+            {
+                "lon_deg": [10.0, 20.0, 30.0, 40.0], "lat_deg": [50.0, 50.0, 50.0, 50.0], "p": [0.9, 0.8, 0.7, 0.6],
+                "snr": [9.0, 5.0, 7.0, np.nan], "y5r500_arcmin2": [2e-3, 1e-3, 3e-3, np.nan],
+                "kind": ["cluster", "radio", "cluster", ""], "match_name": ["A", "", "", ""],
+                # dust (32) is checked for all and set once, co (16) for none, point_source (4) for all but the last
+                "flags": [0, 4 + 32, 0, 0], "checked": [4 + 32, 4 + 32, 4 + 32, 32], "ps_band": ["", "100", "", ""],
+                "ps_snr": [np.nan, 8.0, np.nan, np.nan],
+            }
+        )
+    )  # fmt: skip
+    write_candidates(table, tmp_path)
+    run, made = RunFolder(tmp_path), Figures(tmp_path / "figures")
+    part = section_kinds(run, made)
+    assert part.absent == []
+    kinds, flags, first = part.blocks
+    assert _rows(kinds) == [["cluster", "2", "1", "8.0"], ["radio", "1", "0", "5.0"], ["not measured", "1", "0", ""]]
+    counts = {row[0]: row[2:] for row in _rows(flags)}
+    assert counts["dust"] == ["1", "3", "0"]
+    assert counts["point source"] == ["1", "2", "1"]
+    assert counts["co"] == ["0", "0", "4"]  # never 'clear'
+    assert all(sum(int(count) for count in row) == 4 for row in counts.values())
+    heads = [str(column.name) for column in first.columns]
+    row = dict(zip(heads, _rows(first)[1], strict=True))
+    assert row["S/N"] == "5.0" and row["kind"] == "radio" and row["flags"] == "point source (100), dust"
+    assert "co" in row["not checked"] and "dust" not in row["not checked"]
+    assert first.columns[4].unit == "10⁻³ arcmin²" and _rows(first)[1][4] == "1.00"
+    assert _rows(section_table(run, made).blocks[1])[1][-2:] == [row["flags"], row["not checked"]]
+
+
+def test_unmeasured_candidates_are_said_to_be_so(tmp_path: Path) -> None:
+    write_candidates(make_candidates(Table({"lon_deg": [10.0], "lat_deg": [50.0], "p": [0.9]})), tmp_path)
+    part = section_kinds(RunFolder(tmp_path), Figures(tmp_path / "figures"))
+    assert _rows(part.blocks[0]) == [["not measured", "1", "0", ""]]
+    assert len(part.absent) == 1 and "`measure`" in part.absent[0]
+    assert section_kinds(RunFolder(_empty(tmp_path)), Figures(tmp_path / "figures")).blocks == []
+
+
+def _empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"

@@ -36,7 +36,7 @@ from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.hips import HipsLayer
 from szeek.show.explorer.layers import list_layers
 from szeek.show.explorer.verdicts import VERDICTS, VerdictStore, vetted_candidates
-from szeek.show.figures.dossier import draw_sheet
+from szeek.show.figures.dossier import describe_flags, draw_sheet
 from szeek.show.figures.skyplots import mollweide_picture
 from szeek.show.report.links import EXPLORER_PORT
 
@@ -235,7 +235,11 @@ class Explorer:
     @cached_property
     def _candidates_json(self) -> Answer:
         shown = [name for name in _SHOWN if name in self.candidates.colnames]
-        return _json({name: _json_column(self.candidates[name]) for name in shown})
+        columns = {name: _json_column(self.candidates[name]) for name in shown}
+        if "flags" in self.candidates.colnames:
+            said = [describe_flags(row) for row in self.candidates["flags", "checked", "ps_band"]]
+            columns["flags"], columns["not_checked"] = ([words[k] for words in said] for k in (0, 1))
+        return _json(columns)
 
     @cached_property
     def _clusters_json(self) -> Answer:

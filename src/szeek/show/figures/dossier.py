@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import math
 import threading
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
+from astropy.table import Row
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from szeek.inputs.catalogues import separation_arcmin
-from szeek.measure.flags import FLAGS
+from szeek.measure.flags import FLAGS, name_flags
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
 from szeek.show.figures.spectrum import Spectrum, instrument_of, measure_spectrum
@@ -273,8 +275,10 @@ def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> 
         numbers.append(("training", trained))
     if "kind" in candidate.colnames and str(candidate["kind"]):
         numbers.append(("kind", str(candidate["kind"])))
-    if flags := int(known("flags") or 0):
-        numbers.append(("flags", ", ".join(name.replace("_", " ") for name, bit in FLAGS.items() if flags & bit)))
+    flags, unchecked = describe_flags(candidate)
+    numbers.append(("flags", flags))
+    if unchecked:
+        numbers.append(("not checked", unchecked))
     if "match_name" in candidate.colnames and str(candidate["match_name"]):
         numbers.append(("match", _shorten(str(candidate["match_name"]), 28)))
     for column, name, form in (
@@ -288,6 +292,26 @@ def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> 
             power = f" × 10⁻{exponent.lstrip('0').translate(RAISED)}" if exponent else ""
             numbers.append((name, mantissa + power))
     return numbers
+
+
+def describe_flags(candidate: Mapping[str, Any] | Row) -> tuple[str, str]:
+    """What the flags of a candidate say, and which of them were not checked; 'none' where those checked are clear.
+
+    Examples
+    --------
+    >>> every = sum(FLAGS.values())
+    >>> describe_flags({"flags": FLAGS["dust"] | FLAGS["point_source"], "checked": every, "ps_band": "143"})
+    ('point source (143), dust', '')
+    >>> describe_flags({"flags": 0, "checked": every - FLAGS["co"] - FLAGS["cold_clump"], "ps_band": ""})
+    ('none', 'cold clump, co')
+    """
+    flags, checked = int(candidate["flags"]), int(candidate["checked"])
+    words = [name.replace("_", " ") for name in name_flags(flags)]
+    if "point source" in words and candidate["ps_band"]:
+        words[words.index("point source")] += f" ({candidate['ps_band']})"
+    unchecked = [name.replace("_", " ") for name in name_flags(sum(FLAGS.values()) & ~(flags | checked))]
+    found = ", ".join(words) if words else "none" if checked else "not checked"
+    return found, ", ".join(unchecked) if checked else ""
 
 
 def draw_sheet(run: RunFolder, row: int, ending: str) -> bytes:

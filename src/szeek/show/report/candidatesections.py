@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from szeek.measure.flags import FLAG_MEANINGS, FLAGS
+from szeek.measure.photometry import KINDS
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
+from szeek.show.figures.dossier import describe_flags
 from szeek.show.figures.style import catalogue_look, page_text, plain_text
 from szeek.show.report.known import in_tile, known_clusters, recovered
 from szeek.show.report.links import explorer_link
@@ -97,6 +101,57 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
     return part
 
 
+def section_kinds(run: RunFolder, _: Figures) -> Section:
+    """What the candidates are: counts per kind and per flag, and the first of them with their numbers."""
+    part = Section("kinds", "What the candidates are")
+    table = run.candidates
+    if table is None or not len(table):
+        part.missing("candidates", "`szeek detect` writes candidates.fits.")
+        return part
+    if not np.isfinite(np.asarray(table["snr"], float)).any():
+        part.missing("S/N, flux and kind of the candidates", "The stage `measure` adds them to candidates.fits.")
+    kind, matched = np.asarray(table["kind"], str), np.asarray(table["match_name"], str) != ""
+    snr = np.asarray(table["snr"], float)
+    rows = [
+        (
+            name or "not measured",
+            number(int(chosen.sum())),
+            number(int((chosen & matched).sum())),
+            number(float(np.nanmedian(snr[chosen])) if np.isfinite(snr[chosen]).any() else None, decimals=1),
+        )
+        for name in (*KINDS, "")
+        if (chosen := kind == name).any()
+    ]
+    heads = [Column("kind"), *(Column(head, "", True) for head in ("candidates", "known clusters", "median S/N"))]
+    part.blocks.append(table_block("Kinds, by the spectrum at each position (KIND)", heads, rows))
+    part.blocks.append(_flags_table(np.asarray(table["flags"], int), np.asarray(table["checked"], int)))
+    first = table[:_FIRST_ROWS]
+    columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in _FIRST)]
+    columns += [Column("kind"), Column("flags"), Column("not checked"), Column("known cluster")]
+    cells = [
+        [
+            Cell(str(row["name"]), link=explorer_link(str(row["name"]))),
+            *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in _FIRST),
+            *(Cell(text) for text in (str(row["kind"]), *describe_flags(row), str(row["match_name"]))),
+        ]
+        for row in first
+    ]
+    part.blocks.append(table_block(f"The {len(first)} candidates of highest p", columns, cells))
+    return part
+
+
+def _flags_table(flags: NDArray[np.int_], checked: NDArray[np.int_]) -> Block:
+    """How many candidates have each flag, how many are clear of it, and of how many it is not known."""
+    rows: list[tuple[Cell | str, ...]] = []
+    for name, bit in FLAGS.items():
+        is_set, known = flags & bit > 0, (flags | checked) & bit > 0
+        counts = (is_set.sum(), (known & ~is_set).sum(), (~known).sum())
+        rows.append((name.replace("_", " "), FLAG_MEANINGS[name], *(number(int(count)) for count in counts)))
+    heads = [Column("flag"), Column("meaning"), *(Column(head, "", True) for head in ("set", "clear", "not checked"))]
+    caption = "Flags (FLAGS, CHECKED). Clear: looked for and not found; not checked: it may be there"
+    return table_block(caption, heads, rows)
+
+
 class _Shown(NamedTuple):
     """How the page prints a column of candidates.fits: head, unit, decimals, and the factor to that unit."""
 
@@ -121,6 +176,11 @@ _SHOWN = (
     _Shown("y5r500_err_arcmin2", "its error", "10⁻³ arcmin²", 2, 1e3),
     _Shown("fold", "fold", "", 0),
 )
+#: Columns of the short table, and how many rows it has.
+_FIRST = tuple(
+    entry for entry in _SHOWN if entry.column in ("p", "purity", "snr", "y5r500_arcmin2", "y5r500_err_arcmin2")
+)
+_FIRST_ROWS = 20
 
 
 def _any_known(column: Any) -> bool:
@@ -139,12 +199,13 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
     words = [c for c in table.colnames if table[c].dtype.kind == "U" and c != "name" and (table[c] != "").any()]
     columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
-    columns += [Column(name.replace("_", " ")) for name in words]
+    columns += [Column(name.replace("_", " ")) for name in (*words, "flags", "not_checked")]
     rows = [
         [
             Cell(str(row["name"]), link=explorer_link(str(row["name"]))),
             *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in shown),
             *(Cell(str(row[name])) for name in words),
+            *(Cell(text) for text in describe_flags(row)),
         ]
         for row in table[:TABLE_ROWS]
     ]

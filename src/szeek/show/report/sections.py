@@ -18,7 +18,7 @@ from szeek.pipeline.products import RunFolder
 from szeek.show.figures import curves as figures
 from szeek.show.figures import skyplots
 from szeek.show.figures.style import P_LINEAR, catalogue_look, page_text
-from szeek.show.report.candidatesections import section_candidates, section_table
+from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
 from szeek.show.report.field import section_fields
 from szeek.show.report.known import in_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
@@ -513,6 +513,7 @@ _SECTIONS: tuple[Callable[[RunFolder, Figures], Section], ...] = (
     section_recovery,
     section_reliability,
     section_paper,
+    section_kinds,
     section_candidates,
     section_fields,
     section_table,

@@ -7,7 +7,7 @@ const ROW = 30, FLY_FOV = 2;
 // Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
 const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.8rem,1.1fr)"], ["p", "<i>p</i>", 2, , , "2.9rem"], ["purity", "purity", 2, , , "3.5rem"],
   ["snr", "S/N", 1, , , "3.1rem"], ["lat_deg", "<i>b</i>", 1, , , "3.4rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.2rem"],
-  ["kind", "kind", , , , "5.1rem"], ["match_name", "match", , , , "minmax(5.5rem,1.1fr)"], ["verdict", "verdict", , , , "4.8rem"]];
+  ["kind", "kind", , , , "5.1rem"], ["flags", "flags", , , , "minmax(4.2rem,.7fr)"], ["match_name", "match", , , , "minmax(5.5rem,1.1fr)"], ["verdict", "verdict", , , , "4.8rem"]];
 const known = column => column === "verdict" || table[column]?.some(value => value !== null && value !== "");
 let COLUMNS;
 const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
@@ -79,7 +79,7 @@ function readState() {
 }
 const usual = id => $(id).options ? $(id).options[0]?.value ?? "" : $(id).defaultValue;
 // A link of another run's report leads here too: say that the candidate is not of this one.
-function tellUnknown() { const name = state().get("at"); if (name && selected < 0) $("summary").textContent = `${name} is no candidate of this run`; }
+function tellUnknown() { const name = state().get("at"); if (name && selected < 0) $("summary").textContent = `This run has no candidate ${name}`; }
 let saving = 0;
 function saveSoon() { clearTimeout(saving); saving = setTimeout(saveState, 200); }
 function saveState() {
@@ -193,7 +193,7 @@ function makeRow(at) {
     cell.setAttribute("role", "gridcell"); cell.setAttribute("aria-colindex", index + 1);
     const value = column === "verdict" ? verdicts.get(table.name[i])?.verdict ?? "" : table[column]?.[i];
     if (digits !== undefined) { cell.className = "n"; cell.textContent = value === null || value === undefined ? "" : (value * factor).toFixed(digits).replace("-", "−"); }
-    else { cell.textContent = value ?? ""; if (column === "verdict" && value) cell.className = `v-${value.split(" ")[0]}`; }
+    else { cell.textContent = value ?? ""; if (column === "flags" && table.not_checked[i]) cell.title = `not checked: ${table.not_checked[i]}`; if (column === "verdict" && value) cell.className = `v-${value.split(" ")[0]}`; }
     element.append(cell);
   });
   element.addEventListener("click", () => { select(i, { fly: true }); $("grid").focus({ preventScroll: true }); });
