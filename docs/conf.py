@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -21,10 +20,11 @@ from szeek.simulate.validate import validate_sky
 project = "SZeek"
 author = "The SZeek developers"
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
 myst_heading_anchors = 3
+nb_execution_mode = "off"  # as committed
 exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = f"SZeek {version}"
@@ -66,30 +66,10 @@ if not (_generated / "validation.md").is_file():
     validate_small_sky(_generated / "validation.md")
 
 
-def write_page(notebook: Path, folder: Path) -> None:
-    """A notebook as a page, with the outputs that it was committed with."""
-    parts: list[str] = []
-    for number, cell in enumerate(json.loads(notebook.read_text(encoding="utf-8"))["cells"]):
-        text = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            parts.append(text.replace(".ipynb)", ".md)"))
-            continue
-        parts.append(f"```python\n{text}\n```")
-        for output in cell["outputs"]:
-            data: dict[str, Any] = output.get("data", {})
-            if "image/png" in data:
-                picture = folder / f"{notebook.stem}-{number}.png"
-                picture.write_bytes(base64.b64decode("".join(data["image/png"])))
-                parts.append(f"![]({picture.name})")
-            else:
-                parts.append(f"```text\n{''.join(output.get('text') or data['text/plain']).rstrip()}\n```")
-    (folder / f"{notebook.stem}.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-
-
+# The notebooks are pages with the outputs that they were committed with; the tests run them.
 _tutorials = Path(__file__).parent / "tutorials"
-_tutorials.mkdir(exist_ok=True)
-for _notebook in (Path(__file__).parents[1] / "notebooks").glob("*.ipynb"):
-    write_page(_notebook, _tutorials)
+shutil.rmtree(_tutorials, ignore_errors=True)
+shutil.copytree(Path(__file__).parents[1] / "notebooks", _tutorials, ignore=shutil.ignore_patterns("field", "*.py"))
 
 
 def setup(app: Sphinx) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from xmlrpc.server import SimpleXMLRPCServer
 
-import healpy
 import numpy as np
 import pytest
 from astropy import units
@@ -30,7 +29,6 @@ from szeek.measure.candidates import (
     read_candidates,
     send_to_samp,
     write_candidates,
-    write_moc,
 )
 from szeek.measure.flags import FLAG_MEANINGS, FLAGS
 
@@ -222,48 +220,6 @@ def test_bad_tables_and_files_are_refused(tmp_path: Path) -> None:
     Table({"x": [1]}).write(tmp_path / "other.csv", format="ascii.csv")
     with pytest.raises(ValueError, match=r"'other.csv' has no column NAME, .*no SZeek candidate catalogue"):
         read_candidates(tmp_path / "other.csv")
-
-
-def test_moc_covers_the_footprint(tmp_path: Path) -> None:
-    nside = 64
-    footprint = np.zeros(12 * nside**2, bool)
-    footprint[healpy.query_disc(nside, healpy.ang2vec(120.0, 40.0, lonlat=True), np.radians(20))] = True
-    path = write_moc(footprint, tmp_path / "moc.fits")
-    with fits.open(path) as hdus:
-        uniq = hdus[1].data["UNIQ"]
-        assert (hdus[1].header["ORDERING"], hdus[1].header["COORDSYS"]) == ("NUNIQ", "C")
-        assert hdus[1].header["MOCORD_S"] == 6
-    assert (np.diff(uniq) > 0).all()
-    order = (np.log2(uniq / 4) // 2).astype(int)
-    area_deg2 = (41252.96125 / 12 / 4.0**order).sum()
-    assert area_deg2 == pytest.approx(footprint.mean() * 41252.96125, rel=0.01)
-    # any direction well inside the disc is in a cell, any well outside in none
-    for offset_deg, inside in ((18.5, True), (21.5, False)):
-        icrs = SkyCoord(120.0, 40.0, frame="galactic", unit="deg").directional_offset_by(
-            np.arange(0, 360, 15) * units.deg, offset_deg * units.deg
-        ).icrs  # fmt: skip
-        for ra_deg, dec_deg in zip(icrs.ra.deg, icrs.dec.deg, strict=True):
-            cells = [healpy.ang2pix(2**k, ra_deg, dec_deg, nest=True, lonlat=True) + 4 * 4**k for k in range(7)]
-            assert bool(np.isin(cells, uniq).any()) == inside
-
-
-def test_moc_of_the_whole_sky_is_twelve_cells(tmp_path: Path) -> None:
-    path = write_moc(np.ones(12 * 32**2, bool), tmp_path / "moc.fits")
-    with fits.open(path) as hdus:
-        assert hdus[1].data["UNIQ"].tolist() == list(range(4, 16))
-    path = write_moc(np.zeros(12 * 32**2, bool), tmp_path / "moc.fits", max_order=3)
-    with fits.open(path) as hdus:
-        assert len(hdus[1].data) == 0
-        assert hdus[1].header["MOCORD_S"] == 3
-
-
-def test_moc_is_what_mocpy_reads(tmp_path: Path) -> None:
-    mocpy = pytest.importorskip("mocpy", reason="mocpy, an independent reader of MOC files, is not installed")
-    footprint = np.zeros(12 * 64**2, bool)
-    footprint[:9000] = True
-    moc = mocpy.MOC.from_fits(write_moc(footprint, tmp_path / "moc.fits"))
-    assert moc.max_order == 6
-    assert moc.sky_fraction == pytest.approx(footprint.mean(), rel=0.01)
 
 
 @pytest.fixture

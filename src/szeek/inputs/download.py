@@ -17,9 +17,8 @@ import tarfile
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from email.utils import parsedate_to_datetime
 from importlib import resources
@@ -30,8 +29,9 @@ from urllib.parse import urljoin, urlsplit
 
 import platformdirs
 import urllib3
+from filelock import FileLock
 
-from szeek.files import remove_path
+from szeek.files import remove_path, write_json
 from szeek.parallel import Progress
 
 log = logging.getLogger(__name__)
@@ -246,7 +246,8 @@ def add(name: str, path: str | os.PathLike[str], *, folder: Path | None = None, 
     paths = {f.path: str(found[n]) for n, f in wanted.items() if n in found} or {own.name: str(own)}
     records = _own_files(folder)
     records.setdefault(name, {}).update(paths)
-    _write_json(folder / _OWN, records)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(records, folder / _OWN)
     return own
 
 
@@ -282,7 +283,7 @@ def _fetch_file(
 ) -> FileState:
     target = folder / file.path
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one(target.with_name(f".{target.name}.lock")):
+    with FileLock(target.with_name(f".{target.name}.lock")):
         file = _with_manifest(file, pool)
         before = _state(dataset, file, folder, thorough=True)
         if before.state in ("verified", "own"):
@@ -323,12 +324,12 @@ def _transfer(
         had = part.stat().st_size if part.exists() else 0
         try:
             done, wait = _request(url, part, file, pool, known, progress, stop)
-            _write_json(tag_file, known)
+            write_json(known, tag_file)
             if done:
                 return
             attempt.log.append("the server asked to wait" if wait else "it ended early")
         except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
-            _write_json(tag_file, known)
+            write_json(known, tag_file)
             wait = None
             attempt.log.append(f"{type(error).__name__}: {error}")
         gained = (part.stat().st_size if part.exists() else 0) > had
@@ -480,10 +481,10 @@ def _put_in_place(part: Path, target: Path, file: DataFile, folder: Path) -> Non
     part.unlink(missing_ok=True)
     tag_file.unlink(missing_ok=True)
     if file.sha256 is None:
-        with _only_one(folder / f".{_RECORD}.lock"):
+        with FileLock(folder / f".{_RECORD}.lock"):
             records = _read_json(folder / _RECORD)
             records[file.path] = {"sha256": _digest(target), "size": _size(target)}
-            _write_json(folder / _RECORD, records)
+            write_json(records, folder / _RECORD)
 
 
 def _unpack(part: Path, staging: Path, file: DataFile) -> None:
@@ -622,25 +623,3 @@ def _own_files(folder: Path) -> dict[str, dict[str, str]]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
-    with os.fdopen(handle, "w") as stream:
-        json.dump(content, stream, indent=1, sort_keys=True)
-    Path(name).replace(path)
-
-
-@contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Hold a lock file; a second process waits its turn. Without fcntl (Windows) there is no such guard."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with lock.open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield

@@ -11,6 +11,7 @@ import healpy
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
+from mocpy import MOC
 from numpy.typing import NDArray
 
 from szeek.config import named_file
@@ -18,8 +19,6 @@ from szeek.files import whole_file
 from szeek.inputs.healpix_files import change_nside, describe_healpix, open_fits
 from szeek.inputs.mapfiles import fill_from_healpix, require_stated
 from szeek.sky.skymaps import SkyMaps
-
-_MOC_ORDER = 29  # of the ranges in MOC 2.0 files
 
 
 def read_mask(
@@ -219,11 +218,12 @@ def inpaint(
 
 
 def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], order: int | None = None) -> Path:
-    """Write a Galactic RING footprint as a Multi-Order Coverage map (equatorial, as the standard has it).
+    """Write a Galactic RING footprint as a multi-order coverage map (MOC), which Aladin and TOPCAT open.
 
-    A cell of the given order is covered where its centre lies in the footprint.
+    A cell of the finest order is covered where its centre lies in the footprint. Cells are equatorial, as the
+    standard has it, and written as NUNIQ, which readers of MOC 1.1 understand too.
 
-    Source: IVOA Recommendation MOC 1.1, Sect. 2.3: NUNIQ cells, 4^(order + 1) + number.
+    Source: IVOA Recommendation MOC 2.0 (2022), by mocpy.
 
     Parameters
     ----------
@@ -237,62 +237,13 @@ def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], order:
     path, nside = Path(path), healpy.npix2nside(len(footprint))
     depth = healpy.nside2order(nside) if order is None else order
     rotator = healpy.Rotator(coord=["C", "G"])
-    cells = []
+    covered = []
     n_cell = 12 * 4**depth
     for start in range(0, n_cell, 1 << 20):
-        number = np.arange(start, min(start + (1 << 20), n_cell))
-        theta, phi = rotator(*healpy.pix2ang(1 << depth, number, nest=True))
-        cells.append(footprint[healpy.ang2pix(nside, theta, phi)])
-    covered: NDArray[np.bool_] = np.concatenate(cells)
-    unique: list[NDArray[np.int64]] = []
-    for level in range(depth, -1, -1):
-        whole: NDArray[np.bool_] = np.asarray(covered.reshape(-1, 4).all(axis=1), bool)
-        single = covered & ~np.repeat(whole, 4) if level > 0 else covered
-        unique.append(np.flatnonzero(single) + 4 ** (level + 1))
-        covered = whole
-    column = fits.Column("UNIQ", "K", array=np.sort(np.concatenate(unique)))
-    hdu = fits.BinTableHDU.from_columns([column])
-    for key, value in (
-        ("PIXTYPE", "HEALPIX"),
-        ("ORDERING", "NUNIQ"),
-        ("COORDSYS", "C"),
-        ("MOCORDER", depth),
-        ("MOCTOOL", "szeek"),
-    ):
-        hdu.header[key] = value
+        cells = np.arange(start, min(start + (1 << 20), n_cell))
+        theta, phi = rotator(*healpy.pix2ang(1 << depth, cells, nest=True))
+        covered.append(cells[footprint[healpy.ang2pix(nside, theta, phi)]])
+    moc = MOC.from_healpix_cells(np.concatenate(covered).astype(np.uint64), np.uint8(depth), np.uint8(depth))
     with whole_file(path) as staging:
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(staging, overwrite=True)
+        moc.save(staging, overwrite=True, v1_compatible=True, fits_keywords={"PIXTYPE": "HEALPIX"})
     return path
-
-
-def read_moc(path: str | os.PathLike[str], nside: int) -> NDArray[np.bool_]:
-    """Galactic RING footprint of a MOC file (NUNIQ cells or MOC 2.0 ranges): pixels whose centre is covered.
-
-    Raises
-    ------
-    ValueError
-        If it is no spatial MOC in equatorial coordinates.
-    """
-    path = Path(path)
-    with open_fits(path) as hdus:
-        tables = [h for h in hdus if isinstance(h, fits.BinTableHDU)]
-        ordering = str(tables[0].header.get("ORDERING", "")).upper() if tables else ""
-        if ordering not in ("NUNIQ", "RANGE") or tables[0].header.get("MOCDIM", "SPACE") != "SPACE":
-            raise ValueError(f"'{path}' has ORDERING = '{ordering}', expected a spatial MOC (NUNIQ or RANGE)")
-        if str(tables[0].header.get("COORDSYS", "C")).strip() != "C":
-            raise ValueError(f"'{path}' has COORDSYS = '{tables[0].header['COORDSYS']}', expected 'C' (ICRS)")
-        numbers = np.asarray(tables[0].data.field(0), np.int64)
-    if ordering == "NUNIQ":
-        order = (np.floor(np.log2(numbers)).astype(np.int64) - 2) // 2
-        shift = 2 * (_MOC_ORDER - order)
-        first = (numbers - 4 ** (order + 1)) << shift
-        ranges = np.stack([first, first + (np.int64(1) << shift)], axis=1)
-    else:
-        ranges = numbers.reshape(-1, 2)
-    if not len(ranges):
-        return np.zeros(12 * nside**2, bool)
-    edges = np.sort(ranges, axis=0)
-    theta, phi = healpy.Rotator(coord=["G", "C"])(*healpy.pix2ang(nside, np.arange(12 * nside**2)))
-    cell = healpy.ang2pix(1 << _MOC_ORDER, theta, phi, nest=True)
-    index = np.searchsorted(edges[:, 0], cell, side="right") - 1
-    return np.asarray((index >= 0) & (cell < edges[np.maximum(index, 0), 1]))

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 from xmlrpc.client import Error as XmlRpcError
 from xmlrpc.client import ServerProxy
 
-import healpy
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -315,59 +314,6 @@ def explain_columns() -> str:
     lines += ["", "| bit | value | meaning |", "|---|---|---|"]
     lines += [f"| {name} | {value} | {FLAG_MEANINGS[name]} |" for name, value in FLAGS.items()]
     return "\n".join(lines) + "\n"
-
-
-def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], max_order: int = 9) -> Path:
-    """Write a footprint as a Multi-Order Coverage map, which Aladin and TOPCAT read.
-
-    Source: IVOA recommendation MOC 2.0 (2022): FITS, NUNIQ, ICRS. A cell of the finest order counts as
-    covered if its centre is.
-
-    Parameters
-    ----------
-    footprint : (12 nside^2,) bool
-        RING, Galactic.
-    path : path
-        File to write, '.fits'.
-    max_order : int
-        Finest HEALPix order; 9 is 6.9 arcmin. Not finer than the footprint itself.
-
-    Returns
-    -------
-    Path
-        The file.
-    """
-    nside = healpy.npix2nside(footprint.size)
-    order = min(max_order, int(np.log2(nside)))
-    covered: NDArray[np.bool_] = np.empty(12 * 4**order, bool)
-    to_galactic = healpy.Rotator(coord=["C", "G"])
-    for part in np.array_split(np.arange(covered.size), max(1, covered.size // 2**20)):
-        vectors = np.dot(to_galactic.mat, healpy.pix2vec(2**order, part, nest=True))
-        covered[part] = footprint[healpy.vec2pix(nside, *vectors)]
-    uniq = []
-    for level in range(order, -1, -1):
-        whole = np.all(covered.reshape(-1, 4), axis=1) if level else np.zeros(covered.size // 4, bool)
-        cells = np.flatnonzero(covered & ~np.repeat(whole, 4))
-        uniq.append(cells + 4 * 4**level)
-        covered = whole
-    column = fits.Column("UNIQ", format="1K", array=np.sort(np.concatenate(uniq)))
-    hdu = fits.BinTableHDU.from_columns([column])
-    hdu.header.update(
-        PIXTYPE="HEALPIX",
-        ORDERING="NUNIQ",
-        COORDSYS="C",
-        MOCVERS="2.0",
-        MOCDIM="SPACE",
-        MOCORD_S=order,
-        MOCORDER=order,
-        MOCTOOL="SZeek",
-    )
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".moc-", dir=target.parent) as staging:
-        fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(Path(staging) / "moc.fits")
-        os.replace(Path(staging) / "moc.fits", target)
-    return target
 
 
 def send_to_samp(path: str | os.PathLike[str], lockfile: str | os.PathLike[str] | None = None) -> None:

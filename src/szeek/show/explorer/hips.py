@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from szeek._version import __version__
-from szeek.measure.candidates import write_moc
+from szeek.inputs.masks import write_moc
 
 #: Width of a tile in pixels; viewers are built for this one.
 TILE_WIDTH = 512
