@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import healpy
 import numpy as np
-import pytest
 from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, vectors_of
 
-from szeek.filter.compact import compact_sources, find_compact_sources, merge_compact_sources
+from szeek.filter.compact import find_compact_sources, merge_compact_sources
 from szeek.filter.matchedfilter import FilteredField, list_fields
+from szeek.filter.snrmaps import filter_sky
 from szeek.physics.gas import Y5R500_PER_Y500, pixel_window_sigma_rad
-from szeek.sky.skymaps import SkyMaps
 
 ARCMIN = np.pi / 10800
 #: mJy of a source of 1 map unit x arcmin^2.
@@ -83,11 +82,11 @@ def test_of_several_fields_each_source_once() -> None:
     sources = point_sources(40 * noise_mjy()[None] * np.ones((81, 1)), 9, 0.8)
     maps = noise_sky(sources=sources, radius_deg=6.5)
     assert len(list_fields(maps)) > 2
-    found = compact_sources(maps, threads=1)
+    found = filter_sky(maps, threads=1).compact
     for name in HFI.band_names:
         apart = separation_arcmin(sources, found[found["band"] == name])
         assert apart.shape == (81, 81) and np.unique(apart.argmin(axis=1)).size == 81 and apart.min(axis=1).max() < 2
-    assert separation_arcmin(compact_sources(maps, threads=2), found).diagonal().max() < 1e-3
+    assert separation_arcmin(filter_sky(maps, threads=2).compact, found).diagonal().max() < 1e-3
 
 
 def test_merging_is_by_band_and_reach() -> None:
@@ -102,11 +101,3 @@ def test_merging_is_by_band_and_reach() -> None:
     )
     # 6 arcmin from the one of S/N 9, 12 from that of 20
     assert merge_compact_sources(sources)["snr"].tolist() == [20.0, 9.0, 7.0]
-
-
-def test_errors() -> None:
-    maps = noise_sky(radius_deg=1.0)
-    with pytest.raises(ValueError, match="no pixel of the maps is seen in the tiles"):
-        compact_sources(maps, tiles=[40])
-    with pytest.raises(ValueError, match="nside 32, expected at least 64"):
-        compact_sources(SkyMaps(np.zeros((12 * 32**2, 6), np.float32), np.ones(12 * 32**2, bool), HFI.bands))

@@ -91,8 +91,8 @@ def test_ring_sums_are_the_filtered_map(noise_field: FilteredField) -> None:
 def test_iteration_takes_clusters_out_of_the_noise() -> None:
     bright = cluster_grid(3.0, 5e-3, 7, 1.2)
     sky = noise_sky(bright)
-    once = FilteredField(sky, *CENTRE, HFI, n_iterations=0).snr_map(3.0)[1]
-    twice = FilteredField(sky, *CENTRE, HFI, n_iterations=1).snr_map(3.0)[1]
+    once = FilteredField(sky, *CENTRE, HFI, iterate=False).snr_map(3.0)[1]
+    twice = FilteredField(sky, *CENTRE, HFI, iterate=True).snr_map(3.0)[1]
     alone = FilteredField(noise_sky(), *CENTRE, HFI).snr_map(3.0)[1]
     assert once > 1.15 * alone
     assert twice == pytest.approx(alone, rel=0.03)
@@ -175,7 +175,7 @@ def test_holes_are_filled_with_the_harmonic_function() -> None:
     values = truth.copy()
     hole = _discs(41, [18.0], [23.0], np.array([9.5]))
     values[hole] = 100.0
-    _fill_holes(values, hole)
+    _fill_holes(values[None], hole)
     np.testing.assert_allclose(values, truth, atol=1e-4)
 
 

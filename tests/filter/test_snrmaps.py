@@ -6,8 +6,8 @@ import healpy
 import numpy as np
 import pytest
 
-from szeek.filter.matchedfilter import FilteredField
-from szeek.filter.snrmaps import add_snr_maps
+from szeek.filter.matchedfilter import FilteredField, list_fields
+from szeek.filter.snrmaps import add_snr_maps, filter_sky
 from szeek.inputs.instrument import read_instrument
 from szeek.sky.skymaps import SkyMaps
 
@@ -40,6 +40,17 @@ def test_on_noise_it_is_the_filtered_field_of_unit_variance(noise):
         # the mean of (1 - u)^2 + u^2 + 2 u (1 - u) r
         r = np.corrcoef(field.snr_map(theta)[0][:, 1:].ravel(), field.snr_map(theta)[0][:, :-1].ravel())[0, 1]
         np.testing.assert_allclose(maps.snr[inner, k].std(), snr.std() * (2 / 3 + r / 3), rtol=0.03)
+
+
+def test_one_pass_gives_noise_and_compact_sources_too(noise):
+    found = filter_sky(noise, (3.0,), threads=1)
+    np.testing.assert_array_equal(found.maps.snr, add_snr_maps(noise, (3.0,)).snr)
+    assert list(found.states) == list_fields(noise)["pixel"].tolist()
+    # half a million pixels in six bands, of which 3e-7 are above 5 sigma: 0.15
+    assert len(found.compact) < 4
+    assert filter_sky(noise, threads=1).maps.snr is None
+    with pytest.raises(ValueError, match="footprint is empty"):
+        filter_sky(replace(noise, footprint=np.zeros(len(noise.footprint), bool)), (3.0,))
 
 
 def test_same_values_for_any_number_of_threads(noise):

@@ -12,23 +12,15 @@ Source: Tegmark & de Oliveira-Costa (1998), ApJ 500, L83, eq. 5; Planck 2015 res
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 import healpy
 import numpy as np
-from astropy.table import Table, vstack
+from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
-from szeek.inputs.instrument import Instrument, read_instrument
-from szeek.parallel import Progress, spread
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField
 from szeek.sky.projection import unit_vectors
-from szeek.sky.skymaps import SkyMaps
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 _ARCMIN = math.pi / 10800
 _BORDER_NSIDE = 1024  # a source in a pixel of this size beside a field's own is listed by both
@@ -54,13 +46,15 @@ def find_compact_sources(field: FilteredField) -> Table:
     --------
     >>> from szeek.filter import matchedfilter
     >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.sky.skymaps import SkyMaps
     >>> planck = read_instrument("planck-hfi")
     >>> noise = np.random.default_rng(1).normal(size=(12 * 64**2, 6)).astype(np.float32)
     >>> maps = SkyMaps(noise, np.ones(len(noise), bool), planck.bands)
     >>> find_compact_sources(matchedfilter.FilteredField(maps, 30.0, 60.0, planck)).colnames
     ['lon_deg', 'lat_deg', 'band', 'snr', 'flux_mjy', 'flux_err_mjy', 'reach_arcmin']
     """
-    peaks = field.point_peaks
+    if (peaks := field.point_peaks) is None:
+        raise ValueError("the field continues from what is known, and has not searched for compact sources")
     setup, names = field.instrument, np.array([band.name for band in field.bands])
     columns = [setup.band_names.index(name) for name in names]
     mjy = 1e9 * field.unit * (setup.mjysr_per_kcmb / setup.unit_per_kcmb)[columns]  # per band unit x sr
@@ -79,64 +73,6 @@ def find_compact_sources(field: FilteredField) -> Table:
         }
     )
     return merge_compact_sources(found)
-
-
-def compact_sources(
-    maps: SkyMaps,
-    *,
-    instrument: str | Instrument = "planck-hfi",
-    tiles: Iterable[int] | None = None,
-    threads: int | None = None,
-    client: Client | None = None,
-    progress: Progress | None = None,
-) -> Table:
-    """Point sources of S/N 5 or more in each band of the maps; columns as of :func:`find_compact_sources`.
-
-    Parameters
-    ----------
-    maps : SkyMaps
-        Full sky, or any footprint some degrees wide, of nside 64 or more.
-    instrument : str or Instrument
-        Units of the bands.
-    tiles : iterable of int, optional
-        Search these of the 48 tiles only.
-    threads : int, optional
-        Fields at once; the machine's cores by default. The result does not depend on it.
-    client : distributed.Client, optional
-        Search the fields on the workers of this Dask scheduler.
-    progress : Progress, optional
-        Called as progress(stage, done, total, detail), in fields.
-
-    Raises
-    ------
-    ValueError
-        If the maps have a band that the instrument has not or an nside below 64, or nothing is seen in the tiles.
-    """
-    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
-    check_bands_known(maps, setup)
-    fields = list_fields(maps, tiles)
-    if not len(fields):
-        raise ValueError("no pixel of the maps is seen in the tiles that were asked for")
-    places = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
-    found = dict(
-        spread(
-            _compact_in_field,
-            places,
-            maps,
-            setup,
-            client=client,
-            threads=threads,
-            progress=progress,
-            stage="filter",
-            detail="fields",
-        )
-    )
-    return merge_compact_sources(vstack([found[number] for number in range(len(places))]))
-
-
-def _compact_in_field(place: tuple[int, float, float], maps: SkyMaps, instrument: Instrument) -> Table:
-    pixel, lon_deg, lat_deg = place
-    return owned(find_compact_sources(FilteredField(maps, lon_deg, lat_deg, instrument)), pixel)
 
 
 def owned(sources: Table, pixel: int) -> Table:

@@ -15,18 +15,19 @@ left out, and detections are peaks over position and size, merged over fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import NamedTuple
 
 import healpy
 import numpy as np
 from astropy.table import Table, vstack
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
+from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
+from szeek.filter.states import FieldState
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
@@ -57,6 +58,7 @@ _CLUSTER_SNR = 4.5  # detections that are no noise
 # Compact sources: found above the first S/N in one band, filled in as far as the bands reach that have them above the
 # second. Small detections within the radius count as made by them; large ones do not.
 _COMPACT_SNR, _FILL_SNR = 10.0, 3.0
+_ROUNDS, _CLUSTERS = (0, 1), 2  # of the holes: the rounds of compact sources, and the detections
 _POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
@@ -103,8 +105,10 @@ class FilteredField:
         tSZ response of the bands.
     keep : (m, 3) float64, optional
         Directions about which nothing is filled in, because it shall be measured: 10 arcmin.
-    n_iterations : int
-        How often P is measured again without the detections.
+    known : FieldState, optional
+        What was learnt of this field of these maps before: compact sources and P. Not looked for again.
+    iterate : bool
+        Measure P again without the detections.
 
     Attributes
     ----------
@@ -122,7 +126,12 @@ class FilteredField:
     bands : tuple of Band
     instrument : Instrument
     point_peaks : PointPeaks
-        Compact sources of S/N 5 or more in any single band, see :mod:`szeek.filter.compact`.
+        Compact sources of S/N 5 or more in any single band, see :mod:`szeek.filter.compact`; None where ``known``.
+
+    Raises
+    ------
+    ValueError
+        If what is known is of other maps.
     """
 
     def __init__(
@@ -133,9 +142,11 @@ class FilteredField:
         instrument: Instrument,
         *,
         keep: Floats | None = None,
-        n_iterations: int = 1,
+        known: FieldState | None = None,
+        iterate: bool = True,
     ) -> None:
         self.bands, self.instrument = maps.bands, instrument
+        self.point_peaks: PointPeaks | None = None
         self.pixel_arcmin = float(healpy.nside2resol(maps.nside, arcmin=True))
         self.n = 2 * fft.next_fast_len(math.ceil(FIELD_DEG * 30 / self.pixel_arcmin))
         self.basis = field_basis(lon_deg, lat_deg)
@@ -144,56 +155,123 @@ class FilteredField:
         pixel = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg)) / _ARCMIN
         self._sigma_arcmin = np.hypot(fwhm / _FWHM_PER_SIGMA, pixel)
         self._beam = np.exp(-0.5 * (self.ell[:, None] * self._sigma_arcmin * _ARCMIN) ** 2)
-        self._beam[self.ell > _NYQUIST_SHARE * 10800 / self.pixel_arcmin] = 0.0
+        self._n_used = int(np.searchsorted(self.ell, _NYQUIST_SHARE * 10800 / self.pixel_arcmin, side="right"))
+        self._beam[self._n_used :] = 0.0
 
-        sky = sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin)
-        self._window = _taper(~np.isnan(sky[..., 0]), self.pixel_arcmin)
-        self.valid: Mask = self._window > 0.99
-        bands = np.ascontiguousarray(np.nan_to_num(np.moveaxis(sky, -1, 0)))
-        weight = self._window / self._window.sum(dtype=np.float64)
-        bands -= np.einsum("bij,ij->b", bands, weight).astype(np.float32)[:, None, None]
-        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
-        bands /= self.unit.astype(np.float32)[:, None, None]
+        bands = self._cut(maps, lon_deg, lat_deg)
         columns = [instrument.band_names.index(band.name) for band in maps.bands]
         #: tSZ signal per Compton y, in those units.
         self.response = band_response(instrument)[columns] / self.unit
+        if known is not None and not known.fits(self.unit, self._n_used):
+            expected, found = (", ".join(f"{rms:.4g}" for rms in unit) for unit in (known.unit, self.unit))
+            raise ValueError(
+                f"what is known of the field at ({lon_deg:.2f}, {lat_deg:.2f}) deg is of other maps: its bands have "
+                f"an rms of {expected}, found {found}; run the filter stage on these maps"
+            )
 
-        contaminants = [b for b, band in enumerate(maps.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
-        quiet, self.compact, find_point_peaks = self._fill_compact_sources(bands, contaminants)
-        if keep is None:
-            bands = quiet
+        if known is None:
+            quiet, transforms, faint = self._find_compact_sources(bands)
         else:
+            quiet, self._holes = bands.copy(), known.holes
+            for number in _ROUNDS:
+                _fill_holes(quiet, self._hole_mask(number))
+        compact = self._holes[self._holes[:, 0] < _CLUSTERS]
+        reach = np.full(len(compact), _COMPACT_ARCMIN / self.pixel_arcmin)
+        self.compact: Mask = _discs(self.n, compact[:, 1], compact[:, 2], reach)
+        data = quiet
+        if keep is not None:
             kept = _discs(self.n, *self.pixels(keep), np.full(len(keep), _KEEP_ARCMIN / self.pixel_arcmin))
-            bands = np.where(kept, bands, quiet)
-        self._transform = fft.rfft2(bands * self._window)
-        power = self._set_power(fft.rfft2(quiet * self._window), self._window)
-        self.point_peaks = find_point_peaks(power)
-        for _ in range(n_iterations):
-            peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
-            radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
-            holes = _discs(self.n, peaks.row, peaks.column, radius)
-            filled = quiet.copy()
-            for band in filled:
-                _fill_holes(band, holes)
-            self._set_power(fft.rfft2(filled * self._window), self._window * ~holes)
+            if (kept & self._hole_mask(*_ROUNDS)).any():
+                data = np.where(kept, bands, quiet)
+        self._transform: Complex = fft.rfft2(data * self._window)
+        if known is None:
+            power = self._set_power(
+                self._transform if data is quiet else fft.rfft2(quiet * self._window), self._window
+            )
+            # what was filled in, in the noise without it; the rest was seen without what hides it
+            bright = self._point_peaks(*self._point_snr(transforms, power), self._hole_mask(*_ROUNDS))
+            self.point_peaks = PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
+            self._first = self._weights[: self._n_used], self._information[: self._n_used]
+        else:
+            self._set_inverse(known.full_inverse())
+            if data is quiet:
+                return
+            # what was kept may be taken for a cluster, or hide one
+            self._first = known.first_weights, known.first_information
+            self._set_weights(*self._first)
+        if not iterate:
+            return
+        peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
+        radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
+        holes = _discs(self.n, peaks.row, peaks.column, radius)
+        if known is not None and np.array_equal(holes, self._hole_mask(_CLUSTERS)):
+            self._set_inverse(known.full_inverse())
+            return
+        detected = np.column_stack([np.full(radius.size, _CLUSTERS), peaks.row, peaks.column, radius])
+        self._holes = np.vstack([self._holes[self._holes[:, 0] < _CLUSTERS], detected])
+        _fill_holes(quiet, holes)
+        self._set_power(fft.rfft2(quiet * self._window), self._window * ~holes)
 
     @property
     def _area(self) -> float:
         return float((self.n * self.pixel_arcmin * _ARCMIN) ** 2)
 
+    @property
+    def state(self) -> FieldState:
+        """What was learnt of the field, for another :class:`FilteredField` to continue from."""
+        return FieldState.pack(self.unit, self._holes, self._inverse[: self._n_used], *self._first)
+
+    def _cut(self, maps: SkyMaps, lon_deg: float, lat_deg: float) -> Map32:
+        """The bands in units of their rms, less their mean."""
+        sky = sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin)
+        seen = ~np.isnan(sky[..., 0])
+        self._window = _whole_taper(self.n, self.pixel_arcmin) if seen.all() else _taper(seen, self.pixel_arcmin)
+        self.valid: Mask = self._window > 0.99
+        bands = np.ascontiguousarray(np.moveaxis(sky, -1, 0))
+        if not seen.all():
+            bands[:, ~seen] = 0.0
+        weight = self._window / self._window.sum(dtype=np.float64)
+        bands -= np.einsum("bij,ij->b", bands, weight).astype(np.float32)[:, None, None]
+        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
+        bands /= self.unit.astype(np.float32)[:, None, None]
+        return bands
+
     def _set_power(self, transform: Complex, window: Map32) -> Floats:
-        """Invert the cross-power of tapered bands, weight the data for the tSZ spectrum; the bands' own power."""
+        """Invert the cross-power of tapered bands; returns the bands' own power, (n_ell, n_band)."""
         power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
         rms = np.sqrt(np.einsum("lbb->lb", power))
-        scale = rms[:, :, None] * rms[:, None, :]
-        self._inverse = np.linalg.inv(power / scale + _LEAST_EIGENVALUE * np.eye(power.shape[1])) / scale
+        used = power[: self._n_used]
+        scale = rms[: self._n_used, :, None] * rms[: self._n_used, None, :]
+        self._set_inverse(np.linalg.inv(used / scale + _LEAST_EIGENVALUE * np.eye(power.shape[1])) / scale)
+        return np.asarray(rms**2, np.float64)
+
+    def _set_inverse(self, inverse: Floats) -> None:
+        """Use this inverse cross-power, at the multipoles that are used, and the tSZ spectrum's weights by it."""
+        self._inverse = np.zeros((self.ell.size, *inverse.shape[1:]))
+        self._inverse[: len(inverse)] = inverse
         template = self._beam * self.response
         weights = np.einsum("lb,lbc->lc", template, self._inverse)
-        self._information = np.einsum("lc,lc->l", weights, template)
-        self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
-        for band, weight in zip(self._transform, weights.T, strict=True):
-            self._weighted += weight.astype(np.float32)[self._modes] * band
-        return np.asarray(rms**2, np.float64)
+        self._set_weights(weights, np.einsum("lc,lc->l", weights, template))
+
+    def _set_weights(self, weights: Floats, information: Floats) -> None:
+        """Weights of the bands at the multipoles that are used, and what they give."""
+        self._weights, self._information = np.zeros((self.ell.size, len(self.unit))), np.zeros(self.ell.size)
+        self._weights[: len(weights)], self._information[: len(information)] = weights, information
+        self._weighted: Complex | None = None
+
+    def _weigh(self) -> Complex:
+        """The data, weighted; made when a map is."""
+        if self._weighted is None:
+            self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
+            for band, weight in zip(self._transform, self._weights.T.astype(np.float32), strict=True):
+                add_scaled(band, self._modes, weight, self._weighted)
+        return self._weighted
+
+    def _back(self, scale: Floats, transform: Complex) -> Map32:
+        """A transform times a function of l, as a map."""
+        scaled = np.zeros_like(transform)
+        add_scaled(transform, self._modes, scale.astype(np.float32), scaled)
+        return np.asarray(fft.irfft2(scaled, (self.n, self.n), overwrite_x=True), np.float32)
 
     def snr_map(self, theta500_arcmin: float) -> tuple[Map32, float]:
         """S/N of a cluster of this size at every pixel, (n, n) float32, and the error of its Y5R500, arcmin^2.
@@ -203,8 +281,9 @@ class FilteredField:
         """
         shape = profile_transform(self.ell * (theta500_arcmin * _ARCMIN))
         sigma = math.sqrt(self._area / float(self._count @ (shape**2 * self._information)))
-        v = fft.irfft2(shape.astype(np.float32)[self._modes] * self._weighted, (self.n, self.n))
-        return np.asarray(v * np.float32(sigma), np.float32), sigma / _ARCMIN**2
+        v = self._back(shape, self._weigh())
+        v *= np.float32(sigma)
+        return v, sigma / _ARCMIN**2
 
     def ring_sums(self, vectors: Floats) -> Floats:
         """B P^-1 d at positions, summed over the modes of each multipole: (m, n_ell, n_band) float64.
@@ -217,26 +296,28 @@ class FilteredField:
             Directions inside the field.
         """
         row, column = self.pixels(vectors)
-        weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)
+        weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)[: self._n_used]
         weighted = np.empty((*self._modes.shape, len(self.unit)), np.complex64)
-        _weight_modes(self._transform, self._modes, weights, weighted)
+        weight_modes(self._transform, self._modes, weights, weighted)
         sums = np.zeros((len(vectors), self.ell.size, len(self.unit)))
         for out, i, j in zip(sums, row, column, strict=True):
             along_row = np.exp(2j * math.pi * fft.fftfreq(self.n) * i)
             along_column = np.exp(2j * math.pi * fft.rfftfreq(self.n) * j) * _mirrored(self.n) / self.n**2
-            _sum_rings(weighted, self._modes, along_row, along_column, out)
+            sum_rings(weighted, self._modes, along_row, along_column, out[: self._n_used])
         return sums
 
     def information(self, shape: Floats) -> Floats:
-        """Inverse covariance of the bands' fluxes for a source of this shape, (n_band, n_band).
+        """Inverse covariance of the bands' fluxes for a source of this shape, (..., n_band, n_band).
 
         Parameters
         ----------
-        shape : (n_ell,) float64
+        shape : (..., n_ell) float64
             Transform of the source of unit flux, without beam.
         """
-        seen = self._beam * (shape * np.sqrt(self._count / self._area))[:, None]
-        return np.asarray(np.einsum("lb,lbc,lc->bc", seen, self._inverse, seen))
+        per_mode = self._beam[:, :, None] * self._inverse * self._beam[:, None, :]
+        weight = shape**2 * (self._count / self._area)
+        n_band = len(self.unit)
+        return np.asarray(weight @ per_mode.reshape(-1, n_band**2)).reshape(*shape.shape[:-1], n_band, n_band)
 
     def sum_y(self, sums: Floats, kernel: Floats) -> tuple[Floats, float]:
         """Compton y under a kernel, from the bands weighted for least noise at each multipole.
@@ -262,9 +343,7 @@ class FilteredField:
         """Highest S/N over the sizes at every pixel, and the number of that size."""
         best, size = self.snr_map(THETA500_ARCMIN[0])[0], np.zeros((self.n, self.n), np.int8)
         for number, theta in enumerate(THETA500_ARCMIN[1:], start=1):
-            snr = self.snr_map(theta)[0]
-            size[snr > best] = number
-            np.maximum(best, snr, out=best)
+            raise_best(self.snr_map(theta)[0], number, best, size)
         return best, size
 
     def find_peaks(self, best: Map32, size: NDArray[np.int8], snr_min: float, where: Mask | None = None) -> Peaks:
@@ -300,23 +379,22 @@ class FilteredField:
         row, column = (np.clip(np.rint(at), 0, self.n - 1).astype(int) for at in self.pixels(vectors))
         return np.asarray(self.valid[row, column])
 
-    def _fill_compact_sources(
-        self, bands: Map32, contaminants: list[int]
-    ) -> tuple[Map32, Mask, Callable[[Floats], PointPeaks]]:
-        """Bands with compact sources filled in, where these are, and the single bands' peaks, given their power.
+    def _find_compact_sources(self, bands: Map32) -> tuple[Map32, list[Complex], PointPeaks]:
+        """Bands with compact sources filled in, the transforms of the bands, and the peaks of what was not filled in.
 
         Found in the bands in which no cluster is bright: those up to 217 GHz, where it is dark, and 857 GHz, where
         what contaminates 353 and 545 GHz is brightest.
         """
-        bands, near = bands.copy(), np.zeros((self.n, self.n), bool)
-        filled, transforms = near.copy(), []
-        for _ in range(2):  # a bright source hides fainter ones
-            transforms.append([fft.rfft2(band * self._window) for band in bands])
+        contaminants = [b for b, band in enumerate(self.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
+        quiet, self._holes = bands.copy(), np.zeros((0, 4))
+        first: list[Complex] = []
+        for number in _ROUNDS:  # a bright source hides fainter ones
+            transforms = [fft.rfft2(band * self._window) for band in quiet]
             powers = [
                 _cross_power(of_band[None], self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
-                for of_band in transforms[-1]
+                for of_band in transforms
             ]
-            snr, error = self._point_snr(transforms[-1], np.concatenate(powers, axis=1)[..., 0])
+            snr, error = self._point_snr(transforms, np.concatenate(powers, axis=1)[..., 0])
             bright = np.zeros((self.n, self.n), bool)
             for b in contaminants:
                 bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
@@ -326,21 +404,14 @@ class FilteredField:
             here = snr[:, row, column]
             reach = self._sigma_arcmin[:, None] * np.sqrt(2 * np.log(np.maximum(4 * here, 1.0)))
             reach = np.where(here > _FILL_SNR, reach, 0.0).max(axis=0, initial=0.0) / self.pixel_arcmin
-            holes = _discs(self.n, row, column, reach)
-            for band in bands:
-                _fill_holes(band, holes)
-            near |= _discs(self.n, row, column, np.full(row.size, _COMPACT_ARCMIN / self.pixel_arcmin))
-            filled |= holes
+            self._holes = np.vstack([self._holes, np.column_stack([np.full(row.size, number), row, column, reach])])
+            _fill_holes(quiet, self._hole_mask(number))
+            first = first or transforms
+        return quiet, first, self._point_peaks(snr, error, ~self._hole_mask(*_ROUNDS))
 
-        def find_point_peaks(power: Floats) -> PointPeaks:
-            # what was filled in, in the noise without it, and the rest without what hides it
-            faint = self._point_peaks(snr, error, ~filled)
-            if not filled.any():
-                return faint
-            bright = self._point_peaks(*self._point_snr(transforms[0], power), filled)
-            return PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
-
-        return bands, near, find_point_peaks
+    def _hole_mask(self, *kinds: int) -> Mask:
+        """What was filled in, as holes of these kinds."""
+        return _discs(self.n, *self._holes[np.isin(self._holes[:, 0], kinds), 1:].T)
 
     def _point_peaks(self, snr: Map32, error: Floats, where: Mask) -> PointPeaks:
         """Peaks of the single bands' S/N, of the errors given."""
@@ -381,7 +452,7 @@ class FilteredField:
         for b, transform in enumerate(transforms):
             weight = self._beam[:, b] / power[:, b]
             errors[b] = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, b])))
-            snr[b] = fft.irfft2(weight.astype(np.float32)[self._modes] * transform, (self.n, self.n))
+            snr[b] = self._back(weight, transform)
             snr[b] *= np.float32(errors[b])
         return snr, errors
 
@@ -561,15 +632,14 @@ def _cross_power(
     l^2 P is smoothed: it hardly varies over a few tens of multipoles, for CMB and dust alike.
     """
     n_band = len(transform)
-    power = np.empty((ell.size, n_band, n_band))
-    share = _mirrored(window.shape[0]).astype(np.float32)
+    row, column = np.tril_indices(n_band)
+    sums = np.zeros((ell.size, row.size))
+    sum_products(transform, modes, _mirrored(window.shape[0]).astype(np.float32), sums)
     kernel = _smoothing(ell.size)
     scale = (pixel_arcmin * _ARCMIN) ** 2 / float((window.astype(np.float64) ** 2).sum()) / (kernel @ count) / ell**2
-    for b in range(n_band):
-        for c in range(b + 1):
-            product = (transform[b].real * transform[c].real + transform[b].imag * transform[c].imag) * share
-            summed = np.bincount(modes.ravel(), product.ravel(), ell.size)
-            power[:, b, c] = power[:, c, b] = scale * (kernel @ (summed * ell**2))
+    power = np.empty((ell.size, n_band, n_band))
+    for pair, (b, c) in enumerate(zip(row, column, strict=True)):
+        power[:, b, c] = power[:, c, b] = scale * (kernel @ (sums[:, pair] * ell**2))
     return power
 
 
@@ -595,6 +665,11 @@ def _vertex(before: Map32, here: Map32, after: Map32) -> Floats:
     return np.asarray(0.5 * (after - before) / np.maximum(2 * here - before - after, 1e-6), np.float64)
 
 
+@cache
+def _whole_taper(n: int, pixel_arcmin: float) -> Map32:
+    return _taper(np.ones((n, n), bool), pixel_arcmin)
+
+
 def _taper(seen: Mask, pixel_arcmin: float) -> Map32:
     """Window that rises from 0 at the edge of what is seen to 1 inside, as a squared sine."""
     distance = ndimage.distance_transform_edt(np.pad(seen, 1))[1:-1, 1:-1] * pixel_arcmin / (60 * _TAPER_DEG)
@@ -611,44 +686,18 @@ def _discs(n: int, row: ArrayLike, column: ArrayLike, radius_pixel: Floats) -> M
     return mask
 
 
-def _fill_holes(values: Map32, hole: Mask) -> None:
+def _fill_holes(bands: Map32, hole: Mask) -> None:
     """Replace holes by the harmonic function of their borders, in place: smooth, without extremes of its own."""
-    hole = hole.copy()
-    hole[[0, -1]] = hole[:, [0, -1]] = False
-    values[hole] = 0.0
-    _relax(values, *np.nonzero(hole))
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _weight_modes(transform, modes, weights, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """out_b = sum over c of weights_bc(l) transform_c, mode by mode."""
-    n_band, rows, columns = transform.shape
-    for i in range(rows):
-        for j in range(columns):
-            for b in range(n_band):
-                total = np.complex64(0.0)
-                for c in range(n_band):
-                    total += weights[modes[i, j], b, c] * transform[c, i, j]
-                out[i, j, b] = total
-
-
-@njit(cache=True, nogil=True, fastmath=True)
-def _sum_rings(weighted, modes, along_row, along_column, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add the real part of weighted x phase to the multipole of each mode."""
-    rows, columns, n_band = weighted.shape
-    for i in range(rows):
-        for j in range(columns):
-            phase = along_row[i] * along_column[j]
-            for b in range(n_band):
-                value = weighted[i, j, b]
-                out[modes[i, j], b] += value.real * phase.real - value.imag * phase.imag
-
-
-@njit(cache=True, nogil=True)
-def _relax(values, row, column):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """Laplace's equation by successive over-relaxation; 1.9 suits holes of some tens of pixels."""
-    for _ in range(200):
-        for k in range(row.size):
-            i, j = row[k], column[k]
-            mean = 0.25 * (values[i - 1, j] + values[i + 1, j] + values[i, j - 1] + values[i, j + 1])
-            values[i, j] += np.float32(1.9) * (mean - values[i, j])
+    row, column = np.nonzero(hole[1:-1, 1:-1])
+    row, column = row + 1, column + 1
+    # the hole's pixels first, then those around it, once for each that they are beside
+    number = np.full(hole.shape, -1)
+    number[row, column] = np.arange(row.size)
+    around = np.stack([row - 1, row + 1, row, row]), np.stack([column, column, column - 1, column + 1])
+    beside = number[around]
+    outside = beside < 0
+    beside[outside] = np.arange(row.size, row.size + np.count_nonzero(outside))
+    values = np.zeros((row.size + np.count_nonzero(outside), len(bands)), np.float32)
+    values[row.size :] = bands[:, around[0][outside], around[1][outside]].T
+    relax(values, np.ascontiguousarray(beside.T))
+    bands[:, row, column] = values[: row.size].T

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 
 from szeek._version import __version__
 from szeek.files import whole_file, write_json
-from szeek.filter.snrmaps import add_snr_maps
+from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
+from szeek.parallel import Progress
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -51,6 +52,21 @@ class Model:
     pixel_arcmin: float
     network_config: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
+
+    def filter_sky(
+        self,
+        maps: SkyMaps,
+        *,
+        threads: int | None = None,
+        client: Client | None = None,
+        progress: Progress | None = None,
+    ) -> FilteredSky:
+        """S/N maps that the network was trained with, and what else the filter finds; refuses maps of other bands."""
+        self.check_bands(maps)
+        return filter_sky(
+            maps, self.normaliser.theta500_arcmin, instrument=self.card.get("instrument", "planck-hfi"),
+            threads=threads, client=client, progress=progress,
+        )  # fmt: skip
 
     def prepare(self, maps: SkyMaps, threads: int | None = None, client: Client | None = None) -> SkyMaps:
         """The maps with the S/N maps that the network was trained with; refuses maps of other bands."""

@@ -84,7 +84,7 @@ def set_flags(
         The frequency maps; the band of the highest frequency tells of dust. Without them the reddening alone does.
     compact : Table, optional
         Compact sources: ``lon_deg``, ``lat_deg``, ``band``, ``snr``, ``flux_mjy``, ``flux_err_mjy``, from the maps
-        (:func:`szeek.filter.compact.compact_sources`), from PCCS2 (:func:`szeek.inputs.compact.read_pccs2`), or both
+        (:func:`szeek.filter.snrmaps.filter_sky`), from PCCS2 (:func:`szeek.inputs.compact.read_pccs2`), or both
         stacked.
     instrument : str or Instrument
         Beams and tSZ response of the bands.

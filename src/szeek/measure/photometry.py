@@ -11,8 +11,8 @@ are tried in the same way, and the one that explains most says what kind of sour
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import healpy
 import numpy as np
@@ -22,12 +22,16 @@ from scipy.interpolate import CubicSpline
 from scipy.special import j1
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.filter.states import FieldState
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform, theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
 from szeek.sky.projection import unit_vectors
 from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 Floats = NDArray[np.float64]
 
@@ -169,8 +173,9 @@ class SizeFit(NamedTuple):
     def at(self, theta500_arcmin: ArrayLike) -> tuple[Floats, Floats]:
         """Flux and error at any sizes between the first and the last, by interpolation."""
         log_theta = np.log(np.clip(theta500_arcmin, SIZES_ARCMIN[0], SIZES_ARCMIN[-1]))
-        error = np.exp(CubicSpline(np.log(SIZES_ARCMIN), np.log(self.error))(log_theta))
-        return CubicSpline(np.log(SIZES_ARCMIN), self.snr)(log_theta) * error, error
+        known = np.column_stack([self.snr, np.log(self.error)])
+        snr, log_error = np.moveaxis(CubicSpline(np.log(SIZES_ARCMIN), known)(log_theta), -1, 0)
+        return snr * np.exp(log_error), np.exp(log_error)
 
 
 def fit_size(v: Floats, information: Floats, tsz: Floats) -> SizeFit:
@@ -214,7 +219,9 @@ def measure_sources(
     positions: Table,
     *,
     instrument: str | Instrument = "planck-hfi",
+    filtered: Mapping[int, FieldState] | None = None,
     threads: int | None = None,
+    client: Client | None = None,
     progress: Progress | None = None,
 ) -> Table:
     """Matched-filter flux, band fluxes, spectrum and kind at positions, whether anything was detected there or not.
@@ -233,8 +240,13 @@ def measure_sources(
         there is a redshift, NaN elsewhere.
     instrument : str or Instrument
         Response of the bands.
+    filtered : mapping of int to FieldState, optional
+        What the filter has learnt of the fields of these maps (:func:`szeek.filter.snrmaps.filter_sky`), by their
+        pixels; a third of the time. The result does not depend on it.
     threads : int, optional
         Fields at once; the machine's cores by default. The result does not depend on it.
+    client : distributed.Client, optional
+        Measure on the workers of this Dask scheduler, for which the maps must be mapped from a folder.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
 
@@ -258,7 +270,7 @@ def measure_sources(
     Raises
     ------
     ValueError
-        If a column is missing, or the maps have bands that the instrument has not.
+        If a column is missing, the maps have bands that the instrument has not, or ``filtered`` is of other maps.
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_bands_known(maps, setup)
@@ -277,31 +289,54 @@ def measure_sources(
     spectra = list_spectra(setup, names)
     columns = [setup.band_names.index(name) for name in names]
     mjy = 1e9 * _ARCMIN**2 * (setup.mjysr_per_kcmb / setup.unit_per_kcmb)[columns]  # per map unit x arcmin^2
+    spots = []
+    rows = [np.flatnonzero(pixel == number) for number in fields["pixel"]]
+    for field, mine in zip(fields, rows, strict=True):
+        known = (filtered or {}).get(int(field["pixel"]))
+        place = float(field["lon_deg"]), float(field["lat_deg"])
+        spots.append(_Spots(place, vectors[mine], theta500[mine], z[mine], known))
     out = _empty_table(len(positions), len(names))
-
-    def work(number: int) -> None:
-        mine = np.flatnonzero(pixel == fields["pixel"][number])
-        lon_deg, lat_deg = float(fields["lon_deg"][number]), float(fields["lat_deg"][number])
-        field = FilteredField(maps, lon_deg, lat_deg, setup, keep=vectors[mine])
-        mine = mine[field.is_valid(vectors[mine])]
-        sums = field.ring_sums(vectors[mine])
-        shapes = profile_transform(field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN))
-        unit = field.unit / _ARCMIN**2
-        information = np.stack([field.information(shape) for shape in shapes]) / np.outer(unit, unit)
-        y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
-        for k, row in enumerate(mine):
-            # a pixel of the field is larger than it seems, away from the centre
-            area = float(vectors[row] @ field.basis[0]) ** 3
-            found = _describe(
-                shapes @ sums[k] / unit / area, information / area**2, spectra, mjy, theta500[row], z[row]
-            )
-            found |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * area}
-            for name, value in found.items():
+    work = spread(
+        _measure_in_field, spots, maps, setup, spectra, mjy, client=client, threads=threads,
+        progress=progress, stage="measure", detail="fields",
+    )  # fmt: skip
+    for number, found in work:
+        for row, values in zip(rows[number], found, strict=True):
+            for name, value in values.items():
                 out[name][row] = value
-
-    for _ in spread(work, range(len(fields)), threads=threads, progress=progress, stage="measure", detail="fields"):
-        pass
     return out
+
+
+class _Spots(NamedTuple):
+    """Positions in a field, and what is known of it."""
+
+    place: tuple[float, float]
+    vectors: Floats
+    theta500_arcmin: Floats
+    z: Floats
+    known: FieldState | None
+
+
+def _measure_in_field(
+    spots: _Spots, maps: SkyMaps, instrument: Instrument, spectra: Spectra, mjy: Floats
+) -> list[dict[str, Any]]:
+    """A row of :func:`measure_sources` for each position; nothing for those that are not seen."""
+    field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=spots.known)
+    sums = field.ring_sums(spots.vectors)
+    shapes = profile_transform(field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN))
+    unit = field.unit / _ARCMIN**2
+    information = field.information(shapes) / np.outer(unit, unit)
+    y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
+    found: list[dict[str, Any]] = []
+    for k, seen in enumerate(field.is_valid(spots.vectors)):
+        # a pixel of the field is larger than it seems, away from the centre
+        area = float(spots.vectors[k] @ field.basis[0]) ** 3
+        v, m = shapes @ sums[k] / unit / area, information / area**2
+        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k]) if seen else {}
+        if seen:
+            row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * area}
+        found.append(row)
+    return found
 
 
 def _describe(
