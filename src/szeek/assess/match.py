@@ -11,6 +11,7 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
+from szeek.arguments import plain_array, plain_mask, plain_table
 from szeek.sky.projection import unit_vectors
 
 
@@ -49,6 +50,7 @@ def match(sources: Table, clusters: Table, radius_arcmin: ArrayLike = 5.0) -> Ta
     >>> match(sources, clusters)["source"].tolist()
     [1]
     """
+    sources, clusters = plain_table(sources, "sources"), plain_table(clusters, "clusters")
     p = np.asarray(sources["p"], float) if "p" in sources.colnames else None
     if p is None:
         raise ValueError(f"the sources have columns {sources.colnames}, expected one named 'p' to rank them by")
@@ -100,7 +102,8 @@ def truth_radius(
     >>> truth_radius(Table({"theta500_arcmin": [4.0, 20.0, np.nan]})).tolist()
     [5.0, 12.0, 5.0]
     """
-    theta500_arcmin = np.asarray(clusters["theta500_arcmin"], float)
+    theta500_arcmin = plain_array(clusters["theta500_arcmin"], "theta500_arcmin", "arcmin")
+    radius_arcmin = float(plain_array(radius_arcmin, "radius_arcmin", "arcmin"))
     return np.fmax(radius_arcmin, theta500_fraction * theta500_arcmin)
 
 
@@ -142,6 +145,8 @@ def match_radius(
     >>> match_radius(sources, clusters, np.array([0, 1, 0]), np.array([0, 0, 1])).tolist()
     [3.0, 5.0, 12.0]
     """
+    sources, clusters = plain_table(sources, "sources"), plain_table(clusters, "clusters")
+    radius_arcmin = float(plain_array(radius_arcmin, "radius_arcmin", "arcmin"))
     survey = np.asarray(clusters["survey"], str)
     catalogue = np.full(len(clusters), OTHER_ERROR95_ARCMIN)
     for name, error in CATALOGUE_ERROR95_ARCMIN.items():
@@ -176,7 +181,8 @@ def further_peaks(
     -------
     (n_source,) bool
     """
-    radius = np.broadcast_to(np.asarray(radius_arcmin, float), (len(clusters),))
+    sources, clusters = plain_table(sources, "sources"), plain_table(clusters, "clusters")
+    radius = np.broadcast_to(plain_array(radius_arcmin, "radius_arcmin", "arcmin"), (len(clusters),))
     p = np.asarray(sources["p"], float)
     found_at_p = np.full(len(clusters), -np.inf)
     found_at_p[matches["cluster"]] = matches["p"]
@@ -232,6 +238,8 @@ def chance_rate(
     ValueError
         As :func:`match`; also if ``n_shifts`` is below 2 or the footprint has no True pixel.
     """
+    sources, clusters = plain_table(sources, "sources"), plain_table(clusters, "clusters")
+    footprint = None if footprint is None else plain_mask(footprint, "footprint")
     if n_shifts < 2:
         raise ValueError(f"n_shifts is {n_shifts}, expected at least 2 for a mean with an error")
     if footprint is not None and not footprint.any():
@@ -293,7 +301,7 @@ def list_pairs(
     sources: Table, clusters: Table, radius_arcmin: ArrayLike
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """All pairs of a source within a cluster's radius: source rows, cluster rows, separations in arcmin."""
-    radius = np.broadcast_to(np.asarray(radius_arcmin, float), (len(clusters),))
+    radius = np.broadcast_to(plain_array(radius_arcmin, "radius_arcmin", "arcmin"), (len(clusters),))
     if not np.all(radius > 0):
         raise ValueError(f"radius_arcmin goes down to {radius.min()}, expected positive radii")
     source_vectors, cluster_vectors = table_vectors(sources), table_vectors(clusters)
@@ -309,6 +317,7 @@ def list_pairs(
 
 def table_vectors(table: Table) -> NDArray[np.float64]:
     """Unit vectors (n, 3) of the table's ``lon_deg``, ``lat_deg``."""
+    table = plain_table(table, "the table")
     missing = [name for name in ("lon_deg", "lat_deg") if name not in table.colnames]
     if missing:
         raise ValueError(f"the table has columns {table.colnames}, expected also {' and '.join(missing)}")

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_array, plain_mask, plain_table
 from szeek.assess.match import chance_rate, further_peaks, list_pairs, match, truth_radius
 from szeek.find.detect import detect_sources
 from szeek.sky.tiles import TILE_NSIDE, pixels_in_tiles, tile_of
@@ -115,8 +116,13 @@ def measure_recovery(
     known_names = list(catalogues) if known is None else list(known)
     if unknown := sorted(set(known_names) - set(catalogues)):
         raise ValueError(f"known names {', '.join(unknown)}, expected some of {', '.join(catalogues)}")
-    if footprint is None and not isinstance(detections, Table):
-        footprint = ~np.isnan(detections)
+    catalogues = {name: plain_table(table, name) for name, table in catalogues.items()}
+    footprint = None if footprint is None else plain_mask(footprint, "footprint")
+    if isinstance(detections, Table):
+        detections = plain_table(detections, "detections")
+    else:
+        detections = plain_array(detections, "detections")
+        footprint = ~np.isnan(detections) if footprint is None else footprint
     here = {name: table[_inside(table, chosen, footprint)] for name, table in catalogues.items()}
     region = _tile_footprint(chosen, footprint)
     rows = []

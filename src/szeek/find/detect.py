@@ -23,6 +23,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_array
+
 _ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
 _WING = 0.25  # share of the highest pixel's weight below which others do not count
 _ALMOST_ONE = 1e-6  # what p is kept away from 1 where odds are taken
@@ -48,8 +50,8 @@ def detect_sources(
     Parameters
     ----------
     p_map : (12 nside^2,) float32
-        The map, HEALPix RING, Galactic; NaN outside the footprint. Any other map with a threshold will do as
-        well, for example a signal-to-noise map. May be memory-mapped.
+        The map, HEALPix RING, Galactic; NaN, or masked, outside the footprint. Any other map with a threshold will do
+        as well, for example a signal-to-noise map. May be memory-mapped.
     p_max : float
         Threshold: pixels with p > ``p_max`` count.
     weighted : bool
@@ -89,6 +91,7 @@ def detect_sources(
     >>> [round(float(p), 2) for p in sources["p"]], sources["n_pix"].tolist()
     ([0.8, 0.3], [2, 1])
     """
+    p_map = plain_array(p_map, "p_map")
     nside = _check(p_map)
     if deblend and not min_prominence > 0:
         raise ValueError(f"min_prominence is {min_prominence}, expected a positive height over the saddle")

@@ -17,6 +17,7 @@ from astropy.units import Unit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from szeek.arguments import plain_table
 from szeek.inputs.columns import ROLES, CatalogueColumns, folded, way_out
 from szeek.inputs.tablefiles import MISSING, read_tables
 from szeek.physics.gas import Y5R500_PER_Y500
@@ -119,10 +120,10 @@ def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
     formats = {".fits": "fits", ".vot": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}
     if path.suffix not in formats:
         raise ValueError(f"'{path.name}' has no known ending, expected one of {', '.join(formats)}")
-    clusters = _complete(table)
+    clusters = _complete(plain_table(table, "table"))
     for name in clusters.colnames:
         if name in COLUMNS:
-            clusters[name].unit = None if COLUMNS[name][0] == "1e14 Msun" else COLUMNS[name][0]
+            clusters[name].unit = _UNITS["m500"] if COLUMNS[name][0] == "1e14 Msun" else COLUMNS[name][0]
             clusters[name].description = COLUMNS[name][1]
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
@@ -174,7 +175,8 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     ['B']
     """
     word = selection.lower()
-    tables = [catalogues] if isinstance(catalogues, Table) else list(catalogues)
+    one = isinstance(catalogues, Table | Mapping) or hasattr(catalogues, "columns")
+    tables = [plain_table(table, "catalogues") for table in ([catalogues] if one else catalogues)]
     pool = vstack([_complete(t) for t in tables], metadata_conflicts="silent") if tables else _empty()
     if word not in SELECTIONS:
         own = np.array([str(survey).lower() == word for survey in pool["survey"]], bool)
@@ -202,6 +204,7 @@ def find_cluster(table: Table, name: str) -> Table:
 
 def separation_arcmin(table: Table, others: Table) -> NDArray[np.float64]:
     """Distance of each row of `table` to the nearest of `others`, arcmin, shape (n,); infinite without others."""
+    table, others = plain_table(table, "table"), plain_table(others, "others")
     if not len(others) or not len(table):
         return np.full(len(table), np.inf)
     chord = cKDTree(_vectors(others)).query(_vectors(table))[0]

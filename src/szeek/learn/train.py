@@ -30,6 +30,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.nn import functional
 
+from szeek.arguments import plain_table
 from szeek.config import Config, TrainConfig
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.inputs.catalogues import select_clusters
@@ -100,6 +101,8 @@ def train(
         If the selection of clusters is empty, no patch fits footprint and tiles, there are more ranks than shards, or
         the device is not there.
     """
+    clusters = plain_table(clusters, "clusters")
+    further = [(sky, plain_table(table, "clusters of a further sky")) for sky, table in further]
     if config.network.members > 1:
         return _train_members(
             maps,

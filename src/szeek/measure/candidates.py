@@ -19,6 +19,7 @@ from astropy.io.votable.tree import CooSys
 from astropy.table import MaskedColumn, Table
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.arguments import plain_array, plain_table
 from szeek.measure.flags import FLAG_MEANINGS, FLAGS, set_flags
 
 _BITS = ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())
@@ -183,7 +184,8 @@ def name_candidates(lon_deg: ArrayLike, lat_deg: ArrayLike) -> list[str]:
     ['SZeek G057.80+88.00', 'SZeek G000.00-00.00']
     """
     names = []
-    for lon, lat in np.broadcast(np.asarray(lon_deg, float) % 360, np.asarray(lat_deg, float)):
+    lons, lats = plain_array(lon_deg, "lon_deg", "deg") % 360, plain_array(lat_deg, "lat_deg", "deg")
+    for lon, lat in np.broadcast(lons, lats):
         if not abs(lat) <= 90 or not np.isfinite(lon):
             raise ValueError(f"Galactic position ({lon}, {lat}) deg, expected a finite one with |latitude| <= 90")
         # repr is the shortest decimal that means this float: 57.8 is cut to 57.80, not to 57.79
@@ -212,6 +214,7 @@ def make_candidates(sources: Table) -> Table:
     ValueError
         If a position or p is missing.
     """
+    sources = plain_table(sources, "sources")
     if missing := [name for name in ("lon_deg", "lat_deg", "p") if name not in sources.colnames]:
         raise ValueError(f"the sources have columns {sources.colnames}, expected also {', '.join(missing)}")
     lon_deg, lat_deg = np.asarray(sources["lon_deg"], float) % 360, np.asarray(sources["lat_deg"], float)

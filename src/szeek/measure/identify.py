@@ -6,6 +6,7 @@ import numpy as np
 from astropy.table import Table
 from scipy.spatial import cKDTree
 
+from szeek.arguments import plain_array, plain_table
 from szeek.assess.match import list_pairs, match_radius, table_vectors, truth_radius
 from szeek.sky.tiles import tile_of
 
@@ -44,6 +45,8 @@ def identify_sources(sources: Table, clusters: Table | None, radius_arcmin: floa
     >>> [str(name) for name in found["match_name"]], round(float(found["match_sep_arcmin"][0]), 3)
     (['A', ''], 3.0)
     """
+    sources, clusters = plain_table(sources, "sources"), plain_table(clusters, "clusters")
+    radius_arcmin = float(plain_array(radius_arcmin, "radius_arcmin", "arcmin"))
     out = sources.copy()
     out["tile"] = tile_of(np.asarray(sources["lon_deg"], float), np.asarray(sources["lat_deg"], float))
     if clusters is None or not len(clusters) or not len(sources):

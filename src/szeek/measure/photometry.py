@@ -21,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j1
 
+from szeek.arguments import plain_table
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import Instrument, read_instrument
@@ -274,6 +275,7 @@ def measure_sources(
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_bands_known(maps, setup)
+    positions = plain_table(positions, "positions")
     if missing := [name for name in ("lon_deg", "lat_deg") if name not in positions.colnames]:
         raise ValueError(f"the positions have columns {positions.colnames}, expected also {', '.join(missing)}")
     nothing = np.full(len(positions), np.nan)

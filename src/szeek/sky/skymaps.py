@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.units import Quantity
 from numpy.typing import NDArray
 
 from szeek.files import remove_path
@@ -57,6 +58,15 @@ class SkyMaps:
     theta500_arcmin: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        for name in ("values", "footprint", "snr"):
+            array = getattr(self, name)
+            if isinstance(array, np.ma.MaskedArray | Quantity):
+                raise TypeError(
+                    f"{name} is a {type(array).__name__}, whose mask or unit would be lost; expected an array: fill "
+                    "it with 0 and leave masked pixels out of the footprint, take .value in the units of the bands"
+                )
+            if array is not None and not array.dtype.isnative:  # as FITS files are
+                object.__setattr__(self, name, array.astype(array.dtype.newbyteorder("=")))
         n_pix = self.values.shape[0]
         nside = round((n_pix / 12) ** 0.5)
         if self.values.ndim != 2 or 12 * nside * nside != n_pix:

@@ -12,6 +12,7 @@ import numpy as np
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_table
 from szeek.files import write_json, write_table
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.healpix_files import change_nside
@@ -100,7 +101,11 @@ def stack_catalogue(
     if cut:
         everywhere = next(iter(groups))
         seen = seen & cut_maps({everywhere: groups[everywhere]}, {}, sources=cut).masks[everywhere]
-    listed = catalogue if isinstance(catalogue, Table) else read_catalogue(catalogue, survey, columns=columns)
+    listed = (
+        plain_table(catalogue, "catalogue")
+        if isinstance(catalogue, Table)
+        else read_catalogue(catalogue, survey, columns=columns)
+    )
     sources = _choose(listed, seen, least or {})
     if not len(sources):
         limits = "".join(f" with {name} > {value:g}" for name, value in (least or {}).items())

@@ -15,6 +15,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_mask, plain_table
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.download import list_datasets, locate
 from szeek.inputs.masks import mask_sources, read_mask
@@ -107,11 +108,11 @@ def cut_maps(
     cuts = Cuts()
     for name, mask in given.items():
         if isinstance(mask, np.ndarray):
-            cuts.add(name, mask, "a mask")
+            cuts.add(name, plain_mask(mask, f"mask of {name}"), "a mask")
         else:
             cuts.add(name, read_mask(mask, nside=groups[name].nside), f"mask {Path(mask).name}")
     for source, radius_arcmin in sources:
-        table = source if isinstance(source, Table) else read_catalogue(source)
+        table = plain_table(source, "a catalogue to cut out") if isinstance(source, Table) else read_catalogue(source)
         what = "" if isinstance(source, Table) else f"{Path(source).name}: "
         _cut_sources(cuts, groups, list(groups), table, radius_arcmin, what)
     for name in CUT_FROM if real_sky else ():

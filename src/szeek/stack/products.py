@@ -15,6 +15,7 @@ from astropy.io import fits
 from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
+from szeek.arguments import plain_array, plain_mask, plain_table
 from szeek.inputs.instrument import Instrument
 from szeek.parallel import spread
 from szeek.physics.gas import y500_from_mass
@@ -124,6 +125,11 @@ def stack_sources(
     ValueError
         If there are no sources, no maps, fewer than two null sets, or ``flux_map`` is none of the maps.
     """
+    sources, dust = plain_table(sources, "sources"), plain_array(dust, "dust", "mag")
+    footprint = None if footprint is None else plain_mask(footprint, "footprint")
+    maps = {name: m if isinstance(m, SkyMaps) else plain_array(m, f"map {name}") for name, m in maps.items()}
+    masks = {name: plain_mask(mask, f"mask of {name}") for name, mask in (masks or {}).items()}
+    comparisons = {name: plain_table(table, name) for name, table in (comparisons or {}).items()}
     if len(sources) == 0 or not maps:
         raise ValueError(f"{len(sources)} sources and {len(maps)} maps, expected at least one of each")
     if n_null_sets < 2:
@@ -131,7 +137,7 @@ def stack_sources(
     if flux_map is not None and flux_map not in maps:
         raise ValueError(f"flux_map is '{flux_map}', expected one of {', '.join(maps)}")
     places = null_sets(sources, dust, footprint, n_null_sets, null_kind, seed)
-    weight = np.ones(len(sources)) if weights is None else np.asarray(weights, float)
+    weight = np.ones(len(sources)) if weights is None else plain_array(weights, "weights")
     at = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "weight": weight})
     bins = equal_count_bins(sources["p"], min(n_p_bins, len(sources)))
     samples = {"all": at}
