@@ -74,7 +74,7 @@ def test_results_come_with_their_numbers_and_leave_the_workers(client):
     done = dict(spread(pow, range(8), 3, client=client, progress=lambda *at: told.append(at), stage="sums"))
     assert done == {k: k**3 for k in range(8)}
     assert told == [("sums", k, 8, "") for k in range(1, 9)]
-    for _ in range(100):  # the last is let go while the caller goes on
+    for _ in range(600):  # the last is let go while the caller goes on
         if not client.futures:
             return
         time.sleep(0.05)

@@ -238,10 +238,9 @@ def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(number, tmp_path)
     (tmp_path / "small.toml").write_text(CONFIG)
     words = [sys.executable, "-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "run")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    while not (tmp_path / "run" / "simulated").exists():
+    while not (tmp_path / "run" / "simulated" / "truth.fits").exists():  # written half way through the stage
         assert process.poll() is None
         time.sleep(0.05)
-    time.sleep(2)
     process.send_signal(number)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 128 + number

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from szeek.cli.messages import describe_error
+
 if TYPE_CHECKING:
     from szeek.inputs.download import FileState
 
@@ -134,5 +136,5 @@ def _say_errors(call: Callable[[], T]) -> T:
     try:
         return call()
     except (OSError, ValueError) as error:
-        typer.echo(f"szeek data: {error}", err=True)
+        typer.echo(f"szeek data: {describe_error(error)}", err=True)
         raise typer.Exit(1) from None
