@@ -35,8 +35,12 @@ class SkyConfig(_Section):
     unit: str | dict[str, str] | None = Field(
         None, description="brightness unit of the maps, of all or by band name, instead of what their headers say"
     )
-    frame: Literal["galactic", "icrs", "ecliptic"] | None = Field(None, description="frame, likewise")
-    ordering: Literal["RING", "NESTED"] | None = Field(None, description="ordering, likewise")
+    frame: Literal["galactic", "icrs", "ecliptic"] | None = Field(
+        None, description="frame, likewise; also of masks whose headers do not say"
+    )
+    ordering: Literal["RING", "NESTED"] | None = Field(
+        None, description="ordering, likewise; also of masks whose headers do not say"
+    )
     catalogues: tuple[Path, ...] = Field(
         (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
     )

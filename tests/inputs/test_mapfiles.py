@@ -341,7 +341,9 @@ def test_partial_sky_by_its_column_and_bad_pixel_numbers(values, tmp_path):
     healpy.write_map(files["353"], values[:, 3], coord="G", column_units="K_CMB", overwrite=True)
     with fits.open(files["353"], mode="update") as hdus:
         hdus[1].header["INDXSCHM"] = "EXPLICIT"
-    with pytest.raises(ValueError, match=r"353.fits' has INDXSCHM = EXPLICIT, expected a column PIXEL; found"):
+    with pytest.raises(
+        ValueError, match=r"353.fits' has INDXSCHM = EXPLICIT, expected a column of pixel numbers \(PIXEL, "
+    ):
         read_skymaps(files)
 
 
@@ -395,6 +397,54 @@ def test_real_coma_cutouts(real_data):
 @pytest.fixture(scope="module")
 def fine_sky():
     return planck_like_sky(512)[0]
+
+
+def test_marks_that_no_header_states_are_asked_about(values, tmp_path):
+    """-999 in one band, without BAD_DATA: no sky is so cold; stated, those pixels are not observed."""
+    marked = values.copy()
+    marked[:500, 2] = -999.0
+    files = write_planck_set(tmp_path, marked)
+    with pytest.raises(BandError, match=r"500 pixels of 'HFI_217.fits' are exactly -999 K_CMB.*BAD_DATA=-999"):
+        read_skymaps(files)
+    stated = read_skymaps({**files, "217": f"{files['217']}[BAD_DATA=-999]"})
+    np.testing.assert_array_equal(np.flatnonzero(~stated.footprint), np.arange(500))
+
+
+@pytest.mark.parametrize("kind", ["BAD_DATA", "TNULL"])
+def test_marks_that_the_header_states_leave_the_footprint(values, tmp_path, kind):
+    """-999 by BAD_DATA, or the lowest int16 by TNULL beside TSCAL: 500 pixels are not observed, the rest is right."""
+    files = {}
+    for b, band in enumerate(HFI.bands):
+        scale = float(np.abs(values[:, b]).max()) / 30000
+        stored = np.rint(values[:, b] / scale).astype(np.int16) if kind == "TNULL" else values[:, b].copy()
+        stored[:500] = -32768 if kind == "TNULL" else -999
+        hdu = fits.BinTableHDU.from_columns([fits.Column("I", "I" if kind == "TNULL" else "E", array=stored)])
+        hdu.header.update(NSIDE=NSIDE, ORDERING="RING", COORDSYS="G", TUNIT1=band.unit)
+        hdu.header.update({"TNULL1": -32768, "TSCAL1": scale, "TZERO1": 0.0} if kind == "TNULL" else {kind: -999.0})
+        files[band.name] = tmp_path / f"{band.name}.fits"
+        hdu.writeto(files[band.name])
+    maps = read_skymaps(files, check=kind == "BAD_DATA")
+    assert not maps.footprint[:500].any()
+    # rounded to the integer 0 is a mark too
+    seen = maps.footprint[500:] if kind == "TNULL" else np.ones(len(values) - 500, bool)
+    assert seen.mean() > 0.9 and maps.footprint[500:][seen].all()
+    # half a step, which float32 rounds by up to 6e-8 of the highest value: 0.4 % of it
+    half = np.abs(values).max(axis=0) / 60000 if kind == "TNULL" else np.zeros(6)
+    assert (np.abs(maps.values[500:][seen] - values[500:][seen]) <= 1.01 * half + 1e-12).all()
+
+
+@pytest.mark.parametrize("word", ["uK_CMB", "\u00b5K_CMB", "\u03bcK_CMB"])
+def test_micro_is_1e_6_however_it_is_written(values, tmp_path, word):
+    files = write_planck_set(tmp_path, (values / HFI.unit_per_kcmb * 1e6).astype(np.float32), unit=None)
+    np.testing.assert_allclose(read_skymaps(files, unit=word).values, values, rtol=5e-7)
+
+
+def test_plain_fits_under_a_name_of_gzip_and_the_other_way(values, tmp_path):
+    files = write_planck_set(tmp_path, values)
+    plain = files["100"].rename(tmp_path / "a.fits.gz")
+    packed = tmp_path / "b.fits"
+    packed.write_bytes(gzip.compress(files["143"].read_bytes(), 1))
+    np.testing.assert_array_equal(read_skymaps({**files, "100": plain, "143": packed}).values, values)
 
 
 def test_right_bands_pass(fine_sky, values):

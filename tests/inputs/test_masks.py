@@ -65,7 +65,7 @@ def test_several_masks_leave_what_all_leave(tmp_path):
         read_masks([tmp_path / "plane.fits"])
     with pytest.raises(ValueError, match="has no column 'GAL080', its columns are GAL070, GAL040"):
         read_masks([f"GAL080={tmp_path / 'plane.fits'}"])
-    with pytest.raises(FileNotFoundError, match=r"none\.fits' is no file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.fits' is not a file"):
         run(load_config("demo", sky={"masks": [str(tmp_path / "none.fits")]}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -330,7 +330,7 @@ def test_training_keeps_the_masks_of_its_configuration(tmp_path):
     words = ("train", "mine.toml", "--map", "{band}.fits", "--catalogue", "c.csv", "--out", "x")
     for more, missing in (((), "mine.fits"), (("--mask", "N=other.fits"), "other.fits")):
         failed = szeek(*words, *more, cwd=tmp_path)
-        assert failed.returncode == 1 and f"{missing}' is no file" in failed.stderr
+        assert failed.returncode == 1 and f"{missing}' is not a file" in failed.stderr
 
 
 def test_help_teaches_every_verb_and_loads_no_torch():

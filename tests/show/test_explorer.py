@@ -358,7 +358,7 @@ def test_any_other_map_is_a_layer(tmp_path: Path) -> None:
     np.testing.assert_allclose(own, expected, atol=1.0)  # a pixel is 0.9 deg
     with pytest.raises(ValueError, match="map 'p' is there twice"):
         list_layers(RunFolder(folder), {"p": tmp_path / "dec.fits"})
-    with pytest.raises(FileNotFoundError, match="is no file"):
+    with pytest.raises(FileNotFoundError, match="is not a file"):
         list_layers(RunFolder(folder), {"x": tmp_path / "nowhere.fits"})
     with pytest.raises(ValueError, match=r"layer name '\.\./x' is refused"):
         list_layers(RunFolder(folder), {"../x": tmp_path / "dec.fits"})

@@ -324,7 +324,7 @@ def test_threshold_of_a_predicted_field(tmp_path: Path) -> None:
 
 def test_sample_image_refuses_what_is_no_sky_image(tmp_path: Path) -> None:
     fits.PrimaryHDU().writeto(tmp_path / "empty.fits")
-    with pytest.raises(ValueError, match="no two-dimensional image"):
+    with pytest.raises(ValueError, match="holds no HEALPix table"):
         sample_image(tmp_path / "empty.fits", 0, 0, 1)
     fits.PrimaryHDU(np.zeros((5, 5))).writeto(tmp_path / "plain.fits")
     with pytest.raises(ValueError, match="no celestial WCS"):

@@ -7,12 +7,12 @@ from dataclasses import replace
 import healpy
 import numpy as np
 import pytest
-from astropy.table import Table
+from astropy.table import Table, vstack
 from scipy import stats
 
 from szeek.assess.match import match
-from szeek.stack.nulls import matched_positions, measure_nulls, rotated_positions
-from szeek.stack.profiles import measure_profile, measure_significance
+from szeek.stack.nulls import matched_positions, rotated_positions
+from szeek.stack.profiles import Profile, measure_part, measure_profile, measure_significance
 from szeek.stack.stacks import stack_at
 
 NSIDE = 128
@@ -79,6 +79,35 @@ def test_rotated_positions() -> None:
     assert rotated_positions(sources, 20.0, footprint)["source"].tolist() == [1]
 
 
+def measure_null_sets(
+    values: np.ndarray, sources: Table, dust: np.ndarray, edges: list[float], n_sets: int, n_groups: int = 100, **how
+) -> list[Profile]:
+    """Profiles of sets of matched positions, each as many as there are sources, from one stack of them all."""
+    sets = [matched_positions(sources, dust, seed=1000 * k) for k in range(n_sets)]
+    of_set = np.repeat(np.arange(n_sets), [len(places) for places in sets])
+    stack = stack_at(values, vstack(sets, metadata_conflicts="silent"), edges_arcmin=edges, n_groups=2, **how)
+    return [measure_part(stack, np.flatnonzero(of_set == k), n_groups=n_groups, seed=k) for k in range(n_sets)]
+
+
+def means_and_covariance(profiles: list[Profile]) -> tuple[np.ndarray, np.ndarray]:
+    """Of each set (n_set, n_map, n_ring), and between them (n_map, n_ring, n_ring)."""
+    means = np.array([profile.mean for profile in profiles])
+    return means, np.stack([np.cov(means[:, m], rowvar=False) for m in range(means.shape[1])])
+
+
+def against_others(profiles: list[Profile]) -> np.ndarray:
+    """Probability of each set's chi-square against the mean of the other sets, (n_set, n_map)."""
+    rest = [[*profiles[:k], *profiles[k + 1 :]] for k in range(len(profiles))]
+    return np.array(
+        [measure_significance(one, others)["p_value"] for one, others in zip(profiles, rest, strict=True)]
+    )
+
+
+def uniformity(p_value: np.ndarray) -> np.ndarray:
+    """Probability of Kolmogorov and Smirnov that they are uniform, of each map."""
+    return np.array([stats.kstest(column, "uniform").pvalue for column in p_value.T])
+
+
 def test_the_dust_hole_of_a_clean_selection_is_a_null(dusty_sky: tuple[np.ndarray, Table]) -> None:
     # Sources chosen where it is clean show a hole in the dust, background removed: selection, no signal. Matched
     # nulls show the same hole, so that nothing significant is left; random positions do not.
@@ -88,14 +117,13 @@ def test_the_dust_hole_of_a_clean_selection_is_a_null(dusty_sky: tuple[np.ndarra
     edges = [0, 60, 120, 240]
     values = dust.astype(np.float32)
     hole = measure_profile(stack_at(values, sources, **settings), edges)
-    nulls = measure_nulls(values, sources, dust, edges, n_sets=12, **settings)
+    nulls = measure_null_sets(values, sources, dust, edges, 12, **settings)
+    means, covariance = means_and_covariance(nulls)
     assert hole.mean[0, 0] < -10 * hole.error[0, 0]
-    scatter = np.sqrt(np.diag(nulls.covariance[0]))
-    assert np.all(np.abs(hole.mean[0] - nulls.mean[0]) < 4 * np.hypot(scatter, hole.error[0]))
-    assert nulls.profiles.shape == (12, 1, 3)
-    assert nulls.ks_p_value[0] > 1e-3
-    with pytest.raises(ValueError, match="n_sets is 1, expected at least 2"):
-        measure_nulls(values, sources, dust, edges, n_sets=1)
+    scatter = np.sqrt(np.diag(covariance[0]))
+    assert np.all(np.abs(hole.mean[0] - means.mean(axis=0)[0]) < 4 * np.hypot(scatter, hole.error[0]))
+    assert means.shape == (12, 1, 3)
+    assert uniformity(against_others(nulls))[0] > 1e-3
 
 
 def test_probabilities_of_a_hundred_null_sets_are_uniform() -> None:
@@ -113,26 +141,22 @@ def test_probabilities_of_a_hundred_null_sets_are_uniform() -> None:
     dust = np.exp(red[:, 8]) / (0.1 + np.abs(np.sin(np.radians(lat_deg))))
     sky += red[:, :8] + 0.02 * dust[:, None]
     lon, lat = rng.uniform(0, 360, 150), np.degrees(np.arcsin(rng.uniform(-1, 1, 150)))
-    nulls = measure_nulls(
-        sky.astype(np.float32), Table({"lon_deg": lon, "lat_deg": lat}), dust, [0, 60, 120, 200, 300], n_sets=100,
+    nulls = measure_null_sets(
+        sky.astype(np.float32), Table({"lon_deg": lon, "lat_deg": lat}), dust, [0, 60, 120, 200, 300], 100,
         size=20, pixel_arcmin=40.0, background_arcmin=(300.0, 380.0), n_groups=50,
     )  # fmt: skip
-    tight = [replace(profile, covariance=0.81 * profile.covariance) for profile in nulls.sets]
-    too_small = [
-        measure_significance(profile, [*tight[:k], *tight[k + 1 :]])["p_value"] for k, profile in enumerate(tight)
-    ]
-    against_others, against_zero, power = (
-        stats.kstest(np.ravel(p_value), "uniform").pvalue
-        for p_value in (nulls.p_value, nulls.zero_p_value, too_small)
-    )
+    by_others = against_others(nulls)
+    by_zero = np.array([measure_significance(profile)["p_value"] for profile in nulls])
+    too_small = against_others([replace(profile, covariance=0.81 * profile.covariance) for profile in nulls])
+    of_others, of_zero, power = (uniformity(p.reshape(-1, 1))[0] for p in (by_others, by_zero, too_small))
     print(
-        f"KS p of 8 x 100 null sets: {against_others:.2f} against the others' mean ({nulls.ks_p_value.round(2)} of "
-        f"each sky), {against_zero:.2f} against zero; {power:.1g} with errors a tenth too small"
+        f"KS p of 8 x 100 null sets: {of_others:.2f} against the others' mean ({uniformity(by_others).round(2)} of "
+        f"each sky), {of_zero:.2f} against zero; {power:.1g} with errors a tenth too small"
     )
-    assert min(against_others, against_zero) > 0.01
-    assert min(nulls.ks_p_value.min(), nulls.zero_ks_p_value.min()) > 0.01 / 8
+    assert min(of_others, of_zero) > 0.01
+    assert min(uniformity(by_others).min(), uniformity(by_zero).min()) > 0.01 / 8
     assert power < 0.01
     # what the bootstrap within sets says is the covariance between them
-    within = np.mean([profile.covariance for profile in nulls.sets], axis=0)
-    ratio = np.trace(np.linalg.solve(within, nulls.covariance), axis1=1, axis2=2) / 4
+    within = np.mean([profile.covariance for profile in nulls], axis=0)
+    ratio = np.trace(np.linalg.solve(within, means_and_covariance(nulls)[1]), axis1=1, axis2=2) / 4
     assert ratio.mean() == pytest.approx(1, abs=0.1)

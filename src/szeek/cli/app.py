@@ -78,7 +78,7 @@ Unit = Annotated[
     ),
 ]
 Frame = Annotated[
-    str | None, typer.Option(help="frame of the maps, instead of what their headers say: galactic, icrs, ecliptic")
+    str | None, typer.Option(help="frame of the maps, instead of what headers say; galactic, icrs, ecliptic")
 ]
 Ordering = Annotated[str | None, typer.Option(help="HEALPix ordering, instead of what the headers say: RING, NESTED")]
 Masks = Annotated[
@@ -296,11 +296,12 @@ def detect(
         float | None, typer.Option(help="instead: the lowest threshold that gives this purity, by calibration.ecsv")
     ] = None,
     deblend: Annotated[bool, typer.Option("--deblend", help="separate neighbours within one connected area")] = False,
+    frame: Frame = None,
 ) -> None:
     """Turn a p map into a candidate catalogue: FITS, VOTable, CSV and DS9 regions."""
     from szeek.pipeline.filejobs import detect_files
 
-    typer.echo(detect_files(prediction, out, p_max=p_max, purity=purity, deblend=deblend))
+    typer.echo(detect_files(prediction, out, p_max=p_max, purity=purity, deblend=deblend, frame=frame))
 
 
 @app.command()
@@ -339,11 +340,13 @@ def assess(
     catalogue: Catalogues = None,
     column: Columns = None,
     tile: Annotated[list[int] | None, typer.Option(help="count in this tile (0 to 47) only; may be repeated")] = None,
+    frame: Frame = None,
 ) -> None:
     """Measure which known clusters a p map recovers, against the threshold, with errors and chance rate."""
     from szeek.pipeline.filejobs import assess_files
 
-    typer.echo(assess_files(prediction, catalogue or [], out, columns=_named_values("--column", column), tiles=tile))
+    named = _named_values("--column", column)
+    typer.echo(assess_files(prediction, catalogue or [], out, columns=named, tiles=tile, frame=frame))
 
 
 @app.command()

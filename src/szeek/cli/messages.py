@@ -53,7 +53,7 @@ def fit_to_command(text: str, app: typer.Typer, words: Sequence[str]) -> str:
     Examples
     --------
     >>> from szeek.cli import app
-    >>> for verb in ("predict", "run", "assess"):
+    >>> for verb in ("predict", "run", "stack"):
     ...     fit_to_command("no COORDSYS; pass frame='icrs'", app, [verb])
     "no COORDSYS; give --frame 'icrs'"
     "no COORDSYS; under [sky] set frame = 'icrs'"

@@ -20,7 +20,6 @@ from torch import Tensor
 from szeek.arguments import plain_mask
 from szeek.files import whole_file
 from szeek.inputs.healpix_files import describe_healpix
-from szeek.inputs.mapfiles import require_stated
 from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
@@ -36,6 +35,8 @@ from szeek.sky.fields import (
 )
 from szeek.sky.skymaps import SkyMaps
 
+#: Names of the column that holds p: SZeek's own, and those of others.
+P_COLUMNS = ("P_CLUSTER", "P", "PROB", "PROBABILITY", "I_STOKES", "TEMPERATURE", "SIGNAL")
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
 #: Fields under way at once on a GPU: one is cut while another is computed, and another is taken back.
@@ -220,20 +221,28 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     return target
 
 
-def read_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> NDArray[np.float32]:
     """Read what :func:`write_prediction` wrote, or any HEALPix file of one map.
+
+    Parameters
+    ----------
+    path : path
+    frame : str, optional
+        'galactic', 'icrs' or 'ecliptic': overrules the header. A map that is not Galactic is interpolated.
 
     Returns
     -------
     (n_pix,) float32
-        RING, NaN outside the footprint; as :func:`empty_map` makes it.
+        RING, Galactic, NaN outside the footprint; as :func:`empty_map` makes it.
+
+    Raises
+    ------
+    OSError
+        If it is not a FITS file, or truncated.
+    ValueError
+        If it holds no HEALPix map, or does not say its frame or ordering.
     """
-    file = describe_healpix(path)
-    order = require_stated(file.path, "ordering", "ORDERING", None, file.ordering, ("RING", "NESTED"))
-    p_map = empty_map(12 * file.nside**2)
-    for first, values in file.read_blocks():
-        numbers = np.arange(first, first + len(values))
-        ipix = numbers if file.pixels is None else file.pixels[numbers]
-        ipix = healpy.nest2ring(file.nside, ipix) if order == "NESTED" else ipix
-        p_map[ipix] = np.where(values < -1e30, np.float32(np.nan), values)
-    return p_map
+    file = describe_healpix(path, wanted=P_COLUMNS)
+    file.require_frame(frame)
+    file.require_ordering()
+    return file.read_ring(frame, out=empty_map(12 * file.nside**2))

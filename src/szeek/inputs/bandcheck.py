@@ -37,6 +37,10 @@ _CMB_BELOW_GHZ, _DUST_ABOVE_GHZ = 300.0, 200.0
 _N_TILES = 64  # of nside 8, the quieter half of them 1700 deg^2: enough for 1 % on every number here
 
 
+#: Lower and higher than any sky by far: the Galactic centre is 0.3 K_CMB at 353 GHz and 2e4 MJy/sr at 857 GHz.
+_NO_SKY = {"K_CMB": (-1.0, 10.0), "MJy/sr": (-100.0, 1e6)}
+
+
 class BandError(ValueError):
     """A band is mis-scaled, or two are exchanged."""
 
@@ -122,6 +126,7 @@ def check_bands(
     to the bands cannot be checked; that is logged as a warning. An exchange among 100, 143 and 217 GHz maps that are
     all in K_CMB shows in the beams only, hence needs nside 512 or more.
     """
+    _refuse_marks(skymaps, names or instrument.band_names)
     cmb = [b for b, band in enumerate(instrument.bands) if band.freq_ghz < _CMB_BELOW_GHZ]
     if len(cmb) < 3 or skymaps.nside < 32:
         log.warning("bands not checked against each other: needs three CMB bands and nside 32 or more")
@@ -257,6 +262,25 @@ def _mistakes(instrument: Instrument, units: tuple[str, ...], labels: tuple[str,
             "give them the other way",
             matrix,
         )
+
+
+def _refuse_marks(skymaps: SkyMaps, names: tuple[str, ...]) -> None:
+    """Refuse a band whose lowest or highest value is beyond any sky and occurs again and again: a mark, -999 say."""
+    parts = [slice(first, first + (1 << 20)) for first in range(0, len(skymaps.values), 1 << 20)]
+    lowest = np.min([skymaps.values[part].min(axis=0) for part in parts], axis=0)
+    highest = np.max([skymaps.values[part].max(axis=0) for part in parts], axis=0)
+    for b, band in enumerate(skymaps.bands):
+        low, high = _NO_SKY.get(band.unit, (-np.inf, np.inf))
+        for value in (lowest[b], highest[b]):
+            if low < value < high:
+                continue
+            n = sum(int(np.count_nonzero(skymaps.values[part, b] == value)) for part in parts)
+            if n >= 10:
+                raise BandError(
+                    f"{n} pixels of '{names[b]}' are exactly {value:.6g} {band.unit}, a mark of what was not "
+                    f"observed that the header does not state; state it as the file has it, "
+                    f"'{names[b]}[BAD_DATA=-999]', or pass check=False to do without this check"
+                )
 
 
 def _tiles(skymaps: SkyMaps, nside_cell: int) -> Iterator[NDArray[np.float64]]:

@@ -1,59 +1,67 @@
-"""HEALPix FITS files as surveys publish them: what their header says, and their pixels block by block."""
+"""HEALPix FITS files as surveys publish them: what their header says, and their pixels block by block.
+
+The one reader of the package, for frequency bands, masks, p maps, y maps and whatever else is on HEALPix. What each
+keyword does is in docs/inputs.md.
+"""
 
 from __future__ import annotations
 
-import gzip
 import os
-import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any
 
 import healpy
 import numpy as np
 from astropy.io import fits
-from astropy.io.fits.verify import VerifyWarning
 from numpy.typing import NDArray
+
+from szeek.inputs.fits_columns import INTEGERS, TableColumn, make_column, split_format
+from szeek.inputs.fits_files import (
+    FilePart,
+    check_whole,
+    is_auxiliary,
+    open_fits,
+    parse_part,
+    require_stated,
+)
 
 #: Names of the intensity column: Planck PR1 to PR4 (I_STOKES), healpy (TEMPERATURE), others.
 INTENSITY_COLUMNS = ("I_STOKES", "TEMPERATURE", "INTENSITY", "I", "SIGNAL", "T")
+#: Names of the column that holds the pixels' numbers; healpy, cut-sky files, gamma-ray maps and lists of pixels.
+INDEX_COLUMNS = ("PIXEL", "PIX", "HPIX", "IPIX", "HEALPIX", "PIXNUM", "PIXELS", "PIXEL_INDEX", "PIXEL_ID", "HPXINDEX",
+                 "HPX", "INDEX")  # fmt: skip
+#: Frames and orderings, each with the word that a header has for it.
+FRAMES = {"galactic": "G", "icrs": "C", "ecliptic": "E"}
+ORDERINGS = {"RING": "RING", "NESTED": "NESTED"}
 
-#: No sky is as bright in any unit: UNSEEN (-1.6375e30) and other marks of "not observed", also where a map was
-#: rescaled with the marks in it.
-BLANK = 1e20
-
-_ORDERINGS = {"RING": "RING", "NESTED": "NESTED", "NEST": "NESTED"}
-_FRAMES = {
+_ORDERING_WORDS = {"RING": "RING", "NESTED": "NESTED", "NEST": "NESTED"}
+_FRAME_WORDS = {
     **dict.fromkeys(("G", "GAL", "GALACTIC"), "galactic"),
-    **dict.fromkeys(("C", "Q", "CEL", "CELESTIAL", "EQUATORIAL", "ICRS", "FK5", "J2000"), "icrs"),
-    **dict.fromkeys(("E", "ECL", "ECLIPTIC"), "ecliptic"),
+    **dict.fromkeys(("C", "Q", "CEL", "CELESTIAL", "EQUATORIAL", "ICRS", "FK5", "J2000", "CELESTIAL2000"), "icrs"),
+    **dict.fromkeys(("E", "ECL", "ECLIPTIC", "ECLIPTIC2000"), "ecliptic"),
 }
-_FORMATS: dict[str, np.dtype[np.generic]] = {
-    "E": np.dtype(">f4"),
-    "D": np.dtype(">f8"),
-    "J": np.dtype(">i4"),
-    "I": np.dtype(">i2"),
-}
+_UNSTATED_UNITS = ("", "UNKNOWN", "NONE", "UNDEFINED", "N/A")
 
 
 @dataclass(frozen=True)
 class HealpixFile:
-    """Where and how one map lies in a FITS file; nothing is read but the header.
+    """Where and how one map lies in a FITS file; nothing is read but the header, and the pixels' numbers.
 
     Parameters
     ----------
     path : Path
-        The file, possibly gzipped.
+        The file, possibly compressed.
     nside : int
         HEALPix resolution.
     ordering, frame, unit : str or None
         As the header says: 'RING' or 'NESTED'; 'galactic', 'icrs' or 'ecliptic', or a word as written that is
         neither; the unit as written. None where the header says nothing.
     pixels : (n,) int64 or None
-        Pixel number of each value in a partial-sky file (INDXSCHM = EXPLICIT, or a column PIXEL and fewer values
-        than the sphere has pixels), else None.
+        Pixel number of each value in a file that has a column of them, else None.
+    first_pixel : int
+        Pixel of the first value in a file without such a column.
     """
 
     path: Path
@@ -62,201 +70,429 @@ class HealpixFile:
     frame: str | None
     unit: str | None
     pixels: NDArray[np.int64] | None
-    n_values: int
-    _data_start: int
-    _row_bytes: int
-    _column_start: int
-    _repeat: int
-    _dtype: np.dtype[np.generic]
-    _scale: float
-    _zero: float
+    first_pixel: int
+    _column: TableColumn
 
-    def read_blocks(self, n_block: int = 1 << 18) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield (number of the first value, values float32) from the file's first value to its last.
+    @property
+    def is_whole_sky(self) -> bool:
+        """Whether the values are those of all pixels in order."""
+        return self.pixels is None and self._column.n_values == 12 * self.nside**2
+
+    def require_ordering(self, given: str | None = None) -> str:
+        """'RING' or 'NESTED': the argument, else what the header says; an error where neither does."""
+        return require_stated(self.path, "ordering", "ORDERING", given, self.ordering, ORDERINGS)
+
+    def require_frame(self, given: str | None = None) -> str:
+        """'galactic', 'icrs' or 'ecliptic': the argument, else what the header says; an error where neither does."""
+        return require_stated(self.path, "frame", "COORDSYS", given, self.frame, FRAMES)
+
+    def read_blocks(self, n_block: int = 1 << 18) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield pixel numbers, in the file's own ordering, and values from the file's first to its last.
+
+        Values are NaN where the file marks them as not observed, by whatever mark.
 
         Raises
         ------
         OSError
             If the file ends before its last value.
         """
-        rows_per_block = max(1, n_block // self._repeat)
-        size = self._dtype.itemsize
-        width = size * self._repeat
-        with _open(self.path) as stream:
-            stream.seek(self._data_start)
-            for row in range(0, self.n_values // self._repeat, rows_per_block):
-                n_rows = min(rows_per_block, self.n_values // self._repeat - row)
-                try:
-                    raw = stream.read(n_rows * self._row_bytes)
-                except EOFError:
-                    raw = b""
-                if len(raw) < n_rows * self._row_bytes:
-                    raise OSError(
-                        f"'{self.path}' is truncated: it ends inside row {row + len(raw) // self._row_bytes} of "
-                        f"{self.n_values // self._repeat}; fetch it again"
-                    )
-                if self._row_bytes % size == 0 and self._column_start % size == 0:
-                    first = self._column_start // size
-                    table = np.frombuffer(raw, self._dtype).reshape(n_rows, -1)
-                    values = table[:, first : first + self._repeat].astype(np.float32).ravel()
-                else:
-                    octets = np.frombuffer(raw, np.uint8).reshape(n_rows, -1)
-                    cells = np.ascontiguousarray(octets[:, self._column_start : self._column_start + width])
-                    values = cells.view(self._dtype).ravel().astype(np.float32)
-                if (self._scale, self._zero) != (1.0, 0.0):
-                    values = (values * self._scale + self._zero).astype(np.float32)
-                yield row * self._repeat, values
+        start = 0
+        for values in self._column.read_values(n_block):
+            stop = start + len(values)
+            if self.pixels is None:
+                yield np.arange(self.first_pixel + start, self.first_pixel + stop), values
+            else:
+                yield self.pixels[start:stop], values
+            start = stop
+
+    def read_ring_blocks(
+        self, frame: str | None = None, ordering: str | None = None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield RING pixel numbers of a Galactic map, and values; pixels that the file lacks may be left out.
+
+        A map in another frame is interpolated bilinearly between the four nearest pixel centres.
+
+        Parameters
+        ----------
+        frame, ordering : str, optional
+            Overrule the header.
+
+        Raises
+        ------
+        ValueError
+            If neither header nor argument says frame or ordering.
+        """
+        order, where = self.require_ordering(ordering), self.require_frame(frame)
+        blocks = (
+            (healpy.nest2ring(self.nside, pixels) if order == "NESTED" else pixels, values)
+            for pixels, values in self.read_blocks()
+        )
+        if where == "galactic":
+            yield from blocks
+            return
+        n_pix = 12 * self.nside**2
+        source = np.full(n_pix, np.nan, np.float32)
+        for pixels, values in blocks:
+            source[pixels] = values
+        rotator = healpy.Rotator(coord=["G", FRAMES[where]])
+        for start in range(0, n_pix, 1 << 18):
+            pixels = np.arange(start, min(start + (1 << 18), n_pix))
+            theta, phi = rotator(*healpy.pix2ang(self.nside, pixels))
+            yield pixels, healpy.get_interp_val(source, theta, phi).astype(np.float32)
+
+    def read_ring(
+        self, frame: str | None = None, ordering: str | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Read the whole map: (12 nside^2,) float32, RING, Galactic, NaN where not observed.
+
+        Parameters
+        ----------
+        frame, ordering : str, optional
+            Overrule the header.
+        out : (12 nside^2,) float32, optional
+            Array of NaN to write to.
+        """
+        values = np.full(12 * self.nside**2, np.nan, np.float32) if out is None else out
+        for pixels, block in self.read_ring_blocks(frame, ordering):
+            values[pixels] = block
+        return values
 
 
-def describe_healpix(path: str | os.PathLike[str], column: str | None = None) -> HealpixFile:
-    """Read the header of a HEALPix FITS file; `column` names the map where it is not the intensity.
+def describe_healpix(
+    path: str | os.PathLike[str], column: str | None = None, wanted: Sequence[str] = INTENSITY_COLUMNS
+) -> HealpixFile:
+    """Read the header of a HEALPix FITS file.
+
+    Parameters
+    ----------
+    path : path
+        FITS file, with what of it is meant in square brackets where need be (:mod:`szeek.inputs.fits_files`).
+    column : str, optional
+        Column that holds the map.
+    wanted : sequence of str
+        Names of columns that are taken for the map where none is named; else the only one that is not noise, hits
+        or the like.
 
     Raises
     ------
     OSError
-        If the file is no FITS file, or shorter than its header says.
+        If the file is not a FITS file, or shorter than its header says.
     ValueError
-        If it holds no HEALPix table, the intensity column is not to be told from the others, or the numbers of its
-        pixels do not fit its NSIDE.
+        If it holds no HEALPix table; if table or column are not to be told from others; if its header contradicts
+        itself or the file.
     """
-    path = Path(path)
-    with open_fits(path) as hdus:
-        tables = [h for h in hdus if isinstance(h, fits.BinTableHDU) and "NSIDE" in h.header]
-        if not tables:
-            _check_gzip(path)
-            raise ValueError(f"'{path}' holds no HEALPix table (no extension with the keyword NSIDE)")
-        hdu = tables[0]
-        header, names = hdu.header, [name.upper() for name in hdu.columns.names]
-        headers = (header, hdus[0].header)
-        index = _choose_column(path, names, column)
-        data_start = int(hdu.fileinfo()["datLoc"])
-        repeat, dtype = _parse_format(path, header[f"TFORM{index + 1}"], names[index])
-        column_start = sum(
-            _parse_format(path, header[f"TFORM{i + 1}"], names[i], any_type=True)[0] for i in range(index)
-        )
-        n_values = repeat * int(header["NAXIS2"])
-        nside = int(header["NSIDE"])
-        if nside < 1 or nside & (nside - 1):
-            raise ValueError(f"'{path}' has NSIDE = {nside}, expected a power of two; resample it to one")
-        scheme = str(header.get("INDXSCHM", "")).strip().upper()
-        partial = scheme == "EXPLICIT" or ("PIXEL" in names and n_values != 12 * nside**2)
-        pixels = _read_pixels(path, hdu, names, nside) if partial else None
-    if not path.name.endswith(".gz"):
-        needed = data_start + int(header["NAXIS1"]) * int(header["NAXIS2"])
-        if path.stat().st_size < needed:
-            raise OSError(
-                f"'{path}' is truncated: {path.stat().st_size} bytes, its header announces {needed}; fetch it again"
-            )
-    if not partial and n_values != 12 * nside**2:
-        raise ValueError(f"'{path}' has {n_values} pixels, expected 12 nside^2 = {12 * nside**2} (NSIDE = {nside})")
-    return HealpixFile(
-        path,
-        nside,
-        _look_up(headers, ("ORDERING",), _ORDERINGS),
-        _look_up(headers, ("COORDSYS", "SKYCOORD"), _FRAMES),
-        _look_up(headers[:1], (f"TUNIT{index + 1}", "BUNIT", "UNITS"), {}),
-        pixels,
-        n_values,
-        data_start,
-        int(header["NAXIS1"]),
-        column_start,
-        repeat,
-        dtype,
-        float(header.get(f"TSCAL{index + 1}", 1.0)),
-        float(header.get(f"TZERO{index + 1}", 0.0)),
-    )
+    part = parse_part(path)
+    with open_fits(part.path) as hdus:
+        tables = _list_tables(part, hdus)
+        _, table, index = _choose(part.path, tables, column or part.column, wanted)
+        primary = hdus[0].header
+        for key in {"TUNIT", "TNULL"} & set(part.cards):
+            table.header[f"{key}{index + 1}"] = table.header[key]
+        return _describe(part.path, table.header, primary, table, index, int(table.fileinfo()["datLoc"]))
 
 
-@contextmanager
-def open_fits(path: Path) -> Iterator[fits.HDUList]:
-    """Open a FITS file; one that ends early is left for the caller to tell, who knows how many bytes it needs.
+def list_columns(path: str | os.PathLike[str]) -> list[str]:
+    """Names of the columns of a HEALPix file that hold values.
 
     Raises
     ------
-    FileNotFoundError, OSError
-        No such file; it is no FITS file, or its header is damaged.
+    OSError
+        If the file is not a FITS file.
+    ValueError
+        If it holds no HEALPix table, or several of them and none is named in brackets.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is no file")
-    with path.open("rb") as stream:
-        try:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", message=".*may have been truncated")
-                warnings.filterwarnings("error", category=VerifyWarning)
-                hdus = fits.open(stream, memmap=False, lazy_load_hdus=False)
-        except (OSError, EOFError, VerifyWarning) as error:
-            reason = " ".join(str(error).split())
-            raise OSError(f"'{path}' is no readable FITS file ({reason}); fetch it again") from error
-        with hdus:
-            yield hdus
+    part = parse_part(path)
+    with open_fits(part.path) as hdus:
+        tables = _list_tables(part, hdus)
+        if len(tables) > 1:
+            raise ValueError(_say_ambiguous(part.path, tables))
+        ((_, table),) = tables
+        names = [str(name) for name in table.columns.names]
+        chosen = [name for name in names if part.column is None or name.upper() == part.column.upper()]
+        return [name for name in chosen if not _is_index(table, names.index(name))]
 
 
-def _check_gzip(path: Path) -> None:
-    """astropy drops the extension that a truncated gzip file ends in; say that instead of 'not there'."""
-    if path.name.endswith(".gz"):
-        try:
-            with gzip.open(path) as stream:
-                while stream.read(1 << 24):
-                    pass
-        except EOFError as error:
-            raise OSError(f"'{path}' is truncated: {error}; fetch it again") from error
-
-
-def _open(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path, "rb")) if path.name.endswith(".gz") else path.open("rb")
-
-
-def _choose_column(path: Path, names: list[str], column: str | None) -> int:
-    if column is not None:
-        if column.upper() not in names:
-            raise ValueError(f"'{path}' has no column '{column}', its columns are {', '.join(names)}")
-        return names.index(column.upper())
-    for name in INTENSITY_COLUMNS:
-        if name in names:
-            return names.index(name)
-    maps = [name for name in names if name != "PIXEL"]
-    if len(maps) == 1:
-        return names.index(maps[0])
+def _list_tables(part: FilePart, hdus: fits.HDUList) -> list[tuple[str, Any]]:
+    """Name and HDU of the tables that hold HEALPix maps."""
+    tables = [(name, hdu) for name, hdu in part.select(hdus) if isinstance(hdu, fits.BinTableHDU)]
+    for _, hdu in tables:
+        part.state_cards(hdu.header)
+    marked = [pair for pair in tables if is_healpix(pair[1])]
+    if not marked and is_healpix(hdus[0]):  # as old files have it
+        marked = tables
+    if marked:
+        return marked
+    check_whole(part.path)
+    images = [name for name, hdu in part.select(hdus) if hdu.header.get("NAXIS", 0) and not hasattr(hdu, "columns")]
+    healsparse = any(str(hdu.header.get("PIXTYPE", "")).upper() == "HEALSPARSE" for hdu in hdus)
+    found = "tables without them" if tables else "images" if images else "no table"
+    way = "give a HEALPix map"
+    if healsparse:
+        found, way = "a HealSparse map", "write it out with its generate_healpix_map() and healpy.write_map"
+    elif tables and "NSIDE" not in part.cards:
+        way = f"state NSIDE after the name: '{part.path.name}[1][NSIDE=2048]'"
     raise ValueError(
-        f"'{path}' has the columns {', '.join(names)}, expected an intensity column "
-        f"({', '.join(INTENSITY_COLUMNS)}) or a single one"
+        f"'{part.path}' holds no HEALPix table, expected an extension with the keywords PIXTYPE = HEALPIX and NSIDE, "
+        f"found {found}; {way}"
     )
 
 
-def _parse_format(path: Path, text: str, name: str, any_type: bool = False) -> tuple[int, np.dtype[np.generic]]:
-    """Repeat count and dtype of a TFORM; with `any_type` the width in bytes instead of the count."""
-    text = text.strip().upper()
-    digits = text[: len(text) - len(text.lstrip("0123456789"))]
-    repeat, code = int(digits or 1), text[len(digits) : len(digits) + 1]
-    widths = {"L": 1, "B": 1, "A": 1, "I": 2, "J": 4, "E": 4, "K": 8, "D": 8, "C": 8, "M": 16}
-    if any_type and code in widths:
-        return repeat * widths[code], np.dtype(np.uint8)
-    if code not in _FORMATS or any_type:
-        raise ValueError(f"column {name} of '{path}' has format '{text}', expected numbers (E, D, J or I)")
-    return repeat, _FORMATS[code]
+def is_healpix(hdu: Any) -> bool:
+    """Whether a header calls what it describes a HEALPix map."""
+    return "NSIDE" in hdu.header or str(hdu.header.get("PIXTYPE", "")).strip().upper() == "HEALPIX"
 
 
-def _read_pixels(path: Path, hdu: fits.BinTableHDU, names: list[str], nside: int) -> NDArray[np.int64]:
-    """The column PIXEL of a partial-sky file."""
-    if "PIXEL" not in names:
-        raise ValueError(f"'{path}' has INDXSCHM = EXPLICIT, expected a column PIXEL; found {', '.join(names)}")
+def _choose(
+    path: Path, tables: list[tuple[str, Any]], column: str | None, wanted: Sequence[str]
+) -> tuple[str, Any, int]:
+    """Name, table and number of the column that holds the map; what is not to be told is asked."""
+    if column is not None:
+        named = [(name, hdu, i) for name, hdu in tables for i in _find_column(hdu, column)]
+        if not named:
+            there = "; ".join(", ".join(hdu.columns.names) for _, hdu in tables)
+            raise ValueError(f"'{path}' has no column '{column}', its columns are {there}; name one of them")
+        if len(named) > 1:
+            raise ValueError(_say_ambiguous(path, [(name, hdu) for name, hdu, _ in named]))
+        return named[0]
+    signal = [(name, hdu) for name, hdu in tables if not is_auxiliary(name)]
+    known = [(name, hdu, i) for name, hdu in signal for i in _known_columns(hdu, wanted)]
+    if len(known) == 1:
+        return known[0]
+    if not known:
+        other = [(name, hdu, i) for name, hdu in signal for i in _plain_columns(hdu)]
+        if len(other) == 1:
+            return other[0]
+    if len(tables) > 1 and len(known) != 1:
+        raise ValueError(_say_ambiguous(path, tables))
+    name, hdu = tables[0]
+    names = ", ".join(hdu.columns.names)
+    what = f"the extension '{name}', with " if not signal else ""
+    some = next((str(c) for c in hdu.columns.names if str(c).upper() not in INDEX_COLUMNS), "NAME")
+    raise ValueError(
+        f"'{path}' has {what}the columns {names}, expected an intensity column ({', '.join(wanted)}) or a single "
+        f"one; name one in brackets: '{path.name}[col {some}]'"
+    )
+
+
+def _find_column(hdu: Any, column: str) -> list[int]:
+    """Numbers of the columns of this name, in exact case before folded."""
+    names = [str(name) for name in hdu.columns.names]
+    return [i for i, name in enumerate(names) if name == column] or [
+        i for i, name in enumerate(names) if name.upper() == column.upper()
+    ]
+
+
+def _known_columns(hdu: Any, wanted: Sequence[str]) -> list[int]:
+    return [i for i in _plain_columns(hdu) if str(hdu.columns.names[i]).upper() in wanted]
+
+
+def _plain_columns(hdu: Any) -> list[int]:
+    """Numbers of the columns that may be a map: not pixel numbers, noise or hits beside it."""
+    found = []
+    for i, name in enumerate(hdu.columns.names):
+        unit = str(hdu.header.get(f"TUNIT{i + 1}", ""))
+        if not _is_index(hdu, i) and not is_auxiliary(str(name), unit):
+            found.append(i)
+    return found
+
+
+def _say_ambiguous(path: Path, tables: list[tuple[str, Any]]) -> str:
+    listed = "; ".join(f"{name} ({', '.join(hdu.columns.names)})" for name, hdu in tables)
+    columns = [str(name) for name in tables[0][1].columns.names]
+    return (
+        f"'{path}' has several columns that may be the map: {listed}; name extension or column in brackets: "
+        f"'{path.name}[{tables[0][0]}]' or '{path.name}[{tables[0][0]}][col {columns[-1]}]'"
+    )
+
+
+def _is_index(hdu: Any, i: int) -> bool:
+    """Whether a column holds pixel numbers, by its name and its type."""
+    name, code = str(hdu.columns.names[i]).upper(), split_format(hdu.header[f"TFORM{i + 1}"])[1]
+    if str(hdu.header.get("INDXSCHM", "")).strip().upper() == "EXPLICIT" and i == _explicit_index(hdu):
+        return True
+    return name in INDEX_COLUMNS and code in INTEGERS and len(hdu.columns) > 1
+
+
+def _explicit_index(hdu: Any) -> int | None:
+    """Number of the column of pixel numbers: by name, or the first where it holds integers, as healpy has it."""
+    names = [str(name).upper() for name in hdu.columns.names]
+    if len(names) < 2:
+        return None
+    for name in INDEX_COLUMNS:
+        if name in names:
+            return names.index(name)
+    return 0 if split_format(hdu.header["TFORM1"])[1] in INTEGERS else None
+
+
+def _describe(
+    path: Path, header: fits.Header, primary: fits.Header, table: Any, index: int, data_start: int
+) -> HealpixFile:
+    column = make_column(path, header, primary, table, index, data_start)
+    column.require_numbers()
+    column.require_whole()
+    both = (header, primary)
+    ordering = _look_up(both, ("ORDERING",), _ORDERING_WORDS)
+    if ordering is not None and ordering.upper() in ("NUNIQ", "RANGE"):
+        raise ValueError(
+            f"'{path}' has ORDERING = '{ordering}', a multi-order map, expected RING or NESTED; "
+            "flatten it first, for instance with ligo.skymap or mhealpy"
+        )
+    scheme = str(header.get("INDXSCHM", "")).strip().upper()
+    if scheme not in ("", "IMPLICIT", "EXPLICIT"):
+        raise ValueError(
+            f"'{path}' has INDXSCHM = '{scheme}', expected IMPLICIT or EXPLICIT; write it with one of them"
+        )
+    nside = _read_nside(path, both, column.n_values, scheme)
+    n_pix = 12 * nside**2
+    numbers = _choose_index(path, header, table, index, scheme, column.n_values, n_pix)
+    pixels, first_pixel = None, 0
+    if numbers is not None:
+        which = make_column(path, header, primary, table, numbers, data_start)
+        pixels = _read_pixels(path, header, which, column, nside)
+        if scheme == "IMPLICIT" and len(pixels) == n_pix:
+            if not np.array_equal(pixels, np.arange(n_pix)):
+                raise ValueError(
+                    f"'{path}' has INDXSCHM = 'IMPLICIT', but its column {which.name} does not count 0, 1, 2, ...; "
+                    f"state which is right: '{path.name}[INDXSCHM=EXPLICIT]', or write it without the column"
+                )
+            pixels = None
+    elif column.n_values != n_pix:
+        first_pixel = _read_first_pixel(path, header, column.n_values, nside)
+    frame = _look_up(both, ("COORDSYS", "SKYCOORD"), _FRAME_WORDS)
+    if frame == "icrs":
+        _check_epoch(path, header)
+    unit = _look_up((header,), (f"TUNIT{index + 1}", "BUNIT", "UNITS"), {})
+    if unit is not None and unit.upper() in _UNSTATED_UNITS:
+        unit = None
+    return HealpixFile(path, nside, ordering, frame, unit, pixels, first_pixel, column)
+
+
+def _read_nside(path: Path, headers: Sequence[fits.Header], n_values: int, scheme: str) -> int:
+    nside = next((n for header in headers if (n := _read_integer(path, header, "NSIDE")) is not None), None)
+    if nside is None:
+        if scheme == "EXPLICIT" or not healpy.isnpixok(n_values):
+            raise ValueError(
+                f"'{path}' does not say its NSIDE, and has {n_values} values, not the 12 nside^2 of a whole sky; "
+                f"state it after the name: '{path.name}[NSIDE=2048]'"
+            )
+        nside = int(healpy.npix2nside(n_values))
+    if nside < 1 or nside & (nside - 1):
+        raise ValueError(f"'{path}' has NSIDE = {nside}, expected a power of two; resample it to one")
+    return nside
+
+
+def _read_integer(path: Path, header: fits.Header, keyword: str) -> int | None:
+    value = header.get(keyword)
+    if value is None or isinstance(value, fits.card.Undefined) or not str(value).strip():
+        return None
     try:
-        pixels = np.asarray(hdu.data.field("PIXEL"), np.int64).ravel()
-    except (OSError, TypeError, ValueError, EOFError) as error:
-        raise OSError(f"'{path}' is truncated: its column PIXEL cannot be read; fetch it again") from error
+        number = float(value)
+        if number == int(number):
+            return int(number)
+    except (ValueError, OverflowError):
+        pass
+    raise ValueError(
+        f"'{path}' has {keyword} = '{value}', expected a whole number; state it after the name: "
+        f"'{path.name}[{keyword}=...]'"
+    )
+
+
+def _choose_index(
+    path: Path, header: fits.Header, table: Any, index: int, scheme: str, n_values: int, n_pix: int
+) -> int | None:
+    """Number of the column of pixel numbers; None where the values stand in order."""
+    explicit = _explicit_index(table)
+    if explicit == index:
+        explicit = None
+    if scheme == "EXPLICIT":
+        if explicit is None:
+            raise ValueError(
+                f"'{path}' has INDXSCHM = EXPLICIT, expected a column of pixel numbers ({', '.join(INDEX_COLUMNS)}, "
+                f"or a first one of integers); found {', '.join(table.columns.names)}; name it so, or state "
+                f"'{path.name}[INDXSCHM=IMPLICIT]'"
+            )
+        return explicit
+    if explicit is None or _is_index(table, explicit):
+        return explicit
+    partial = str(header.get("OBJECT", "")).strip().upper() == "PARTIAL" and "FIRSTPIX" not in header
+    return explicit if partial and n_values != n_pix and scheme == "" else None
+
+
+def _read_pixels(
+    path: Path, header: fits.Header, which: TableColumn, values: TableColumn, nside: int
+) -> NDArray[np.int64]:
+    """The pixel number of each value."""
+    which.require_numbers()
+    grain = _read_integer(path, header, "GRAIN") or 0
+    blocks = [which.to_physical(raw) for raw in which.read_raw(1 << 18)]
+    physical = np.concatenate(blocks) if blocks else np.zeros(0)
+    pixels = physical.astype(np.int64)
+    exact = which.code in INTEGERS or 12 * nside**2 <= (1 << 24) or which.code == "D"
+    if not exact or not np.array_equal(pixels, physical):
+        raise ValueError(
+            f"column {which.name} of '{path}' has TFORM '{which.code}' and no whole numbers, expected pixel numbers; "
+            "write them as J or K"
+        )
+    if grain > 1 and which.n_values * grain == values.n_values:
+        # one number, the first, for GRAIN consecutive pixels
+        pixels = (pixels[:, None] + np.arange(grain)).ravel()
+    if len(pixels) != values.n_values or (grain > 1 and which.n_values == values.n_values):
+        raise ValueError(
+            f"'{path}' has {which.n_values} pixel numbers ({which.name}) for {values.n_values} values "
+            f"({values.name}), GRAIN = {grain}, expected one for each value, or for every GRAIN of them; "
+            f"state it after the name: '{path.name}[GRAIN={max(1, values.n_values // max(1, which.n_values))}]'"
+        )
     if len(pixels) and not 0 <= pixels.min() <= pixels.max() < 12 * nside**2:
         raise ValueError(
             f"'{path}' has pixels {pixels.min()} to {pixels.max()}, expected 0 to {12 * nside**2 - 1} "
-            f"(NSIDE = {nside})"
+            f"(NSIDE = {nside}); write those of the sphere only"
+        )
+    seen = np.zeros(12 * nside**2, bool)
+    seen[pixels] = True
+    if (n_twice := len(pixels) - int(seen.sum())) > 0:
+        by_grain = f" with GRAIN = {grain}" if grain > 1 else ""
+        raise ValueError(
+            f"column {which.name} of '{path}' gives {n_twice} pixels twice{by_grain}, expected each once; "
+            "keep one value for each"
         )
     return pixels
+
+
+def _read_first_pixel(path: Path, header: fits.Header, n_values: int, nside: int) -> int:
+    """FIRSTPIX of a file that holds a run of pixels."""
+    first, last = (_read_integer(path, header, key) for key in ("FIRSTPIX", "LASTPIX"))
+    n_pix = 12 * nside**2
+    inside = first is not None and 0 <= first <= n_pix - n_values
+    if first is not None and inside and (last == first + n_values - 1 or (last is None and first > 0)):
+        return first
+    said = f"FIRSTPIX = {first}, LASTPIX = {last}" if (first, last) != (None, None) else "no pixel numbers"
+    raise ValueError(
+        f"'{path}' has {n_values} pixels, expected 12 nside^2 = {n_pix} (NSIDE = {nside}); it has {said}: state what "
+        f"is right after the name, '{path.name}[FIRSTPIX=0][LASTPIX={n_values - 1}]' or '{path.name}[NSIDE=...]'"
+    )
+
+
+def _check_epoch(path: Path, header: fits.Header) -> None:
+    """Refuse equatorial positions of another epoch than J2000."""
+    system = str(header.get("RADESYS", header.get("RADECSYS", ""))).strip().upper()
+    equinox = str(header.get("EQUINOX", "")).strip().upper().removeprefix("J")
+    try:
+        is_j2000 = not equinox or float(equinox) == 2000.0
+    except ValueError:
+        is_j2000 = False
+    if system not in ("", "ICRS", "FK5") or not is_j2000:
+        raise ValueError(
+            f"'{path}' has COORDSYS = C with RADESYS = '{system}', EQUINOX = '{equinox}', expected ICRS or FK5 "
+            f"J2000; rotate it, or state what is right after the name: '{path.name}[RADESYS=ICRS][EQUINOX=2000]'"
+        )
 
 
 def _look_up(headers: Sequence[fits.Header], keywords: tuple[str, ...], known: dict[str, str]) -> str | None:
     """The first of the keywords that is there, in the table's header or else the file's; unknown words as written."""
     for header in headers:
         for keyword in keywords:
-            if text := str(header.get(keyword, "")).strip():
+            value = header.get(keyword, "")
+            if not isinstance(value, fits.card.Undefined) and (text := str(value).strip()):
                 return known.get(text.upper(), text)
     return None
 

@@ -8,27 +8,24 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
+import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
 import healpy
 import numba
 import numpy as np
-from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from szeek.files import remove_path
 from szeek.inputs.bandcheck import check_bands
-from szeek.inputs.healpix_files import BLANK, HealpixFile, change_nside, describe_healpix, open_fits
+from szeek.inputs.healpix_files import HealpixFile, change_nside, describe_healpix
+from szeek.inputs.image_files import Image, fill_from_images, read_image
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.sky.skymaps import SkyMaps, check_replaceable
 
@@ -42,26 +39,12 @@ DIPOLE_KCMB, DIPOLE_LON_DEG, DIPOLE_LAT_DEG = 3362.08e-6, 264.021, 48.253
 #: CIB monopoles and zero-level errors stay below this up to 217 GHz: Planck 2018 results III (A&A 641, A3), Table 12.
 ZERO_LEVEL_KCMB = 100e-6
 
-_MAX_ORDER = 12  # nside 4096, 0.9 arcmin, well inside any HFI beam: finer cut-outs are sampled no finer
-
 _K_PER_UNIT = {
     **dict.fromkeys(("K_CMB", "KCMB", "K CMB", "K(CMB)", "K THERMO", "K_THERMO"), 1.0),
     **dict.fromkeys(("MK_CMB", "MKCMB"), 1e-3),
-    **dict.fromkeys(("UK_CMB", "UKCMB", "MUK_CMB", "MUKCMB", "µK_CMB", "MICROK_CMB", "UK CMB"), 1e-6),
+    **dict.fromkeys(("UK_CMB", "UKCMB", "MUK_CMB", "MUKCMB", "MICROK_CMB", "UK CMB"), 1e-6),
 }
 _MJYSR_UNITS = ("MJY/SR", "MJY SR-1", "MJY.SR-1", "MJY SR^-1", "MJY SR**-1", "MJY / SR")
-
-
-@dataclass(frozen=True)
-class _Image:
-    """One TAN cut-out: its pixels, its WCS and what its header says."""
-
-    path: Path
-    pixels: NDArray[np.float64]
-    wcs: WCS
-    frame: str | None
-    unit: str | None
-    pixel_arcmin: float
 
 
 def read_skymaps(
@@ -80,16 +63,18 @@ def read_skymaps(
 
     HEALPix files keep their pixels. Equatorial and ecliptic ones are rotated by bilinear interpolation between
     the four nearest pixel centres (which smooths by about half a pixel). TAN cut-outs are sampled once, by
-    cubic spline, at the centres of the HEALPix pixels inside them. UNSEEN, NaN and Inf pixels of any band leave the
-    footprint, and so do those that are exactly 0, as many codes write what was not observed. A solar dipole still
-    in the maps is found by regression on its template and taken out.
+    cubic spline, at the centres of the HEALPix pixels inside them. Pixels of any band that are UNSEEN, NaN, Inf or
+    what BAD_DATA, TNULL or BLANK of the header say leave the footprint, and so do those that are exactly 0, as many
+    codes write what was not observed. A solar dipole still in the maps is found by regression on its template and
+    taken out.
 
     Source: Bonjean (2020), Sect. 2: six HFI maps of nside 2048 in K_CMB and MJy/sr.
 
     Parameters
     ----------
     files : mapping of band name to path
-        One FITS file for each band of the instrument, plain or gzipped.
+        One FITS file for each band of the instrument, plain or compressed; extension, column and what its header
+        leaves unsaid may follow its name in brackets (:mod:`szeek.inputs.fits_files`).
     instrument : str or Instrument
         Bands, their units and conversion factors.
     unit : str or mapping of band name to str, optional
@@ -127,7 +112,7 @@ def read_skymaps(
     if isinstance(unit, Mapping) and (unknown := [name for name in unit if name not in setup.band_names]):
         raise ValueError(f"unit names the band {', '.join(unknown)}, expected one of {', '.join(setup.band_names)}")
     target = check_replaceable(out) if out is not None else None
-    images = [_read_image(path) for path in paths]
+    images = [read_image(path) for path in paths]
     if any(images) and not all(images):
         kinds = ", ".join(f"'{p.name}' {'image' if i else 'HEALPix'}" for p, i in zip(paths, images, strict=True))
         raise ValueError(f"images and HEALPix maps are mixed ({kinds}), expected one kind for all bands")
@@ -135,9 +120,7 @@ def read_skymaps(
     n_side = _common_nside(maps, nside)
     factors = np.array([_unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
     units_in = tuple(_stated(unit, setup.band_names[b]) or m.unit or "" for b, m in enumerate(maps))
-    frames = [
-        require_stated(m.path, "frame", "COORDSYS", frame, m.frame, ("galactic", "icrs", "ecliptic")) for m in maps
-    ]
+    frames = [m.require_frame(frame) for m in maps]
 
     staging: Path | None = None
     try:
@@ -147,13 +130,12 @@ def read_skymaps(
             staging.chmod(0o755)  # as any other folder: others read it too
         values = _allocate(staging, (12 * n_side**2, len(setup.bands)))
         footprint = np.zeros(len(values), bool)
-        if all(isinstance(m, _Image) for m in maps):
-            _fill_from_images([m for m in maps if isinstance(m, _Image)], frames, factors, values, footprint)
+        if all(isinstance(m, Image) for m in maps):
+            fill_from_images([m for m in maps if isinstance(m, Image)], frames, factors, values, footprint)
         else:
             healpix = [m for m in maps if isinstance(m, HealpixFile)]
-            known = ("RING", "NESTED")
-            orders = [require_stated(m.path, "ordering", "ORDERING", ordering, m.ordering, known) for m in healpix]
-            fill_from_healpix(healpix, orders, frames, factors, values, footprint)
+            orders = [m.require_ordering(ordering) for m in healpix]
+            _fill_from_healpix(healpix, orders, frames, factors, values, footprint)
         _drop_zeros(values, footprint)
         if mask is not None and footprint.any():
             footprint &= change_nside(mask, n_side)
@@ -168,7 +150,7 @@ def read_skymaps(
         skymaps = SkyMaps(values, footprint, setup.bands)
         _remove_dipole(skymaps, setup)
         if check:
-            check_bands(skymaps, setup, units_in, tuple(p.name for p in paths))
+            check_bands(skymaps, setup, units_in, tuple(m.path.name for m in maps))
         if target is None or staging is None:
             return skymaps
         np.save(staging / "footprint.npy", footprint)
@@ -202,29 +184,16 @@ def _stated(given: Stated, band: str) -> str | None:
     return given.get(band) if isinstance(given, Mapping) else given
 
 
-def require_stated(
-    path: Path, what: str, keyword: str, given: str | None, found: str | None, known: tuple[str, ...]
-) -> str:
-    """The argument where given, else the header's word; neither, or an unknown one, is an error."""
-    if given is not None and given not in known:
-        raise ValueError(f"{what}='{given}' is unknown, expected one of {', '.join(known)}")
-    stated = given or found
-    if stated not in known:
-        finding = f"does not say its {what} (keyword {keyword})"
-        if stated is not None:
-            finding = f"has {keyword} = '{stated}', expected one of {', '.join(known)}"
-        raise ValueError(f"'{path}' {finding}; pass {what}=" + " or ".join(f"'{word}'" for word in known))
-    return stated
-
-
 def _unit_factor(path: Path, found: str | None, given: Stated, instrument: Instrument, b: int) -> float:
     """Factor from the file's unit to the band's."""
     band = instrument.bands[b]
     stated = _stated(given, band.name) or found
-    ways_out = "pass unit='K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr'"
+    ways_out = (
+        f"pass unit='K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr', or state it after the name: '{path.name}[TUNIT=K_CMB]'"
+    )
     if stated is None:
         raise ValueError(f"'{path}' does not say its unit (TUNIT or BUNIT), expected {band.unit}; {ways_out}")
-    word = stated.strip().upper()
+    word = re.sub("[\u00b5\u03bc]", "u", stated).strip().upper()  # micro sign and Greek mu
     if word in _MJYSR_UNITS:
         kcmb = 1.0 / float(instrument.mjysr_per_kcmb[b])
     elif word in _K_PER_UNIT:
@@ -240,14 +209,13 @@ def _unit_factor(path: Path, found: str | None, given: Stated, instrument: Instr
     return factor
 
 
-def _common_nside(maps: list[_Image] | list[HealpixFile] | list[_Image | HealpixFile], nside: int | None) -> int:
-    if isinstance(maps[0], _Image):
+def _common_nside(maps: Sequence[Image | HealpixFile], nside: int | None) -> int:
+    if isinstance(maps[0], Image):
         if nside is not None:
             if nside < 1 or nside & (nside - 1):
                 raise ValueError(f"nside is {nside}, expected a power of two")
             return nside
-        pixel = min(m.pixel_arcmin for m in maps if isinstance(m, _Image))
-        return int(1 << round(float(np.clip(np.log2(healpy.nside2resol(1, arcmin=True) / pixel), 0, _MAX_ORDER))))
+        return max(m.nside for m in maps)
     found = {m.path.name: m.nside for m in maps if isinstance(m, HealpixFile)}
     if len(set(found.values())) > 1:
         listed = ", ".join(f"'{name}' {n}" for name, n in found.items())
@@ -291,18 +259,19 @@ def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float3
 # --- HEALPix files ---------------------------------------------------------------------------------------
 
 
-def fill_from_healpix(
-    maps: list[HealpixFile],
-    orders: list[str],
-    frames: list[str],
+def _fill_from_healpix(
+    maps: Sequence[HealpixFile],
+    orders: Sequence[str],
+    frames: Sequence[str],
     factors: NDArray[np.float64],
     values: NDArray[np.float32],
     footprint: NDArray[np.bool_],
 ) -> None:
-    """Scatter Galactic files block by block, all bands of a block together; rotate the others one by one."""
+    """Scatter whole Galactic files block by block, all bands of a block together; the others one by one."""
     n_seen = np.zeros(len(values), np.uint8)
+    together = [m.is_whole_sky and where == "galactic" for m, where in zip(maps, frames, strict=True)]
     for order in ("RING", "NESTED"):
-        group = [b for b, m in enumerate(maps) if (orders[b], frames[b]) == (order, "galactic") and m.pixels is None]
+        group = [b for b in range(len(maps)) if together[b] and orders[b] == order]
         streams = [maps[b].read_blocks() for b in group]
         start, pending = 0, {b: np.zeros(0, np.float32) for b in group}
         while group and start < len(values):
@@ -318,8 +287,10 @@ def fill_from_healpix(
             _scatter(values, n_seen, target, blocks, factors[group].astype(np.float32), np.array(group))
             start += n
     for b, m in enumerate(maps):
-        if frames[b] != "galactic" or m.pixels is not None:
-            _fill_rotated(m, orders[b], frames[b], float(factors[b]), b, values, n_seen)
+        if not together[b]:
+            factor = np.array([factors[b]], np.float32)
+            for target, block in m.read_ring_blocks(frames[b], orders[b]):
+                _scatter(values, n_seen, target, block[None], factor, np.array([b]))
     np.equal(n_seen, len(maps), out=footprint)
     for first in range(0, len(values), 1 << 20):
         part = slice(first, first + (1 << 20))
@@ -341,178 +312,9 @@ def _scatter(
         pixel = target[i]
         for k in range(len(columns)):
             value = blocks[k, i]
-            if abs(value) < BLANK:  # false for NaN too
+            if not np.isnan(value):
                 values[pixel, columns[k]] = value * factors[k]
                 n_seen[pixel] += 1
-
-
-def _fill_rotated(
-    m: HealpixFile,
-    order: str,
-    frame: str,
-    factor: float,
-    b: int,
-    values: NDArray[np.float32],
-    n_seen: NDArray[np.uint8],
-) -> None:
-    """Interpolate a map of another frame at the Galactic pixel centres, or copy one with explicit pixel numbers."""
-    source = np.full(len(values), np.nan, np.float32)
-    for start, block in m.read_blocks():
-        pixels = np.arange(start, start + len(block)) if m.pixels is None else m.pixels[start : start + len(block)]
-        source[healpy.nest2ring(m.nside, pixels) if order == "NESTED" else pixels] = block
-    source[~(np.abs(source) < BLANK)] = np.nan
-    rotator = healpy.Rotator(coord=["G", {"icrs": "C", "ecliptic": "E"}[frame]]) if frame != "galactic" else None
-    for start in range(0, len(values), 1 << 18):
-        target = np.arange(start, min(start + (1 << 18), len(values)))
-        if rotator is None:
-            sampled = source[target]
-        else:
-            theta, phi = rotator(*healpy.pix2ang(m.nside, target))
-            sampled = healpy.get_interp_val(source, theta, phi).astype(np.float32)
-        _scatter(values, n_seen, target, sampled[None], np.array([factor], np.float32), np.array([b]))
-
-
-# --- TAN cut-outs ----------------------------------------------------------------------------------------
-
-
-def read_cutout(
-    path: str | os.PathLike[str], frame: str | None = None
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], str | None] | None:
-    """One TAN cut-out of any quantity, sampled once at the centres of the HEALPix pixels inside it.
-
-    Parameters
-    ----------
-    path : path
-        FITS file.
-    frame : str, optional
-        'galactic', 'icrs' or 'ecliptic': overrules the header.
-
-    Returns
-    -------
-    values : (n_pix, 1) float32, footprint : (n_pix,) bool, unit : str or None
-        RING, Galactic, of the nside whose pixel is nearest in size; or None where the file holds no image.
-    """
-    image = _read_image(Path(path))
-    if image is None:
-        return None
-    known = ("galactic", "icrs", "ecliptic")
-    system = require_stated(image.path, "frame", "COORDSYS", frame, image.frame, known)
-    n_pix = 12 * _common_nside([image], None) ** 2
-    values, footprint = np.zeros((n_pix, 1), np.float32), np.zeros(n_pix, bool)
-    _fill_from_images([image], [system], np.ones(1), values, footprint)
-    return values, footprint, image.unit
-
-
-def _read_image(path: Path) -> _Image | None:
-    """The file's image with a celestial WCS, axes of one pixel aside two-dimensional; None where it has none."""
-    with open_fits(path) as hdus:
-        for hdu in hdus:
-            header = hdu.header
-            if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU) and header.get("NAXIS", 0) > 1:
-                shape = [int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1)]
-                needed = abs(int(header["BITPIX"])) // 8 * math.prod(shape)
-                if sum(size > 1 for size in shape) > 2:
-                    raise ValueError(
-                        f"the image of '{path}' has {' x '.join(map(str, shape))} pixels, expected two dimensions; "
-                        "write each band to a file of its own"
-                    )
-                try:
-                    pixels = np.asarray(hdu.data, np.float64)
-                except (OSError, TypeError, ValueError, EOFError) as error:
-                    raise OSError(f"'{path}' is truncated: its image needs {needed} bytes; fetch it again") from error
-                break
-        else:
-            return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FITSFixedWarning)  # e.g. a missing RADESYS set to FK5 from EQUINOX = 2000
-        wcs = WCS(header)
-    kinds = [str(c).upper() for c in wcs.wcs.ctype]
-    sky = [kind for kind in kinds if kind.endswith("-TAN")]
-    if len(sky) != 2 or wcs.wcs.lng < 0 or wcs.wcs.lat < 0:
-        raise ValueError(
-            f"the image of '{path}' has the axes {', '.join(kinds)}, expected a tangential projection (TAN)"
-        )
-    # longitude first, frequency and Stokes axes of one pixel dropped
-    lng, lat, n_axis = wcs.wcs.lng, wcs.wcs.lat, len(shape)
-    pixels = np.moveaxis(pixels, (n_axis - 1 - lat, n_axis - 1 - lng), (-2, -1)).reshape(
-        shape[n_axis - 1 - lat], shape[n_axis - 1 - lng]
-    )
-    axis_of = kinds[lng].split("-")[0]
-    wcs = wcs.sub([lng + 1, lat + 1])
-    frame = {"GLON": "galactic", "ELON": "ecliptic"}.get(axis_of)
-    if axis_of == "RA":
-        system, equinox = str(wcs.wcs.radesys or "").strip().upper(), wcs.wcs.equinox
-        # neither keyword means ICRS, FK5 alone J2000: Calabretta & Greisen (2002, A&A 395, 1077), Sect. 3.1
-        if system != "ICRS" and not (system in ("", "FK5") and (np.isnan(equinox) or equinox == 2000.0)):
-            raise ValueError(
-                f"'{path}' is in {system or 'no stated system'}, equinox {equinox}, "
-                "expected ICRS or FK5 J2000; bring its header to one of them"
-            )
-        frame = "icrs"
-    scale = float(np.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix)))) * 60.0
-    return _Image(path, pixels, wcs, frame, str(header.get("BUNIT", "")).strip() or None, scale)
-
-
-def _fill_from_images(
-    images: list[_Image],
-    frames: list[str],
-    factors: NDArray[np.float64],
-    values: NDArray[np.float32],
-    footprint: NDArray[np.bool_],
-) -> None:
-    """Cubic-spline samples of each cut-out at the HEALPix pixel centres that lie in all of them."""
-    nside = healpy.npix2nside(len(values))
-    ipix: NDArray[np.int64] | None = None
-    columns = []
-    for image, frame, factor in zip(images, frames, factors, strict=True):
-        if ipix is None:
-            ipix = _pixels_about(image, frame, nside)
-        lon_deg, lat_deg = healpy.pix2ang(nside, ipix, lonlat=True)
-        lon_deg, lat_deg = _to_frame(lon_deg, lat_deg, frame)
-        ny, nx = image.pixels.shape
-        x, y = image.wcs.wcs_world2pix(lon_deg, lat_deg, 0)
-        good = (np.abs(image.pixels) < BLANK) & (image.pixels != 0.0)
-        smooth = np.where(good, image.pixels, np.median(image.pixels[good]) if good.any() else 0.0)
-        sampled = ndimage.map_coordinates(smooth, [y, x], order=3, mode="mirror") * factor
-        # two pixels away a spline still carries 7 % of a wrong value: bad pixels and the image's edge take two
-        # pixels with them
-        bad = ndimage.binary_dilation(~good, np.ones((5, 5), bool))
-        inside = (x >= 2) & (x <= nx - 3) & (y >= 2) & (y <= ny - 3)
-        inside[inside] = ~bad[np.rint(y[inside]).astype(int), np.rint(x[inside]).astype(int)]
-        columns.append(np.where(inside, sampled, np.nan))
-    assert ipix is not None
-    table = np.stack(columns, axis=1)
-    seen = np.isfinite(table).all(axis=1)
-    values[ipix[seen]] = table[seen]
-    footprint[ipix[seen]] = True
-
-
-def _pixels_about(image: _Image, frame: str, nside: int) -> NDArray[np.int64]:
-    """RING pixels of the disc around a cut-out."""
-    ny, nx = image.pixels.shape
-    lon_deg, lat_deg = image.wcs.wcs_pix2world(
-        [(nx - 1) / 2, 0, nx - 1, 0, nx - 1], [(ny - 1) / 2, 0, 0, ny - 1, ny - 1], 0
-    )
-    vectors = healpy.ang2vec(lon_deg, lat_deg, lonlat=True)
-    if frame != "galactic":
-        vectors = vectors @ _rotation(frame)
-    radius = float(np.arccos(np.clip((vectors[1:] @ vectors[0]).min(), -1, 1)))
-    return np.asarray(healpy.query_disc(nside, vectors[0], radius + 2 * healpy.nside2resol(nside)))
-
-
-def _rotation(frame: str) -> NDArray[np.float64]:
-    """Matrix from Galactic to `frame`; its transpose, applied on the right to row vectors, the way back."""
-    return np.asarray(healpy.Rotator(coord=["G", {"icrs": "C", "ecliptic": "E"}[frame]]).mat)
-
-
-def _to_frame(
-    lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64], frame: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    if frame == "galactic":
-        return lon_deg, lat_deg
-    rotated = healpy.ang2vec(lon_deg, lat_deg, lonlat=True) @ _rotation(frame).T
-    lon, lat = healpy.vec2ang(rotated, lonlat=True)
-    return np.asarray(lon), np.asarray(lat)
 
 
 # --- solar dipole ----------------------------------------------------------------------------------------

@@ -9,15 +9,14 @@ from typing import Literal
 
 import healpy
 import numpy as np
-from astropy.io import fits
 from astropy.table import Table
 from mocpy import MOC
 from numpy.typing import NDArray
 
 from szeek.config import named_file
 from szeek.files import whole_file
-from szeek.inputs.healpix_files import change_nside, describe_healpix, open_fits
-from szeek.inputs.mapfiles import fill_from_healpix, require_stated
+from szeek.inputs.fits_files import parse_part
+from szeek.inputs.healpix_files import change_nside, describe_healpix, list_columns
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -38,13 +37,15 @@ def read_mask(
     Parameters
     ----------
     path : path
-        FITS file.
+        FITS file of numbers, bytes or logicals.
     columns : tuple of str, optional
         Columns that must all be above; by default every one of the file.
     minimum : float
-        Threshold, for apodised masks.
+        Threshold, for apodised masks. A pixel that the mask itself does not know is not sky to use.
     nside : int, optional
         Resolution of the result; a coarser pixel is True where all, a finer one where its parent is.
+    frame, ordering : str, optional
+        Overrule the header.
 
     Returns
     -------
@@ -56,29 +57,27 @@ def read_mask(
     ValueError
         A column is not there; ordering or frame are not stated.
     """
-    path = Path(path)
-    keep: NDArray[np.bool_] | None = None
-    for name in columns or _column_names(path):
-        file = describe_healpix(path, name)
-        order = require_stated(path, "ordering", "ORDERING", ordering, file.ordering, ("RING", "NESTED"))
-        where = require_stated(path, "frame", "COORDSYS", frame, file.frame, ("galactic", "icrs", "ecliptic"))
-        values = np.zeros((12 * file.nside**2, 1), np.float32)
-        footprint = np.zeros(len(values), bool)
-        fill_from_healpix([file], [order], [where], np.ones(1), values, footprint)
-        good = footprint & (values[:, 0] > minimum)
-        keep = good if keep is None else keep & good
-    if keep is None:
-        raise ValueError(f"'{path}' has no columns, expected a HEALPix mask")
+    kept = []
+    for name in columns or list_columns(path):
+        with np.errstate(invalid="ignore"):
+            kept.append(describe_healpix(path, name).read_ring(frame, ordering) > minimum)
+    if not kept:
+        raise ValueError(f"'{path}' has no columns, expected a HEALPix mask; give one")
+    keep = _keep_all(kept)
     return change_nside(keep, nside) if nside is not None else keep
 
 
-def find_masks(files: Iterable[str | Path]) -> list[tuple[Path, str]]:
+def find_masks(
+    files: Iterable[str | Path], frame: str | None = None, ordering: str | None = None
+) -> list[tuple[Path, str]]:
     """File and column of masks, of which the headers alone are read.
 
     Parameters
     ----------
     files : iterable of path
         HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of a file that has several.
+    frame, ordering : str, optional
+        Of masks whose headers do not say.
 
     Raises
     ------
@@ -91,38 +90,48 @@ def find_masks(files: Iterable[str | Path]) -> list[tuple[Path, str]]:
     found = []
     for text in files:
         column, path = named_file(text)
-        names = _column_names(path)
-        if column is None and len(names) > 1:
-            raise ValueError(
-                f"'{path}' has the columns {', '.join(names)}, expected one or the name of one: {names[0]}={path}"
-            )
-        file = describe_healpix(path, column or names[0])
-        require_stated(path, "ordering", "ORDERING", None, file.ordering, ("RING", "NESTED"))
-        require_stated(path, "frame", "COORDSYS", None, file.frame, ("galactic", "icrs", "ecliptic"))
-        found.append((path, column or names[0]))
+        column = column or parse_part(path).column
+        if column is None:
+            names = list_columns(path)
+            if len(names) != 1:
+                raise ValueError(
+                    f"'{path}' has the columns {', '.join(names)}, expected one or the name of one: {names[0]}={path}"
+                )
+            column = names[0]
+        file = describe_healpix(path, column)
+        file.require_ordering(_if_unstated(file.ordering, ordering))
+        file.require_frame(_if_unstated(file.frame, frame))
+        found.append((path, column))
     return found
 
 
-def read_masks(files: Iterable[str | Path]) -> NDArray[np.bool_] | None:
+def read_masks(
+    files: Iterable[str | Path], frame: str | None = None, ordering: str | None = None
+) -> NDArray[np.bool_] | None:
     """The sky that all of several masks leave, (12 nside^2,) bool RING Galactic at the finest of their resolutions.
 
-    None if there is no mask; ``files`` and what is refused are those of :func:`find_masks`.
+    None if there is no mask; parameters and what is refused are those of :func:`find_masks`.
     """
-    kept = [read_mask(path, columns=(column,)) for path, column in find_masks(files)]
-    if not kept:
-        return None
+    kept = []
+    for path, column in find_masks(files, frame, ordering):
+        file = describe_healpix(path, column)
+        words = _if_unstated(file.frame, frame), _if_unstated(file.ordering, ordering)
+        kept.append(read_mask(path, columns=(column,), frame=words[0], ordering=words[1]))
+    return _keep_all(kept) if kept else None
+
+
+def _if_unstated(found: str | None, given: str | None) -> str | None:
+    """A frame or ordering given for all files, for one whose header does not say."""
+    return given if found is None else None
+
+
+def _keep_all(kept: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+    """The sky that all of several RING masks leave, at the finest of their resolutions."""
     nside = max(healpy.npix2nside(len(keep)) for keep in kept)
     both = np.ones(12 * nside**2, bool)
     for keep in kept:
         both &= change_nside(keep, nside)
     return both
-
-
-def _column_names(path: Path) -> list[str]:
-    """Columns of a HEALPix file, without that of the pixels' numbers."""
-    with open_fits(path) as hdus:
-        names = [str(name) for hdu in hdus if isinstance(hdu, fits.BinTableHDU) for name in hdu.columns.names]
-    return [name for name in names if name.upper() != "PIXEL"]
 
 
 def mask_sources(table: Table, nside: int, radius_arcmin: float) -> NDArray[np.bool_]:

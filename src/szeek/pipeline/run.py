@@ -73,7 +73,8 @@ def run(
         raise ValueError(
             "the configuration names no maps and catalogues; give [sky] maps and catalogues, or simulate = true"
         )
-    find_masks(config.sky.masks)  # a wrong one is refused before minutes of simulation
+    # a wrong one is refused before minutes of simulation
+    find_masks(config.sky.masks, config.sky.frame, config.sky.ordering)
     if scheduler is None:
         pick_device(device)  # a wrong one is refused before hours of other work
     if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

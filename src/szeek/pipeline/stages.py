@@ -33,6 +33,7 @@ from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
+from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.masks import read_masks
@@ -103,12 +104,12 @@ class Run:
 
     def mask_files(self) -> list[Path]:
         """Masks that the sky is cut by, the user's own for a simulated sky too."""
-        return [named_file(file)[1] for file in self.config.sky.masks]
+        return [parse_part(named_file(file)[1]).path for file in self.config.sky.masks]
 
     def input_files(self) -> list[Path]:
         """Maps, catalogues and masks."""
         catalogues = [named_file(file)[1] for file in self.catalogue_files()]
-        return [*self.map_files().values(), *catalogues, *self.mask_files()]
+        return [*(parse_part(file).path for file in self.map_files().values()), *catalogues, *self.mask_files()]
 
 
 def say(progress: Progress | None, stage: str, done: int, total: int, text: str) -> None:
@@ -152,7 +153,7 @@ def _read_maps_of(job: Run, progress: Progress | None) -> dict[str, Any]:
     say(progress, "maps", 0, 0, "catalogues")
     clusters = read_clusters(job.catalogue_files(), job.config.sky.columns)
     labelled = _label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
-    mask = read_masks(sky.masks)
+    mask = read_masks(sky.masks, sky.frame, sky.ordering)
     say(progress, "maps", 0, 0, "frequency maps")
     maps = read_skymaps(
         job.map_files(),

@@ -19,12 +19,11 @@ from typing import NamedTuple
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.spatial import cKDTree
 
-from szeek.sky.projection import field_basis, interpolate, sample_field, unit_vectors
+from szeek.sky.projection import field_basis, interpolate, unit_vectors
 from szeek.sky.skymaps import SkyMaps
-from szeek.stack.stacks import Stack, as_skymaps, bootstrap_weights, stack_at
+from szeek.stack.stacks import as_skymaps
 
 _C_KM_S = 299792.458
 
@@ -230,44 +229,6 @@ def measure_bridges(
             row["sigma"] = (row["excess"] - row["control_mean"]) / row["control_std"]
             row["p_value"] = (1 + np.count_nonzero(excess >= row["excess"])) / (1 + excess.size)
     return out
-
-
-def compare_excess(excess: NDArray[np.float64], controls: NDArray[np.float64], *, seed: int = 0) -> dict[str, float]:
-    """Mean excess of many pairs less that of many control pairs: ``difference``, ``error`` (bootstrap over pairs
-    and over controls), ``sigma``, ``p_value`` (two-sided, Gaussian)."""
-    parts = [values[np.isfinite(values)] for values in (excess, controls)]
-    if min(part.size for part in parts) < 2:
-        raise ValueError(f"{parts[0].size} pairs and {parts[1].size} control pairs, expected at least 2 of each")
-    spread = [
-        (bootstrap_weights(part.size, 1000, seed + k) @ part / part.size).var(ddof=1) * part.size / (part.size - 1)
-        for k, part in enumerate(parts)
-    ]
-    difference, error = float(parts[0].mean() - parts[1].mean()), math.sqrt(sum(spread))
-    sigma = difference / error
-    return {
-        "difference": difference,
-        "error": error,
-        "sigma": sigma,
-        "p_value": float(2 * stats.norm.sf(abs(sigma))),
-    }
-
-
-def cut_regions(
-    maps: SkyMaps | NDArray[np.float32], regions: tuple[Region, ...] = REGIONS, size: int = 120
-) -> dict[str, NDArray[np.float32]]:
-    """Patches around superclusters, (size, size, n_map) float32 each: the paper's Fig. 8."""
-    sky = as_skymaps(maps)
-    return {region.name: sample_field(sky, region.lon_deg, region.lat_deg, 0.0, size, size) for region in regions}
-
-
-def stack_pairs(
-    maps: SkyMaps | NDArray[np.float32], pairs: Table, *, size: int = 120, pixel_arcmin: float = 1.7177, seed: int = 0
-) -> Stack:
-    """Oriented stack: midpoints in the centre, the pairs along x; pairs of like separation belong together."""
-    angle_deg = np.asarray(pairs["angle_deg"])
-    return stack_at(
-        maps, pairs, size=size, pixel_arcmin=pixel_arcmin, angle_deg=angle_deg, background_arcmin=None, seed=seed
-    )
 
 
 def _bearing_deg(lon_deg: float, lat_deg: float, vector: NDArray[np.float64]) -> float:

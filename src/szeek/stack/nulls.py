@@ -8,21 +8,14 @@ are taken off belongs to the sources.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import healpy
 import numpy as np
-from astropy.table import Table, vstack
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from astropy.table import Table
+from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.sky.projection import unit_vectors
-from szeek.sky.skymaps import SkyMaps
-from szeek.stack.profiles import Profile, measure_part, measure_significance
-from szeek.stack.stacks import stack_at
 
 _FINE_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
 _LATITUDE_STEP_DEG = 5.0
@@ -130,113 +123,6 @@ def rotated_positions(positions: Table, angle_deg: float, footprint: NDArray[np.
         return turned
     nside = healpy.npix2nside(footprint.size)
     return turned[footprint[healpy.ang2pix(nside, lon_deg, np.asarray(positions["lat_deg"], float), lonlat=True)]]
-
-
-def join_sets(sets: Sequence[Table]) -> Table:
-    """Null sets as one table, ``set`` numbering them, so that one stack holds them all."""
-    parts = [Table({"lon_deg": part["lon_deg"], "lat_deg": part["lat_deg"]}) for part in sets]
-    joined = vstack(parts, metadata_conflicts="silent")
-    joined["set"] = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    return joined
-
-
-@dataclass(frozen=True)
-class Nulls:
-    """Stacks at matched nulls.
-
-    Parameters
-    ----------
-    sets : tuple of Profile
-        Of each null set, with its own bootstrap covariances.
-    p_value : (n_set, n_map) float64
-        Probability of each set's chi-square against the mean of the others.
-    zero_p_value : (n_set, n_map) float64
-        The same against zero: matched positions of a clean sample have the sample's own hole in the dust, and need
-        not be zero.
-    """
-
-    sets: tuple[Profile, ...]
-    p_value: NDArray[np.float64]
-    zero_p_value: NDArray[np.float64]
-
-    @property
-    def profiles(self) -> NDArray[np.float64]:
-        """Profile of each set, (n_set, n_map, n_ring)."""
-        return np.array([profile.mean for profile in self.sets])
-
-    @property
-    def mean(self) -> NDArray[np.float64]:
-        """Mean null profile, (n_map, n_ring): what selection alone makes; take it off the sources' profile."""
-        return np.asarray(self.profiles.mean(axis=0))
-
-    @property
-    def covariance(self) -> NDArray[np.float64]:
-        """Covariance between sets, (n_map, n_ring, n_ring): an error of the sources' profile without bootstrap."""
-        return np.stack([np.cov(self.profiles[:, m], rowvar=False) for m in range(self.profiles.shape[1])])
-
-    @property
-    def ks_p_value(self) -> NDArray[np.float64]:
-        """(n_map,): Kolmogorov-Smirnov probability that the p values are uniform, as they must be for nulls."""
-        return _uniformity(self.p_value)
-
-    @property
-    def zero_ks_p_value(self) -> NDArray[np.float64]:
-        """(n_map,): the same of those against zero."""
-        return _uniformity(self.zero_p_value)
-
-
-def measure_nulls(
-    maps: SkyMaps | NDArray[np.float32],
-    positions: Table,
-    dust: NDArray[np.floating],
-    edges_arcmin: ArrayLike,
-    *,
-    footprint: NDArray[np.bool_] | None = None,
-    n_sets: int = 100,
-    seed: int = 0,
-    **stack_settings: Any,
-) -> Nulls:
-    """Stack ``n_sets`` sets of matched random positions, each as many as there are sources, in one pass.
-
-    Parameters
-    ----------
-    maps, positions
-        As for :func:`szeek.stack.stacks.stack_at`.
-    dust, footprint
-        As for :func:`matched_positions`.
-    edges_arcmin : (n_ring + 1,) float
-        Rings of the profiles.
-    n_sets : int
-        Number of null sets.
-    seed : int
-        Of the positions, orientations and bootstraps.
-    **stack_settings
-        Passed on to :func:`szeek.stack.stacks.stack_at`; use the sources' own.
-
-    Returns
-    -------
-    Nulls
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two sets, or one has no position.
-    """
-    if n_sets < 2:
-        raise ValueError(f"n_sets is {n_sets}, expected at least 2 for a mean with a scatter")
-    places = join_sets([matched_positions(positions, dust, footprint, seed=seed + 1000 * k) for k in range(n_sets)])
-    n_groups = int(stack_settings.pop("n_groups", 100))
-    stack = stack_at(maps, places, edges_arcmin=edges_arcmin, n_groups=2, seed=seed, **stack_settings)
-    members = [np.flatnonzero(places["set"] == k) for k in range(n_sets)]
-    sets = tuple(measure_part(stack, rows, n_groups=n_groups, seed=seed + k) for k, rows in enumerate(members))
-    others = [sets[:k] + sets[k + 1 :] for k in range(n_sets)]
-    p_value = [measure_significance(mine, rest)["p_value"] for mine, rest in zip(sets, others, strict=True)]
-    zero_p_value = [measure_significance(mine)["p_value"] for mine in sets]
-    return Nulls(sets, np.array(p_value), np.array(zero_p_value))
-
-
-def _uniformity(p_value: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.array([stats.kstest(column, "uniform").pvalue for column in p_value.T])
 
 
 def _kind(edges: NDArray[np.floating], dust: NDArray[np.floating], lat_deg: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -105,8 +105,10 @@ def _band_layers(maps: SkyMaps) -> list[HipsLayer]:
 def _file_layer(name: str, title: str, file: Path, colours: str) -> HipsLayer:
     """A layer of a HEALPix file; but for its colour limits it is read when its first tile is asked for."""
     described = describe_healpix(file)
+    described.require_frame()
+    described.require_ordering()
     sample = np.concatenate([values[::61] for _, values in described.read_blocks()])
-    sample = sample[np.isfinite(sample) & (sample > -1e30)]
+    sample = sample[np.isfinite(sample)]
     low, high = (float(v) for v in np.percentile(sample, [1, 99.5])) if sample.size else (0.0, 1.0)
     low = float(f"{low:.2g}")
     high = float(f"{high:.2g}") if float(f"{high:.2g}") > low else low + 1.0

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from szeek.assess.match import match
+from szeek.inputs.image_files import read_pixels
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures.cutouts import plot_field
@@ -47,14 +48,11 @@ def sample_image(
         If the file holds neither; if a HEALPix map does not say its frame or ordering.
     """
     directions = field_directions(lon_deg, lat_deg, 0.0, n, n, 60 * width_deg / n)
-    with fits.open(file) as hdus:
-        if any("NSIDE" in hdu.header for hdu in hdus):
-            sky = read_stack_map("y", file, unit="y", fwhm_arcmin=0.0)
-            return np.asarray(interpolate(sky.values, directions, sky.footprint)[..., 0], float)
-        hdu = next((h for h in hdus if h.data is not None and np.ndim(h.data) == 2), None)
-        if hdu is None:
-            raise ValueError(f"'{file}' holds no two-dimensional image; expected one with a celestial WCS")
-        image, wcs = np.asarray(hdu.data, float), WCS(hdu.header)
+    found = read_pixels(file)
+    if found is None:
+        sky = read_stack_map("y", file, unit="y", fwhm_arcmin=0.0)
+        return np.asarray(interpolate(sky.values, directions, sky.footprint)[..., 0], float)
+    image, wcs = found[1].reshape(found[1].shape[-2:]), WCS(found[2])
     if not wcs.has_celestial:
         raise ValueError(f"'{file}' has no celestial WCS; expected CTYPE1 and CTYPE2 of a sky projection")
     x, y, z = np.moveaxis(directions, -1, 0)

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import healpy
 import numpy as np
 import tomli_w
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.find.predict import read_prediction
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
 from szeek.parallel import Progress
@@ -359,8 +359,7 @@ def _figure_8(
         return part
     columns = {"this run": _cut(p_ring, rows)}
     for label, path in models.items():
-        values = np.asarray(healpy.read_map(path, dtype=np.float32))
-        values = np.where((values == np.float32(healpy.UNSEEN)) | np.isnan(values), np.float32(0), values)
+        values = np.nan_to_num(read_prediction(path))
         columns[label] = _cut(values[:, None], rows)
     if run.y_ring is not None:
         columns[_Y_COLUMN] = _cut(np.nan_to_num(run.y_ring)[:, None], rows)
