@@ -163,37 +163,6 @@ def measure_recovery(
     return Table(rows, meta={"radius_arcmin": radius_arcmin, "known": known_names, "interval": "Wilson, 68.3 %"})
 
 
-def tile_scatter(recovery: Table) -> Table:
-    """Scatter between tiles of the recovered fraction and of the number of sources.
-
-    Parameters
-    ----------
-    recovery : Table
-        From :func:`measure_recovery`.
-
-    Returns
-    -------
-    Table
-        One row per threshold and catalogue: ``p_max``, ``catalogue``, ``n_tiles`` (with at least one
-        cluster), ``recovered_mean``, ``recovered_std``, ``binomial_std`` (what counting alone would give
-        around the pooled fraction), ``n_sources_mean``, ``n_sources_std``, ``n_unmatched_mean``,
-        ``n_unmatched_std``. Standard deviations are NaN for fewer than two tiles.
-    """
-    tiles = recovery[(recovery["tile"] != ALL_TILES) & (recovery["n_clusters"] > 0)]
-    rows = []
-    for key in Table(recovery["p_max", "catalogue"]).group_by(["p_max", "catalogue"]).groups.keys:
-        mine = tiles[(tiles["p_max"] == key["p_max"]) & (tiles["catalogue"] == key["catalogue"])]
-        row = {"p_max": key["p_max"], "catalogue": key["catalogue"], "n_tiles": len(mine)}
-        n = np.asarray(mine["n_clusters"], float)
-        pooled = mine["n_recovered"].sum() / n.sum() if len(mine) else np.nan
-        row["recovered_mean"], row["recovered_std"] = _mean_std(np.asarray(mine["recovered"]))
-        row["binomial_std"] = np.sqrt(np.mean(pooled * (1 - pooled) / n)) if len(mine) else np.nan
-        for name in ("n_sources", "n_unmatched"):
-            row[f"{name}_mean"], row[f"{name}_std"] = _mean_std(np.asarray(mine[name], float))
-        rows.append(row)
-    return Table(rows)
-
-
 def completeness_purity(
     sources: Table,
     truth: Table,
@@ -375,7 +344,8 @@ def _fraction(name: str, success: NDArray[np.bool_], tile: NDArray[np.int64], ch
     else:
         value = without_chance(success.mean())
         low, high = (max(0.0, without_chance(end)) for end in wilson_interval(int(success.sum()), success.size))
-        std = _mean_std(np.array([without_chance(success[tile == t].mean()) for t in np.unique(tile)]))[1]
+        by_tile = [without_chance(success[tile == t].mean()) for t in np.unique(tile)]
+        std = float(np.std(by_tile, ddof=1)) if len(by_tile) > 1 else np.nan
     return {
         name: value,
         f"{name}_low": low,
@@ -430,10 +400,3 @@ def _random_positions(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | Non
     lon_deg, lat_deg = healpy.pix2ang(_POSITION_NSIDE, ipix, nest=True, lonlat=True)
     positions = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
     return positions[_inside(positions, tiles, footprint)]
-
-
-def _mean_std(values: NDArray[np.float64]) -> tuple[float, float]:
-    return (
-        float(values.mean()) if values.size else np.nan,
-        float(values.std(ddof=1)) if values.size > 1 else np.nan,
-    )
