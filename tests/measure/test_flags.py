@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -55,6 +57,13 @@ def test_a_compact_source_counts_in_excess_of_the_cluster(
     np.testing.assert_array_equal(out["ps_snr"], [snr if flagged else np.nan, np.nan])
 
 
+def test_a_radio_source_that_looks_like_negative_y_is_not_explained_by_it() -> None:
+    # y < 0 would make 143 GHz bright: 2.785 x 371.74 x 5e-3 x 84.616 = 438 mJy
+    negative = make_sources(y5r500_arcmin2=-5e-3)
+    found = find_contaminants(negative, compact_source("143", 400.0, 9.0), read_instrument())
+    assert found["band"].tolist() == ["143", ""]
+
+
 def test_the_most_significant_excess_names_the_band() -> None:
     both = vstack([compact_source("143", 300.0, 9.0), compact_source("857", 4000.0, 30.0)])
     found = find_contaminants(make_sources(), both, read_instrument())
@@ -78,14 +87,19 @@ def test_nothing_reads_as_clear_that_was_not_looked_for() -> None:
     assert [name_flags(bits) for bits in bare["checked"]] == [("galactic", "dust")] * 2
     assert bare["flags"].tolist() == [0, 0]
     # no photometry outside the maps: there the spectrum says nothing
-    outside = make_sources(kind=["cluster", ""], y5r500_arcmin2=[1e-3, np.nan], size_snr=[[5.0, 5.1], [np.nan] * 2])
+    outside = make_sources(
+        kind=["cluster", ""],
+        dust_snr=[1.0, np.nan],
+        y5r500_arcmin2=[1e-3, np.nan],
+        size_snr=[[5.0, 5.1], [np.nan] * 2],
+    )
     checked = set_flags(outside, compact=compact_source("143", 300.0, 9.0))["checked"]
     for name in ("point_source", "cold_clump", "large"):
         assert [bool(bits & FLAGS[name]) for bits in checked] == [True, False]
 
 
 def test_flags_are_a_part_of_what_was_checked() -> None:
-    sources = make_sources(edge=[True, False], blend=[True, True], kind=["cold clump", "cluster"])
+    sources = make_sources(edge=[True, False], blend=[True, True], kind=["cold clump", "cluster"], dust_snr=9.0)
     out = set_flags(sources, compact=compact_source("143", 300.0, 9.0))
     assert (out["flags"] & ~out["checked"]).tolist() == [0, 0]
     assert name_flags(out["flags"][0]) == ("edge", "point_source", "cold_clump", "blend")
@@ -93,7 +107,7 @@ def test_flags_are_a_part_of_what_was_checked() -> None:
 
 
 def test_what_was_checked_before_stays_until_it_is_checked_again() -> None:
-    first = set_flags(make_sources(edge=[True, False], kind=["cold clump", "cluster"]))
+    first = set_flags(make_sources(edge=[True, False], kind=["cold clump", "cluster"], dust_snr=9.0))
     first.remove_columns(["edge"])
     first["kind"] = ["cluster", "cold clump"]
     second = set_flags(first)
@@ -120,6 +134,11 @@ def test_catalogued_clumps_and_co() -> None:
     assert [bool(bits & FLAGS["co"]) for bits in out["checked"]] == [True, False]
 
 
+def test_a_clump_of_faint_dust_is_no_clump() -> None:
+    out = set_flags(make_sources(kind=["cold clump", "cold clump"], dust_snr=[7.0, 3.0]))
+    assert [name_flags(bits) for bits in out["flags"]] == [("cold_clump",), ()]
+
+
 def test_dust_is_what_the_highest_band_has_above_its_surroundings() -> None:
     # 2 MJy/sr within 5 arcmin of the first source on a level of 1; the ring's mean is the level
     nside = 1024
@@ -129,6 +148,8 @@ def test_dust_is_what_the_highest_band_has_above_its_surroundings() -> None:
     maps = SkyMaps(values, np.ones(len(values), bool), (Band("857", 857.0, 4.64, "MJy/sr"),))
     excess = measure_dust_excess(maps, vectors, read_instrument())
     np.testing.assert_allclose(excess, [2.0, 0.0], atol=1e-6)
+    low = replace(maps, bands=(Band("143", 143.0, 7.3, "K_CMB"),))
+    assert np.isnan(measure_dust_excess(low, vectors, read_instrument())).all()
     out = set_flags(make_sources(), maps)
     assert [name_flags(bits) for bits in out["flags"]] == [("dust",), ()]
 

@@ -26,13 +26,13 @@ Mask = NDArray[np.bool_]
 #: What each flag says of a candidate.
 FLAG_MEANINGS: Mapping[str, str] = {
     "edge": "the area touches the border of the footprint",
-    "galactic": "in the Galactic-plane mask",
-    "point_source": "a compact source within a beam, brighter than the tSZ signal there: see PS_BAND",
-    "cold_clump": "spectrum and size of a Galactic cold clump, or a catalogued one",
+    "galactic": "in the Galactic-plane mask, or E(B-V) above 0.365",
+    "point_source": "a compact source within a beam, brighter than the tSZ signal can be: see PS_BAND",
+    "cold_clump": "has spectrum and size of a Galactic cold clump, or a catalogued one (PGCC) is near",
     "co": "bright CO line emission",
-    "dust": "strong dust emission",
-    "large": "extended: larger than the beam, or its signal is",
-    "blend": "shares a connected area with another source",
+    "dust": "strong or uneven dust emission",
+    "large": "extended: its tSZ signal is larger than a beam, at 3 sigma",
+    "blend": "cut from the same connected area as another source",
 }
 #: Bits of FLAGS and of CHECKED: 1, 2, 4, ...
 FLAGS: Mapping[str, int] = {name: 1 << k for k, name in enumerate(FLAG_MEANINGS)}
@@ -40,17 +40,26 @@ FLAGS: Mapping[str, int] = {name: 1 << k for k, name in enumerate(FLAG_MEANINGS)
 #: E(B-V) in mag above which a position counts as in the Galactic plane: the dustiest 16.4 per cent of the sky, as
 #: much as the mask of PSZ2 leaves out (Planck 2015 results XXVII, A&A 594, A27, Sect. 2).
 PLANE_REDDENING_MAG = 0.365
-_DUST_REDDENING_MAG = 0.2
-_DUST_EXCESS_MJYSR = 1.0
-_LEAST_DUST_GHZ = 500.0
+# Dust is uneven where the band of the highest frequency (857 GHz) differs, on the scale of a cluster, between a disc
+# and its ring, up or down, by what at 353 GHz is as bright as y = 2e-5, a faint candidate's (modified blackbody of
+# 19.7 K and index 1.62, Planck 2013 results XI, A&A 571, A11). On a simulated sky noise, CIB and galaxies make
+# 0.1 MJy/sr there. Without the maps, and beside them, the reddening above which every other position is that uneven.
+_DUST_EXCESS_MJYSR, _DUST_REDDENING_MAG = 0.4, 0.25
+_LEAST_DUST_GHZ = 700.0
 _DISC_ARCMIN, _RING_ARCMIN = 5.0, (15.0, 25.0)
-_EXCESS_SNR = 4.0
-_CLUMP_ARCMIN = 5.0
+# As bright as y = 2e-5 again: at 217 GHz, of the J=2-1 line, 27 uK per K km/s of J=1-0 (Planck 2013 results XIII, A&A
+# 571, A13, Sect. 4.4.1), where y = 2e-5 has 56 uK at 143 GHz.
 _CO_KKMS = 2.0
+# Of a compact source's flux less the tSZ signal's: what compact sources are listed from. PCCS2 has the same.
+_EXCESS_SNR = 5.0
+# Below this S/N of dust in the fit to the spectrum, faint clusters with dusty galaxies have a clump's colour too
+# (simulated skies: 17 of 23 false ones); PGCC's own threshold is 4 (Planck 2015 results XXVIII, A&A 594, A28).
+_CLUMP_SNR = 5.0
+# Half of the size that clumps have: 8 to 10 arcmin (the same, Sect. 4).
+_CLUMP_ARCMIN = 5.0
+# S/N^2 is twice the log-likelihood: by this many sigma a size explains more than the smallest, which is not resolved.
 _RESOLVED_SNR = 3.0
 _ARCMIN = np.pi / 10800
-#: Flags that come with the sources.
-_GIVEN = ("edge", "blend")
 
 
 class _Finding(NamedTuple):
@@ -78,8 +87,8 @@ def set_flags(
     ----------
     sources : Table
         ``lon_deg``, ``lat_deg`` (Galactic). ``edge`` and ``blend``, as :func:`szeek.find.detect.detect_sources` gives
-        them, are checked where they are there; *cold_clump* needs ``kind``, *large* ``size_snr``, *point_source*
-        ``y5r500_arcmin2`` and its error, all of :func:`szeek.measure.photometry.measure_sources`.
+        them, are checked where they are there; *cold_clump* needs ``kind`` and ``dust_snr``, *large* ``size_snr``,
+        *point_source* ``y5r500_arcmin2`` and its error, all of :func:`szeek.measure.photometry.measure_sources`.
     maps : SkyMaps, optional
         The frequency maps; the band of the highest frequency tells of dust. Without them the reddening alone does.
     compact : Table, optional
@@ -120,7 +129,9 @@ def set_flags(
     vectors = unit_vectors(lon_deg, lat_deg).reshape(-1, 3)
     everywhere = np.ones(len(sources), bool)
     found = {
-        name: _Finding(np.asarray(sources[name], bool), everywhere) for name in _GIVEN if name in sources.colnames
+        name: _Finding(np.asarray(sources[name], bool), everywhere)
+        for name in ("edge", "blend")
+        if name in sources.colnames
     }
     reddening = reddening_mag(lon_deg, lat_deg)
     in_plane = reddening > PLANE_REDDENING_MAG
@@ -129,7 +140,7 @@ def set_flags(
     found["galactic"] = _Finding(in_plane, everywhere)
     dusty = reddening > _DUST_REDDENING_MAG
     if maps is not None:
-        dusty |= measure_dust_excess(maps, vectors, setup) > _DUST_EXCESS_MJYSR
+        dusty |= np.abs(measure_dust_excess(maps, vectors, setup)) > _DUST_EXCESS_MJYSR
     found["dust"] = _Finding(dusty, everywhere)
     if co_map is not None:
         line_kkms = interpolate(co_map.values, vectors, co_map.footprint)[:, 0]
@@ -217,13 +228,14 @@ def find_contaminants(sources: Table, compact: Table, instrument: Instrument) ->
             *((compact, name) for name in ("flux_mjy", "flux_err_mjy", "snr")),
         )
     )
-    tsz, tsz_error = np.maximum(expect_tsz_mjy(y, instrument), 0.0), np.abs(expect_tsz_mjy(y_error, instrument))
+    tsz = np.maximum(expect_tsz_mjy(np.maximum(y, 0.0), instrument), 0.0)
+    tsz_error = np.where(tsz > 0, expect_tsz_mjy(y_error, instrument), 0.0)
     highest, chosen = np.full(len(sources), -np.inf), np.full(len(sources), -1)
     tree = cKDTree(position)
     for k, near in enumerate(tree.query_ball_point(where, 2 * np.sin(reach_arcmin * _ARCMIN / 2))):
         for source in near:
             excess = (flux[k] - tsz[source, band[k]]) / np.hypot(error[k], tsz_error[source, band[k]])
-            if excess > max(_EXCESS_SNR, highest[source]):
+            if excess >= max(_EXCESS_SNR, highest[source]):
                 highest[source], chosen[source] = excess, k
     hit = chosen >= 0
     found = Table({"band": np.full(len(sources), "", names.dtype), "snr": np.full(len(sources), np.nan)})
@@ -234,7 +246,7 @@ def find_contaminants(sources: Table, compact: Table, instrument: Instrument) ->
 def measure_dust_excess(maps: SkyMaps, vectors: Floats, instrument: Instrument) -> Floats:
     """Brightness of the highest-frequency band in a disc of 5 arcmin above that of its ring, (n,) in MJy/sr.
 
-    NaN where nothing is seen of either, or the band is below 500 GHz, where dust is no longer what is brightest.
+    NaN where nothing is seen of either, or the band is not that of 857 GHz or above, where dust is what is brightest.
     """
     column = int(np.argmax([band.freq_ghz for band in maps.bands]))
     excess = np.full(len(vectors), np.nan)
@@ -256,8 +268,10 @@ def measure_dust_excess(maps: SkyMaps, vectors: Floats, instrument: Instrument) 
 
 def _find_clumps(sources: Table, vectors: Floats, pgcc: Table | None) -> _Finding:
     """Sources of a cold clump's spectrum and size, or near a catalogued one."""
-    kind = np.asarray(sources["kind"], str) if "kind" in sources.colnames else np.full(len(sources), "")
-    hit, known = kind == "cold clump", kind != ""
+    hit, known = np.zeros(len(sources), bool), np.zeros(len(sources), bool)
+    if "kind" in sources.colnames:
+        kind = np.asarray(sources["kind"], str)
+        hit, known = (kind == "cold clump") & (np.asarray(sources["dust_snr"], float) > _CLUMP_SNR), kind != ""
     if pgcc is not None:
         clumps = unit_vectors(np.asarray(pgcc["lon_deg"], float), np.asarray(pgcc["lat_deg"], float)).reshape(-1, 3)
         distance, _ = cKDTree(clumps).query(vectors)
