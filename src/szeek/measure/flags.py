@@ -60,6 +60,8 @@ _CLUMP_ARCMIN = 5.0
 # S/N^2 is twice the log-likelihood: by this many sigma a size explains more than the smallest, which is not resolved.
 _RESOLVED_SNR = 3.0
 _ARCMIN = np.pi / 10800
+# Columns of the photometry that *cold_clump* and *point_source* need.
+_SPECTRUM, _FLUX = frozenset({"kind", "dust_snr"}), frozenset({"y5r500_arcmin2", "y5r500_err_arcmin2"})
 
 
 class _Finding(NamedTuple):
@@ -145,13 +147,13 @@ def set_flags(
     if co_map is not None:
         line_kkms = interpolate(co_map.values, vectors, co_map.footprint)[:, 0]
         found["co"] = _Finding(line_kkms > _CO_KKMS, np.isfinite(line_kkms))
-    if "kind" in sources.colnames or pgcc is not None:
+    if _SPECTRUM.issubset(sources.colnames) or pgcc is not None:
         found["cold_clump"] = _find_clumps(sources, vectors, pgcc)
     if "size_snr" in sources.colnames:
         snr = np.asarray(sources["size_snr"], float)
         improved = snr.max(axis=1, initial=0.0) ** 2 - np.maximum(snr[:, 0], 0.0) ** 2
         found["large"] = _Finding(improved > _RESOLVED_SNR**2, np.isfinite(improved))
-    if compact is not None and "y5r500_arcmin2" in sources.colnames:
+    if compact is not None and _FLUX.issubset(sources.colnames):
         contaminants = find_contaminants(sources, compact, setup)
         out["ps_band"], out["ps_snr"] = contaminants["band"], contaminants["snr"]
         known = np.isfinite(np.asarray(sources["y5r500_arcmin2"], float))
@@ -269,7 +271,7 @@ def measure_dust_excess(maps: SkyMaps, vectors: Floats, instrument: Instrument) 
 def _find_clumps(sources: Table, vectors: Floats, pgcc: Table | None) -> _Finding:
     """Sources of a cold clump's spectrum and size, or near a catalogued one."""
     hit, known = np.zeros(len(sources), bool), np.zeros(len(sources), bool)
-    if "kind" in sources.colnames:
+    if _SPECTRUM.issubset(sources.colnames):
         kind = np.asarray(sources["kind"], str)
         hit, known = (kind == "cold clump") & (np.asarray(sources["dust_snr"], float) > _CLUMP_SNR), kind != ""
     if pgcc is not None:
