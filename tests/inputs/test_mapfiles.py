@@ -61,12 +61,23 @@ def test_healpy_layout_and_gzip(values, tmp_path):
     np.testing.assert_array_equal(read_skymaps(files).values, values)
 
 
-@pytest.mark.parametrize(("unit", "scale"), [("uK_CMB", 1e6), ("muK_CMB", 1e6), ("mK_CMB", 1e3), ("MJy/sr", None)])
+@pytest.mark.parametrize(
+    ("unit", "scale"),
+    [
+        ("uK_CMB", 1e6),
+        ("muK_CMB", 1e6),
+        ("mK_CMB", 1e3),
+        ("MJy/sr", None),
+    ],
+)
 def test_units_are_converted(values, tmp_path, unit, scale):
     """By hand at 143 GHz: 1 K_CMB = 1e6 uK_CMB = 371.74 MJy/sr."""
     factor = HFI.mjysr_per_kcmb if scale is None else np.full(6, scale)
     files = write_planck_set(tmp_path, (values / HFI.unit_per_kcmb * factor).astype(np.float32), unit=unit)
     np.testing.assert_allclose(read_skymaps(files).values, values, rtol=5e-7)
+    if unit == "uK_CMB":  # micro sign and Greek mu, which a FITS header cannot hold
+        for mu in ("\u00b5", "\u03bc"):
+            np.testing.assert_allclose(read_skymaps(files, unit=f"{mu}K_CMB").values, values, rtol=5e-7)
 
 
 def test_unit_and_frame_arguments_overrule_and_fill_in(values, tmp_path):

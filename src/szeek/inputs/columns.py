@@ -415,7 +415,10 @@ class CatalogueColumns:
                 continue  # hours beside minutes and seconds, and the sign of a declination
             tag = _frame_tag(match)
             rank = {"icrs": 10, "j2000": 10, "": 20, "b1950": 40}[tag] - 5 * name.startswith("_")
-            found[name] = tag, rank + 5 * (name in ("L", "B"))  # exact case before folded: L is a luminosity beside l
+            found[name] = (
+                tag,
+                rank + 300 * (name in ("L", "B")),
+            )  # a luminosity and a magnitude where another pair is there
         return found
 
     def _coordinates(self, pair: _Pair) -> SkyCoord:
