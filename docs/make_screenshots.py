@@ -36,7 +36,7 @@ SETTLE_S = 15.0
 
 
 def main(run_folder: Path, images: Path) -> None:
-    """Write report.png, demo-tile.png, dossier.png, explorer-{candidate,dark,phone}.png."""
+    """Write report.png, demo-tile.png, dossier.png, explorer-{sky,candidate,dark,phone}.png."""
     images.mkdir(parents=True, exist_ok=True)
     report = run_folder / "report.html"
     if not report.is_file():
@@ -56,6 +56,8 @@ def main(run_folder: Path, images: Path) -> None:
     with ExplorerServer(run_folder) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with _browser(1400, 850) as driver:
+            _open(driver, server.url)
+            save(driver.get_screenshot_as_png(), images / "explorer-sky.png")
             _open(driver, server.url + "#base=y")
             for box in driver.find_elements(By.CSS_SELECTOR, "#layers input")[:1]:
                 box.click()

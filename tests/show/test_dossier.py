@@ -172,9 +172,9 @@ def test_sheet_and_page(run: RunFolder) -> None:
     assert run.candidates is not None
     assert "/dossier/SZeek%20G" in page and str(run.candidates["name"][0]) in page
     assert 'rel="next"' in page and 'rel="prev"' not in page  # the highest p comes first
-    with pytest.raises(IndexError, match="expected a number from 0"):
+    with pytest.raises(IndexError, match="expected 0 to"):
         plot_dossier(run, 10_000)
-    with pytest.raises(IndexError, match="expected a number from 0"):
+    with pytest.raises(IndexError, match="expected 0 to"):
         render_page(run, -1)
 
 
@@ -211,7 +211,7 @@ def test_zipped_set_of_the_chosen(run: RunFolder, tmp_path: Path) -> None:
     target = write_dossiers(run.path, tmp_path / "d.zip", filters=Filters(judged="cluster"), ending="png")
     store.write(name, "")
     assert [entry[:6] for entry in zipfile.ZipFile(target).namelist()] == ["candid", "00003_"]
-    with pytest.raises(ValueError, match="sheets as 'docx'"):
+    with pytest.raises(ValueError, match="sheet format 'docx'"):
         write_dossiers(run.path, tmp_path / "x.zip", ending="docx")
     with pytest.raises(ValueError, match=r"none of the \d+ candidates .* passes the filters"):
         write_dossiers(run.path, tmp_path / "x.zip", filters=Filters(p_min=1.1))

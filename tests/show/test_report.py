@@ -123,7 +123,7 @@ def test_no_candidate_and_no_maps(run_folder: Path, tmp_path: Path) -> None:
         (tmp_path / product).symlink_to(run_folder / product)
     write_candidates(read_candidates(run_folder)[:0], tmp_path)
     part = section_candidates(RunFolder(tmp_path), Figures(tmp_path / "figures"))
-    assert "The catalogue holds no candidate." in part.absent
+    assert "The catalogue is empty." in part.absent
     assert part.absent[0].startswith("Not in this run: the frequency maps")
 
 
@@ -167,7 +167,7 @@ def test_captions_follow_the_run(run_folder: Path, tmp_path: Path) -> None:
     assert "Sky tile 6, predicted, like every tile, by one of 6 networks that never saw it" in folds
     assert "Sky tile 6, held out of the training" in folds and "partly memory" not in folds
     silent = _captions(run_folder, tmp_path / "silent", {})
-    assert "no training patch" not in silent and "does not say what was trained on" in silent
+    assert "no training patch" not in silent and "does not record which tiles" in silent
 
 
 def test_recovery_says_which_catalogues_count_as_known(run_folder: Path, tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def write_dossiers(
         If the format is another one, or no candidate passes.
     """
     if ending not in ("pdf", "png"):
-        raise ValueError(f"sheets as '{ending}' are unknown, expected 'pdf' or 'png'")
+        raise ValueError(f"sheet format '{ending}' is unknown, expected 'pdf' or 'png'")
     run, target = RunFolder(run_folder), Path(out)
     if run.candidates is None or len(run.candidates) == 0:
         raise ValueError(f"'{run.path}' has no candidate; run `szeek detect` first")

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 
 class Filters(NamedTuple):
-    """What a candidate must be like; a filter that is None, or '', keeps all.
+    """Filters on candidates; one that is None, or '', keeps all.
 
-    An unknown value (NaN, no kind) passes no filter on it.
+    A candidate whose value is unknown (NaN, no kind) does not pass a filter on it.
 
     Parameters
     ----------
@@ -24,9 +24,9 @@ class Filters(NamedTuple):
     matched : {'yes', 'no', ''}
         Whether a known cluster lies there.
     kind : str
-        What its spectrum looks like, as the catalogue's KIND has it.
+        The catalogue's KIND.
     judged : str
-        A person's verdict, or 'none' for those without one.
+        The verdict, or 'none' for candidates without one.
     search : str
         Part of the name, or of the known cluster's, in any case.
     """
@@ -42,12 +42,12 @@ class Filters(NamedTuple):
 
     @classmethod
     def parse(cls, words: Mapping[str, str]) -> Filters:
-        """From texts, as an address has them; empty ones and other names are left out.
+        """From the texts of a URL's query; empty ones and other names are ignored.
 
         Raises
         ------
         ValueError
-            If a number is none.
+            If a text is not a number where one is expected.
         """
         settings: dict[str, float | str] = {}
         for name in cls._fields:
@@ -71,7 +71,7 @@ def choose_candidates(table: Table, filters: Filters, verdicts: Mapping[str, str
     ----------
     table : Table
         Candidates with the columns of a source table (``p``, ``lat_deg``, ``match_name`` ...); a filter on a
-        column that is not there keeps none.
+        missing column keeps none.
     filters : Filters
     verdicts : mapping of name to verdict, optional
         Needed by the filter on verdicts.

@@ -72,7 +72,7 @@ _TILE_PIXELS = tile_pixels()
 
 @dataclass(frozen=True)
 class HipsLayer:
-    """One map as HiPS, tile by tile, none of it made before it is asked for.
+    """One map as HiPS; tiles are computed when they are requested.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class HipsLayer:
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
-            raise ValueError(f"layer name '{self.name}' is refused; expected letters, digits, '-' and '_'")
+            raise ValueError(f"layer name '{self.name}' is not valid; expected letters, digits, '-' and '_'")
         if self.nside < 1 or self.nside & (self.nside - 1):
             raise ValueError(f"layer '{self.name}' has nside {self.nside}, expected a power of two")
         if not self.low < self.high:

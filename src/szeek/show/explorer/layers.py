@@ -33,20 +33,20 @@ _COMPANIONS = (
 
 
 def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | None = None) -> list[HipsLayer]:
-    """p, y, the frequency bands and the companion maps of a run, those that are there, and any others.
+    """The maps of a run (p, y, frequency bands, companion maps), those that exist, and any others.
 
     Parameters
     ----------
     run : RunFolder
     more : mapping of name to path, optional
-        HEALPix FITS files of other maps; Galactic, equatorial or ecliptic, as their headers say.
+        HEALPix FITS files of other maps, in the frame that their headers give.
 
     Raises
     ------
     FileNotFoundError
         If the run has none of them, or there is no such file.
     ValueError
-        If two layers share a name, or a file does not say its frame or ordering.
+        If two layers share a name, or a file's header lacks frame or ordering.
     """
     layers = []
     if run.p_nested is not None:
@@ -71,7 +71,9 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
     layers += [_file_layer(name, name, Path(file), "viridis") for name, file in (more or {}).items()]
     names = [layer.name for layer in layers]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"map '{twice[0]}' is there twice; choose another name than {', '.join(names)}")
+        raise ValueError(
+            f"two maps are named '{twice[0]}'; expected a name other than {', '.join(dict.fromkeys(names))}"
+        )
     if not layers:
         raise FileNotFoundError(
             f"'{Path(run.path)}' holds neither prediction.fits nor y_map.fits nor maps/; run `szeek run` first"
@@ -103,7 +105,7 @@ def _band_layers(maps: SkyMaps) -> list[HipsLayer]:
 
 
 def _file_layer(name: str, title: str, file: Path, colours: str) -> HipsLayer:
-    """A layer of a HEALPix file; but for its colour limits it is read when its first tile is asked for."""
+    """A layer of a HEALPix file, sampled now for its colour limits and read when its first tile is requested."""
     described = describe_healpix(file)
     described.require_frame()
     described.require_ordering()

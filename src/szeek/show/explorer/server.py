@@ -1,8 +1,8 @@
 """The explorer's server: one run, on this machine alone.
 
-It binds to 127.0.0.1; answers only requests that call it by that name (so that no other site's name can be
-rebound to it); takes writes only from its own page; serves a fixed set of files and products, never a path; and
-tells the browser to load nothing from anywhere else.
+It binds to 127.0.0.1; answers only requests to that host name (so that no other site's name can be rebound to it);
+accepts writes only from its own page; serves a fixed set of files and products, never a path; and its content
+security policy keeps the browser from loading anything from elsewhere.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ _SHOWN = (
 
 
 class Answer(NamedTuple):
-    """What goes back to the browser."""
+    """A response to the browser."""
 
     body: bytes
     kind: str
@@ -77,7 +77,7 @@ class Answer(NamedTuple):
 
 
 class Refused(Exception):
-    """A request that is not answered, with the reason."""
+    """A request that is refused, with the reason."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(reason)
@@ -85,7 +85,7 @@ class Refused(Exception):
 
 
 class Explorer:
-    """What the explorer can show of a run: every product that a request may ask for, by its route.
+    """What the explorer serves of a run: every product, by its route.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class Explorer:
         Raises
         ------
         Refused
-            If there is none, or the query asks for what cannot be.
+            If the route is unknown, or the query is not valid.
         """
         if route in _STATIC:
             return _static(route)
@@ -146,10 +146,10 @@ class Explorer:
             if found[1] not in self._rows:
                 raise Refused(HTTPStatus.NOT_FOUND, "no candidate of that name")
             return self.sheet(self._rows[found[1]], found[2] or "html")
-        raise Refused(HTTPStatus.NOT_FOUND, "nothing here")
+        raise Refused(HTTPStatus.NOT_FOUND, "not found")
 
     def warm(self) -> None:
-        """Make ready what the page asks for first, while the browser is still starting."""
+        """Compress what the page requests first, while the browser starts."""
         for first in (self._candidates_json, self._clusters_json):
             _packed(first.body)
 
@@ -174,15 +174,15 @@ class Explorer:
         }
 
     def post(self, route: str, content: Any) -> Answer:
-        """Take a verdict.
+        """Store a verdict.
 
         Raises
         ------
         Refused
-            If the route takes nothing or the content is not a verdict.
+            If the route accepts no data or the content is not a verdict.
         """
         if route != "/api/verdicts.json":
-            raise Refused(HTTPStatus.NOT_FOUND, "nothing is taken here")
+            raise Refused(HTTPStatus.NOT_FOUND, "this address accepts no data")
         if not isinstance(content, dict) or not all(
             isinstance(content.get(key, ""), str) for key in ("name", "verdict", "note")
         ):
@@ -221,7 +221,7 @@ class Explorer:
     def _dossiers(self, query: Mapping[str, str]) -> Answer:
         ending = query.get("format", "pdf")
         if ending not in ("pdf", "png"):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"sheets as '{ending}' are unknown, expected 'pdf' or 'png'")
+            raise Refused(HTTPStatus.BAD_REQUEST, f"sheet format '{ending}' is unknown, expected 'pdf' or 'png'")
         said = {one.name: one.verdict for one in self.verdicts.read()}
         try:
             rows = choose_candidates(self.candidates, Filters.parse(query), said).tolist()
@@ -329,7 +329,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _take(self, route: str) -> Answer:
         origin = self.headers.get("Origin")
         if origin not in self.server.origins or self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-            raise Refused(HTTPStatus.FORBIDDEN, "writes come from this page only")
+            raise Refused(HTTPStatus.FORBIDDEN, "only this page may write")
         if self.headers.get_content_type() != "application/json":
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "expected application/json")
         length = self.headers.get("Content-Length", "")
@@ -338,7 +338,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             content = json.loads(self.rfile.read(int(length)))
         except ValueError as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, "that is no JSON") from error
+            raise Refused(HTTPStatus.BAD_REQUEST, "the body is not valid JSON") from error
         return self.server.explorer.post(route, content)
 
     def _respond(self, find: Callable[[str], Answer]) -> None:
@@ -395,7 +395,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing: a page asks for hundreds of tiles."""
+        """Log nothing: a page requests hundreds of tiles."""
 
 
 class ExplorerServer(ThreadingHTTPServer):
@@ -433,7 +433,7 @@ class ExplorerServer(ThreadingHTTPServer):
         return f"{self.origins[0]}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away in the middle of a tile is no error; anything else is."""
+        """Ignore connections that the browser closes in the middle of a tile; report all other errors."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -465,18 +465,18 @@ def serve(
     FileNotFoundError
         If the run holds no map to show, or a file is not there.
     ValueError
-        If a file is no HEALPix map, or does not say its frame or ordering.
+        If a file is not a HEALPix map, or its header lacks frame or ordering.
     OSError
         If the port is taken.
     """
     with _open_server(Path(run_folder), port, maps) as server:
-        print(f"{server.url}  (Ctrl-C ends it)", flush=True)
+        print(f"{server.url}  (Ctrl-C to stop)", flush=True)
         if open_browser:
             threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            print("closed")
+            print("stopped")
 
 
 def _open_server(
@@ -489,5 +489,5 @@ def _open_server(
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-    print(f"port {EXPLORER_PORT} is taken: links in reports on disk lead to what runs there, not here", flush=True)
+    print(f"port {EXPLORER_PORT} is in use: links in saved reports open what runs there, not this run", flush=True)
     return ExplorerServer(run_folder, 0, maps)

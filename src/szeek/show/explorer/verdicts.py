@@ -15,13 +15,13 @@ from astropy.table import Table
 
 from szeek.measure.candidates import read_candidates
 
-#: What a person may say of a candidate; '' takes it back.
+#: Verdicts on a candidate; '' removes one.
 VERDICTS = ("cluster", "maybe", "no cluster")
 NOTE_LENGTH = 2000
 
 
 class Verdict(NamedTuple):
-    """One person's word on one candidate."""
+    """A verdict and a note on one candidate."""
 
     name: str
     verdict: str
@@ -51,7 +51,7 @@ class VerdictStore:
             yield connection
 
     def read(self) -> list[Verdict]:
-        """All verdicts, by name; none where nothing was ever said."""
+        """All verdicts, by name; an empty list where none was stored."""
         if not self.path.is_file():
             return []
         with self._open() as connection:
@@ -59,7 +59,7 @@ class VerdictStore:
         return [Verdict(*row) for row in rows]
 
     def write(self, name: str, verdict: str, note: str = "") -> Verdict:
-        """Say something about a candidate; an empty verdict and note take everything back.
+        """Store verdict and note on a candidate; where both are empty, remove its entry.
 
         Raises
         ------
@@ -67,9 +67,9 @@ class VerdictStore:
             If the verdict is not one of :data:`VERDICTS` or '', the name is empty, or the note is too long.
         """
         if verdict not in ("", *VERDICTS):
-            raise ValueError(f"verdict '{verdict}' is unknown, expected one of {', '.join(VERDICTS)}, or none")
+            raise ValueError(f"verdict '{verdict}' is unknown, expected one of {', '.join(VERDICTS)}, or ''")
         if not name:
-            raise ValueError("the verdict names no candidate; expected its NAME in the catalogue")
+            raise ValueError("the verdict has an empty name; expected the candidate's NAME in the catalogue")
         if len(note) > NOTE_LENGTH:
             raise ValueError(f"the note has {len(note)} characters, expected at most {NOTE_LENGTH}")
         said = Verdict(name, verdict, note, datetime.now(UTC).isoformat(timespec="seconds"))

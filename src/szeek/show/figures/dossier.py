@@ -89,7 +89,7 @@ def candidate_of(run: RunFolder, row: int) -> Any:
     """A row of the candidates, counted from the highest p."""
     if run.candidates is None or not 0 <= row < len(run.candidates):
         n = 0 if run.candidates is None else len(run.candidates)
-        raise IndexError(f"the run has {n} candidates, expected a number from 0 to {n - 1}, found {row}")
+        raise IndexError(f"row {row} does not exist, expected 0 to {n - 1}: the run has {n} candidates")
     return run.candidates[row]
 
 
@@ -141,7 +141,7 @@ def _write_numbers(figure: Figure, numbers: list[tuple[str, str]], near: list[Kn
 def _draw_spectrum(axes: Axes, spectrum: Spectrum | None) -> None:
     axes.set_title("excess within 8′ (ring 15′ – 25′)", fontsize=9)
     if spectrum is None:
-        axes.text(0.5, 0.5, "no frequency maps here", transform=axes.transAxes, ha="center", color="0.4")
+        axes.text(0.5, 0.5, "no frequency maps", transform=axes.transAxes, ha="center", color="0.4")
         axes.set(xticks=[], yticks=[])
         return
     model = spectrum.y * spectrum.tsz + spectrum.dust * spectrum.dust_shape
@@ -224,7 +224,7 @@ def list_known(run: RunFolder, row: int) -> list[Known]:
 
 
 def training_of(run: RunFolder, row: int) -> str:
-    """Whether the network was trained on the sky of a candidate; '' where the run does not say."""
+    """Whether the network was trained on the sky of a candidate; '' where that is not recorded."""
     candidate = candidate_of(run, row)
     fold = int(candidate["fold"]) if "fold" in candidate.colnames else -1
     if fold >= 0:

@@ -1,8 +1,8 @@
 """The spectrum of one position: its excess in every band, and the tSZ effect and dust fitted to it.
 
-Simple on purpose, to be judged by eye: in each band the mean of a disc of 8 arcmin radius less the median of the ring
-of 15 to 25 arcmin, at the map's own resolution; its error is the scatter of the same number at 24 places 45 arcmin
-away. Two templates are fitted, the tSZ effect and Galactic dust.
+Deliberately simple, for a check by eye: in each band the mean of a disc of 8 arcmin radius less the median of the
+ring of 15 to 25 arcmin, at the map's own resolution; its error is the scatter of the same number at 24 places 45
+arcmin away. Two templates are fitted, the tSZ effect and Galactic dust.
 """
 
 from __future__ import annotations

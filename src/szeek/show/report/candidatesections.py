@@ -57,7 +57,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         links = tuple(Link(str(row["name"]), explorer_link(str(row["name"]))) for row in best)
         part.blocks.append(Block("links", text="In the explorer:", links=links))
     else:
-        part.absent.append("The catalogue holds no candidate.")
+        part.absent.append("The catalogue is empty.")
     clusters = known_clusters(run)
     if clusters is None:
         part.missing("clusters.fits", "Missed clusters cannot be shown.")
@@ -212,7 +212,7 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     caption = f"{len(table)} candidates"
     if len(table) > TABLE_ROWS:
         caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in candidates.csv"
-    hint = "Names lead into the sky explorer, once `szeek view` with this run's folder has been started."
+    hint = "Names are links into the sky explorer; start it with `szeek view` and this run's folder."
     part.blocks.append(Block("text", text=hint))
-    part.blocks.append(table_block(f"{caption}. A click on a column's head sorts.", columns, rows))
+    part.blocks.append(table_block(f"{caption}. Click a column's head to sort.", columns, rows))
     return part

@@ -1,4 +1,4 @@
-"""A small field kept with a run: what the network makes of it, beside a Compton-y map of the same sky.
+"""A small field kept with a run: p beside a Compton-y map of the same sky.
 
 fields/NAME/ holds prediction.fits and candidates.fits of the field, clusters.fits (what is known there), y.fits (the
 y map on the field's own tangent plane) and field.json (title, centre, width, note).
@@ -45,7 +45,7 @@ def sample_image(
     Raises
     ------
     ValueError
-        If the file holds neither; if a HEALPix map does not say its frame or ordering.
+        If the file holds neither; if a HEALPix map's header lacks frame or ordering.
     """
     directions = field_directions(lon_deg, lat_deg, 0.0, n, n, 60 * width_deg / n)
     found = read_pixels(file)
@@ -126,7 +126,7 @@ def keep_field(
 
 
 def section_fields(run: RunFolder, made: Figures) -> Section:
-    """Every field kept with the run: its picture, and what became of the clusters known there."""
+    """Every field kept with the run: its picture, and the clusters known there with the source of each."""
     part = Section("fields", "Fields on the real sky")
     if not run.fields:
         part.missing("a field beside a y map (fields/)", "`szeek predict` on cut-outs such as Coma's makes one.")

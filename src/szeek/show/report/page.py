@@ -32,7 +32,7 @@ def render_report(title: str, lead: str, tiles: Sequence[dict[str, str]], parts:
 def write_report(run_folder: str | os.PathLike[str]) -> Path:
     """Write report.html, and the figures as PNG and PDF, from the products in a run folder.
 
-    What is there is shown; what is not is named in the report with the stage that makes it.
+    Products that are missing are listed in the report, with the stage that makes each.
 
     Parameters
     ----------

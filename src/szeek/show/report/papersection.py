@@ -41,7 +41,7 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
         file = run.path / "reproduce" / f"{name}.png"
         if file.is_file():
             part.blocks.append(_picture(file, caption))
-    words = "What each of them shows, and what could not be made, is said in reproduce.html beside this page."
+    words = "reproduce.html, beside this page, describes each of them and lists what could not be made."
     part.blocks.append(Block("text", text=words))
     return part
 

@@ -67,7 +67,7 @@ class Section:
     absent: list[str] = field(default_factory=list)
 
     def missing(self, product: str, stage: str) -> None:
-        """Say that a product is not in the run folder and which stage makes it."""
+        """Note that a product is not in the run folder, and which stage makes it."""
         self.absent.append(f"Not in this run: {product}. {stage}")
 
 

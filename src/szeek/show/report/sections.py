@@ -60,11 +60,11 @@ _BIBTEX = """@article{Bonjean2020,
 
 
 def lead_of(run: RunFolder) -> str:
-    """One sentence on what this page is about."""
+    """One sentence on the content of the page."""
     sky = {True: "a simulated Planck-like sky with known clusters", False: "the sky as observed", None: "the sky"}
     return (
         f"Galaxy clusters found through the Sunyaev-Zel'dovich effect in maps of {sky[run.is_simulated]}: what was "
-        "run, what it found, and how far to believe it."
+        "run, what was found, and how reliable it is."
     )
 
 
@@ -78,14 +78,16 @@ def _recovered_each(sources: Table, clusters: Table, radius_arcmin: float) -> ND
 
 
 def name_tile(run: RunFolder) -> str:
-    """The sky tile that the report looks at, and what it was to the training."""
+    """The sky tile that the report shows, and whether it was used in training."""
     tiles = run.held_out.get("test", ())
     if run.folds:
         return (
             f"sky tile {run.test_tile}, predicted, like every tile, by one of {run.folds} networks that never saw it"
         )
     if not tiles:
-        return f"sky tile {run.test_tile} (the paper's test tile; this folder does not say what was trained on)"
+        return (
+            f"sky tile {run.test_tile} (the paper's test tile; the run does not record which tiles were trained on)"
+        )
     others = f"; the others are {', '.join(map(str, tiles[1:]))}" if len(tiles) > 1 else ""
     return f"test tile {run.test_tile}, which no training patch touched{others}"
 
@@ -245,7 +247,7 @@ def section_training(run: RunFolder, made: Figures) -> Section:
 
 
 def _folds_table(run: RunFolder) -> Block:
-    """What became of each fold's network."""
+    """Tiles and validation loss of each fold's network."""
     rows = []
     for fold in range(run.folds):
         card = run.json(f"fold-{fold}/model.json") or {}
@@ -415,7 +417,7 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
     assessment = run.json("assessment.json") or {}
     rows = assessment.get("completeness_purity")
     if not rows:
-        part.missing("completeness and purity (assessment.json)", "They need a sky with known truth, as simulated.")
+        part.missing("completeness and purity (assessment.json)", "They need a simulated sky, whose truth is known.")
         return part
     table = Table([{key: np.nan if value is None else value for key, value in row.items()} for row in rows])
     part.blocks.append(
@@ -458,8 +460,9 @@ def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
         part.missing("a calibration of p", f"It needs more sources. {found.get('refused', '')}".strip())
         return
     caption = (
-        f"Is PURITY what it says? The {found['n_sources']} sources of {_tiles_words(found.get('tiles'))} in bins of "
-        "predicted purity, each predicted from other tiles than its own, and the share of them that are haloes, with "
+        f"How well PURITY is calibrated: the {found['n_sources']} sources of {_tiles_words(found.get('tiles'))} in "
+        "bins of predicted purity, each predicted from other tiles than its own, and the fraction of them that are "
+        "haloes, with "
         f"binomial errors. Mean difference {100 * found['expected_calibration_error']:.1f} %."
     )
     figure = figures.plot_reliability(Table(rows=found["reliability"]))

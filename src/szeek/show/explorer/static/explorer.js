@@ -32,14 +32,14 @@ async function start() {
   run.verdicts.forEach(word => $("judged").add(new Option(word, word)));
   COLUMNS = ALL_COLUMNS.filter(([column]) => ["name", "p", "lat_deg"].includes(column) || known(column));
   for (const [column, id] of [["purity", "purity_min"], ["snr", "snr_min"], ["kind", "kind"], ["match_name", "matched"]])
-    if (!known(column)) { $(id).disabled = true; $(id).title = "This catalogue does not say"; }
+    if (!known(column)) { $(id).disabled = true; $(id).title = "Not in this catalogue"; }
   drawHead(); makeJudge(); readState(); applyFilters();
   performance.mark("table");
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
   sky.setCandidates(table); sky.show(mask, order.length);
   if (sky.kind === "still") {
-    $("readout").textContent = `${sky.reason}: a still picture, the table is complete.`;
-    for (const id of VIEW) { $(id).disabled = true; $(id).title = "The still picture cannot change"; }
+    $("readout").textContent = `${sky.reason}: the map is a static picture; the table is complete.`;
+    for (const id of VIEW) { $(id).disabled = true; $(id).title = "Not available without WebGL2"; }
     $("base").value = run.layers[0].name; // what the picture shows
   }
   VIEW.forEach(applyView);

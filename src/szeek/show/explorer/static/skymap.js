@@ -22,7 +22,7 @@ export function mollweide(lon, lat) {
 export async function openSky(element, run, callbacks) {
   let reason = "This browser has no WebGL2";
   if (hasWebGL2()) {
-    try { return await AladinSky.open(element, run, callbacks); } catch (error) { reason = `The moving sky did not start (${error.message})`; console.error(error); }
+    try { return await AladinSky.open(element, run, callbacks); } catch (error) { reason = `The interactive map did not start (${error.message})`; console.error(error); }
   }
   return Object.assign(new StillSky(element, run, callbacks), { reason });
 }
