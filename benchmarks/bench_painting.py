@@ -16,11 +16,11 @@ from astropy.table import Table
 from bench_predict import make_model
 from numpy.typing import NDArray
 from rows import Row, interleave, peak_gib, run, use_threads
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.gas import pixel_window_sigma_rad
 from szeek.simulate.components.clusters import _split_components, _tabulate_profiles
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters

@@ -27,10 +27,8 @@ from rows import Memory
 from szeek.find.detect import detect_sources
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict, predict_fields
 from szeek.find.shards import predict_shard
-from szeek.find.workers import predict_on_cluster
-from szeek.learn.model import Model, build_network
+from szeek.learn.model import Model, build_network, load_model
 from szeek.learn.normalise import Normaliser
-from szeek.learn.patches import LocalMaps
 from szeek.sky.fields import cover_sphere, place_field
 from szeek.sky.skymaps import Band, SkyMaps
 
@@ -75,9 +73,8 @@ def measure(nside: int, n_band: int) -> dict[str, float]:
             seconds[0] = time.process_time()
             # as szeek.find.predict.predict does
             p_map, fields = empty_map(len(maps.footprint)), plan_fields(maps, model)
-            sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
             seconds[1] = time.process_time()
-            for field, values in predict_fields(sky, model, fields, rotations=1, threads=1):
+            for field, values in predict_fields(maps, model, fields, threads=1):
                 place_field(field, values, p_map)
             seconds[2] = time.process_time()
             check_seen(p_map, maps.footprint)
@@ -121,10 +118,10 @@ def measure_workers(nside: int, n: int) -> dict[str, float]:
         small, large = (Path(scratch) / f"maps-{side}" for side in (64, nside))
         for side, folder in ((64, small), (nside, large)):
             make_model(write_zeros(side, 6, 1.0, folder)).save(folder)
-        predict_on_cluster(client, small, small)  # imports and compiles
+        predict(SkyMaps.open(small), load_model(small), client=client)  # imports and compiles
         client.run(_watch_memory)
         before = client.run(time.process_time)
-        p_map = predict_on_cluster(client, large, large)
+        p_map = predict(SkyMaps.open(large), load_model(large), client=client)
         after = client.run(time.process_time)
         gib = max(client.run(_stop_watching).values())
         maps, start = SkyMaps.open(large), time.process_time()

@@ -21,6 +21,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 from scipy import fft, ndimage
+from szeek.sky.healpix import unit_vectors
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.catalogues import read_catalogue
@@ -30,7 +31,7 @@ from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import Sources, draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes
-from szeek.sky.projection import sample_field, unit_vectors
+from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import SkyMaps
 
 LEAST_ARCMIN2, SIZE_EDGES_ARCMIN, LEAST_LAT_DEG = 5e-4, (0.0, 3.5, 5.0, 8.0, 12.0, 90.0), 20.0

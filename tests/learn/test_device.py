@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from smallmaps import BANDS, make_maps, make_model
+from szeek.sky.healpix import ring_table
 from test_train import SMALL, make_sky
 
 from szeek.config import load_config
@@ -16,7 +17,6 @@ from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps
 from szeek.learn.train import train
 from szeek.sky.fields import cover_sphere
-from szeek.sky.projection import ring_table
 from szeek.sky.skymaps import SkyMaps
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

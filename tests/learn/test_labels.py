@@ -1,9 +1,10 @@
 import healpy
 import numpy as np
 import pytest
+from szeek.sky.healpix import unit_vectors
 
 from szeek.learn.labels import IGNORED, ClusterLabels
-from szeek.sky.projection import field_directions, unit_vectors
+from szeek.sky.projection import field_directions
 
 
 @pytest.mark.parametrize(("lon", "lat"), [(0.0, 0.0), (359.99, 10.0), (123.0, 89.99), (77.0, -45.0)])

@@ -13,8 +13,9 @@ import pytest
 from smallmaps import make_maps, make_model
 
 from szeek.find.predict import predict, read_prediction
-from szeek.find.workers import predict_on_cluster
+from szeek.learn.model import load_model
 from szeek.parallel import connect
+from szeek.sky.skymaps import SkyMaps
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(files, client):
             os.kill(victim, signal.SIGKILL)
             killed.append(victim)
 
-    p_map = predict_on_cluster(client, folder, model, rotations=2, progress=progress)
+    p_map = predict(SkyMaps.open(folder), load_model(model), client=client, rotations=2, progress=progress)
     np.testing.assert_array_equal(p_map, expected)
     assert len(set(killed)) == 2
 
@@ -60,10 +61,13 @@ def test_a_worker_killed_in_the_middle_costs_nothing_but_time(files, client):
 def test_written_again_maps_are_read_again(files, client, maps, tmp_path):
     _, model, expected = files
     maps.save(tmp_path / "maps")
-    np.testing.assert_array_equal(predict_on_cluster(client, tmp_path / "maps", model, rotations=2), expected)
+    model = load_model(model)
+    found = predict(SkyMaps.open(tmp_path / "maps"), model, client=client, rotations=2)
+    np.testing.assert_array_equal(found, expected)
     other = type(maps)(maps.values[::-1].copy(), maps.footprint, maps.bands)
     other.save(tmp_path / "maps")
-    np.testing.assert_array_equal(predict_on_cluster(client, tmp_path / "maps", model), predict(other, make_model()))
+    found = predict(SkyMaps.open(tmp_path / "maps"), model, client=client)
+    np.testing.assert_array_equal(found, predict(other, make_model()))
 
 
 def test_an_error_in_a_worker_reaches_the_caller(files, client, maps, tmp_path):
@@ -76,8 +80,8 @@ def test_an_error_in_a_worker_reaches_the_caller(files, client, maps, tmp_path):
             for pid in client.run(os.getpid).values():
                 os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(FileNotFoundError, match=r"bands\.json"):
-        predict_on_cluster(client, tmp_path / "maps", files[1], progress=progress)
+    with pytest.raises(FileNotFoundError, match=r"values\.npy"):
+        predict(SkyMaps.open(tmp_path / "maps"), load_model(files[1]), client=client, progress=progress)
 
 
 def szeek(*words):

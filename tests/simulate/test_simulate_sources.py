@@ -5,9 +5,9 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.gas import pixel_window_sigma_rad
 from szeek.simulate.components.sources import (
     Sources,
     counts_above,

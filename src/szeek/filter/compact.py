@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField
-from szeek.sky.projection import unit_vectors
+from szeek.sky.healpix import unit_vectors
 
 _ARCMIN = math.pi / 10800
 _BORDER_NSIDE = 1024  # a source in a pixel of this size beside a field's own is listed by both

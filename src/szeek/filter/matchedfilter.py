@@ -30,9 +30,10 @@ from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, su
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.parallel import Progress, spread
-from szeek.physics.gas import Y5R500_PER_Y500, interpolation_sigma_rad, pixel_window_sigma_rad, profile_transform
+from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.physics.tsz import band_response
-from szeek.sky.projection import field_basis, project, sample_field, unit_vectors
+from szeek.sky.healpix import interpolation_sigma_rad, pixel_window_sigma_rad, unit_vectors
+from szeek.sky.projection import field_basis, project, sample_field
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TILE_NSIDE
 

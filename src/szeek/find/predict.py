@@ -5,10 +5,13 @@ from __future__ import annotations
 import copy
 import math
 import os
+import pickle
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import healpy
 import numpy as np
@@ -24,7 +27,7 @@ from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
 from szeek.learn.patches import LocalMaps
 from szeek.learn.unet import Ensemble, UNet
-from szeek.parallel import Progress, one_torch_thread, spread
+from szeek.parallel import Progress, one_torch_thread, spread, submit
 from szeek.sky.fields import (
     Field,
     cover_sphere,
@@ -34,6 +37,9 @@ from szeek.sky.fields import (
     place_field,
 )
 from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 #: Names of the column that holds p: SZeek's own, and those of others.
 P_COLUMNS = ("P_CLUSTER", "P", "PROB", "PROBABILITY", "I_STOKES", "TEMPERATURE", "SIGNAL")
@@ -51,6 +57,7 @@ def predict(
     rotations: int = 1,
     where: NDArray[np.bool_] | None = None,
     threads: int | None = None,
+    client: Client | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
@@ -73,8 +80,12 @@ def predict(
         Compute only these pixels, RING; the maps are seen beyond them. Default: the whole footprint.
     threads : int, optional
         Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
+    client : distributed.Client, optional
+        Compute the fields on the workers of this Dask cluster, for which the maps must be mapped from a folder that
+        they see, and hold the S/N maps that the model wants. The map is the same on processors of one kind.
     device : str, optional
-        Where, as :func:`~szeek.learn.device.pick_device` has it. Another device than 'cpu' gives p to rounding.
+        Where, as :func:`~szeek.learn.device.pick_device` has it; of each worker, by the name that it has there.
+        Another device than 'cpu' gives p to rounding.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
 
@@ -86,20 +97,20 @@ def predict(
     Raises
     ------
     ValueError
-        If the bands differ from the model's, the footprint is empty, margin or rotations are out of range, or the
-        device is not there.
+        If the bands differ from the model's, the footprint is empty, margin or rotations are out of range, the
+        device is not there, or :func:`with_snr_maps` refuses the maps for workers.
     """
     where = None if where is None else plain_mask(where, "where")
     wanted = maps.footprint if where is None else maps.footprint & where
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
     fields = [field for field in fields if owns_seen_pixels(field, maps.nside, wanted)]
     p_map = empty_map(len(maps.footprint))
-    sky = LocalMaps.prepare(model.prepare(maps, threads), model.normaliser.background_nside)
-    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads, device=device)
-    for done, (field, values) in enumerate(work, start=1):
+    maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
+    work = predict_fields(
+        maps, model, fields, rotations=rotations, threads=threads, client=client, device=device, progress=progress
+    )
+    for field, values in work:
         place_field(field, values, p_map)
-        if progress is not None:
-            progress("predict", done, len(fields), "fields")
     check_seen(p_map, wanted)
     if where is not None:
         p_map[~where] = np.nan
@@ -142,17 +153,81 @@ def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotati
 
 
 def predict_fields(
-    sky: LocalMaps, model: Model, fields: Sequence[Field], *, rotations: int, threads: int | None, device: str = "cpu"
+    maps: SkyMaps,
+    model: Model,
+    fields: Sequence[Field],
+    *,
+    rotations: int = 1,
+    threads: int | None = None,
+    client: Client | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
 ) -> Iterator[tuple[Field, NDArray[np.float32]]]:
-    """Each field with its values, as they are done; one core each."""
-    where = pick_device(device)
-    there = put_on_device(sky, model, where)
+    """Each field with its values, as they are done, one core each; parameters as of :func:`predict`.
+
+    Maps must hold the S/N maps that the model wants.
+    """
     # the largest first, so that none is left alone at the end
     fields = sorted(fields, key=lambda field: -field.ny * field.nx)
-    at_once = threads if where.type == "cpu" else threads or _FIELDS_ON_DEVICE
+    if client is not None:
+        # a task and not data sent along: what a task made can be made again where its worker is lost
+        there = submit(client, _prepare_in_worker, pickle.dumps((maps, model)))
+        work = spread(
+            _predict_one, fields, there, rotations, device,
+            client=client, progress=progress, stage="predict", detail="fields",
+        )  # fmt: skip
+        yield from ((fields[number], values) for number, values in work)
+        return
+    at = pick_device(device)
+    here = put_on_device(*_prepare(maps, model), at)
+    at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
-        for number, values in spread(lambda field: predict_field(*there, field, rotations), fields, threads=at_once):
-            yield fields[number], values
+        work = spread(
+            lambda field: predict_field(*here, field, rotations), fields,
+            threads=at_once, progress=progress, stage="predict", detail="fields",
+        )  # fmt: skip
+        yield from ((fields[number], values) for number, values in work)
+
+
+def _prepare(maps: SkyMaps, model: Model) -> tuple[LocalMaps, Model]:
+    return LocalMaps.prepare(maps, model.normaliser.background_nside), model
+
+
+def _prepare_in_worker(pickled: bytes) -> tuple[LocalMaps, Model]:
+    """Unpickled here, where maps that are not there fail the task; Dask would try for ever to send it the maps."""
+    return _prepare(*pickle.loads(pickled))
+
+
+#: What a worker has on its device, of the last maps and model alone: (prepared, device, what predict_field takes).
+_held: list[tuple[tuple[LocalMaps, Model], str, tuple[LocalMaps | DeviceSky, Model]]] = []
+_holding = Lock()
+
+
+def _predict_one(field: Field, prepared: tuple[LocalMaps, Model], rotations: int, device: str) -> NDArray[np.float32]:
+    """A field, in a worker, to which Dask sends what was prepared once."""
+    torch.set_num_threads(1)  # one core a task, see szeek.parallel
+    with _holding:  # one thread puts them there
+        if not any(held[0] is prepared[0] and at == device for held, at, _ in _held):
+            _held[:] = [(prepared, device, put_on_device(*prepared, pick_device(device)))]
+        there = _held[0][2]
+    return predict_field(*there, field, rotations)
+
+
+def with_snr_maps(maps: SkyMaps, model: Model) -> SkyMaps:
+    """The maps with the S/N maps that the model wants, which must be there: no shard makes those of the whole sky.
+
+    Raises
+    ------
+    ValueError
+        If the model wants matched-filter S/N maps and the maps hold none, or those of other sizes.
+    """
+    wanted = model.normaliser.theta500_arcmin
+    if wanted and maps.theta500_arcmin != wanted:
+        raise ValueError(
+            f"the model wants matched-filter S/N maps for {wanted} arcmin, the maps hold {maps.theta500_arcmin}; "
+            "give the folder 'maps' of a run of the same preset (szeek run --until filter makes them once for all)"
+        )
+    return model.prepare(maps)
 
 
 def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:

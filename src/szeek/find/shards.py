@@ -17,9 +17,8 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek._version import __version__
-from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields
+from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields, with_snr_maps
 from szeek.learn.model import Model
-from szeek.learn.patches import LocalMaps
 from szeek.parallel import Progress
 from szeek.sky.fields import Field, own_runs
 from szeek.sky.skymaps import SkyMaps
@@ -57,23 +56,6 @@ def share_fields(fields: list[Field], shard: tuple[int, int]) -> list[Field]:
     return [fields[k] for k in np.flatnonzero(owner == number - 1)]
 
 
-def with_snr_maps(maps: SkyMaps, model: Model) -> SkyMaps:
-    """The maps with the S/N maps that the model wants, which must be there: no shard makes those of the whole sky.
-
-    Raises
-    ------
-    ValueError
-        If the model wants matched-filter S/N maps and the maps hold none, or those of other sizes.
-    """
-    wanted = model.normaliser.theta500_arcmin
-    if wanted and maps.theta500_arcmin != wanted:
-        raise ValueError(
-            f"the model wants matched-filter S/N maps for {wanted} arcmin, the maps hold {maps.theta500_arcmin}; "
-            "give the folder 'maps' of a run of the same preset (szeek run --until filter makes them once for all)"
-        )
-    return model.prepare(maps)
-
-
 def predict_shard(
     maps: SkyMaps,
     model: Model,
@@ -102,21 +84,21 @@ def predict_shard(
     Raises
     ------
     ValueError
-        As of :func:`~szeek.find.predict.predict`, and where :func:`with_snr_maps` does.
+        As of :func:`~szeek.find.predict.predict`, and where :func:`~szeek.find.predict.with_snr_maps` does.
     """
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
-    sky = LocalMaps.prepare(with_snr_maps(maps, model), model.normaliser.background_nside)
     index_type = np.int32 if len(maps.footprint) < 2**31 else np.int64
     pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
-    work = predict_fields(sky, model, fields, rotations=rotations, threads=threads, device=device)
-    for done, (field, p) in enumerate(work, start=1):
+    work = predict_fields(
+        with_snr_maps(maps, model), model, fields,
+        rotations=rotations, threads=threads, device=device, progress=progress,
+    )  # fmt: skip
+    for field, p in work:
         own = np.concatenate([np.arange(*run, dtype=index_type) for run in own_runs(field, maps.nside)])
         seen = maps.footprint[own]
         pixels.append(own[seen])
         values.append(p[seen])
-        if progress is not None:
-            progress("predict", done, len(fields), "fields")
     ipix, p = np.concatenate(pixels), np.concatenate(values)
     order = np.argsort(ipix)
     columns = [

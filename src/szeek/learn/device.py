@@ -21,7 +21,8 @@ from torch import Tensor
 
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps, PatchStream
-from szeek.sky.projection import field_basis, nside_of, ring_table
+from szeek.sky.healpix import nside_of, ring_table
+from szeek.sky.projection import field_basis
 
 #: Rows of a map that are copied at a time: 24 MB of six bands.
 _BLOCK = 1 << 20
@@ -207,7 +208,7 @@ def neighbours(nside: int, rings: Tensor, directions: Tensor) -> tuple[Tensor, T
     ----------
     nside : int
     rings : (4 nside + 1, 8) float64 tensor
-        :func:`~szeek.sky.projection.ring_table`, on the device.
+        :func:`~szeek.sky.healpix.ring_table`, on the device.
     directions : (n, 3) float64 tensor
         Of any length.
 

@@ -9,7 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.sky.projection import PIXEL_ARCMIN, field_basis, unit_vectors
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.projection import PIXEL_ARCMIN, field_basis
 
 #: Value in a target of pixels that count neither as cluster nor as sky.
 IGNORED = -1.0

@@ -17,7 +17,8 @@ from scipy.spatial import cKDTree
 
 from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.inputs.reddening import reddening_mag
-from szeek.sky.projection import interpolate, unit_vectors
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.projection import interpolate
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]

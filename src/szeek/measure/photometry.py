@@ -28,7 +28,7 @@ from szeek.inputs.instrument import Instrument, read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform, theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
-from szeek.sky.projection import unit_vectors
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:

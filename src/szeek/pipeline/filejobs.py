@@ -21,7 +21,6 @@ from szeek.config import DetectConfig, PredictConfig
 from szeek.files import write_table
 from szeek.find.predict import predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards, parse_shard, predict_shard
-from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
@@ -96,6 +95,7 @@ def predict_files(
         if folder is not None:
             with connect(scheduler) as client:  # the workers need the S/N maps there
                 network.prepare(SkyMaps.open(folder), threads, client).save_snr(folder)
+            skymaps = SkyMaps.open(folder)
     else:
         skymaps = SkyMaps.open(maps)
     trained = network.card.get("config", {})
@@ -116,10 +116,8 @@ def predict_files(
         p_map = gather_shards(skymaps, network, target, **options)
     else:
         with connect(scheduler) as client:
-            if client is not None and folder is not None:
-                p_map = predict_on_cluster(client, folder, model, **options, device=device, progress=progress)
-            else:
-                p_map = predict(skymaps, network, **options, threads=threads, device=device, progress=progress)
+            where: dict[str, Any] = {"threads": threads, "client": client, "device": device}
+            p_map = predict(skymaps, network, **options, **where, progress=progress)
     write_prediction(p_map, target / "prediction.fits", model=str(network.card.get("preset", "")))
     for name in (CALIBRATION, POSITIONS):
         beside = find_model(model) / name

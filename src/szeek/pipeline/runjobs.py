@@ -30,7 +30,6 @@ from szeek.assess.sources import POSITIONS, find_sources
 from szeek.config import Config
 from szeek.files import write_table
 from szeek.find.predict import predict, read_prediction
-from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
@@ -121,7 +120,7 @@ def measure_selection(
         else:
             maps, there = (SkyMaps.open(sky.save(Path(scratch) / k)) for k, sky in (("0", maps), ("1", painted)))
             network.prepare(there, client=client).save_snr(Path(scratch) / "1")
-            p_map = predict_on_cluster(client, Path(scratch) / "1", home, **how)
+            p_map = predict(SkyMaps.open(Path(scratch) / "1"), network, client=client, **how)
         del painted
         sources = find_sources(p_map, p_max, deblend=config.detect.deblend)
         say(progress, "selection", 0, 0, "noise")

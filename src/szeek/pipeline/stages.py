@@ -31,7 +31,6 @@ from szeek.files import write_json, write_table, write_text
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
-from szeek.find.workers import predict_on_cluster
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
@@ -267,9 +266,7 @@ def _predict(job: Run, progress: Progress | None) -> dict[str, Any]:
     with connect(job.scheduler) as client:
 
         def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-            if client is None:
-                return predict(maps, load_model(folder), where=where, threads=job.threads, **options)
-            return predict_on_cluster(client, job.folder / "maps", folder, where=where, **options)
+            return predict(maps, load_model(folder), where=where, threads=job.threads, client=client, **options)
 
         if not n_folds:
             p_map = work(job.folder, None)

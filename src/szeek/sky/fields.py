@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from torch import Tensor
 
-from szeek.sky.projection import field_basis, ring_info, ring_theta
+from szeek.sky.healpix import ring_info, ring_theta
+from szeek.sky.projection import field_basis
 
 #: Radius of the field over each pole and rows between the two. Found by minimising the number of evaluations a
 #: pixel; for smaller pixels the cap shrinks with them and there are more rows, so that fields have as many pixels.
@@ -263,7 +264,7 @@ def gather_on_device(
         On any device.
     pixel_arcmin : float
     rings : (4 nside + 1, 8) float64 tensor
-        :func:`~szeek.sky.projection.ring_table` of the map, on the same device.
+        :func:`~szeek.sky.healpix.ring_table` of the map, on the same device.
     footprint : (n_pix,) bool tensor, or None for the whole sky
         On the same device.
 

@@ -15,7 +15,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.sky.projection import unit_vectors
+from szeek.sky.healpix import unit_vectors
 
 _FINE_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
 _LATITUDE_STEP_DEG = 5.0

@@ -17,7 +17,8 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from szeek.show.figures.style import P_COLOURS, journal, label_p, plain_text, scale_p
-from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field, unit_vectors
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field
 from szeek.sky.skymaps import SkyMaps
 
 #: Brightness: blue below, red above the field's median.

@@ -20,7 +20,8 @@ from matplotlib.patches import Ellipse
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.show.figures.style import P_COLOURS, VERMILION, catalogue_look, journal, label_p, plain_text, scale_p
-from szeek.sky.projection import field_basis, unit_vectors
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.projection import field_basis
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
 Array = NDArray[np.float64]

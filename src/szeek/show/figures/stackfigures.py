@@ -37,7 +37,8 @@ from szeek.show.figures.style import (
     label_p,
     scale_p,
 )
-from szeek.sky.projection import PIXEL_ARCMIN, field_basis, project, unit_vectors
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.projection import PIXEL_ARCMIN, field_basis, project
 from szeek.stack.products import read_stacks
 
 #: Below the surroundings blue, above them red, zero white.

@@ -19,8 +19,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j0
 
-from szeek.physics.gas import MAX_KAPPA, TRUNCATION_R500, Y5R500_PER_Y500, pixel_window_sigma_rad, profile_transform
+from szeek.physics.gas import MAX_KAPPA, TRUNCATION_R500, Y5R500_PER_Y500, profile_transform
 from szeek.simulate.painting import Components, ProfileTable, paint_components
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 Floats = NDArray[np.float64]
 

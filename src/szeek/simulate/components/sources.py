@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from szeek.inputs.instrument import Instrument
 from szeek.inputs.reddening import read_column_map
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS, pixel_window_sigma_rad
+from szeek.physics.gas import MASS_BIAS
 from szeek.simulate.components.dust import modified_blackbody
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.simulate.painting import ring_above, ring_start
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 Map32 = NDArray[np.float32]
 
