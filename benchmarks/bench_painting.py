@@ -16,7 +16,6 @@ from astropy.table import Table
 from bench_predict import make_model
 from numpy.typing import NDArray
 from rows import Row, interleave, peak_gib, run, use_threads
-from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
@@ -25,6 +24,7 @@ from szeek.simulate.components.clusters import _split_components, _tabulate_prof
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.painting import ProfileTable, paint_components
+from szeek.sky.healpix import pixel_window_sigma_rad
 from szeek.sky.skymaps import SkyMaps
 
 ARCMIN = np.pi / 10800

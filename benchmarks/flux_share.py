@@ -21,7 +21,6 @@ from pathlib import Path
 import healpy
 import numpy as np
 from scipy import fft, ndimage
-from szeek.sky.healpix import unit_vectors
 
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.inputs.catalogues import read_catalogue
@@ -31,6 +30,7 @@ from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import Sources, draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import SkyMaps
 

@@ -15,7 +15,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 from astropy.table import Table
-from szeek.sky.healpix import unit_vectors
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -24,6 +23,7 @@ from szeek.inputs.catalogues import select_clusters
 from szeek.learn.labels import ClusterLabels
 from szeek.learn.train import cross_entropy, make_labels
 from szeek.learn.unet import UNet
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import field_directions
 
 #: Range of ln(Y500 / arcmin^2) that a target between 0 and 1 spans.

@@ -18,7 +18,6 @@ import numpy as np
 from astropy.table import Table
 from scipy.optimize import brentq
 from scipy.spatial import cKDTree
-from szeek.sky.healpix import unit_vectors
 
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import Instrument, read_instrument
@@ -38,6 +37,7 @@ from szeek.simulate.components.companions import (
 from szeek.simulate.components.infrared import IRIS, KINDS
 from szeek.simulate.components.sources import draw_cluster_galaxies
 from szeek.simulate.sky import core_fwhm_arcmin
+from szeek.sky.healpix import unit_vectors
 from szeek.stack.nulls import matched_positions
 from szeek.stack.products import measure_spectrum
 from szeek.stack.profiles import gaussian_aperture_fraction, measure_fluxes

@@ -6,10 +6,10 @@ import healpy
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from szeek.sky.healpix import unit_vectors
 
 from szeek.inputs.instrument import read_instrument
 from szeek.simulate.components.clusters import paint_clusters
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import SkyMaps
 
 HFI = read_instrument("planck-hfi")

@@ -20,7 +20,6 @@ from selenium.webdriver import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from szeek.sky.healpix import unit_vectors
 
 from szeek.show.explorer.dossierpage import page_address
 from szeek.show.explorer.filters import Filters, choose_candidates
@@ -28,6 +27,7 @@ from szeek.show.explorer.server import ExplorerServer
 from szeek.show.figures.skyplots import mollweide_forward
 from szeek.show.figures.style import P_COLOURS, P_TICKS, scale_p
 from szeek.show.report.links import explorer_link
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import field_basis, field_directions, project
 
 READY = "return document.body.dataset.ready"

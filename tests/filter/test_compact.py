@@ -6,12 +6,12 @@ import healpy
 import numpy as np
 from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, vectors_of
-from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.filter.compact import find_compact_sources, merge_compact_sources
 from szeek.filter.matchedfilter import FilteredField, list_fields
 from szeek.filter.snrmaps import filter_sky
 from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 ARCMIN = np.pi / 10800
 #: mJy of a source of 1 map unit x arcmin^2.

@@ -9,10 +9,10 @@ from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, vectors_of
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
-from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.filter.matchedfilter import FilteredField, list_fields, matched_filter, merge_detections
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.sky.healpix import pixel_window_sigma_rad
 from szeek.sky.projection import project
 from szeek.sky.skymaps import SkyMaps
 

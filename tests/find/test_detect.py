@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from szeek.find.detect import _directions, _neighbours, detect_sources
+from szeek.find.detect import detect_sources
+from szeek.sky.healpix import pixel_directions, write_neighbours
 
 
 def list_neighbours(nside: int, ipix: np.ndarray) -> np.ndarray:
@@ -58,9 +59,9 @@ def test_neighbours_and_directions_are_those_of_healpix(nside: int) -> None:
     expected = list_neighbours(nside, ipix)
     found = np.empty(8, np.int64)
     for pixel in ipix:
-        _neighbours(nside, pixel, found)
+        write_neighbours(nside, pixel, found)
         assert set(found.tolist()) - {-1} == set(expected[pixel].tolist()) - {-1}
-    np.testing.assert_allclose(_directions(nside, ipix), np.transpose(healpy.pix2vec(nside, ipix)), atol=1e-14)
+    np.testing.assert_allclose(pixel_directions(nside, ipix), np.transpose(healpy.pix2vec(nside, ipix)), atol=1e-14)
 
 
 def test_neighbours_at_high_resolution() -> None:
@@ -70,7 +71,7 @@ def test_neighbours_at_high_resolution() -> None:
     expected = list_neighbours(nside, ipix)
     found = np.empty(8, np.int64)
     for pixel, row in zip(ipix, expected, strict=True):
-        _neighbours(nside, pixel, found)
+        write_neighbours(nside, pixel, found)
         assert set(found.tolist()) - {-1} == set(row.tolist()) - {-1}
 
 

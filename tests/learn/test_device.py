@@ -5,18 +5,18 @@ import numpy as np
 import pytest
 import torch
 from smallmaps import BANDS, make_maps, make_model
-from szeek.sky.healpix import ring_table
 from test_train import SMALL, make_sky
 
 from szeek.config import load_config
 from szeek.find import predict as prediction
 from szeek.find.predict import predict
 from szeek.learn import device as devices
-from szeek.learn.device import DeviceSky, make_rng, neighbours, pick_device
+from szeek.learn.device import DeviceSky, make_rng, pick_device
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps
 from szeek.learn.train import train
 from szeek.sky.fields import cover_sphere
+from szeek.sky.healpix import ring_table
 from szeek.sky.skymaps import SkyMaps
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -40,7 +40,9 @@ def test_neighbours_are_those_of_healpy(nside):
     axes = np.concatenate([np.eye(3), -np.eye(3)])
     vectors = np.concatenate([vectors, axes, np.stack(healpy.pix2vec(nside, np.arange(12 * nside**2)), axis=1)])
     sky = rng.normal(size=12 * nside**2)
-    pixels, weights = neighbours(nside, torch.from_numpy(ring_table(nside)), torch.from_numpy(vectors))
+    pixels, weights = interpolation_weights_torch(
+        nside, torch.from_numpy(ring_table(nside)), torch.from_numpy(vectors)
+    )
     ours = (sky[pixels.numpy()] * weights.numpy()).sum(1)
     np.testing.assert_allclose(ours, healpy.get_interp_val(sky, *healpy.vec2ang(vectors)), atol=1e-9)
     assert weights.min() > -1e-12

@@ -1,9 +1,9 @@
 import healpy
 import numpy as np
 import pytest
-from szeek.sky.healpix import unit_vectors
 
 from szeek.learn.labels import IGNORED, ClusterLabels
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import field_directions
 
 

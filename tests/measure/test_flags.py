@@ -8,10 +8,10 @@ import healpy
 import numpy as np
 import pytest
 from astropy.table import Table, vstack
-from szeek.sky.healpix import unit_vectors
 
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.flags import FLAGS, expect_tsz_mjy, find_contaminants, measure_dust_excess, name_flags, set_flags
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import Band, SkyMaps
 
 

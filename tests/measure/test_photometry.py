@@ -10,7 +10,6 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table, vstack
 from noise_field import HFI, cluster_grid, noise_sky
-from szeek.sky.healpix import interpolation_sigma_rad
 
 from szeek.filter.snrmaps import filter_sky
 from szeek.measure.candidates import COLUMNS, make_candidates, read_candidates, write_candidates
@@ -27,6 +26,7 @@ from szeek.measure.photometry import (
 from szeek.physics.gas import Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
 from szeek.pipeline.photometryfiles import measure_run, read_photometry
 from szeek.simulate.components.clusters import paint_clusters
+from szeek.sky.healpix import interpolation_sigma_rad
 from szeek.sky.skymaps import SkyMaps
 
 SPECTRA = list_spectra(HFI, HFI.band_names)

@@ -4,7 +4,6 @@ import healpy
 import numpy as np
 import pytest
 from astropy.table import Table
-from szeek.sky.healpix import unit_vectors
 
 from szeek.assess.calibrate import Calibration
 from szeek.assess.match import match
@@ -14,6 +13,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
+from szeek.sky.healpix import unit_vectors
 
 pytestmark = pytest.mark.realdata
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
-from szeek.sky.healpix import unit_vectors
 from typer.testing import CliRunner
 
 from szeek.cli.app import app
@@ -16,6 +15,7 @@ from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
 from szeek.pipeline.photometryfiles import read_photometry
+from szeek.sky.healpix import unit_vectors
 
 pytestmark = pytest.mark.realdata
 

@@ -10,10 +10,10 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.integrate import quad
 from scipy.special import i0e
-from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.physics.gas import pressure_profile
 from szeek.simulate.components.clusters import paint_clusters, paint_y
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 ARCMIN = np.pi / 10800
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
-from szeek.sky.healpix import pixel_window_sigma_rad
 
 from szeek.inputs.instrument import read_instrument
 from szeek.simulate.components.sources import (
@@ -17,6 +16,7 @@ from szeek.simulate.components.sources import (
     draw_radio_sources,
     paint_sources,
 )
+from szeek.sky.healpix import pixel_window_sigma_rad
 
 HFI = read_instrument("planck-hfi")
 BEAMS = np.array([9.66, 7.22, 4.9, 4.92, 4.4, 4.22])

@@ -6,8 +6,8 @@ from astropy.wcs import WCS
 from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from szeek.sky.healpix import unit_vectors
 
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field
 from szeek.sky.skymaps import Band, SkyMaps
 

@@ -338,5 +338,4 @@ def _chord(angle_arcmin: float) -> float:
 
 def direction_table(vectors: NDArray[np.float64]) -> Table:
     """Unit vectors (n, 3) as ``lon_deg``, ``lat_deg``."""
-    x, y, z = vectors.T
-    return Table({"lon_deg": np.degrees(np.arctan2(y, x)), "lat_deg": np.degrees(np.arctan2(z, np.hypot(x, y)))})
+    return Table(lonlat_deg(vectors), names=("lon_deg", "lat_deg"))

@@ -524,7 +524,7 @@ def matched_filter(
         vectors, true_area = field.directions(peaks.row, peaks.column)
         sigma = np.array([field.snr_map(theta)[1] for theta in THETA500_ARCMIN])[peaks.size]
         error = sigma * true_area / Y5R500_PER_Y500
-        lon, lat = _lonlat_deg(vectors)
+        lon, lat = lonlat_deg(vectors)
         return Table(
             {
                 "lon_deg": lon,
@@ -580,7 +580,7 @@ def list_fields(maps: SkyMaps, tiles: Iterable[int] | None = None) -> Table:
     if tiles is not None:
         centres = healpy.pix2vec(FIELD_NSIDE, np.arange(12 * FIELD_NSIDE**2))
         wanted &= np.isin(healpy.vec2pix(TILE_NSIDE, *centres), list(tiles))
-    lon_deg, lat_deg = _lonlat_deg(sums[wanted])
+    lon_deg, lat_deg = lonlat_deg(sums[wanted])
     return Table({"pixel": np.flatnonzero(wanted), "lon_deg": lon_deg, "lat_deg": lat_deg})
 
 
@@ -593,11 +593,6 @@ def check_bands_known(maps: SkyMaps, instrument: Instrument) -> None:
             raise ValueError(f"band {band.name} in {band.unit} is none of {instrument.name}'s: {listed}")
     if maps.nside < 64:
         raise ValueError(f"the maps have nside {maps.nside}, expected at least 64 for the matched filter")
-
-
-def _lonlat_deg(vectors: Floats) -> tuple[Floats, Floats]:
-    x, y, z = vectors.T
-    return np.degrees(np.arctan2(y, x)) % 360.0, np.degrees(np.arctan2(z, np.hypot(x, y)))
 
 
 def _write_owned(field: FilteredField, best: Map32, pixel: int, maps: SkyMaps, out: Map32) -> None:

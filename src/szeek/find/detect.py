@@ -1,16 +1,7 @@
 """Sources in a p map: connected areas above a threshold, on the sphere itself.
 
-Two pixels are connected if they share a side or a corner, which on the HEALPix grid are integer steps:
-
-* in the belt (rings nside to 3 nside) a pixel at ring i and longitude h pi / (4 nside) has its neighbours at
-  (i +- 1, h +- 1), (i, h +- 2) and (i +- 2, h);
-* in a polar cap each of the four base pixels has coordinates a, b = 0, 1, ... counted from the pole along its
-  two sides, ring i = a + b + 1, and a step over a side folds onto the neighbour: (-1, b) of base pixel q is
-  (b, 0) of q + 1, (a, -1) is (0, a) of q - 1, (-1, -1) is (0, 0) of q + 2;
-* the south is the mirror image of the north.
-
-So no tile, cut-out or projection can split an area. Source of the grid: Gorski et al. (2005), ApJ 622, 759,
-Sect. 5.
+Two pixels are connected if they share a side or a corner (:mod:`szeek.sky.healpix`).
+So no tile, cut-out or projection can split an area.
 """
 
 from __future__ import annotations
@@ -113,11 +104,11 @@ def detect_sources(
     p = p_map[peak].astype(np.float32)
     order = np.lexsort((peak, -n_pix, -p))
     vector, n_pix, peak, edge, p = vector[order], n_pix[order], peak[order], edge[order], p[order]
-    peak_vector = _directions(nside, peak)
+    peak_vector = pixel_directions(nside, peak)
     nowhere = np.linalg.norm(vector, axis=1) < 1e-9  # vector is the mean over pixels: 1 for a point, 0 for the sphere
     vector[nowhere] = peak_vector[nowhere]
-    lon_deg, lat_deg = _lonlat(vector)
-    peak_lon_deg, peak_lat_deg = _lonlat(peak_vector)
+    lon_deg, lat_deg = lonlat_deg(vector)
+    peak_lon_deg, peak_lat_deg = lonlat_deg(peak_vector)
     pixel_arcmin2 = 4 * math.pi * (180 * 60 / math.pi) ** 2 / p_map.size
     sources = Table(
         {
@@ -143,99 +134,12 @@ def _check(p_map: NDArray[Any]) -> int:
     if not isinstance(p_map, np.ndarray) or p_map.ndim != 1 or p_map.dtype.kind != "f":
         found = f"{p_map.dtype} {p_map.shape}" if isinstance(p_map, np.ndarray) else type(p_map).__name__
         raise ValueError(f"p_map is {found}, expected a float32 array of shape (12 nside^2,)")
-    nside = round(math.sqrt(p_map.size / 12))
+    nside = math.isqrt(p_map.size // 12)
     if nside < 2 or 12 * nside * nside != p_map.size:
         raise ValueError(
             f"p_map has {p_map.size} pixels, expected 12 nside^2 with nside >= 2, HEALPix RING, full sky"
         )
     return nside
-
-
-def _lonlat(vector: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    x, y, z = vector.T
-    lon_deg = np.degrees(np.arctan2(y, x)) % 360.0
-    lon_deg[lon_deg == 360.0] = 0.0  # -1e-17 % 360 rounds up
-    return lon_deg, np.degrees(np.arctan2(z, np.hypot(x, y)))
-
-
-@numba.njit(cache=True)
-def _locate(nside, ipix):  # type: ignore[no-untyped-def]
-    """Ring (1 to 2 nside), number within it, and whether it was mirrored from the south."""
-    n_pix = 12 * nside * nside
-    south = ipix >= n_pix // 2 + 2 * nside  # rings beyond 2 nside
-    r = n_pix - 1 - ipix if south else ipix
-    n_cap = 2 * nside * (nside - 1)
-    if r < n_cap:
-        ring = int(0.5 * (1.0 + math.sqrt(1.0 + 2.0 * r)))
-        while 2 * ring * (ring - 1) > r:
-            ring -= 1
-        while 2 * ring * (ring + 1) <= r:
-            ring += 1
-        j, length = r - 2 * ring * (ring - 1), 4 * ring
-    else:
-        length = 4 * nside
-        ring = nside + (r - n_cap) // length
-        j = (r - n_cap) % length
-    return ring, length - 1 - j if south else j, south
-
-
-@numba.njit(cache=True)
-def _belt_pixel(nside, ring, h, south):  # type: ignore[no-untyped-def]
-    j = ((h - 1 + ((ring - nside) & 1)) // 2) % (4 * nside)
-    if south:
-        ring = 4 * nside - ring
-    return 2 * nside * (nside - 1) + (ring - nside) * 4 * nside + j
-
-
-@numba.njit(cache=True)
-def _cap_pixel(nside, q, a, b, south):  # type: ignore[no-untyped-def]
-    ring = a + b + 1
-    if ring > nside:
-        return _belt_pixel(nside, ring, (2 * q + 1) * nside + b - a, south)
-    j = (q % 4) * ring + b
-    if south:
-        return 12 * nside * nside - 2 * ring * (ring + 1) + j
-    return 2 * ring * (ring - 1) + j
-
-
-@numba.njit(cache=True)
-def _neighbours(nside, ipix, out):  # type: ignore[no-untyped-def]
-    """The eight RING neighbours; at the eight corners of three base pixels the missing one is -1 or a
-    repeat."""
-    ring, j, south = _locate(nside, ipix)
-    if ring <= nside:
-        q = j // ring
-        b = j - q * ring
-        a = ring - 1 - b
-        n = 0
-        for da in (-1, 0, 1):
-            for db in (-1, 0, 1):
-                if da == 0 and db == 0:
-                    continue
-                if a + da < 0 and b + db < 0:
-                    out[n] = _cap_pixel(nside, q + 2, 0, 0, south)
-                elif a + da < 0:
-                    out[n] = _cap_pixel(nside, q + 1, b + db, 0, south)
-                elif b + db < 0:
-                    out[n] = _cap_pixel(nside, q + 3, 0, a + da, south)
-                else:
-                    out[n] = _cap_pixel(nside, q, a + da, b + db, south)
-                n += 1
-        return
-    h = 2 * j + 1 - ((ring - nside) & 1)
-    out[0] = _belt_pixel(nside, ring, h - 2, south)
-    out[1] = _belt_pixel(nside, ring, h + 2, south)
-    out[2] = _belt_pixel(nside, ring - 1, h - 1, south)
-    out[3] = _belt_pixel(nside, ring - 1, h + 1, south)
-    out[4] = _belt_pixel(nside, ring + 1, h - 1, south)
-    out[5] = _belt_pixel(nside, ring + 1, h + 1, south)
-    out[6] = _belt_pixel(nside, ring + 2, h, south)
-    if ring - 2 >= nside:
-        out[7] = _belt_pixel(nside, ring - 2, h, south)
-        return
-    q = (h % (8 * nside)) // (2 * nside)  # ring nside - 1 is in the cap:
-    d = h % (8 * nside) - (2 * q + 1) * nside  # b - a, with a + b = nside - 2; none on the border of two base pixels
-    out[7] = _cap_pixel(nside, q, (nside - 2 - d) // 2, (nside - 2 + d) // 2, south) if d > -nside else -1
 
 
 @numba.njit(cache=True)
@@ -273,7 +177,7 @@ def _label_areas(nside, ipix):  # type: ignore[no-untyped-def]
     window = np.full(12 * nside + 1, -1, ipix.dtype)  # pixel k of the list was last to write its slot
     near = np.empty(8, np.int64)
     for k in range(ipix.size):
-        _neighbours(nside, ipix[k], near)
+        write_neighbours(nside, ipix[k], near)
         window[ipix[k] % window.size] = k
         for other in near:
             if other < 0 or other > ipix[k]:
@@ -305,7 +209,7 @@ def _label_peaks(height, nside, ipix, order, min_prominence):  # type: ignore[no
     touched = np.empty(8, np.int64)
     for k in order:
         level = height[k]
-        _neighbours(nside, ipix[k], near)
+        write_neighbours(nside, ipix[k], near)
         n, best, highest = 0, -1, -np.inf
         for other in near:
             m = np.searchsorted(ipix, other)
@@ -340,28 +244,6 @@ def _renumber(label):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _direction(nside, ipix):  # type: ignore[no-untyped-def]
-    ring, j, south = _locate(nside, ipix)
-    if ring <= nside:
-        depth = ring * ring / (3.0 * nside * nside)  # 1 - |z|
-        phi = 0.5 * math.pi / ring * (j + 0.5)
-    else:
-        depth = 2.0 * ring / (3.0 * nside) - 1.0 / 3.0
-        phi = 0.25 * math.pi / nside * (2 * j + 1 - ((ring - nside) & 1))
-    sin_theta = math.sqrt(depth * (2.0 - depth))
-    z = 1.0 - depth
-    return sin_theta * math.cos(phi), sin_theta * math.sin(phi), -z if south else z
-
-
-@numba.njit(cache=True)
-def _directions(nside, ipix):  # type: ignore[no-untyped-def]
-    out = np.empty((ipix.size, 3))
-    for k in range(ipix.size):
-        out[k, 0], out[k, 1], out[k, 2] = _direction(nside, ipix[k])
-    return out
-
-
-@numba.njit(cache=True)
 def _weight(p):  # type: ignore[no-untyped-def]
     return p / (_ODDS_END - p) if p < 1.0 else p / (_ODDS_END - 1.0)
 
@@ -380,7 +262,7 @@ def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-
         if peak[s] < 0 or p_map[pixel] > p_map[peak[s]]:
             peak[s] = pixel
         if not edge[s]:
-            _neighbours(nside, pixel, near)
+            write_neighbours(nside, pixel, near)
             for other in near:
                 if other >= 0 and np.isnan(p_map[other]):
                     edge[s] = True
@@ -390,7 +272,7 @@ def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-
         if weighted:
             w = _weight(np.float64(p_map[pixel])) - _WING * _weight(np.float64(p_map[peak[s]]))
         if w > 0:
-            x, y, z = _direction(nside, pixel)
+            x, y, z = pixel_direction(nside, pixel)
             vector[s, 0] += w * x
             vector[s, 1] += w * y
             vector[s, 2] += w * z

@@ -143,11 +143,13 @@ class DeviceSky:
 
     def _input(self, directions: Tensor) -> Tensor:
         """Bands minus background, normalised, and S/N at directions: (n, 3) float64 -> (n, channels) float32."""
-        pixels, weights = neighbours(self.nside, self.rings, directions)
+        pixels, weights = interpolation_weights_torch(self.nside, self.rings, directions)
         inside = weights if self.footprint is None else _seen(self.footprint, pixels, weights)
         bands = _blend(self._values, pixels, inside)
         if self._background is not None:
-            bands = bands - _blend(self._background, *neighbours(self._coarse_nside, self._coarse_rings, directions))
+            bands = bands - _blend(
+                self._background, *interpolation_weights_torch(self._coarse_nside, self._coarse_rings, directions)
+            )
         bands = bands - self._offset
         seen = ~bands.isnan().any(1, keepdim=True)
         bands = bands @ self._matrix.T
@@ -197,75 +199,6 @@ class Feed:
                 order += mine
         x = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]
         return x, torch.from_numpy(drawn).to(self.device, non_blocking=True)
-
-
-def neighbours(nside: int, rings: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Pixels and weights of the bilinear interpolation between HEALPix rings.
-
-    Source: Gorski et al. (2005), ApJ 622, 759; the scheme of ``healpy.get_interp_weights``.
-
-    Parameters
-    ----------
-    nside : int
-    rings : (4 nside + 1, 8) float64 tensor
-        :func:`~szeek.sky.healpix.ring_table`, on the device.
-    directions : (n, 3) float64 tensor
-        Of any length.
-
-    Returns
-    -------
-    pixels : (n, 4) int64 tensor
-        RING.
-    weights : (n, 4) float64 tensor
-        They add up to 1.
-
-    Examples
-    --------
-    >>> rings = torch.from_numpy(ring_table(1))
-    >>> pixels, weights = neighbours(1, rings, torch.tensor([[0.0, 0.0, 1.0]], dtype=torch.float64))
-    >>> sorted(pixels[0].tolist()), weights[0].tolist()
-    ([0, 1, 2, 3], [0.25, 0.25, 0.25, 0.25])
-    """
-    x, y, z = directions.unbind(-1)
-    across = torch.hypot(x, y)
-    length = torch.hypot(across, z)
-    cosine, sine = z / length, across / length
-    longitude = torch.remainder(torch.atan2(y, x), 2 * math.pi)
-    last = 4 * nside - 1
-
-    def below(ring: Tensor) -> Tensor:
-        """Sine of the angle from a ring southwards to the direction."""
-        return sine * rings[ring, 1] - cosine * rings[ring, 2]
-
-    def beside(ring: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The two pixels of a ring about the longitude, and the weight of the second."""
-        first, count, shift, per_radian = rings[ring, 4:].unbind(-1)
-        position = longitude * per_radian - shift
-        left = position.floor()
-        return (first + left % count).long(), (first + (left + 1) % count).long(), position - left
-
-    polar = (nside * sine * torch.sqrt(3 / (1 + cosine.abs()))).long()
-    equatorial = (nside * (2 - 1.5 * cosine)).long()
-    above = torch.where(cosine.abs() > 2 / 3, torch.where(cosine > 0, polar, last - polar), equatorial).clamp(0, last)
-    # rounding may put a direction that lies on a ring on its wrong side
-    up = (above > 0) & (below(above) < 0)
-    down = (above < last) & (below((above + 1).clamp(max=last)) >= 0)
-    above = above - up.long() + (down & ~up).long()
-    south = torch.asin(below(above)) * rings[above, 3]
-    north = 1 - south
-    p0, p1, east = beside(above.clamp(min=1))
-    p2, p3, east_south = beside((above + 1).clamp(max=last))
-    weights = torch.stack([(1 - east) * north, east * north, (1 - east_south) * south, east_south * south], dim=-1)
-    # beyond the first and the last ring, the pole is the mean of that ring's four pixels
-    top, bottom = above == 0, above == last
-    base = 12 * nside * nside - 4
-    p0, p1 = torch.where(top, (p2 + 2) & 3, p0), torch.where(top, (p3 + 2) & 3, p1)
-    p2, p3 = (torch.where(bottom, ((p - base + 2) & 3) + base, q) for p, q in ((p0, p2), (p1, p3)))
-    share = 0.25 * torch.where(top, north, south)[:, None]
-    half = torch.tensor([True, True, False, False], device=directions.device)
-    weights = torch.where(top[:, None], torch.where(half, share, weights + share), weights)
-    weights = torch.where(bottom[:, None], torch.where(half, weights + share, share), weights)
-    return torch.stack([p0, p1, p2, p3], dim=-1), weights
 
 
 def _seen(footprint: Tensor, pixels: Tensor, weights: Tensor) -> Tensor:

@@ -85,43 +85,6 @@ def profile_transform(kappa: ArrayLike) -> Floats:
     return np.asarray(_transform_spline()(np.log(np.maximum(kappa, 1e-3))))
 
 
-def pixel_window_sigma_rad(nside: int) -> float:
-    """Sigma of the Gaussian that stands for the HEALPix pixel window, in radians.
-
-    The mean second moment of the pixels about their centres, along one axis: 1.065 times that of a square of
-    the same area. Window function: exp(-l (l+1) sigma^2 / 2).
-
-    Examples
-    --------
-    >>> round(float(np.degrees(pixel_window_sigma_rad(2048)) * 60), 3)
-    0.512
-    """
-    return float(np.sqrt(1.065 * 4 * np.pi / (12 * nside**2) / 12))
-
-
-def interpolation_sigma_rad(nside: int, lat_deg: float) -> float:
-    """Sigma of the smoothing by bilinear interpolation of a HEALPix map, in radians: mean over axes and positions.
-
-    Linear interpolation between points a step apart has the second moment f (1 - f) of a squared step, 1/6 on
-    average. The steps are those of the grid at this latitude: rings along the meridian, pixels along the ring.
-
-    Source of the grid: Gorski et al. (2005), ApJ 622, 759, Sect. 5.
-
-    Examples
-    --------
-    >>> [round(float(np.degrees(interpolation_sigma_rad(2048, lat)) * 60), 3) for lat in (0.0, 41.81, 80.0)]
-    [0.827, 0.714, 0.736]
-    """
-    z = abs(float(np.sin(np.radians(lat_deg))))
-    sine = max(float(np.sqrt(1 - z * z)), 1.0 / nside)
-    if z <= 2 / 3:
-        along_meridian, along_ring = 2 / (3 * nside * sine), np.pi / (2 * nside) * sine
-    else:
-        ring = max(float(nside * np.sqrt(3 * (1 - z))), 1.0)
-        along_meridian, along_ring = 2 * ring / (3 * nside**2 * sine), np.pi / (2 * ring) * sine
-    return float(np.sqrt((along_meridian**2 + along_ring**2) / 12))
-
-
 def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
     """Mean Y500 in arcmin^2 of haloes of true mass M500.
 

@@ -142,7 +142,7 @@ def analyse(values: NDArray[np.floating], lmax: int, threads: int = 0, iteration
     Without an iteration the error is about 1e-3 of the map's large-scale amplitude.
     """
     single = np.ascontiguousarray(values, dtype=np.float32)
-    nside = math.isqrt(single.size // 12)
+    nside = nside_of(single)
     geometry = ducc0.healpix.Healpix_Base(nside, "RING").sht_info()
 
     def quadrature(field: Map32) -> Alm:

@@ -15,6 +15,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from szeek.sky.healpix import ring_above, ring_start
+
 Floats = NDArray[np.float64]
 
 _ARCMIN = np.pi / 180 / 60
@@ -110,34 +112,6 @@ def _zone_edges(nside: int) -> NDArray[np.int64]:
     z = np.linspace(1.0, -1.0, n_zones + 1)[1:-1]
     rings = np.array([ring_above(nside, value) for value in z])
     return np.unique(np.concatenate([[1], rings + 1, [4 * nside]]))
-
-
-@numba.njit(cache=True)
-def ring_start(nside: int, ring: int) -> tuple[int, int, float, float]:  # pragma: no cover
-    """First pixel, number of pixels, z = cos(colatitude) and longitude of the first pixel of ring 1 ... 4 nside-1."""
-    n_pix = 12 * nside * nside
-    if ring < nside:
-        count = 4 * ring
-        return 2 * ring * (ring - 1), count, 1.0 - ring * ring / (3.0 * nside * nside), np.pi / count
-    if ring <= 3 * nside:
-        shift = 0.5 if (ring - nside) % 2 == 0 else 0.0
-        start = 2 * nside * (nside - 1) + 4 * nside * (ring - nside)
-        z = (2 * nside - ring) * 2.0 / (3.0 * nside)
-        return start, 4 * nside, z, shift * np.pi / (2 * nside)
-    south = 4 * nside - ring
-    count = 4 * south
-    z = south * south / (3.0 * nside * nside) - 1.0
-    return n_pix - 2 * south * (south + 1), count, z, np.pi / count
-
-
-@numba.njit(cache=True)
-def ring_above(nside: int, z: float) -> int:  # pragma: no cover
-    """Number of the last ring whose z is at least that given (0 to 4 nside-1)."""
-    if z > 2.0 / 3.0:
-        return int(nside * np.sqrt(3.0 * max(1.0 - z, 0.0)))
-    if z >= -2.0 / 3.0:
-        return int(nside * (2.0 - 1.5 * z))
-    return 4 * nside - max(int(np.ceil(nside * np.sqrt(3.0 * max(1.0 + z, 0.0)))), 1)
 
 
 @numba.njit(cache=True)

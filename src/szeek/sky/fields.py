@@ -242,7 +242,7 @@ def gather_field(
     RuntimeError
         If a pixel that the field owns lies outside it: the cover would have a hole.
     """
-    nside = int((len(footprint) / 12) ** 0.5 + 0.5)
+    nside = nside_of(footprint)
     own = (*field.rings, field.part, field.n_parts)
     pixel_rad = math.radians(pixel_arcmin / 60)
     values = np.full(int(np.diff(own_runs(field, nside)).sum()), np.nan, np.float32)
@@ -298,4 +298,4 @@ def gather_on_device(
 
 def place_field(field: Field, values: NDArray[np.float32], p_map: NDArray[np.float32]) -> None:
     """Write what :func:`gather_field` returned into the RING map."""
-    _place(own_runs(field, int((len(p_map) / 12) ** 0.5 + 0.5)), values, p_map)
+    _place(own_runs(field, nside_of(p_map)), values, p_map)

@@ -26,6 +26,7 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from szeek.sky.healpix import interpolation_weights, nside_of, ring_above_direction, ring_table
 from szeek.sky.skymaps import SkyMaps
 
 #: Pixel of the paper's patches, that of HEALPix nside 2048. Bonjean (2020), Sect. 3.
@@ -33,105 +34,6 @@ PIXEL_ARCMIN = 1.7177
 
 #: Stands for a footprint without holes.
 EVERYWHERE = np.zeros(0, np.bool_)
-
-
-@njit(cache=True, nogil=True)
-def ring_info(nside: int, ring: int) -> tuple[int, int, float]:  # pragma: no cover - compiled
-    """First pixel, number of pixels, and 1.0 if shifted by half a pixel, of RING ring 1 to 4 nside - 1."""
-    if ring < nside:
-        return 2 * ring * (ring - 1), 4 * ring, 1.0
-    if ring <= 3 * nside:
-        shifted = 1.0 if (ring - nside) % 2 == 0 else 0.0
-        return 2 * nside * (nside - 1) + (ring - nside) * 4 * nside, 4 * nside, shifted
-    south = 4 * nside - ring
-    return 12 * nside * nside - 2 * south * (south + 1), 4 * south, 1.0
-
-
-@njit(cache=True, nogil=True)
-def _ring_theta(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compiled
-    """Colatitude in radians of ring 0 (the pole) to 4 nside (the other pole)."""
-    theta = np.empty(4 * nside + 1)
-    for ring in range(4 * nside + 1):
-        if ring < nside:
-            # 2 asin(sqrt((1 - z) / 2)) keeps all digits next to the pole, where acos loses half of them
-            theta[ring] = 2.0 * math.asin(ring / (nside * math.sqrt(6.0)))
-        elif ring <= 3 * nside:
-            theta[ring] = math.acos((2 * nside - ring) * 2.0 / (3.0 * nside))
-        else:
-            theta[ring] = math.pi - 2.0 * math.asin((4 * nside - ring) / (nside * math.sqrt(6.0)))
-    return theta
-
-
-@njit(cache=True, nogil=True)
-def _ring_table(nside: int) -> NDArray[np.float64]:  # pragma: no cover - compiled
-    """What :func:`ring_table` returns: a cache line a ring, so that no direction computes it again."""
-    table = np.zeros((4 * nside + 1, 8))
-    table[:, 0] = _ring_theta(nside)
-    table[:, 1] = np.cos(table[:, 0])
-    table[:, 2] = np.sin(table[:, 0])
-    table[:-1, 3] = 1.0 / (table[1:, 0] - table[:-1, 0])
-    for ring in range(1, 4 * nside):
-        first, count, shifted = ring_info(nside, ring)
-        table[ring, 4], table[ring, 5] = first, count
-        table[ring, 6], table[ring, 7] = 0.5 * shifted, count / (2.0 * math.pi)
-    return table
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _arc_sine(s):  # type: ignore[no-untyped-def]  # pragma: no cover
-    return s + s * s * s / 6.0 if abs(s) < 0.003 else math.asin(s)  # the next term is below 2e-14
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _beside(rings, ring, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """The two pixels of a ring about a longitude, and the weight of the second."""
-    first, count = int(rings[ring, 4]), int(rings[ring, 5])
-    position = phi * rings[ring, 7] - rings[ring, 6]
-    left = int(position + 1.0) - 1  # floor, as position > -1
-    weight = position - left
-    right = left + 1
-    if left < 0:
-        left += count
-    if right >= count:
-        right -= count
-    return first + left, first + right, weight
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _ring_above(nside, cosine, sine):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Number of the ring above a colatitude, before rounding down; without a branch, for many at a time."""
-    share = nside * sine * math.sqrt(3.0 / (1.0 + abs(cosine)))
-    from_pole = math.floor(share)
-    polar = from_pole if cosine > 0.0 else 4 * nside - from_pole - 1
-    return polar if abs(cosine) > 2.0 / 3.0 else nside * (2.0 - 1.5 * cosine)
-
-
-@njit(cache=True, nogil=True, inline="always")
-def _neighbours(nside, rings, above, cosine, sine, phi):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Pixels and weights of the bilinear interpolation at a colatitude, its ring above, and a longitude.
-
-    The distance from a ring comes from the sine of the difference of colatitudes, which needs no inverse function.
-    """
-    # rounding may put a direction that lies on a ring on its wrong side
-    if above > 0 and sine * rings[above, 1] - cosine * rings[above, 2] < 0.0:
-        above -= 1
-    elif above < 4 * nside - 1 and sine * rings[above + 1, 1] - cosine * rings[above + 1, 2] >= 0.0:
-        above += 1
-    south = _arc_sine(sine * rings[above, 1] - cosine * rings[above, 2]) * rings[above, 3]
-    north = 1.0 - south
-    if above == 0:  # between the pole and the first ring: the pole is the mean of that ring's four pixels
-        p2, p3, east = _beside(rings, 1, phi)
-        share = 0.25 * north
-        return (p2 + 2) & 3, (p3 + 2) & 3, p2, p3, share, share, (1.0 - east) * south + share, east * south + share
-    if above == 4 * nside - 1:
-        p0, p1, east = _beside(rings, above, phi)
-        share = 0.25 * south
-        last = 12 * nside * nside - 4
-        p2, p3 = ((p0 - last + 2) & 3) + last, ((p1 - last + 2) & 3) + last
-        return p0, p1, p2, p3, (1.0 - east) * north + share, east * north + share, share, share
-    p0, p1, east0 = _beside(rings, above, phi)
-    p2, p3, east1 = _beside(rings, above + 1, phi)
-    return p0, p1, p2, p3, (1.0 - east0) * north, east0 * north, (1.0 - east1) * south, east1 * south
 
 
 # All of fast-math but 'nnan' and 'ninf': NaN marks what lies outside the footprint.
@@ -166,8 +68,8 @@ def _interpolate(nside, rings, values, footprint, vectors, out):  # type: ignore
         across = math.sqrt(v[0] * v[0] + v[1] * v[1])
         length = 1.0 / math.sqrt(v[0] * v[0] + v[1] * v[1] + v[2] * v[2])
         cosine, sine = v[2] * length, across * length
-        above = int(_ring_above(nside, cosine, sine))
-        p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, above, cosine, sine, phi)
+        above = int(ring_above_direction(nside, cosine, sine))
+        p0, p1, p2, p3, w0, w1, w2, w3 = interpolation_weights(nside, rings, above, cosine, sine, phi)
         if footprint.size:
             w0, w1, w2, w3 = _where_seen(footprint, p0, p1, p2, p3, w0, w1, w2, w3)
         _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, out[k])
@@ -216,7 +118,7 @@ def _look_along_row(nside, basis, pixel_rad, i, ny, cosine, sine, above, phi):  
         across = vx * vx + vy * vy
         length = 1.0 / math.sqrt(across + vz * vz)
         cosine[j], sine[j] = vz * length, math.sqrt(across) * length
-        above[j] = _ring_above(nside, cosine[j], sine[j])
+        above[j] = ring_above_direction(nside, cosine[j], sine[j])
     for j in range(0 if small else nx):
         x = pixel_rad * (j - 0.5 * (nx - 1))
         vx, vy = ax + x * bx, ay + x * by
@@ -236,7 +138,9 @@ def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # ty
     for i in range(ny):
         _look_along_row(nside, basis, pixel_rad, i, ny, cosine, sine, above, phi)
         for j in range(nx):
-            p0, p1, p2, p3, w0, w1, w2, w3 = _neighbours(nside, rings, int(above[j]), cosine[j], sine[j], phi[j])
+            p0, p1, p2, p3, w0, w1, w2, w3 = interpolation_weights(
+                nside, rings, int(above[j]), cosine[j], sine[j], phi[j]
+            )
             _fetch(values, p0)  # type: ignore[call-arg]
             _fetch(values, p2)
             if footprint.size:
@@ -247,18 +151,6 @@ def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # ty
             p0, p1, p2, p3 = pixels[j, 0], pixels[j, 1], pixels[j, 2], pixels[j, 3]
             w0, w1, w2, w3 = weights[j, 0], weights[j, 1], weights[j, 2], weights[j, 3]
             _blend(values, p0, p1, p2, p3, w0, w1, w2, w3, out[i, j])
-
-
-def unit_vectors(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    """Unit vectors, shape (..., 3), of positions in degrees.
-
-    Examples
-    --------
-    >>> unit_vectors(90.0, 0.0).round(12).tolist()
-    [0.0, 1.0, 0.0]
-    """
-    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat) + 0 * lon], axis=-1)
 
 
 def field_basis(lon_deg: float, lat_deg: float, angle_deg: float = 0.0) -> NDArray[np.float64]:
@@ -337,7 +229,7 @@ def interpolate(
     >>> interpolate(flat, unit_vectors(10.0, 89.9)).tolist()
     [3.0, 3.0]
     """
-    nside = nside_of(values)
+    nside = _nside(values)
     flat = np.ascontiguousarray(vectors, np.float64).reshape(-1, 3)
     out = np.empty((len(flat), values.shape[1]), np.float32)
     _interpolate(nside, ring_table(nside), values, EVERYWHERE if footprint is None else footprint, flat, out)
@@ -375,34 +267,14 @@ def sample_field(
     """
     values = maps.values if isinstance(maps, SkyMaps) else maps
     footprint = maps.footprint if isinstance(maps, SkyMaps) and not maps.is_full_sky else EVERYWHERE
-    nside = nside_of(values)
+    nside = _nside(values)
     out = np.empty((ny, nx, values.shape[1]), np.float32)
     basis = field_basis(lon_deg, lat_deg, angle_deg)
     _sample_field(nside, ring_table(nside), values, footprint, basis, math.radians(pixel_arcmin / 60), out)
     return out
 
 
-def nside_of(values: NDArray[np.float32]) -> int:
-    """Nside of interleaved maps, (n_pix, n_band)."""
+def _nside(values: NDArray[np.float32]) -> int:
     if values.ndim != 2:
         raise ValueError(f"values has shape {values.shape}, expected (n_pix, n_band)")
-    return int((values.shape[0] / 12) ** 0.5 + 0.5)
-
-
-_ring_tables: dict[int, NDArray[np.float64]] = {}
-
-
-def ring_theta(nside: int) -> NDArray[np.float64]:
-    """Colatitudes of the rings, (4 nside + 1,) float64 radians, poles included; computed once per nside."""
-    return ring_table(nside)[:, 0]
-
-
-def ring_table(nside: int) -> NDArray[np.float64]:
-    """Of each ring, from one pole (0) to the other (4 nside): (4 nside + 1, 8) float64, computed once per nside.
-
-    Columns: colatitude in radians, its cosine, its sine, one over the step to the next ring; first pixel, number of
-    pixels, longitude of the first pixel's centre in pixels (0 or 0.5), pixels a radian.
-    """
-    if nside not in _ring_tables:
-        _ring_tables[nside] = _ring_table(nside)
-    return _ring_tables[nside]
+    return nside_of(values)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import shutil
@@ -17,6 +18,7 @@ from astropy.units import Quantity
 from numpy.typing import NDArray
 
 from szeek.files import remove_path
+from szeek.sky.healpix import nside_of
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,7 @@ class SkyMaps:
             if array is not None and not array.dtype.isnative:  # as FITS files are
                 object.__setattr__(self, name, array.astype(array.dtype.newbyteorder("=")))
         n_pix = self.values.shape[0]
-        nside = round((n_pix / 12) ** 0.5)
-        if self.values.ndim != 2 or 12 * nside * nside != n_pix:
+        if self.values.ndim != 2 or 12 * math.isqrt(n_pix // 12) ** 2 != n_pix:
             raise ValueError(f"values has shape {self.values.shape}, expected (12 nside^2, n_band)")
         if self.values.dtype != np.float32:
             raise TypeError(f"values is {self.values.dtype}, expected float32")
@@ -89,7 +90,7 @@ class SkyMaps:
     @property
     def nside(self) -> int:
         """HEALPix resolution parameter."""
-        return int((self.values.shape[0] / 12) ** 0.5 + 0.5)
+        return nside_of(self.values)
 
     @property
     def n_band(self) -> int:

@@ -85,8 +85,7 @@ def find_pairs(
     kept = (separation >= low) & (velocity >= velocity_km_s[0]) & (velocity <= velocity_km_s[1])
     first, second, separation, z_mean = first[kept], second[kept], separation[kept], z_mean[kept]
     middle = vectors[first] + vectors[second]
-    x, y, height = middle.T
-    lon_deg, lat_deg = np.degrees(np.arctan2(y, x)) % 360, np.degrees(np.arctan2(height, np.hypot(x, y)))
+    lon_deg, lat_deg = lonlat_deg(middle)
     angle = [
         _bearing_deg(lon, lat, vector) for lon, lat, vector in zip(lon_deg, lat_deg, vectors[second], strict=True)
     ]

@@ -26,6 +26,7 @@ from szeek.inputs.stackmaps import read_stack_map
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures.cutouts import plot_field
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
+from szeek.sky.healpix import lonlat_deg
 from szeek.sky.projection import field_directions, interpolate
 
 #: Pixels on a side of a field's picture.
@@ -55,10 +56,7 @@ def sample_image(
     image, wcs = found[1].reshape(found[1].shape[-2:]), WCS(found[2])
     if not wcs.has_celestial:
         raise ValueError(f"'{file}' has no celestial WCS; expected CTYPE1 and CTYPE2 of a sky projection")
-    x, y, z = np.moveaxis(directions, -1, 0)
-    sky = SkyCoord(
-        np.degrees(np.arctan2(y, x)), np.degrees(np.arctan2(z, np.hypot(x, y))), unit="deg", frame="galactic"
-    )
+    sky = SkyCoord(*lonlat_deg(directions), unit="deg", frame="galactic")
     column, row = wcs.celestial.world_to_pixel(sky)
     return np.asarray(map_coordinates(image, [row, column], order=1, mode="constant", cval=np.nan))
 

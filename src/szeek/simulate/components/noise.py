@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from szeek.inputs.instrument import Instrument
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
-from szeek.simulate.painting import ring_start
+from szeek.sky.healpix import ring_start
 
 # Planck early results I (2011, A&A 536, A1).
 _OPENING_DEG, _PRECESSION_DEG = 85.0, 7.5
