@@ -20,10 +20,11 @@ from szeek.assess.match import list_pairs
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
 from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.instrument import Instrument
 from szeek.physics.spectra import spectral_templates
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.inject import draw_injections

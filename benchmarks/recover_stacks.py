@@ -20,10 +20,12 @@ from scipy.optimize import brentq
 from scipy.spatial import cKDTree
 
 from szeek.inputs.catalogues import read_catalogue
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500
-from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
+from szeek.physics.tsz import band_response
 from szeek.pipeline.stackjob import dust_map, open_run_maps
 from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.components.companions import (

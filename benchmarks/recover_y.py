@@ -19,8 +19,8 @@ import numpy as np
 
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.gas import MASS_BIAS
-from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters, paint_y
 from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin

@@ -17,7 +17,8 @@ from szeek.assess.selection import (
     predicted_counts,
 )
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.gas import Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
 
 SIZES = np.array(NOISE_THETA500_ARCMIN)

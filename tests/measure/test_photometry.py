@@ -23,7 +23,8 @@ from szeek.measure.photometry import (
     mass_from_flux,
     measure_sources,
 )
-from szeek.physics.gas import Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.pipeline.photometryfiles import measure_run, read_photometry
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.sky.healpix import interpolation_sigma_rad

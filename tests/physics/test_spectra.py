@@ -9,15 +9,9 @@ import pytest
 from astropy.io import fits
 from scipy.optimize import brentq
 
-from szeek.inputs.instrument import read_instrument
-from szeek.physics.tsz import (
-    T_CMB_K,
-    Bandpass,
-    band_response,
-    electron_temperature_kev,
-    read_bandpasses,
-    tsz_spectrum,
-)
+from szeek.inputs.instrument import read_bandpasses, read_instrument
+from szeek.physics.scaling import electron_temperature_kev
+from szeek.physics.tsz import T_CMB_K, Bandpass, band_response, tsz_spectrum
 
 PLANCK = read_instrument("planck-hfi")
 

@@ -10,7 +10,7 @@ from colossus.cosmology import cosmology
 from colossus.lss import mass_function
 
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS, mass_and_redshift, theta500_from_mass, y500_from_mass
+from szeek.physics.scaling import MASS_BIAS, mass_and_redshift, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import all_density_shells, density_shells, random_generator
 from szeek.simulate.haloes import draw_haloes, group_background
 

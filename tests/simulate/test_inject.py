@@ -8,8 +8,8 @@ from astropy.table import Table
 from scipy.stats import ks_2samp
 
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.gas import MASS_BIAS
-from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import draw_cluster_galaxies
 from szeek.simulate.haloes import draw_haloes

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from scipy.ndimage import map_coordinates
 from scipy.stats import ks_2samp
 
-from szeek.inputs.instrument import read_beams, read_instrument
-from szeek.physics.tsz import band_response, read_bandpasses
+from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.cib import draw_cib
 from szeek.simulate.components.cmb import draw_cmb
 from szeek.simulate.components.sources import draw_cold_clumps, draw_dusty_sources, draw_radio_sources

@@ -14,8 +14,8 @@ from astropy.table import Table
 
 from szeek.cli.app import _named_numbers, _stack_maps, app
 from szeek.inputs.instrument import read_instrument
+from szeek.physics.scaling import electron_temperature_kev
 from szeek.physics.spectra import spectral_templates
-from szeek.physics.tsz import electron_temperature_kev
 from szeek.show.figures.stackfigures import draw_stack_folder
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import Band, SkyMaps

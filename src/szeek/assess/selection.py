@@ -37,9 +37,10 @@ from szeek.assess.match import (
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
-from szeek.inputs.instrument import Instrument
 from szeek.parallel import Progress, spread
-from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:

@@ -28,9 +28,10 @@ from scipy.spatial import cKDTree
 
 from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
 from szeek.filter.states import FieldState
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.physics.instrument import Instrument
 from szeek.physics.tsz import band_response
 from szeek.sky.healpix import interpolation_sigma_rad, pixel_window_sigma_rad, unit_vectors
 from szeek.sky.projection import field_basis, project, sample_field

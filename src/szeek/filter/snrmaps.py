@@ -23,8 +23,9 @@ from scipy import ndimage
 from szeek.filter.compact import find_compact_sources, merge_compact_sources, owned
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.filter.states import FieldState
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:

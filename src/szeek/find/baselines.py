@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from szeek.filter.matchedfilter import matched_filter
 from szeek.find.detect import detect_sources
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.sky.projection import interpolate
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles

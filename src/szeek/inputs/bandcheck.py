@@ -21,7 +21,7 @@ import healpy
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps
 
 log = logging.getLogger(__name__)

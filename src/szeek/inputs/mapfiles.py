@@ -26,7 +26,8 @@ from szeek.files import remove_path
 from szeek.inputs.bandcheck import check_bands
 from szeek.inputs.healpix_files import HealpixFile, change_nside, describe_healpix
 from szeek.inputs.image_files import Image, fill_from_images, read_image
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps, check_replaceable
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps
 
 log = logging.getLogger(__name__)

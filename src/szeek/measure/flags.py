@@ -15,8 +15,9 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
+from szeek.physics.instrument import Instrument
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.projection import interpolate
 from szeek.sky.skymaps import SkyMaps

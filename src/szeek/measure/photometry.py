@@ -24,9 +24,11 @@ from scipy.special import j1
 from szeek.arguments import plain_table
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.filter.states import FieldState
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
-from szeek.physics.gas import Y5R500_PER_Y500, profile_transform, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import SkyMaps

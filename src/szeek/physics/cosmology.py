@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
-#: Planck 2018 results VI, Table 2, TT,TE,EE+lowE+lensing+BAO; the numbers of colossus' 'planck18'.
-COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Tcmb0=2.7255, Neff=3.046)
+#: Planck 2018 results VI (A&A 641, A6), Table 2, TT,TE,EE+lowE+lensing+BAO.
+COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Ob0=0.0490, Tcmb0=2.7255, Neff=3.046)
+#: Amplitude and slope of the power spectrum of matter, of the same table.
+SIGMA8, SPECTRAL_INDEX = 0.8102, 0.9665
 
 
 def angular_diameter_distance_mpc(z: ArrayLike) -> Floats:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.physics.tsz import band_response
 
 COMPONENTS = ("tsz", "dust", "radio", "cmb")

@@ -8,16 +8,13 @@ x = h nu / k T_CMB, theta_e = k T_e / m_e c^2; the Y_i are of Itoh, Kohyama & No
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.io import fits
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.inputs.instrument import Instrument
-from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.instrument import Instrument
 
 Floats = NDArray[np.float64]
 
@@ -87,38 +84,6 @@ def tsz_spectrum(freq_ghz: ArrayLike, t_e_kev: float = 0.0) -> Floats:
     return np.asarray(y0 + theta * (y1 + theta * (y2 + theta * y3)))
 
 
-def read_bandpasses(path: str | os.PathLike[str]) -> dict[str, Bandpass]:
-    """Read the band-averaged transmissions of a Planck HFI instrument model (RIMO).
-
-    Parameters
-    ----------
-    path : path
-        E.g. ``HFI_RIMO_R3.00.fits``, with extensions BANDPASS_F100 to BANDPASS_F857.
-
-    Returns
-    -------
-    dict
-        Band name ('100' to '857') to Bandpass.
-
-    Raises
-    ------
-    ValueError
-        If the file holds no such extension.
-    """
-    passes = {}
-    with fits.open(path) as hdus:
-        for hdu in hdus[1:]:
-            if not hdu.name.startswith("BANDPASS_F"):
-                continue
-            freq_ghz = np.asarray(hdu.data["WAVENUMBER"], np.float64) * 29.9792458  # 1/cm
-            transmission = np.asarray(hdu.data["TRANSMISSION"], np.float64)
-            inside = (freq_ghz > 1.0) & np.isfinite(transmission)
-            passes[hdu.name.removeprefix("BANDPASS_F")] = Bandpass(freq_ghz[inside], transmission[inside])
-    if not passes:
-        raise ValueError(f"'{path}' has no extension BANDPASS_F..., expected an HFI instrument model (RIMO)")
-    return passes
-
-
 def _average(bandpass: Bandpass) -> Floats:
     """Band averages of Y0 to Y3 in K_CMB per (y T_CMB), (4,)."""
     x = bandpass.freq_ghz / _GHZ_PER_X
@@ -142,8 +107,8 @@ def band_response(
     t_e_kev : float or (n,) float64
         Electron temperatures; clipped at 15 keV, 0 for the non-relativistic limit.
     bandpasses : mapping of band name to Bandpass, optional
-        Measured transmissions, see :func:`read_bandpasses`. Without them the relativistic *change* is averaged
-        over a flat band 33 % wide and added to the instrument's table.
+        Measured transmissions (:func:`szeek.inputs.instrument.read_bandpasses`). Without them the relativistic
+        *change* is averaged over a flat band 33 % wide and added to the instrument's table.
 
     Returns
     -------
@@ -177,23 +142,3 @@ def band_response(
             y0 = instrument.tsz_kcmb[column]
         kelvin[..., column] = y0 + theta * (y1 + theta * (y2 + theta * y3))
     return kelvin * instrument.unit_per_kcmb
-
-
-def electron_temperature_kev(m500_1e14msun: ArrayLike, z: ArrayLike) -> Floats:
-    """Electron temperature of the gas, keV, from the (X-ray calibrated) mass.
-
-    Source: Arnaud, Pointecouteau & Pratt (2005), A&A 441, 893, Table 2, whole sample:
-    E(z) M500 = 3.84e14 h70^-1 Msun (kT / 5 keV)^1.71.
-
-    Parameters
-    ----------
-    m500_1e14msun, z : (n,) float64
-        M500 as X-rays give it, i.e. (1-b) times the true one; redshift.
-
-    Examples
-    --------
-    >>> float(electron_temperature_kev(3.84, 0.0).round(1))
-    4.9
-    """
-    mass = np.asarray(m500_1e14msun, np.float64) * COSMOLOGY.efunc(z) * COSMOLOGY.h / 0.7
-    return np.asarray(5.0 * (mass / 3.84) ** (1 / 1.71))

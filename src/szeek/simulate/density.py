@@ -18,7 +18,7 @@ import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from numpy.typing import NDArray
 
-from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.cosmology import COSMOLOGY, SIGMA8, SPECTRAL_INDEX
 from szeek.simulate.pool import side_by_side
 
 Floats = NDArray[np.float64]
@@ -35,9 +35,11 @@ def random_generator(seed: int, component: str) -> np.random.Generator:
 
 
 @cache
-def colossus_planck18() -> Any:
-    """The cosmology for colossus, without its cache files."""
-    return colossus_cosmology.setCosmology("planck18", persistence="")
+def set_colossus() -> Any:
+    """The cosmology as colossus has it, which its functions then use; without its cache files."""
+    parameters = {"flat": True, "H0": COSMOLOGY.H0.value, "Om0": COSMOLOGY.Om0, "Ob0": COSMOLOGY.Ob0}
+    parameters |= {"Tcmb0": COSMOLOGY.Tcmb0.value, "Neff": COSMOLOGY.Neff, "sigma8": SIGMA8, "ns": SPECTRAL_INDEX}
+    return colossus_cosmology.setCosmology("szeek", params=parameters, persistence="")
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _shell_spectrum(z_min: float, z_max: float) -> Floats:
     k = np.hypot(k_parallel, (np.arange(_SHELL_LMAX + 1) + 0.5) / chi)
     grid = np.geomspace(1e-5, 50.0, 1000)  # 1/Mpc
     z = (z_min + z_max) / 2
-    power = colossus_planck18().matterPowerSpectrum(grid / h, z) / h**3 * np.exp(-((grid * _SMOOTHING_MPC) ** 2))
+    power = set_colossus().matterPowerSpectrum(grid / h, z) / h**3 * np.exp(-((grid * _SMOOTHING_MPC) ** 2))
     window = np.sinc(k_parallel * depth / 2 / np.pi) ** 2
     spectrum = np.trapezoid(np.interp(k, grid, power) * window, k_parallel, axis=0)
     return np.asarray(spectrum / np.pi / chi**2)

@@ -25,13 +25,14 @@ from colossus.lss import mass_function as colossus_mass_function
 from numpy.typing import NDArray
 
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import (
     SHELL_NSIDE,
     DensityShell,
-    colossus_planck18,
     density_shells,
     random_generator,
+    set_colossus,
 )
 
 __all__ = [
@@ -72,7 +73,7 @@ _BIAS_GROUPS = 6  # in mass, per shell
 def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float) -> tuple[Floats, Floats]:
     """ln(M500/1e14 Msun) nodes and dn/dlnM in Mpc^-3 at one redshift (Tinker et al. 2008, M500c)."""
     log_mass = np.linspace(np.log(m500_min_1e14msun), np.log(m500_max_1e14msun), 240)
-    h = colossus_planck18().h
+    h = set_colossus().h
     density = colossus_mass_function.massFunction(
         np.exp(log_mass) * 1e14 * h, z, mdef="500c", model="tinker08", q_out="dndlnM"
     )
@@ -81,7 +82,7 @@ def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float
 
 def _halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
     """Linear bias of haloes (Tinker et al. 2010)."""
-    mass = m500_1e14msun * 1e14 * colossus_planck18().h
+    mass = m500_1e14msun * 1e14 * set_colossus().h
     return np.asarray(colossus_bias.haloBias(mass, z, "500c", model="tinker10"))
 
 

@@ -12,9 +12,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.inputs.instrument import Instrument
-from szeek.physics.gas import MASS_BIAS, mass_and_redshift
-from szeek.physics.tsz import band_response, electron_temperature_kev
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, mass_and_redshift
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.haloes import draw_shapes, random_generator
@@ -112,7 +112,7 @@ def draw_injections(
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
 
     Mass and redshift are those that the mean relations give flux and size
-    (:func:`szeek.physics.gas.mass_and_redshift`).
+    (:func:`szeek.physics.scaling.mass_and_redshift`).
 
     Parameters
     ----------

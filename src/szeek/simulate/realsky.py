@@ -19,8 +19,8 @@ from astropy.wcs import WCS
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filter
 
-from szeek.inputs.instrument import Instrument
 from szeek.inputs.reddening import read_column_map
+from szeek.physics.instrument import Instrument
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.sky.projection import PIXEL_ARCMIN, sample_field
 

@@ -20,7 +20,7 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
-from szeek.physics.gas import MASS_BIAS, theta500_from_mass, y500_from_mass
+from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import random_generator
 
 Floats = NDArray[np.float64]

@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import cKDTree
 
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS, Y5R500_PER_Y500, theta500_from_mass, y500_from_mass
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
 from szeek.simulate.components.cib import FLUX_CUT_JY
 from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.components.cmb import lensed_spectrum

@@ -14,7 +14,7 @@ import healpy
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.simulate.harmonics import (
     Alm,
     Floats,

@@ -16,10 +16,9 @@ from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.arguments import plain_array, plain_mask, plain_table
-from szeek.inputs.instrument import Instrument
 from szeek.parallel import spread
-from szeek.physics.gas import y500_from_mass
-from szeek.physics.tsz import electron_temperature_kev
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import electron_temperature_kev, y500_from_mass
 from szeek.sky.projection import PIXEL_ARCMIN
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.nulls import matched_positions, rotated_positions

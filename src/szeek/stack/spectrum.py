@@ -17,7 +17,7 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.physics.spectra import COMPONENTS, spectral_templates
 
 _UNITS = {"tsz": "Compton y", "dust": "MJy/sr at 857 GHz", "radio": "MJy/sr at 100 GHz", "cmb": "K_CMB"}

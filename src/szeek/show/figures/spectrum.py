@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument, list_instruments, read_instrument
+from szeek.inputs.instrument import list_instruments, read_instrument
+from szeek.physics.instrument import Instrument
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import SkyMaps
 

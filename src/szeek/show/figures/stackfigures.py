@@ -22,7 +22,8 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Circle
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
+from szeek.physics.instrument import Instrument
 from szeek.show.figures.style import (
     BLACK,
     BLUE,

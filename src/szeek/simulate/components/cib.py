@@ -17,7 +17,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import DensityShell, random_generator
 from szeek.simulate.harmonics import (
     Alm,

@@ -25,8 +25,8 @@ import numpy as np
 from astropy.constants import c, h, k_B
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
 from szeek.inputs.reddening import read_column_map
+from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import (
     Alm,

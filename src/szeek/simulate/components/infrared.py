@@ -17,7 +17,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.simulate.components.companions import GALAXIES_PER_ARCMIN2, GALAXY_KINDS
 from szeek.simulate.components.dust import GalacticEmission, log_colours
 from szeek.simulate.components.sources import draw_cluster_galaxies, draw_dusty_sources, paint_sources

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
+from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
 from szeek.sky.healpix import ring_start

@@ -15,10 +15,10 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import Instrument
 from szeek.inputs.reddening import read_column_map
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import MASS_BIAS
+from szeek.physics.instrument import Instrument
+from szeek.physics.scaling import MASS_BIAS
 from szeek.simulate.components.dust import modified_blackbody
 from szeek.simulate.haloes import random_generator
 from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
