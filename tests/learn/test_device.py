@@ -16,7 +16,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps
 from szeek.learn.train import train
 from szeek.sky.fields import cover_sphere
-from szeek.sky.healpix import ring_table
+from szeek.sky.healpix import interpolation_weights_torch, ring_table
 from szeek.sky.skymaps import SkyMaps
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from szeek.arguments import plain_array, plain_mask, plain_table
-from szeek.sky.healpix import unit_vectors
+from szeek.sky.healpix import lonlat_deg, unit_vectors
 
 
 def match(sources: Table, clusters: Table, radius_arcmin: ArrayLike = 5.0) -> Table:

@@ -33,7 +33,7 @@ from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.physics.instrument import Instrument
 from szeek.physics.tsz import band_response
-from szeek.sky.healpix import interpolation_sigma_rad, pixel_window_sigma_rad, unit_vectors
+from szeek.sky.healpix import interpolation_sigma_rad, lonlat_deg, pixel_window_sigma_rad, unit_vectors
 from szeek.sky.projection import field_basis, project, sample_field
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TILE_NSIDE

@@ -15,6 +15,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.arguments import plain_array
+from szeek.sky.healpix import lonlat_deg, pixel_direction, pixel_directions, write_neighbours
 
 _ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
 _WING = 0.25  # share of the highest pixel's weight below which others do not count

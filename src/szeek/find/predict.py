@@ -179,7 +179,8 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
         return
     at = pick_device(device)
-    here = put_on_device(*_prepare(maps, model), at)
+    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    here = put_on_device(sky, model, at)
     at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
         work = spread(
@@ -189,26 +190,31 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
 
 
-def _prepare(maps: SkyMaps, model: Model) -> tuple[LocalMaps, Model]:
-    return LocalMaps.prepare(maps, model.normaliser.background_nside), model
+def _prepare_in_worker(pickled: bytes) -> tuple[bytes, NDArray[np.float32] | None]:
+    """Maps and model as they came, and the maps' local background."""
+    maps, model = pickle.loads(pickled)
+    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside).background
 
 
-def _prepare_in_worker(pickled: bytes) -> tuple[LocalMaps, Model]:
-    """Unpickled here, where maps that are not there fail the task; Dask would try for ever to send it the maps."""
-    return _prepare(*pickle.loads(pickled))
-
-
-#: What a worker has on its device, of the last maps and model alone: (prepared, device, what predict_field takes).
-_held: list[tuple[tuple[LocalMaps, Model], str, tuple[LocalMaps | DeviceSky, Model]]] = []
+#: What a worker has opened, of the last prediction alone: (pickled maps and model, device, what predict_field takes).
+_held: list[tuple[bytes, str, tuple[LocalMaps | DeviceSky, Model]]] = []
 _holding = Lock()
 
 
-def _predict_one(field: Field, prepared: tuple[LocalMaps, Model], rotations: int, device: str) -> NDArray[np.float32]:
-    """A field, in a worker, to which Dask sends what was prepared once."""
+def _predict_one(
+    field: Field, prepared: tuple[bytes, NDArray[np.float32] | None], rotations: int, device: str
+) -> NDArray[np.float32]:
+    """A field, in a worker.
+
+    Maps and model are unpickled here and not by Dask: it would take maps that are not there for a broken connection,
+    and try again for ever.
+    """
     torch.set_num_threads(1)  # one core a task, see szeek.parallel
-    with _holding:  # one thread puts them there
-        if not any(held[0] is prepared[0] and at == device for held, at, _ in _held):
-            _held[:] = [(prepared, device, put_on_device(*prepared, pick_device(device)))]
+    pickled, background = prepared
+    with _holding:  # one thread opens them
+        if not any(held is pickled and at == device for held, at, _ in _held):
+            maps, model = pickle.loads(pickled)
+            _held[:] = [(pickled, device, put_on_device(LocalMaps(maps, background), model, pick_device(device)))]
         there = _held[0][2]
     return predict_field(*there, field, rotations)
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps, PatchStream
-from szeek.sky.healpix import nside_of, ring_table
+from szeek.sky.healpix import interpolation_weights_torch, nside_of, ring_table
 from szeek.sky.projection import field_basis
 
 #: Rows of a map that are copied at a time: 24 MB of six bands.

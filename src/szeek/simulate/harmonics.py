@@ -13,7 +13,7 @@ import ducc0
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from szeek.sky.healpix import pixel_window_sigma_rad
+from szeek.sky.healpix import nside_of, pixel_window_sigma_rad
 
 Alm = NDArray[np.complex64]
 Map32 = NDArray[np.float32]

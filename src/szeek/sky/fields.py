@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from torch import Tensor
 
-from szeek.sky.healpix import ring_info, ring_theta
+from szeek.sky.healpix import nside_of, ring_info, ring_theta
 from szeek.sky.projection import field_basis
 
 #: Radius of the field over each pole and rows between the two. Found by minimising the number of evaluations a

@@ -21,7 +21,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.sky.healpix import unit_vectors
+from szeek.sky.healpix import lonlat_deg, unit_vectors
 from szeek.sky.projection import field_basis, interpolate
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.stacks import as_skymaps
