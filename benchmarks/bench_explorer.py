@@ -44,7 +44,7 @@ def make_run(folder: Path, n: int, nside: int = 256) -> Path:
     table["snr"], table["y5r500_arcmin2"] = rng.uniform(2, 20, n), rng.uniform(0, 5e-3, n)
     table["match_name"] = np.where(rng.random(n) < 0.1, "PSZ2 G112.50+41.80", "")
     table["kind"] = rng.choice(["cluster", "dusty", "radio"], n)
-    write_candidates(make_candidates(table), folder)
+    write_candidates(make_candidates(table), folder / "candidates.fits")
     p_map = rng.random(12 * nside**2, np.float32)
     healpy.write_map(str(folder / "prediction.fits"), p_map, nest=True, coord="G", dtype=np.float32)
     bands = read_instrument("planck-hfi").bands

@@ -101,7 +101,7 @@ def main() -> None:
     record = json.loads((args.run / "simulated" / "simulate.json").read_text())["config"]
     instrument, seed = read_instrument(record["instrument"]), record["seed"]
     haloes = read_catalogue(args.run / "simulated" / "truth.fits")
-    candidates = list_sources(read_candidates(args.run))
+    candidates = list_sources(read_candidates(Path(args.run) / "candidates.fits"))
     candidates = candidates[np.isin(tile_of(candidates["lon_deg"], candidates["lat_deg"]), TILES[args.tiles])]
     candidates["row"] = np.arange(len(candidates))
     judged, real = judge_sources(candidates, haloes, range(48))

@@ -26,7 +26,7 @@ from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
-from szeek.pipeline.stackjob import dust_map, open_run_maps
+from szeek.pipeline.stack import dust_map, open_run_maps
 from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.components.companions import (
     ERG_PER_COUNT,

@@ -116,7 +116,7 @@ def make_run(folder: Path, nside: int = 64, n_clusters: int = 40, seed: int = 1)
     table["match_name"] = [s["matched"] for s in sources]
     table["kind"] = ["" if s["matched"] or k % 3 else "dusty" for k, s in enumerate(sources)]
     table["match_survey"] = [str(s["matched"])[:4] for s in sources]
-    write_candidates(make_candidates(table), folder)
+    write_candidates(make_candidates(table), folder / "candidates.fits")
 
     make_recovery().write(folder / "recovery.ecsv", overwrite=True)
     epochs = np.arange(1, 9)

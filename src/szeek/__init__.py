@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from szeek.inputs.mapfiles import read_skymaps
     from szeek.learn.model import load_model
     from szeek.learn.train import train
-    from szeek.pipeline.run import run
     from szeek.simulate.sky import simulate_sky
     from szeek.sky.skymaps import SkyMaps
+    from szeek.verbs import run
 
 provide_caches(Path(__file__).resolve().parent)
 
@@ -46,7 +46,7 @@ _HOME = {
     "predict": "szeek.find.predict",
     "read_catalogue": "szeek.inputs.catalogues",
     "read_skymaps": "szeek.inputs.mapfiles",
-    "run": "szeek.pipeline.run",
+    "run": "szeek.verbs",
     "simulate_sky": "szeek.simulate.sky",
     "train": "szeek.learn.train",
 }

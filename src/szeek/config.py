@@ -52,12 +52,22 @@ class SkyConfig(_Section):
         (), description="HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of several"
     )
 
+    saved_maps: Path | None = Field(
+        None, description="folder of maps that were read already (maps/ of a run), instead of map files"
+    )
+    y_maps: tuple[Path, ...] = Field((), description="Compton-y maps to show beside p; their mean")
     check: bool = Field(True, description="refuse maps whose bands do not belong together")
 
     @model_validator(mode="after")
     def _one_sky(self) -> SkyConfig:
-        if self.simulate and (self.maps or self.catalogues):
+        if self.simulate and (self.maps or self.catalogues or self.saved_maps):
             raise ValueError("simulate is true and maps or catalogues are named, expected one of the two")
+        if self.saved_maps and self.maps:
+            raise ValueError(f"maps are named beside saved_maps ('{self.saved_maps}'), expected one of the two")
+        if self.saved_maps and self.masks:
+            raise ValueError(
+                f"masks are given beside '{self.saved_maps}', which holds maps already read; expected map files"
+            )
         return self
 
 
@@ -189,6 +199,18 @@ class DetectConfig(_Section):
     )
 
 
+class MeasureConfig(_Section):
+    """From sources to candidates: photometry, kind, flags and identification."""
+
+    enabled: bool = Field(True, description="measure the sources in the maps; else they are identified alone")
+    galactic_mask: Path | None = Field(
+        None, description="HEALPix mask, 1 outside the Galactic plane; default: by reddening"
+    )
+    pccs2: tuple[Path, ...] = Field((), description="files of the Planck catalogue of compact sources, one a band")
+    pgcc: Path | None = Field(None, description="Planck catalogue of Galactic cold clumps")
+    co_map: Path | None = Field(None, description="HEALPix map of the CO J=1-0 line in K km/s")
+
+
 class AssessConfig(_Section):
     """Recovery and purity."""
 
@@ -201,6 +223,9 @@ class Config(_Section):
 
     preset: str = "bonjean2020"
     seed: int = Field(1, ge=0)
+    model: str = Field(
+        "", description="trained network to use instead of training one: a shipped model's name, or a folder"
+    )
     sky: SkyConfig = SkyConfig()
     split: SplitConfig = SplitConfig()
     input: InputConfig = InputConfig()
@@ -210,6 +235,7 @@ class Config(_Section):
     train: TrainConfig = TrainConfig()
     predict: PredictConfig = PredictConfig()
     detect: DetectConfig = DetectConfig()
+    measure: MeasureConfig = MeasureConfig()
     assess: AssessConfig = AssessConfig()
 
     @model_validator(mode="after")
@@ -355,11 +381,23 @@ def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Make the paths of a file's ``sky`` section relative to that file."""
+    """Make the paths of a file relative to that file: those of its sections, and its model."""
+    model = values.get("model")
+    if isinstance(model, str) and model and (folder / model).is_dir():
+        values = {**values, "model": str(folder / model)}
+    measure = values.get("measure")
+    if isinstance(measure, dict):
+        single = {key: str(folder / measure[key]) for key in ("galactic_mask", "pgcc", "co_map") if key in measure}
+        listed = {"pccs2": [str(folder / file) for file in measure["pccs2"]]} if "pccs2" in measure else {}
+        values = {**values, "measure": {**measure, **single, **listed}}
     sky = values.get("sky")
     if not isinstance(sky, dict):
         return values
     anchored = dict(sky)
+    if isinstance(sky.get("saved_maps"), str):
+        anchored["saved_maps"] = str(folder / sky["saved_maps"])
+    if isinstance(sky.get("y_maps"), list):
+        anchored["y_maps"] = [str(folder / file) for file in sky["y_maps"]]
     if isinstance(sky.get("maps"), dict):
         anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
     for key in ("catalogues", "masks"):

@@ -17,7 +17,7 @@ from szeek.inputs.catalogues import read_catalogue, write_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.preflight import PreflightError, preflight
 from szeek.learn.model import find_model
-from szeek.pipeline.run import run
+from szeek.verbs import run
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from planck_like import HFI, as_skymaps, write_planck_map
 from szeek.config import load_config
 from szeek.inputs.healpix_files import change_nside
 from szeek.inputs.masks import apply_mask, inpaint, mask_sources, read_mask, read_masks, write_moc
-from szeek.pipeline.run import run
+from szeek.verbs import run
 
 NSIDE = 64
 N_PIX = 12 * NSIDE**2

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from szeek.measure.candidates import (
-    CATALOGUE_FILES,
+    CATALOGUE_ENDINGS,
     COLUMNS,
     explain_columns,
     list_sources,
@@ -110,10 +110,10 @@ def test_list_sources_is_the_inverse() -> None:
 @pytest.mark.parametrize("n_row", [3, 0])
 def test_every_format_reads_back_the_same(tmp_path: Path, n_row: int) -> None:
     table = make_candidates(make_sources()[:n_row])
-    files = write_candidates(table, tmp_path / "run")
-    assert sorted(f.name for f in (tmp_path / "run").iterdir()) == sorted(CATALOGUE_FILES)
-    assert [f.name for f in files] == list(CATALOGUE_FILES)
-    for source in (files[0], files[1], files[2], tmp_path / "run"):
+    files = write_candidates(table, tmp_path / "run" / "candidates.fits")
+    assert [f.name for f in files] == [f"candidates{ending}" for ending in CATALOGUE_ENDINGS]
+    assert sorted((tmp_path / "run").iterdir()) == sorted(files)
+    for source in files[:3]:
         again = read_candidates(source)
         assert again.colnames == table.colnames
         for name in table.colnames:
@@ -128,7 +128,7 @@ def test_votable_has_no_violation_and_valid_ucds(tmp_path: Path, n_row: int) -> 
     sources = make_sources()[np.arange(n_row) % 3]
     sources["match_name"] = np.where(np.arange(n_row) % 7 == 3, "a name with <angles> & more", sources["match_name"])
     sources["p"][n_row // 2 :] = np.linspace(1e-6, 1.0, n_row - n_row // 2)
-    write_candidates(make_candidates(sources), tmp_path)
+    write_candidates(make_candidates(sources), tmp_path / "candidates.fits")
     report = io.StringIO()
     assert validate(str(tmp_path / "candidates.vot"), output=report, xmllint=False), report.getvalue()
     votable = parse_single_table(tmp_path / "candidates.vot", verify="exception")
@@ -141,7 +141,7 @@ def test_votable_has_no_violation_and_valid_ucds(tmp_path: Path, n_row: int) -> 
 
 
 def test_fits_header_has_units_and_ucds(tmp_path: Path) -> None:
-    write_candidates(make_candidates(make_sources()), tmp_path)
+    write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
     with fits.open(tmp_path / "candidates.fits") as hdus:
         hdus.verify("exception")
         header = hdus["CANDIDATES"].header
@@ -155,7 +155,7 @@ def test_fits_header_has_units_and_ucds(tmp_path: Path) -> None:
 
 def test_regions_are_circles_at_the_candidates(tmp_path: Path) -> None:
     table = make_candidates(make_sources())
-    write_candidates(table, tmp_path)
+    write_candidates(table, tmp_path / "candidates.fits")
     lines = (tmp_path / "candidates.reg").read_text().splitlines()
     assert lines[2] == "icrs"
     # sqrt(500 / pi) = 12.62 arcmin; the small ones get 5
@@ -176,7 +176,7 @@ def test_the_page_of_columns_explains_every_column_and_flag() -> None:
 
 
 def test_every_file_explains_the_flags(tmp_path: Path) -> None:
-    write_candidates(make_candidates(make_sources()), tmp_path)
+    write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
     header = "".join(fits.getheader(tmp_path / "candidates.fits", "CANDIDATES")["COMMENT"])
     described = parse(tmp_path / "candidates.vot").resources[0].description
     for text in (header, described, (tmp_path / "candidates.md").read_text()):
@@ -188,7 +188,7 @@ def test_every_file_explains_the_flags(tmp_path: Path) -> None:
 
 
 def test_a_catalogue_without_checked_has_nothing_checked(tmp_path: Path) -> None:
-    write_candidates(make_candidates(make_sources()), tmp_path)
+    write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
     old = Table.read(tmp_path / "candidates.csv", format="ascii.csv")
     old.remove_columns(["CHECKED", "PS_BAND", "PS_SNR"])
     old.write(tmp_path / "old.csv", format="ascii.csv")
@@ -199,12 +199,12 @@ def test_a_catalogue_without_checked_has_nothing_checked(tmp_path: Path) -> None
 
 
 def test_a_failing_write_leaves_the_old_catalogue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_candidates(make_candidates(make_sources()[:1]), tmp_path)
+    write_candidates(make_candidates(make_sources()[:1]), tmp_path / "candidates.fits")
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
     fail = lambda table: (_ for _ in ()).throw(OSError("disk full"))  # noqa: E731
     monkeypatch.setattr("szeek.measure.candidates._regions", fail)
     with pytest.raises(OSError, match="disk full"):
-        write_candidates(make_candidates(make_sources()), tmp_path)
+        write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
@@ -214,11 +214,11 @@ def test_bad_tables_and_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"Galactic position \(1.0, 91.0\) deg, expected a finite one"):
         name_candidates([1.0], [91.0])
     with pytest.raises(ValueError, match=r"the table lacks RA, .*make_candidates"):
-        write_candidates(Table({"NAME": ["x"]}), tmp_path)
+        write_candidates(Table({"NAME": ["x"]}), tmp_path / "candidates.fits")
     with pytest.raises(ValueError, match=r"'candidates.txt' has no known ending"):
         read_candidates(tmp_path / "candidates.txt")
     Table({"x": [1]}).write(tmp_path / "other.csv", format="ascii.csv")
-    with pytest.raises(ValueError, match=r"'other.csv' has no column NAME, .*no SZeek candidate catalogue"):
+    with pytest.raises(ValueError, match=r"'other.csv' has no column NAME, .*not an SZeek candidate catalogue"):
         read_candidates(tmp_path / "other.csv")
 
 
@@ -250,7 +250,7 @@ def test_samp_message_reaches_the_hub(
     tmp_path: Path, samp_hub: tuple[Path, list[tuple]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lockfile, calls = samp_hub
-    write_candidates(make_candidates(make_sources()), tmp_path)
+    write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
     votable = tmp_path / "candidates.vot"
     send_to_samp(votable, lockfile)
     parameters = {"url": votable.as_uri(), "table-id": str(votable), "name": "candidates"}
@@ -266,8 +266,8 @@ def test_samp_message_reaches_the_hub(
 
 
 def test_samp_without_a_hub_says_so(tmp_path: Path) -> None:
-    write_candidates(make_candidates(make_sources()), tmp_path)
-    with pytest.raises(ValueError, match="is no VOTable file"):
+    write_candidates(make_candidates(make_sources()), tmp_path / "candidates.fits")
+    with pytest.raises(ValueError, match="is not a VOTable file"):
         send_to_samp(tmp_path / "candidates.fits")
     with pytest.raises(ConnectionError, match=r"no SAMP hub: .*none' not found; start TOPCAT"):
         send_to_samp(tmp_path / "candidates.vot", tmp_path / "none")

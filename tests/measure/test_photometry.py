@@ -12,7 +12,7 @@ from astropy.table import Table, vstack
 from noise_field import HFI, cluster_grid, noise_sky
 
 from szeek.filter.snrmaps import filter_sky
-from szeek.measure.candidates import COLUMNS, make_candidates, read_candidates, write_candidates
+from szeek.measure.candidates import COLUMNS, read_candidates
 from szeek.measure.photometry import (
     KINDS,
     SIZES_ARCMIN,
@@ -25,10 +25,11 @@ from szeek.measure.photometry import (
 )
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
-from szeek.pipeline.photometryfiles import measure_run, read_photometry
+from szeek.pipeline.measure import read_photometry
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.sky.healpix import interpolation_sigma_rad
 from szeek.sky.skymaps import SkyMaps
+from szeek.verbs import measure
 
 SPECTRA = list_spectra(HFI, HFI.band_names)
 N = SIZES_ARCMIN.size
@@ -237,18 +238,19 @@ def write_small_run(folder: Path) -> Path:
     footprint = np.zeros(len(values), bool)
     footprint[disc] = True
     SkyMaps(values, footprint, HFI.bands).save(folder / "maps")
-    sources = Table({"lon_deg": [at[0], at[0] + 2], "lat_deg": [at[1], at[1]], "p": [0.9, 0.2]})
-    sources["match_z"] = [0.1, np.nan]
-    sources["match_name"] = ["A1", ""]
-    write_candidates(make_candidates(sources), folder)
+    Table({"lon_deg": [at[0], at[0] + 2], "lat_deg": [at[1], at[1]], "p": [0.9, 0.2]}).write(folder / "sources.fits")
+    known = Table({"name": ["A1"], "survey": ["X"], "lon_deg": [at[0]], "lat_deg": [at[1]], "z": [0.1]})
+    known["m500_1e14msun"] = [5.0]
+    known.write(folder / "clusters.fits")
     return folder
 
 
 def test_candidates_of_a_run_get_their_columns(tmp_path: Path) -> None:
     folder = write_small_run(tmp_path)
-    words = measure_run(folder, threads=1)
-    assert "2 positions" in words and "1 cluster" in words
-    candidates, photometry = read_candidates(folder), read_photometry(folder / "photometry.fits")
+    measured = measure(folder, threads=1)
+    assert (measured.n_candidates, measured.kinds["cluster"]) == (2, 1)
+    assert (measured.n_known, measured.n_known_found) == (1, 1)
+    candidates, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")
     assert candidates["KIND"][0] == "cluster" and candidates["MATCH_NAME"].tolist() == ["A1", ""]
     assert photometry["kind"].tolist() == candidates["KIND"].tolist()
     assert photometry["name"].tolist() == candidates["NAME"].tolist()
@@ -277,7 +279,6 @@ def test_smoothing_by_interpolation_is_that_of_healpys_weights(low_deg: float, h
 
 
 def test_candidates_without_their_maps_are_told_how(tmp_path: Path) -> None:
-    """szeek predict keeps no maps."""
-    write_candidates(make_candidates(Table({"lon_deg": [10.0], "lat_deg": [40.0], "p": [0.5]})), tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"keeps no maps.*: szeek photometry .*candidates.fits --map"):
-        measure_run(tmp_path)
+    Table({"lon_deg": [10.0], "lat_deg": [40.0], "p": [0.5]}).write(tmp_path / "sources.fits")
+    with pytest.raises(FileNotFoundError, match=r"has no maps .*`szeek run --until filter` makes it"):
+        measure(tmp_path)

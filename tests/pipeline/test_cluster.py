@@ -23,7 +23,8 @@ from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import spread
-from szeek.pipeline import stages
+from szeek.pipeline.stage import Run
+from szeek.pipeline.stages import TRAIN
 from szeek.simulate import realisations
 from szeek.simulate.sky import SimulateConfig
 from szeek.sky.skymaps import Band, SkyMaps
@@ -151,9 +152,9 @@ def test_members_of_an_ensemble(client, tmp_path):
     for name in ("here", "there"):
         maps.save(tmp_path / name / "maps")
         write_catalogue(clusters, tmp_path / name / "clusters.fits")
-    stages.train_stage(stages.Run(config, tmp_path / "here"), None)
+    TRAIN.work(Run(config, tmp_path / "here"), None)
     with losing_a_worker(client):
-        stages.train_stage(stages.Run(config, tmp_path / "there", scheduler=client.scheduler.address), None)
+        TRAIN.work(Run(config, tmp_path / "there", scheduler=client.scheduler.address), None)
     for file in ("member-0/model.safetensors", "member-1/model.safetensors", "model.safetensors"):
         assert (tmp_path / "here" / file).read_bytes() == (tmp_path / "there" / file).read_bytes()
 

@@ -1,6 +1,5 @@
 """The whole job through the command line on a small simulated sky; what is skipped, continued and refused."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,7 +12,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
-from astropy.io import votable
+from astropy.io import fits, votable
 from astropy.table import Table
 
 from szeek.assess.selection import PositionErrors, Selection
@@ -21,11 +20,11 @@ from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
-from szeek.pipeline.run import _key, _open_record, run
-from szeek.pipeline.runjobs import measure_purity, measure_selection
-from szeek.pipeline.stages import STAGES, TABLE, Run
+from szeek.pipeline.stage import Run, _open_record, stage_key
+from szeek.pipeline.stages import MAPS, SKY
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
+from szeek.verbs import STAGES, detect, list_stages, measure_purity, measure_selection, run
 
 CONFIG = """
 preset = "demo"
@@ -110,8 +109,8 @@ def test_a_check_left_out_makes_no_stage_anew(tmp_path):
     """Nor do checkpoints at other times: the products are the same."""
     job = Run(load_config("demo"), tmp_path)
     other = Run(load_config("demo", sky={"check": False}, train={"checkpoint_s": 1.0}), tmp_path)
-    for stage in STAGES:
-        assert _key("", job, TABLE[stage][0], stage) == _key("", other, TABLE[stage][0], stage)
+    for stage in list_stages(job.config):
+        assert stage_key(stage, job, {"stages": {}}) == stage_key(stage, other, {"stages": {}})
 
 
 def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monkeypatch):
@@ -123,7 +122,7 @@ def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monk
     monkeypatch.chdir(tmp_path)
 
     def key(source):
-        return _key("", Run(load_config(source), tmp_path), ("sky",), "maps")
+        return stage_key(MAPS, Run(load_config(source), tmp_path), {"stages": {}})
 
     here = key("mine.toml")
     assert key(tmp_path / "mine.toml") == here
@@ -141,20 +140,15 @@ def test_a_mask_makes_the_maps_anew_and_none_makes_nothing_anew(tmp_path):
 
     def key(stage, *masks):
         job = Run(load_config("demo", sky={"masks": [str(tmp_path / mask) for mask in masks]}), tmp_path)
-        return _key("", job, ("sky",), stage)
+        return stage_key(stage, job, {"stages": {}})
 
-    before = key("maps", "a.fits")
-    assert len({before, key("maps"), key("maps", "b.fits"), key("maps", "a.fits", "b.fits")}) == 4
-    assert key("sky", "a.fits") == key("sky")  # what is simulated is the same behind it
+    before = key(MAPS, "a.fits")
+    assert len({before, key(MAPS), key(MAPS, "b.fits"), key(MAPS, "a.fits", "b.fits")}) == 4
+    assert key(SKY, "a.fits") == key(SKY)  # what is simulated is the same behind it
     os.utime(tmp_path / "a.fits", (1, 1))
-    assert key("maps", "a.fits") != before
-    # what the record of a run from before there were masks says
-    config = load_config("demo").model_dump(mode="json", include={"sky"})
-    del config["sky"]["masks"], config["sky"]["check"]
-    text = json.dumps(["", "sky", config, []], sort_keys=True)
-    assert key("sky") == hashlib.sha256(text.encode()).hexdigest()
-    with pytest.raises(FileNotFoundError, match=r"none\.fits' is named in the configuration but is no file"):
-        key("maps", "none.fits")
+    assert key(MAPS, "a.fits") != before
+    with pytest.raises(FileNotFoundError, match=r"none\.fits' is named in the configuration but does not exist"):
+        key(MAPS, "none.fits")
 
 
 def test_the_record_has_the_device_that_was_asked_for(tmp_path):
@@ -163,8 +157,7 @@ def test_the_record_has_the_device_that_was_asked_for(tmp_path):
 
 @pytest.mark.parametrize("work", [measure_selection, measure_purity])
 def test_what_searches_a_run_once_more_wants_a_run(work, tmp_path):
-    """Not a folder of szeek predict, whose network lies elsewhere."""
-    with pytest.raises(FileNotFoundError, match=r"no folder of a run \(it has no run.json\), expected what"):
+    with pytest.raises(FileNotFoundError, match=r"has no run.json .*, expected the folder of a run; `szeek run`"):
         work(tmp_path)
 
 
@@ -207,7 +200,7 @@ def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
         progress=lambda *a: done.append((a[0], a[3])),
     )
     again = [stage for stage, text in done if text != "unchanged"]
-    assert set(again) == {"calibrate", "detect", "assess", "report"}
+    assert set(again) == {"calibrate", "detect", "measure", "assess", "report"}
     assert times == {name: (job / name).stat().st_mtime_ns for name in times}
     run(config, job)
 
@@ -254,7 +247,7 @@ def test_folds_predict_every_pixel_by_a_network_that_never_saw_it(job, tmp_path)
     folder = tmp_path / "run"
     shutil.copytree(job, folder)
     config = load_config(job.parent / "small.toml", split={"folds": 3}, train={"max_epochs": 1})
-    run(config, folder, until="detect")
+    run(config, folder, until="measure")
     of_tile = fold_of_tile(3, config.seed)
     p_map = read_prediction(folder / "prediction.fits")
     maps = SkyMaps.open(folder / "maps")
@@ -290,6 +283,13 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
     assert found.returncode == 0, found.stderr
     table = Table.read(tmp_path / "detected" / "candidates.fits")
     assert np.all(table["P"] >= 0.2) and found.stdout.startswith(f"{len(table)} candidates")
+    same = szeek("predict", "--model", job, "--map", job / "maps", "--catalogue", known, "--out", tmp_path / "linked")
+    assert same.returncode == 0, same.stderr
+    assert_same_table(tmp_path / "linked" / "candidates.fits", tmp_path / "again" / "candidates.fits")
+    np.testing.assert_array_equal(
+        healpy.read_map(tmp_path / "linked" / "prediction.fits"), healpy.read_map(job / "prediction.fits")
+    )
+    assert (tmp_path / "linked" / "maps" / "values.npy").is_symlink()  # nothing is copied
     refused = szeek("detect", tmp_path / "again", "--purity", 0.8, "--out", tmp_path / "pure")
     if (job / "calibration.ecsv").is_file():
         assert refused.returncode == 0 and "for a purity of 0.8" in refused.stdout
@@ -300,22 +300,58 @@ def test_predict_detect_and_assess_on_files(job, tmp_path):
     assert "planck_z: " in found.stdout and (tmp_path / "assessed" / "recovery.ecsv").is_file()
 
 
+def assert_same_table(one, other):
+    """Two FITS tables hold the same, bit for bit."""
+    with fits.open(one) as a, fits.open(other) as b:
+        assert a[1].data.dtype == b[1].data.dtype
+        assert a[1].data.tobytes() == b[1].data.tobytes()
+
+
+def test_detect_on_a_run_gives_the_runs_own_candidates(job, tmp_path):
+    """Settings, calibration, maps and known clusters are those of the run, to which the new folder links."""
+    found = szeek("detect", job, "--out", tmp_path / "again")
+    assert found.returncode == 0, found.stderr
+    assert_same_table(tmp_path / "again" / "candidates.fits", job / "candidates.fits")
+    assert_same_table(tmp_path / "again" / "photometry.fits", job / "photometry.fits")
+    # a folder that continues a run is a run's folder itself
+    result = detect(tmp_path / "again", tmp_path / "third", p_max=0.3)
+    table = Table.read(tmp_path / "third" / "candidates.fits")
+    assert len(table) == result.detected.n_sources and (table["P"] > 0.3).all() and np.isfinite(table["SNR"]).any()
+    refused = szeek("detect", tmp_path / "again", "--out", job)
+    assert refused.returncode == 1 and "is the folder of another run, expected a new one" in refused.stderr
+
+
+def test_a_run_of_an_older_version_is_refused_and_its_network_is_of_use(job, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(job, folder)
+    record = json.loads((folder / "run.json").read_text())
+    record["versions"]["szeek"] = "0.1.0"
+    (folder / "run.json").write_text(json.dumps(record))
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    refused = szeek("run", job.parent / "small.toml", "--out", folder)
+    assert refused.returncode == 1 and "is a run of SZeek 0.1.0" in refused.stderr
+    assert f"szeek predict --model {folder} --map {folder / 'maps'}" in refused.stderr
+    assert before == {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["run", "no-such.toml", "--out", "x"], "neither a file nor a preset; presets are bonjean2020"),
-        (["run", "bonjean2020", "--out", "x"], "names no maps and catalogues"),
+        (["run", "bonjean2020", "--out", "x"], "names no maps; give [sky] maps"),
         (["predict", "--model", "nothing", "--map", "{band}.fits", "--out", "x"], "neither a folder with model.json"),
         (["train", "bonjean2020", "--map", "100", "--out", "x"], "neither BAND=FILE nor a single pattern"),
         (["run", "demo", "--out", "x", "--device", "abacus"], "device 'abacus' is unknown, expected auto, cpu, cuda"),
         (["run", "demo", "--out", "x", "--device", "cuda:99"], "device 'cuda:99' is not there: PyTorch"),
         (["predict", "--model", "szeek-1", "--map", "maps", "--mask", "no.fits", "--out", "x"], "neither BAND=FILE"),
+        (["detect", "nowhere", "--out", "x"], "'nowhere' does not exist, expected a p map or the folder of a run"),
+        (["detect", "nowhere"], "give --out"),
         (
             ["predict", "--model", "szeek-1", "--map", "{band}.fits", "--mask", "no.fits", "--out", "x"],
-            "'no.fits' is no",
+            "no.fits' is no",
         ),
         (["stack", "x", "--bins", "3"], "--bins go with --map"),
-        (["report", "nowhere"], "'nowhere' is no folder"),
+        (["report", "nowhere"], "'nowhere' is not a folder"),
     ],
 )
 def test_errors_are_one_line_that_says_the_way_out(words, message, tmp_path):

@@ -14,7 +14,7 @@ from szeek.filter.matchedfilter import matched_filter
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
-from szeek.pipeline.photometryfiles import read_photometry
+from szeek.pipeline.measure import read_photometry
 from szeek.sky.healpix import unit_vectors
 
 pytestmark = pytest.mark.realdata

@@ -121,7 +121,7 @@ def test_empty_folder_gives_a_report_that_says_what_is_missing(tmp_path: Path) -
 def test_no_candidate_and_no_maps(run_folder: Path, tmp_path: Path) -> None:
     for product in ("prediction.fits", "clusters.fits"):
         (tmp_path / product).symlink_to(run_folder / product)
-    write_candidates(read_candidates(run_folder)[:0], tmp_path)
+    write_candidates(read_candidates(run_folder / "candidates.fits")[:0], tmp_path / "candidates.fits")
     part = section_candidates(RunFolder(tmp_path), Figures(tmp_path / "figures"))
     assert "The catalogue is empty." in part.absent
     assert part.absent[0].startswith("Not in this run: the frequency maps")
@@ -356,7 +356,7 @@ def test_kinds_and_flags_are_counted(tmp_path: Path) -> None:
             }
         )
     )  # fmt: skip
-    write_candidates(table, tmp_path)
+    write_candidates(table, tmp_path / "candidates.fits")
     run, made = RunFolder(tmp_path), Figures(tmp_path / "figures")
     part = section_kinds(run, made)
     assert part.absent == []
@@ -376,7 +376,8 @@ def test_kinds_and_flags_are_counted(tmp_path: Path) -> None:
 
 
 def test_unmeasured_candidates_are_said_to_be_so(tmp_path: Path) -> None:
-    write_candidates(make_candidates(Table({"lon_deg": [10.0], "lat_deg": [50.0], "p": [0.9]})), tmp_path)
+    sources = Table({"lon_deg": [10.0], "lat_deg": [50.0], "p": [0.9]})
+    write_candidates(make_candidates(sources), tmp_path / "candidates.fits")
     part = section_kinds(RunFolder(tmp_path), Figures(tmp_path / "figures"))
     assert _rows(part.blocks[0]) == [["not measured", "1", "0", ""]]
     assert len(part.absent) == 1 and "`measure`" in part.absent[0]

@@ -21,7 +21,7 @@ from runmaker import make_run
 from szeek.find.predict import read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.stackjob import choose_samples, join_maps, open_run_maps, stack_run
+from szeek.pipeline.stack import choose_samples, join_maps, open_run_maps, stack_run
 from szeek.show.figures import stackfigures
 from szeek.show.figures.stackfigures import Panel
 from szeek.show.report.papernumbers import compare, compare_fractions

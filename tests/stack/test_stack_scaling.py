@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 from scipy.special import expit, logit
 
-from szeek.pipeline.stackjob import fit_pixels
+from szeek.pipeline.stack import fit_pixels
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 from szeek.stack.scaling import (

@@ -1,8 +1,6 @@
-"""Sources of a p map with all that a model tells of them: purity and position errors, where they were measured."""
+"""Sources of a p map with all that is known of them from the map alone: reddening, purity and position errors."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
@@ -13,22 +11,43 @@ from szeek.assess.selection import PositionErrors
 from szeek.find.detect import detect_sources
 from szeek.inputs.reddening import reddening_mag
 
-#: Purity against p, beside the model that it is of.
-CALIBRATION = "calibration.ecsv"
-#: Position errors against p, likewise.
-POSITIONS = "positions.ecsv"
 #: Sources down to here are calibrated on.
 LOWEST_P = 0.05
 
 
-def find_sources(p_map: NDArray[np.float32], p_max: float, *, deblend: bool, model: Path | None = None) -> Table:
-    """Sources with the reddening there and, where the model's folder holds a calibration, their purity."""
+def find_sources(
+    p_map: NDArray[np.float32],
+    p_max: float,
+    *,
+    deblend: bool,
+    calibration: Calibration | None = None,
+    position_errors: PositionErrors | None = None,
+) -> Table:
+    """Sources above a threshold, with the reddening there and, where they were measured, purity and position errors.
+
+    Parameters
+    ----------
+    p_map : (n_pix,) float32
+        RING, Galactic, NaN outside the footprint.
+    p_max : float
+        Threshold on p.
+    deblend : bool
+        Separate neighbours that one connected area holds; positions weighted by p.
+    calibration : Calibration, optional
+        Purity against p, of the network that made the map.
+    position_errors : PositionErrors, optional
+        Likewise.
+
+    Returns
+    -------
+    Table
+        As :func:`~szeek.find.detect.detect_sources` returns it, with ``dust`` (mag) and, where they are known,
+        ``purity``, ``pos_err_arcmin`` and ``pos_err95_arcmin``.
+    """
     sources = detect_sources(p_map, p_max, weighted=deblend, deblend=deblend)
     sources["dust"] = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
-    if model is not None and (model / CALIBRATION).is_file():
-        calibration = Calibration.from_table(Table.read(model / CALIBRATION))
+    if calibration is not None:
         sources["purity"] = calibration.predict(sources["p"], sources["dust"])
-    if model is not None and (model / POSITIONS).is_file():
-        errors = PositionErrors.from_table(Table.read(model / POSITIONS))
-        sources["pos_err_arcmin"], sources["pos_err95_arcmin"] = errors.predict(sources["p"])
+    if position_errors is not None:
+        sources["pos_err_arcmin"], sources["pos_err95_arcmin"] = position_errors.predict(sources["p"])
     return sources

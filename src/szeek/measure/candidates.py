@@ -162,7 +162,8 @@ _HOW_TO_READ = (
     "of FLAGS is not; what is in neither was not looked for."
 )
 
-CATALOGUE_FILES = ("candidates.fits", "candidates.vot", "candidates.csv", "candidates.reg", "candidates.md")
+#: Endings of the files that a catalogue is written to.
+CATALOGUE_ENDINGS = (".fits", ".vot", ".csv", ".reg", ".md")
 _MISSING: dict[str, Any] = {"f": np.nan, "i": -1, "U": ""}
 _NEEDED = ("NAME", "RA", "DEC", "GLON", "GLAT", "P")
 
@@ -235,15 +236,15 @@ def list_sources(candidates: Table) -> Table:
     return out
 
 
-def write_candidates(candidates: Table, folder: str | os.PathLike[str]) -> list[Path]:
-    """Write candidates.fits, .vot, .csv, .reg (DS9) and .md (the columns explained), all or none of them.
+def write_candidates(candidates: Table, path: str | os.PathLike[str]) -> list[Path]:
+    """Write the catalogue as FITS and beside it as .vot, .csv, .reg (DS9) and .md (the columns explained).
 
     Parameters
     ----------
     candidates : Table
         From :func:`make_candidates`.
-    folder : path
-        Made if it is not there.
+    path : path
+        The FITS file; its folder is created if missing. All files are written, or none.
 
     Returns
     -------
@@ -257,23 +258,24 @@ def write_candidates(candidates: Table, folder: str | os.PathLike[str]) -> list[
     """
     if missing := [c.name for c in COLUMNS if c.name not in candidates.colnames]:
         raise ValueError(f"the table lacks {', '.join(missing)}; make it with make_candidates(sources)")
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
     table = _typed({c.name: candidates[c.name] for c in COLUMNS}, len(candidates))
-    with tempfile.TemporaryDirectory(prefix=".candidates-", dir=target) as staging:
-        room = Path(staging)
-        _fits_table(table).writeto(room / "candidates.fits")
-        _votable(table).to_xml(str(room / "candidates.vot"))
-        table.write(room / "candidates.csv", format="ascii.csv")
-        (room / "candidates.reg").write_text(_regions(table))
-        (room / "candidates.md").write_text(explain_columns())
-        for name in CATALOGUE_FILES:
-            os.replace(room / name, target / name)
-    return [target / name for name in CATALOGUE_FILES]
+    files = [target.with_suffix(ending) for ending in CATALOGUE_ENDINGS]
+    with tempfile.TemporaryDirectory(prefix=".candidates-", dir=target.parent) as staging:
+        rooms = [Path(staging) / file.name for file in files]
+        _fits_table(table).writeto(rooms[0])
+        _votable(table).to_xml(str(rooms[1]))
+        table.write(rooms[2], format="ascii.csv")
+        rooms[3].write_text(_regions(table))
+        rooms[4].write_text(explain_columns())
+        for room, file in zip(rooms, files, strict=True):
+            os.replace(room, file)
+    return files
 
 
 def read_candidates(path: str | os.PathLike[str]) -> Table:
-    """Read a candidate catalogue back: .fits, .vot or .csv, or the folder that holds candidates.fits.
+    """Read a candidate catalogue back: .fits, .vot or .csv.
 
     Returns
     -------
@@ -285,7 +287,7 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
     ValueError
         If the format is unknown or name, position or p are missing.
     """
-    file = Path(path) / "candidates.fits" if Path(path).is_dir() else Path(path)
+    file = Path(path)
     formats = {".fits": "fits", ".vot": "votable", ".csv": "ascii.csv"}
     if file.suffix not in formats:
         raise ValueError(f"'{file.name}' has no known ending, expected one of {', '.join(formats)}")
@@ -297,7 +299,7 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
         table = Table.read(file, format=formats[file.suffix])
         found = {name: table[name] for name in table.colnames}
     if missing := [name for name in _NEEDED if name not in found]:
-        raise ValueError(f"'{file.name}' has no column {', '.join(missing)}; it is no SZeek candidate catalogue")
+        raise ValueError(f"'{file.name}' has no column {', '.join(missing)}; it is not an SZeek candidate catalogue")
     return _typed({c.name: found[c.name] for c in COLUMNS if c.name in found}, len(found["NAME"]))
 
 
@@ -320,7 +322,7 @@ def explain_columns() -> str:
 
 
 def send_to_samp(path: str | os.PathLike[str], lockfile: str | os.PathLike[str] | None = None) -> None:
-    """Show a candidate catalogue (candidates.vot) in the running TOPCAT, Aladin or DS9, through SAMP.
+    """Show a candidate catalogue (.vot) in the running TOPCAT, Aladin or DS9, through SAMP.
 
     Source: IVOA recommendation SAMP 1.3 (2012), Sect. 4, the Standard Profile: XML-RPC to the hub named in
     the lockfile.
@@ -341,7 +343,7 @@ def send_to_samp(path: str | os.PathLike[str], lockfile: str | os.PathLike[str] 
     """
     file = Path(path).resolve()
     if file.suffix != ".vot" or not file.is_file():
-        raise ValueError(f"'{file}' is no VOTable file, expected candidates.vot")
+        raise ValueError(f"'{file}' is not a VOTable file (.vot)")
     named = os.environ.get("SAMP_HUB", "").removeprefix("std-lockurl:file://")
     lock = Path(lockfile or named or Path.home() / ".samp")
     start = "start TOPCAT, Aladin or DS9 first, with SAMP switched on"

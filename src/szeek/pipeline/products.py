@@ -1,4 +1,8 @@
-"""What lies in a run folder, read for showing: each product where it is there, None where it is not."""
+"""What a run leaves behind: the name of every product, what it is, and how it is read. The one place that knows.
+
+Stages and verbs name products by the constants here; :data:`PRODUCTS` says of each what it holds and which command
+writes it. A folder may *continue* another one: its record then names products that are read from there (``linked``).
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import healpy
 import numpy as np
@@ -14,19 +18,97 @@ from astropy.io import fits
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.config import Config
+from szeek.files import write_json
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
 
+if TYPE_CHECKING:
+    from szeek.assess.calibrate import Calibration
+    from szeek.assess.selection import PositionErrors
+
+RECORD = "run.json"
+CONFIG = "config.toml"
+SIMULATED = "simulated"
+SIMULATION_RECORD = "simulated/simulate.json"
+TRUTH = "simulated/truth.fits"
+SIMULATED_Y_MAP = "simulated/y_map.fits"
+MAPS = "maps"
+FILTERED = "maps/filter.json"
+STATES = "maps/states.safetensors"
+COMPACT = "maps/compact.fits"
+CLUSTERS = "clusters.fits"
+WEIGHTS = "model.safetensors"
+MODEL_CARD = "model.json"
+CHECKPOINT = "checkpoint.safetensors"
+PREDICTION = "prediction.fits"
+CALIBRATION = "calibration.ecsv"
+POSITIONS = "positions.ecsv"
+SOURCES = "sources.fits"
+PHOTOMETRY = "photometry.fits"
+CANDIDATES = "candidates.fits"
+CANDIDATES_CSV = "candidates.csv"
+CANDIDATES_VOT = "candidates.vot"
+RECOVERY = "recovery.ecsv"
+ASSESSMENT = "assessment.json"
+SELECTION = "selection.fits"
+PURITY = "purity.ecsv"
+STACKS = "stacks"
+STACKS_RECORD = "stacks/stacks.json"
+Y_FROM_P = "stacks/y_from_p.fits"
+Y_MAP = "y_map.fits"
+FIELDS = "fields"
+FIELD_RECORD = "field.json"
+FIGURES = "figures"
+REPORT = "report.html"
+REPRODUCTION = "reproduce"
+REPRODUCTION_PAGE = "reproduce.html"
+REPRODUCTION_TABLE = "reproduce.ecsv"
+VERDICTS = "verdicts.sqlite"
+
+
+class Product(NamedTuple):
+    """A file or folder of a run: what it holds and the command that writes it."""
+
+    holds: str
+    command: str
+
+
+#: Every product by its name in the folder.
+PRODUCTS: dict[str, Product] = {
+    RECORD: Product("configuration as resolved, versions, seed, checksums of inputs, timings", "szeek run"),
+    CONFIG: Product("configuration as resolved, to be run again", "szeek run"),
+    SIMULATED: Product("simulated sky with its truth and mock catalogues", "szeek run --until sky"),
+    MAPS: Product("frequency maps as read, and their S/N maps, memory-mapped", "szeek run --until filter"),
+    STATES: Product("what the matched filter has learnt of each field, to measure with", "szeek run --until filter"),
+    COMPACT: Product("compact sources in each band of the maps", "szeek run --until filter"),
+    CLUSTERS: Product("known clusters", "szeek run --until maps, or szeek predict --catalogue"),
+    WEIGHTS: Product("weights of the network", "szeek train"),
+    MODEL_CARD: Product("the network's card: preset, bands, tiles trained on, seed, training curve", "szeek train"),
+    PREDICTION: Product("p, HEALPix NESTED, Galactic, UNSEEN outside the footprint", "szeek predict"),
+    CALIBRATION: Product("purity against p", "szeek run on a simulated sky"),
+    POSITIONS: Product("position errors against p", "szeek selection"),
+    SOURCES: Product("sources above the threshold, before they are measured", "szeek detect"),
+    CANDIDATES: Product("candidate catalogue, also as .vot, .csv, .reg and .md", "szeek detect"),
+    PHOTOMETRY: Product("all photometry of the candidates", "szeek photometry"),
+    RECOVERY: Product("recovered fractions with binomial errors and chance rate", "szeek assess"),
+    ASSESSMENT: Product("completeness and purity against the truth of a simulated sky", "szeek run"),
+    SELECTION: Product("completeness against flux, size and position", "szeek selection"),
+    PURITY: Product("purity from null skies and known clusters", "szeek purity"),
+    STACKS: Product("stacked maps with nulls, profiles, spectra", "szeek stack"),
+    REPORT: Product("one self-contained page", "szeek report"),
+    REPRODUCTION_PAGE: Product("the paper's figures and numbers beside the run's", "szeek reproduce"),
+    VERDICTS: Product("verdicts given in the explorer", "szeek view"),
+}
+
 
 class RunFolder:
-    """The products of one run.
+    """The products of one run, each read where it is there and None where it is not.
 
     Parameters
     ----------
     folder : path
-        Holds some of config.toml, run.json, model.json, prediction.fits, candidates.fits, recovery.ecsv,
-        assessment.json, clusters.fits, y_map.fits, maps/ and fields/.
 
     Raises
     ------
@@ -37,26 +119,65 @@ class RunFolder:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.path = Path(folder)
         if not self.path.is_dir():
-            raise NotADirectoryError(
-                f"'{self.path}' is no folder; expected the folder of a run, as `szeek run` makes it"
-            )
+            raise NotADirectoryError(f"'{self.path}' is not a folder; expected the folder of a run of `szeek run`")
 
-    def json(self, name: str) -> dict[str, Any] | None:
+    # --- where products are -------------------------------------------------------------------------------
+
+    @cached_property
+    def linked(self) -> dict[str, str]:
+        """Products that are read from another folder, as the record names them."""
+        record = self.json(RECORD) or {}
+        return dict(record.get("linked") or {})
+
+    def file(self, product: str) -> Path:
+        """Path of a product, its own or the one that the record links to."""
+        own = self.path / product
+        if own.exists():
+            return own
+        top, _, rest = product.partition("/")
+        for name in (product, top):
+            if name in self.linked:
+                return Path(self.linked[name], *([rest] if name != product else []))
+        return own
+
+    def has(self, product: str) -> bool:
+        """Whether a product is there."""
+        return self.file(product).exists()
+
+    def need(self, *products: str) -> None:
+        """Refuse a folder without these products.
+
+        Raises
+        ------
+        FileNotFoundError
+            Names the product and the command that writes it.
+        """
+        for product in products:
+            if not self.has(product):
+                about = PRODUCTS[product]
+                raise FileNotFoundError(
+                    f"'{self.path}' has no {product} ({about.holds}), expected the folder of a run; "
+                    f"`{about.command}` makes it"
+                )
+
+    # --- readers ------------------------------------------------------------------------------------------
+
+    def json(self, product: str) -> dict[str, Any] | None:
         """A JSON product, or None."""
-        file = self.path / name
+        file = self.path / product if product == RECORD else self.file(product)
         if not file.is_file():
             return None
         try:
             content = json.loads(file.read_text())
         except json.JSONDecodeError as error:
-            raise ValueError(f"'{file}' is no JSON ({error}); run the stage that writes it again") from error
+            raise ValueError(f"'{file}' is not valid JSON ({error}); run the stage that writes it again") from error
         if not isinstance(content, dict):
             raise ValueError(f"'{file}' holds a {type(content).__name__}, expected an object with named entries")
         return content
 
-    def table(self, name: str) -> Table | None:
+    def table(self, product: str) -> Table | None:
         """A table product (FITS, ECSV, VOTable or CSV), or None; text columns as str, missing text as ''."""
-        file = self.path / name
+        file = self.file(product)
         if not file.is_file():
             return None
         table = Table.read(file)
@@ -70,84 +191,112 @@ class RunFolder:
                 table[column] = np.asarray(np.ma.filled(np.ma.asarray(values), np.nan), values.dtype)
         return table
 
+    def healpix(self, product: str, *, nested: bool) -> NDArray[np.float32] | None:
+        """A HEALPix FITS product in the wanted ordering, NaN for UNSEEN; None where there is none."""
+        file = self.file(product)
+        if not file.is_file():
+            return None
+        values = np.asarray(healpy.read_map(file, nest=nested, dtype=np.float32))
+        values[(values == np.float32(healpy.UNSEEN)) | ~np.isfinite(values)] = np.nan
+        return values
+
     @cached_property
-    def config(self) -> dict[str, Any]:
-        """The run's configuration: run.json's, and what only its network's card says."""
-        return {**((self.json("model.json") or {}).get("config") or {}),
-                **((self.json("run.json") or {}).get("config") or {})}  # fmt: skip
+    def stated(self) -> dict[str, Any]:
+        """The configuration as far as the folder states it: the record's, and what only the model's card says."""
+        return {**((self.json(MODEL_CARD) or {}).get("config") or {}),
+                **((self.json(RECORD) or {}).get("config") or {})}  # fmt: skip
+
+    @property
+    def config(self) -> Config:
+        """The run's configuration; the defaults where the folder states none."""
+        return Config.model_validate(self.stated)
 
     @property
     def title(self) -> str:
-        """The run's own title, or its folder's name."""
-        return str((self.json("run.json") or {}).get("title") or self.path.resolve().name)
+        """The folder's name."""
+        return self.path.resolve().name
 
     @property
     def p_max(self) -> float:
-        """Threshold of the run's detection, or of the field that was predicted; 0.1 where neither is said."""
-        said = [(field.json("field.json") or {}).get("p_max") for field in self.fields]
-        return float((self.config.get("detect") or {}).get("p_max") or next(filter(None, said), 0.1))
+        """Threshold of the run's detection, or of the field that was predicted; 0.1 where neither is stated."""
+        said = [(field.json(FIELD_RECORD) or {}).get("p_max") for field in self.fields]
+        return float((self.stated.get("detect") or {}).get("p_max") or next(filter(None, said), 0.1))
 
     @property
     def is_simulated(self) -> bool | None:
-        """Whether the sky was simulated; None where the run does not say."""
-        flag = (self.config.get("sky") or {}).get("simulate")
+        """Whether the sky was simulated; None where the folder does not say."""
+        flag = (self.stated.get("sky") or {}).get("simulate")
         return None if flag is None else bool(flag)
 
     @property
     def held_out(self) -> dict[str, tuple[int, ...]]:
-        """Sky tiles kept out of the training as 'test' and 'validation'; empty where the run does not say.
+        """Sky tiles kept out of the training as 'test' and 'validation'; empty where the folder does not say.
 
         With folds no network is kept from these; what each was kept from is in the catalogue's FOLD.
         """
         if self.folds:
             return {}
-        split = self.config.get("split") or {}
+        split = self.stated.get("split") or {}
         names = {"test": "test_tiles", "validation": "validation_tiles"}
         return {use: tuple(int(tile) for tile in split[name]) for use, name in names.items() if name in split}
 
     @property
     def folds(self) -> int:
         """Number of networks that share the sky, each kept from the tiles that it predicts; 0 for one network."""
-        return int((self.config.get("split") or {}).get("folds", 0))
+        return int((self.stated.get("split") or {}).get("folds", 0))
 
     @property
     def test_tile(self) -> int:
-        """The first sky tile held out for testing; the paper's where the run does not say."""
-        return next(iter((self.config.get("split") or {}).get("test_tiles") or ()), TEST_TILE)
+        """The first sky tile held out for testing; the paper's where the folder does not say."""
+        return next(iter((self.stated.get("split") or {}).get("test_tiles") or ()), TEST_TILE)
 
     @property
     def radius_arcmin(self) -> float:
-        """Radius of the assessment's matches, 5 arcmin where the run does not say."""
-        return float((self.config.get("assess") or {}).get("radius_arcmin", 5.0))
+        """Radius of the assessment's matches, 5 arcmin where the folder does not say."""
+        return float((self.stated.get("assess") or {}).get("radius_arcmin", 5.0))
 
     @cached_property
     def candidates(self) -> Table | None:
         """The candidates, highest p first; columns named as in a source table (``lon_deg``, ``p`` ...)."""
-        if not (self.path / "candidates.fits").is_file():
+        if not self.has(CANDIDATES):
             return None
-        table = list_sources(read_candidates(self.path))
+        table = list_sources(read_candidates(self.file(CANDIDATES)))
         return table[np.argsort(-np.asarray(table["p"], float), kind="stable")]
 
     @cached_property
     def clusters(self) -> Table | None:
         """The known clusters that the run was compared with, in the common catalogue columns."""
-        return self.table("clusters.fits")
+        return self.table(CLUSTERS)
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """Purity against p, where it was measured."""
+        from szeek.assess.calibrate import Calibration  # loads numba, which the rest does without
+
+        return Calibration.from_table(Table.read(self.file(CALIBRATION))) if self.has(CALIBRATION) else None
+
+    @property
+    def position_errors(self) -> PositionErrors | None:
+        """Position errors against p, where they were measured."""
+        from szeek.assess.selection import PositionErrors  # loads numba, which the rest does without
+
+        return PositionErrors.from_table(Table.read(self.file(POSITIONS))) if self.has(POSITIONS) else None
 
     @cached_property
     def p_nested(self) -> NDArray[np.float32] | None:
-        """prediction.fits as it is: (12 nside^2,) float32 NESTED, NaN outside the footprint."""
-        return self.healpix("prediction.fits", nested=True)
+        """The p map as it is written: (12 nside^2,) float32 NESTED, NaN outside the footprint."""
+        return self.healpix(PREDICTION, nested=True)
 
     @cached_property
     def p_ring(self) -> NDArray[np.float32] | None:
-        """prediction.fits in RING order."""
+        """The p map in RING order."""
         return None if self.p_nested is None else np.asarray(healpy.reorder(self.p_nested, n2r=True))
 
     @cached_property
     def y_nested(self) -> NDArray[np.float32] | None:
-        """y_map.fits, the run's own or its simulated sky's: (12 nside^2,) float32 NESTED."""
-        own = self.healpix("y_map.fits", nested=True)
-        return self.healpix("simulated/y_map.fits", nested=True) if own is None else own
+        """The run's own y map or its simulated sky's: (12 nside^2,) float32 NESTED."""
+        own = self.healpix(Y_MAP, nested=True)
+        return self.healpix(SIMULATED_Y_MAP, nested=True) if own is None else own
 
     @cached_property
     def y_ring(self) -> NDArray[np.float32] | None:
@@ -157,26 +306,41 @@ class RunFolder:
     @cached_property
     def y_fwhm_arcmin(self) -> float:
         """Beam of the y map as its header has it (FWHM), 0 where it does not say."""
-        for name in ("y_map.fits", "simulated/y_map.fits"):
-            if (file := self.path / name).is_file():
+        for name in (Y_MAP, SIMULATED_Y_MAP):
+            if (file := self.file(name)).is_file():
                 return float(fits.getheader(file, 1).get("FWHM", 0.0))
         return 0.0
 
     @cached_property
     def maps(self) -> SkyMaps | None:
-        """The frequency maps, memory-mapped, where the run kept them in maps/."""
-        return SkyMaps.open(self.path / "maps") if (self.path / "maps" / "bands.json").is_file() else None
-
-    def healpix(self, name: str, *, nested: bool) -> NDArray[np.float32] | None:
-        """A HEALPix FITS product in the wanted ordering, NaN for UNSEEN; None where there is none."""
-        file = self.path / name
-        if not file.is_file():
-            return None
-        values = np.asarray(healpy.read_map(file, nest=nested, dtype=np.float32))
-        values[(values == np.float32(healpy.UNSEEN)) | ~np.isfinite(values)] = np.nan
-        return values
+        """The frequency maps, memory-mapped, where the run kept them."""
+        return SkyMaps.open(self.file(MAPS)) if self.has(MAPS) else None
 
     @property
     def fields(self) -> list[RunFolder]:
-        """Small fields kept with the run (fields/NAME/ with field.json), by name."""
-        return [RunFolder(file.parent) for file in sorted(self.path.glob("fields/*/field.json"))]
+        """Small fields kept with the run (fields/NAME/), by name."""
+        return [RunFolder(file.parent) for file in sorted(self.path.glob(f"{FIELDS}/*/{FIELD_RECORD}"))]
+
+
+def continue_folder(
+    source: RunFolder, out: str | os.PathLike[str], names: tuple[str, ...], *, prediction: Path | None = None
+) -> None:
+    """Start a folder that reads products of another one; nothing is copied.
+
+    Parameters
+    ----------
+    source : RunFolder
+        Folder to continue.
+    out : path
+        Folder to start; created if missing.
+    names : tuple of str
+        Products that are read in ``source`` where it has them.
+    prediction : Path, optional
+        A map of p to read instead of the source's.
+    """
+    target = Path(out)
+    target.mkdir(parents=True, exist_ok=True)
+    linked = {name: str(source.file(name).resolve()) for name in names if source.has(name)}
+    if prediction is not None:
+        linked[PREDICTION] = str(prediction.resolve())
+    write_json({"linked": linked, "stages": {}}, target / RECORD)

@@ -1,15 +1,13 @@
 """The stages of a run, each from the products of those before it.
 
-sky -> maps -> filter -> train -> predict -> calibrate -> detect -> assess -> report.
+sky -> maps -> filter -> train (or model) -> predict -> calibrate -> detect -> measure -> assess.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +23,15 @@ from szeek.assess.calibrate import (
     predict_out_of_fold,
 )
 from szeek.assess.recovery import completeness_purity, measure_recovery
-from szeek.assess.sources import CALIBRATION, LOWEST_P, find_sources
-from szeek.config import Config, config_toml, named_file
-from szeek.files import write_json, write_table, write_text
-from szeek.filter.snrmaps import add_snr_maps
+from szeek.assess.sources import LOWEST_P, find_sources
+from szeek.config import Config
+from szeek.files import remove_path, write_json, write_table
+from szeek.filter.snrmaps import add_snr_maps, filter_sky
+from szeek.filter.states import write_states
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
+from szeek.find.shards import gather_shards
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
-from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.masks import read_masks
@@ -40,143 +39,120 @@ from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.distributed import current_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
-from szeek.learn.model import load_model
+from szeek.learn.model import find_model, load_model
 from szeek.learn.train import member_of, train
-from szeek.measure.candidates import make_candidates, write_candidates
-from szeek.measure.identify import identify_sources
 from szeek.parallel import Progress, connect, spread
-from szeek.show.report.page import write_report
+from szeek.pipeline import products
+from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 
-STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "assess", "report")
+#: Full sky in square degrees.
+_SKY_DEG2 = 41252.96
+
+
+def _say(progress: Progress | None, stage: str, detail: str) -> None:
+    """A step of unknown length."""
+    if progress is not None:
+        progress(stage, 0, 0, detail)
+
+
+# --- sky -----------------------------------------------------------------------------------------------------
+
+
+def _simulate(run: Run, progress: Progress | None) -> Facts:
+    skies = [
+        (
+            SimulateConfig(
+                nside=sky.config.sky.nside,
+                seed=sky.config.seed,
+                instrument=sky.config.sky.instrument,
+                companions=sky.config.sky.companions and sky is run,
+                threads=sky.threads or 0,
+            ),
+            sky.target(products.SIMULATED),
+        )
+        for sky in (run, *run.further_skies())
+    ]
+    with connect(run.scheduler) as client:
+        if client is not None:
+            simulate_skies(skies, client=client, progress=progress)
+            return Facts()
+    for config, folder in skies:
+        simulate_sky(config, folder, progress=progress)
+    return Facts()
+
+
+SKY = Stage("sky", _simulate, sections=("sky", "seed"), writes=(products.SIMULATION_RECORD,))
+
+
+# --- maps ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Run:
-    """A run's folder and configuration; the files of the run, by what they hold.
+class Maps(Facts):
+    """What was read: whether the known clusters are seen in the maps, and the checksums of the files."""
 
-    Parameters
-    ----------
-    config : Config
-    folder : Path
-    threads : int or None
-        Threads for every stage; the machine's cores where None. Results do not depend on it.
-    device : str
-        Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
-    scheduler : str or None
-        Dask scheduler whose workers share the work, by its address or its file.
-    """
-
-    config: Config
-    folder: Path
-    threads: int | None = None
-    device: str = "cpu"
-    scheduler: str | None = None
-
-    @property
-    def simulated(self) -> Path:
-        """Folder of the simulated sky, where there is one."""
-        return self.folder / "simulated"
-
-    def map_files(self) -> dict[str, Path]:
-        """Map of each band: the user's, or the simulated sky's."""
-        if not self.config.sky.simulate:
-            return dict(self.config.sky.maps)
-        record = json.loads((self.simulated / "simulate.json").read_text())
-        return {band: self.simulated / name for band, name in record["maps"].items()}
-
-    def further(self) -> list[Run]:
-        """Simulated skies of other seeds that only the training sees, each with a folder of its own."""
-        return [
-            Run(self.config.model_copy(update={"seed": seed}), self.folder / f"sky-{seed}", self.threads)
-            for seed in (self.config.sky.further_seeds if self.config.sky.simulate else ())
-        ]
-
-    def catalogue_files(self) -> list[Path]:
-        """Catalogues of known clusters: the user's, or the simulated surveys'."""
-        if not self.config.sky.simulate:
-            return list(self.config.sky.catalogues)
-        return [self.simulated / f"{name}.fits" for name in ("psz2", "mcxc", "redmapper")]
-
-    def mask_files(self) -> list[Path]:
-        """Masks that the sky is cut by, the user's own for a simulated sky too."""
-        return [parse_part(named_file(file)[1]).path for file in self.config.sky.masks]
-
-    def input_files(self) -> list[Path]:
-        """Maps, catalogues and masks."""
-        catalogues = [named_file(file)[1] for file in self.catalogue_files()]
-        return [*(parse_part(file).path for file in self.map_files().values()), *catalogues, *self.mask_files()]
+    preflight: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
 
 
-def say(progress: Progress | None, stage: str, done: int, total: int, text: str) -> None:
-    if progress is not None:
-        progress(stage, done, total, text)
-
-
-def _simulate(job: Run, progress: Progress | None) -> dict[str, Any]:
-    skies = []
-    for sky in (job, *job.further()):
-        config = SimulateConfig(
-            nside=sky.config.sky.nside,
-            seed=sky.config.seed,
-            instrument=sky.config.sky.instrument,
-            companions=sky.config.sky.companions and sky is job,
-            threads=sky.threads or 0,
-        )
-        skies.append((config, sky.simulated))
-    with connect(job.scheduler) as client:
-        if client is not None:
-            simulate_skies(skies, client=client, progress=progress)
-            return {}
-    for config, folder in skies:
-        which = "" if config.seed == job.config.seed else f"seed {config.seed}: "
-
-        def step(_: str, done: int, total: int, text: str = "", which: str = which) -> None:
-            say(progress, "sky", done, total, which + text)
-
-        simulate_sky(config, folder, progress=step)
-    return {}
-
-
-def _read_maps(job: Run, progress: Progress | None) -> dict[str, Any]:
-    for other in job.further():
+def _read_maps(run: Run, progress: Progress | None) -> Maps:
+    for other in run.further_skies():
         _read_maps_of(other, progress)
-    return _read_maps_of(job, progress)
+    return _read_maps_of(run, progress)
 
 
-def _read_maps_of(job: Run, progress: Progress | None) -> dict[str, Any]:
-    sky = job.config.sky
-    say(progress, "maps", 0, 0, "catalogues")
-    clusters = read_clusters(job.catalogue_files(), job.config.sky.columns)
-    labelled = _label_clusters(_with_truth(job, clusters), job.config)  # before the maps: they take longer
-    mask = read_masks(sky.masks, sky.frame, sky.ordering)
-    say(progress, "maps", 0, 0, "frequency maps")
-    maps = read_skymaps(
-        job.map_files(),
-        sky.instrument,
-        unit=sky.unit,
-        frame=sky.frame,
-        ordering=sky.ordering,
-        mask=mask,
-        check=sky.check,
-        out=job.folder / "maps",
-    )
-    say(progress, "maps", 0, 0, "preflight")
-    found = preflight(maps, labelled, sky.instrument, seed=job.config.seed)
-    say(progress, "maps", 0, 0, found.sentence)
-    # last, so that a refused sky is not taken for a finished stage
-    write_catalogue(name_selections(clusters), job.folder / "clusters.fits")
-    return {"preflight": found.sentence, "inputs": {str(p): _checksum(p) for p in job.input_files()}}
+def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
+    sky, known = run.config.sky, None
+    if run.catalogue_files():
+        _say(progress, "maps", "catalogues")
+        clusters = read_clusters(run.catalogue_files(), sky.columns)
+        # before the maps: they take longer
+        known = clusters if run.config.model else _label_clusters(_with_truth(run, clusters), run.config)
+    _say(progress, "maps", "frequency maps")
+    if sky.saved_maps is not None:
+        maps = _link_maps(sky.saved_maps, run.target(products.MAPS), run.config.input.theta500_arcmin)
+    else:
+        maps = read_skymaps(
+            run.map_files(),
+            sky.instrument,
+            unit=sky.unit,
+            frame=sky.frame,
+            ordering=sky.ordering,
+            mask=read_masks(sky.masks, sky.frame, sky.ordering),
+            check=sky.check,
+            out=run.target(products.MAPS),
+        )
+    finding = ""
+    if known is not None:
+        _say(progress, "maps", "preflight")
+        finding = preflight(maps, known, sky.instrument, seed=run.config.seed).sentence
+        _say(progress, "maps", finding)
+        # last, so that a refused sky is not taken for a finished stage
+        write_catalogue(name_selections(clusters), run.target(products.CLUSTERS))
+    return Maps(finding, {str(path): _checksum(path) for path in run.input_files()})
 
 
-def _with_truth(job: Run, clusters: Table) -> Table:
+def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -> SkyMaps:
+    """A folder of links to saved maps, and to their S/N maps where these are of the wanted sizes."""
+    maps = SkyMaps.open(source)
+    remove_path(target)
+    target.mkdir(parents=True)
+    filtered = maps.theta500_arcmin == tuple(theta500_arcmin)
+    for file in sorted(source.iterdir()):
+        if filtered or file.name in ("values.npy", "footprint.npy", "bands.json"):
+            (target / file.name).symlink_to(file.resolve())
+    return SkyMaps.open(target)
+
+
+def _with_truth(run: Run, clusters: Table) -> Table:
     """The known clusters, and the haloes of the simulated sky where the labels are to be made of them."""
-    if "truth" not in job.config.labels.selections or not job.config.sky.simulate:
+    if "truth" not in run.config.labels.selections or not run.config.sky.simulate:
         return clusters
-    truth = select_clusters(read_catalogue(job.simulated / "truth.fits"), "truth")
+    truth = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
     return vstack([clusters, truth], metadata_conflicts="silent")
 
 
@@ -191,148 +167,313 @@ def _checksum(path: Path) -> str:
         return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
-def _filter(job: Run, progress: Progress | None) -> dict[str, Any]:
-    with connect(job.scheduler) as client:
-        for sky in (job, *job.further()):
-            maps = add_snr_maps(
-                SkyMaps.open(sky.folder / "maps"),
-                job.config.input.theta500_arcmin,
-                instrument=job.config.sky.instrument,
-                threads=job.threads,
-                client=client,
-                progress=progress,
-            )
-            maps.save_snr(sky.folder / "maps")
-    return {}
+def _maps_inputs(run: Run) -> list[Path]:
+    if run.config.sky.simulate:
+        return run.mask_files()
+    saved = run.config.sky.saved_maps
+    return [*run.input_files(), *([saved / "values.npy", saved / "bands.json"] if saved is not None else [])]
 
 
-def train_stage(job: Run, progress: Progress | None) -> dict[str, Any]:
-    ranks, n_folds = current_ranks(), job.config.split.folds
-    with connect(job.scheduler) as client:
+MAPS = Stage(
+    "maps",
+    _read_maps,
+    sections=("sky",),
+    reads=(products.SIMULATION_RECORD,),
+    writes=(products.MAPS,),
+    may_write=(products.CLUSTERS,),
+    facts=Maps,
+    files=_maps_inputs,
+)
+
+
+# --- filter --------------------------------------------------------------------------------------------------
+
+
+def _filter(run: Run, progress: Progress | None) -> Facts:
+    sizes, instrument = run.config.input.theta500_arcmin, run.config.sky.instrument
+    with connect(run.scheduler) as client:
+        for sky in (run, *run.further_skies()):
+            folder = sky.target(products.MAPS)
+            maps = SkyMaps.open(folder)
+            if maps.theta500_arcmin == sizes and (sky.target(products.STATES).exists() or not sizes):
+                continue
+            if sizes and sky is run:
+                found = filter_sky(
+                    maps, sizes, instrument=instrument, threads=run.threads, client=client, progress=progress
+                )
+                write_states(found.states, sky.target(products.STATES))
+                write_table(found.compact, sky.target(products.COMPACT))
+                maps = found.maps
+            else:  # the training alone sees it, or nothing is to be seen beside the bands
+                maps = add_snr_maps(
+                    maps, sizes, instrument=instrument, threads=run.threads, client=client, progress=progress
+                )
+            maps.save_snr(folder)
+    return Facts()
+
+
+FILTER = Stage(
+    "filter",
+    _filter,
+    sections=("input",),
+    reads=(products.MAPS,),
+    writes=(products.FILTERED,),
+    may_write=(products.STATES, products.COMPACT),
+)
+
+
+# --- train, or take a network that is given --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trained(Facts):
+    """The epoch of lowest validation loss; of each fold where there are folds."""
+
+    best_epoch: int | list[int] = 0
+
+
+def _train(run: Run, progress: Progress | None) -> Trained:
+    ranks, n_folds = current_ranks(), run.config.split.folds
+    with connect(run.scheduler) as client:
         if client is not None:
             # workers leave finished trainings in the folders; what follows finds them there, and joins members
-            alone = replace(job, folder=job.folder.resolve(), threads=1)
-            parts = [(fold, k) for fold in range(max(1, n_folds)) for k in range(job.config.network.members)]
-            done = spread(
+            alone = replace(run, folder=run.folder.resolve(), threads=1)
+            parts = [(fold, k) for fold in range(max(1, n_folds)) for k in range(run.config.network.members)]
+            trainings = spread(
                 _train_part, parts, alone, client=client, progress=progress, stage="train", detail="trainings"
             )
-            for _ in done:
+            for _ in trainings:
                 pass
-    skies = _training_skies(job)
-    options: dict[str, Any] = {"further": skies[1:], "threads": job.threads, "progress": progress}
-    options["device"] = job.device if job.scheduler is None else "cpu"
+    skies = _training_skies(run)
+    options: dict[str, Any] = {"further": skies[1:], "threads": run.threads, "progress": progress}
+    options["device"] = run.device if run.scheduler is None else "cpu"
     if not n_folds:
-        model = train(*skies[0], job.config, job.folder, **options)
-        return {"best_epoch": model.card["best_epoch"]}
-    folders = [_home_of_fold(job, fold) for fold in range(n_folds)]
+        model = train(*skies[0], run.config, run.folder, **options)
+        return Trained(model.card["best_epoch"])
+    folders = [_home_of_fold(run, fold) for fold in range(n_folds)]
     for fold, folder in enumerate(folders):
         # a killed run goes on with the fold that it was in
         if ranks.follow_first(not (folder / "done").exists()):
-            train(*skies[0], fold_config(job.config, fold), folder, **options)
+            train(*skies[0], fold_config(run.config, fold), folder, **options)
             if ranks.rank == 0:
                 (folder / "done").touch()
     if ranks.rank > 0:  # only the first process writes
-        return {}
-    for name in ("model.safetensors", "model.json"):  # what `--model` finds in the run's folder
-        shutil.copyfile(folders[0] / name, job.folder / name)
-    return {"best_epoch": [load_model(folder).card["best_epoch"] for folder in folders]}
+        return Trained()
+    for name in (products.WEIGHTS, products.MODEL_CARD):  # what `--model` finds in the run's folder
+        shutil.copyfile(folders[0] / name, run.target(name))
+    return Trained([load_model(folder).card["best_epoch"] for folder in folders])
 
 
-def _training_skies(job: Run) -> list[tuple[SkyMaps, Table]]:
+def _training_skies(run: Run) -> list[tuple[SkyMaps, Table]]:
     """Maps and clusters of the run's own sky, and of those that only the training sees."""
     return [
-        (SkyMaps.open(sky.folder / "maps"), _with_truth(sky, read_catalogue(sky.folder / "clusters.fits")))
-        for sky in (job, *job.further())
+        (SkyMaps.open(sky.file(products.MAPS)), _with_truth(sky, read_catalogue(sky.file(products.CLUSTERS))))
+        for sky in (run, *run.further_skies())
     ]
 
 
-def _home_of_fold(job: Run, fold: int) -> Path:
-    return job.folder / f"fold-{fold}" if job.config.split.folds else job.folder
+def _home_of_fold(run: Run, fold: int) -> Path:
+    return run.folder / f"fold-{fold}" if run.config.split.folds else run.folder
 
 
-def _train_part(part: tuple[int, int], job: Run) -> None:
+def _train_part(part: tuple[int, int], run: Run) -> None:
     """One member of one fold, by itself."""
     fold, k = part
-    skies = _training_skies(job)
-    config = fold_config(job.config, fold) if job.config.split.folds else job.config
-    config, home, further = member_of(config, _home_of_fold(job, fold), skies[1:], k)
-    train(*skies[0], config, home, further=further, threads=job.threads, device=job.device)
+    skies = _training_skies(run)
+    config = fold_config(run.config, fold) if run.config.split.folds else run.config
+    config, home, further = member_of(config, _home_of_fold(run, fold), skies[1:], k)
+    train(*skies[0], config, home, further=further, threads=run.threads, device=run.device)
 
 
-def _predict(job: Run, progress: Progress | None) -> dict[str, Any]:
-    maps, n_folds = SkyMaps.open(job.folder / "maps"), job.config.split.folds
-    options: dict[str, Any] = {"margin": job.config.predict.margin, "rotations": job.config.predict.rotations}
-    options |= {"device": job.device, "progress": progress}
-    with connect(job.scheduler) as client:
-
-        def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
-            return predict(maps, load_model(folder), where=where, threads=job.threads, client=client, **options)
-
-        if not n_folds:
-            p_map = work(job.folder, None)
-        else:
-            of_tile = fold_of_tile(n_folds, job.config.seed)
-            p_map = empty_map(len(maps.footprint))
-            for fold in range(n_folds):
-                mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
-                p_map[mine] = work(_home_of_fold(job, fold), mine)[mine]
-    write_prediction(p_map, job.folder / "prediction.fits", model=job.config.preset)
-    return {"area_deg2": round(float(np.isfinite(p_map).mean()) * 41252.96, 2)}
+TRAIN = Stage(
+    "train",
+    _train,
+    sections=("seed", "split", "input", "labels", "patches", "network", "train"),
+    reads=(products.MAPS, products.FILTERED),
+    writes=(products.WEIGHTS, products.MODEL_CARD),
+    facts=Trained,
+    begun=(products.CHECKPOINT, "fold-*", "member-*"),
+)
 
 
-def _held_out(config: Config) -> tuple[int, ...]:
+def _take_model(run: Run, progress: Progress | None) -> Facts:
+    """Copy the network that is given, and what was measured of it."""
+    source = find_model(run.config.model)
+    for name in (products.CALIBRATION, products.POSITIONS, products.WEIGHTS, products.MODEL_CARD):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, run.target(name))
+    return Facts()
+
+
+def _model_files(run: Run) -> list[Path]:
+    source = find_model(run.config.model)
+    names = (products.WEIGHTS, products.MODEL_CARD, products.CALIBRATION, products.POSITIONS)
+    return [source / name for name in names if (source / name).is_file()]
+
+
+MODEL = Stage(
+    "model",
+    _take_model,
+    writes=(products.WEIGHTS, products.MODEL_CARD),
+    may_write=(products.CALIBRATION, products.POSITIONS),
+    files=_model_files,
+)
+
+
+# --- predict -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Predicted(Facts):
+    """Area with a value of p."""
+
+    area_deg2: float = 0.0
+
+
+def _predict(run: Run, progress: Progress | None) -> Predicted:
+    maps, n_folds = SkyMaps.open(run.file(products.MAPS)), run.config.split.folds
+    if run.config.model:
+        n_folds = 0  # what is given is one network
+    options: dict[str, Any] = {"margin": run.config.predict.margin, "rotations": run.config.predict.rotations}
+    if run.gather:
+        p_map = gather_shards(maps, load_model(run.folder), run.folder, **options)
+    else:
+        options |= {"device": run.device, "progress": progress}
+        with connect(run.scheduler) as client:
+
+            def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+                return predict(maps, load_model(folder), where=where, threads=run.threads, client=client, **options)
+
+            if not n_folds:
+                p_map = work(run.folder, None)
+            else:
+                of_tile = fold_of_tile(n_folds, run.config.seed)
+                p_map = empty_map(len(maps.footprint))
+                for fold in range(n_folds):
+                    mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
+                    p_map[mine] = work(_home_of_fold(run, fold), mine)[mine]
+    write_prediction(p_map, run.target(products.PREDICTION), model=run.config.preset)
+    return Predicted(round(float(np.isfinite(p_map).mean()) * _SKY_DEG2, 2))
+
+
+PREDICT = Stage(
+    "predict",
+    _predict,
+    sections=("predict",),
+    reads=(products.MAPS, products.FILTERED, products.WEIGHTS),
+    writes=(products.PREDICTION,),
+    facts=Predicted,
+)
+
+
+# --- calibrate -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Calibrated(Facts):
+    """Purity against p of held-out tiles of a simulated sky, or why there is none."""
+
+    refused: str = ""
+    n_sources: int = 0
+    n_clusters: int = 0
+    tiles: list[int] = field(default_factory=list)
+    expected_calibration_error: float | None = None
+    reliability: list[dict[str, Any]] = field(default_factory=list)
+
+
+def held_out_tiles(config: Config) -> tuple[int, ...]:
     """Tiles that are predicted by a network which was not trained on them."""
     return tuple(range(48)) if config.split.folds else (*config.split.test_tiles, *config.split.validation_tiles)
 
 
-def _calibrate(job: Run, progress: Progress | None) -> dict[str, Any]:
+def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     """Fit purity against p on the held-out tiles of a simulated sky; on a real one the truth is not known."""
-    config, target = job.config, job.folder / CALIBRATION
-    if not config.sky.simulate:
-        target.unlink(missing_ok=True)
-        return {}
-    say(progress, "calibrate", 0, 0, "purity against p")
-    held_out = _held_out(config)
-    sources = find_sources(read_prediction(job.folder / "prediction.fits"), LOWEST_P, deblend=config.detect.deblend)
-    judged, real = judge_sources(sources, read_catalogue(job.simulated / "truth.fits"), held_out)
+    config, target = run.config, run.target(products.CALIBRATION)
+    target.unlink(missing_ok=True)
+    _say(progress, "calibrate", "purity against p")
+    held_out = held_out_tiles(config)
+    sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
+    judged, real = judge_sources(sources, read_catalogue(run.file(products.TRUTH)), held_out)
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
     dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
     try:
         calibration = fit_calibration(p, real, dust, groups=tile, n_dust_bins=2, seed=config.seed)
         honest = predict_out_of_fold(p, real, dust, groups=tile, n_dust_bins=2, seed=config.seed)
     except ValueError as error:  # too few sources on a small sky
-        target.unlink(missing_ok=True)
-        return {"refused": str(error)}
+        return Calibrated(refused=str(error))
     write_table(calibration.to_table(), target)
     diagram = measure_reliability(honest, real, equal="clusters")
-    return {
-        "n_sources": len(judged),
-        "n_clusters": int(real.sum()),
-        "tiles": list(held_out),
-        "expected_calibration_error": expected_calibration_error(measure_reliability(honest, real)),
-        "reliability": [{name: _plain(row[name]) for name in diagram.colnames} for row in diagram],
-    }
-
-
-def _detect(job: Run, progress: Progress | None) -> dict[str, Any]:
-    say(progress, "detect", 0, 0, "connected areas")
-    options = job.config.detect
-    sources = find_sources(
-        read_prediction(job.folder / "prediction.fits"), options.p_max, deblend=options.deblend, model=job.folder
+    return Calibrated(
+        n_sources=len(judged),
+        n_clusters=int(real.sum()),
+        tiles=list(held_out),
+        expected_calibration_error=expected_calibration_error(measure_reliability(honest, real)),
+        reliability=[{name: plain_value(row[name]) for name in diagram.colnames} for row in diagram],
     )
-    if job.config.split.folds:
-        of_tile = fold_of_tile(job.config.split.folds, job.config.seed)
-        sources["fold"] = of_tile[tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))]
-    known = read_catalogue(job.folder / "clusters.fits")
-    write_candidates(make_candidates(identify_sources(sources, known)), job.folder)
-    return {"n_sources": len(sources)}
 
 
-def _assess(job: Run, progress: Progress | None) -> dict[str, Any]:
-    say(progress, "assess", 0, 0, "recovery")
-    config = job.config
-    p_map = read_prediction(job.folder / "prediction.fits")
-    clusters = read_catalogue(job.folder / "clusters.fits")
+def plain_value(value: Any) -> Any:
+    """A number or text that JSON holds; NaN becomes None."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+CALIBRATE = Stage(
+    "calibrate",
+    _calibrate,
+    sections=("split", "detect", "seed"),
+    reads=(products.PREDICTION, products.SIMULATION_RECORD),
+    may_write=(products.CALIBRATION,),
+    facts=Calibrated,
+)
+
+
+# --- detect --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Detected(Facts):
+    """Sources above the threshold."""
+
+    n_sources: int = 0
+
+
+def _detect(run: Run, progress: Progress | None) -> Detected:
+    _say(progress, "detect", "connected areas")
+    options, folder = run.config.detect, run.products
+    p_map = read_prediction(run.file(products.PREDICTION), run.frame)
+    sources = find_sources(
+        p_map,
+        options.p_max,
+        deblend=options.deblend,
+        calibration=folder.calibration,
+        position_errors=folder.position_errors,
+    )
+    sources["tile"] = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+    if run.config.split.folds and not run.config.model:
+        sources["fold"] = fold_of_tile(run.config.split.folds, run.config.seed)[np.asarray(sources["tile"])]
+    write_table(sources, run.target(products.SOURCES))
+    return Detected(len(sources))
+
+
+DETECT = Stage(
+    "detect",
+    _detect,
+    sections=("detect",),
+    reads=(products.PREDICTION, products.CALIBRATION, products.POSITIONS),
+    writes=(products.SOURCES,),
+    facts=Detected,
+)
+
+
+# --- assess --------------------------------------------------------------------------------------------------
+
+
+def _assess(run: Run, progress: Progress | None) -> Facts:
+    _say(progress, "assess", "recovery")
+    config = run.config
+    p_map = read_prediction(run.file(products.PREDICTION))
+    clusters = read_catalogue(run.file(products.CLUSTERS))
     catalogues = group_clusters(clusters, config.assess.selections)
     tables = []
     for tiles in (None, *((tile,) for tile in config.split.test_tiles)):
@@ -346,16 +487,15 @@ def _assess(job: Run, progress: Progress | None) -> dict[str, Any]:
         )
         # of the sky its sum over all tiles, of the test tiles each by itself
         tables.append(table[(table["tile"] == -1) == (tiles is None)])
-    recovery = vstack(tables, metadata_conflicts="silent")
-    write_table(recovery, job.folder / "recovery.ecsv")
+    write_table(vstack(tables, metadata_conflicts="silent"), run.target(products.RECOVERY))
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
-        say(progress, "assess", 0, 0, "completeness and purity")
-        held_out = _held_out(config)
+        _say(progress, "assess", "completeness and purity")
+        held_out = held_out_tiles(config)
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
-            detect_sources(p_map, 0.05, weighted=True, deblend=True, min_prominence=0.05),
-            read_catalogue(job.simulated / "truth.fits"),
+            detect_sources(p_map, LOWEST_P, weighted=True, deblend=True, min_prominence=0.05),
+            read_catalogue(run.file(products.TRUTH)),
             catalogues.get("planck_z"),
             tiles=held_out,
             thresholds=(config.detect.p_max,),
@@ -363,37 +503,15 @@ def _assess(job: Run, progress: Progress | None) -> dict[str, Any]:
             seed=config.seed,
         )
         outcome["held_out_tiles"] = list(held_out)
-        outcome["completeness_purity"] = [{name: _plain(row[name]) for name in rows.colnames} for row in rows]
-    write_json(outcome, job.folder / "assessment.json")
-    return {}
+        outcome["completeness_purity"] = [{name: plain_value(row[name]) for name in rows.colnames} for row in rows]
+    write_json(outcome, run.target(products.ASSESSMENT))
+    return Facts()
 
 
-def _plain(value: Any) -> Any:
-    """A number or text that JSON holds; NaN becomes None."""
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _report(job: Run, progress: Progress | None) -> dict[str, Any]:
-    say(progress, "report", 0, 0, "figures")
-    write_text(config_toml(job.config), job.folder / "config.toml")
-    write_report(job.folder)
-    return {}
-
-
-#: What each stage reads of the configuration, what it does, and what it leaves in the folder.
-TABLE: dict[str, tuple[tuple[str, ...], Callable[[Run, Progress | None], dict[str, Any] | None], tuple[str, ...]]] = {
-    "sky": (("sky", "seed"), _simulate, ("simulated/simulate.json",)),
-    "maps": (("sky",), _read_maps, ("maps", "clusters.fits")),
-    "filter": (("input",), _filter, ("maps/filter.json",)),
-    "train": (
-        ("seed", "split", "input", "labels", "patches", "network", "train"),
-        train_stage,
-        ("model.safetensors", "model.json"),
-    ),
-    "predict": (("predict",), _predict, ("prediction.fits",)),
-    "calibrate": (("split", "detect"), _calibrate, ()),
-    "detect": (("detect",), _detect, ("candidates.fits",)),
-    "assess": (("assess", "detect", "split"), _assess, ("recovery.ecsv", "assessment.json")),
-    "report": ((), _report, ("report.html",)),
-}
+ASSESS = Stage(
+    "assess",
+    _assess,
+    sections=("assess", "detect", "split", "seed"),
+    reads=(products.PREDICTION, products.CLUSTERS, products.SIMULATION_RECORD),
+    writes=(products.RECOVERY, products.ASSESSMENT),
+)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from szeek.parallel import Progress
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.verdicts import VerdictStore
@@ -33,7 +34,7 @@ def dossier_files(run: RunFolder, rows: list[int], ending: str = "pdf") -> Itera
     assert run.candidates is not None
     text = io.StringIO()
     run.candidates[rows].write(text, format="ascii.csv")
-    yield "candidates.csv", text.getvalue().encode()
+    yield products.CANDIDATES_CSV, text.getvalue().encode()
     for row in rows:
         name = "".join(c if c.isalnum() or c in "+-._" else "_" for c in str(run.candidates["name"][row]))
         yield f"{row:05d}_{name}.{ending}", draw_sheet(run, row, ending)

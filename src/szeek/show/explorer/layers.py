@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.inputs.stackmaps import read_stack_map
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.figures.style import P_COLOURS, P_TICKS
@@ -76,7 +77,8 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
         )
     if not layers:
         raise FileNotFoundError(
-            f"'{Path(run.path)}' holds neither prediction.fits nor y_map.fits nor maps/; run `szeek run` first"
+            f"'{run.path}' holds neither {products.PREDICTION} nor {products.Y_MAP} nor {products.MAPS}/; "
+            "run `szeek run` first"
         )
     return [replace(layer, order_least=_ORDER_LEAST) for layer in layers]
 

@@ -29,6 +29,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.dossierpage import render_page
 from szeek.show.explorer.dossierset import dossier_files, stream_zip
@@ -122,14 +123,14 @@ class Explorer:
         if route in _STATIC:
             return _static(route)
         plain: dict[str, Callable[[], Answer]] = {
-            "/api/run.json": lambda: _json(self.describe()),
+            f"/api/{products.RECORD}": lambda: _json(self.describe()),
             "/api/candidates.json": lambda: self._candidates_json,
             "/api/clusters.json": lambda: self._clusters_json,
             "/api/verdicts.json": lambda: _json([verdict._asdict() for verdict in self.verdicts.read()]),
             "/sky.png": lambda: self._sky_picture,
             "/vetted.csv": lambda: self._vetted("csv"),
             "/vetted.fits": lambda: self._vetted("fits"),
-            "/report.html": self._report,
+            f"/{products.REPORT}": self._report,
             "/dossiers.zip": lambda: self._dossiers(query or {}),
         }
         if route in plain:
@@ -170,7 +171,7 @@ class Explorer:
             "p_max": self.run.p_max,
             "layers": shown,
             "verdicts": VERDICTS,
-            "report": (self.run.path / "report.html").is_file(),
+            "report": (self.run.file(products.REPORT)).is_file(),
         }
 
     def post(self, route: str, content: Any) -> Answer:
@@ -276,7 +277,7 @@ class Explorer:
         return Answer(buffer.getvalue(), "application/fits", file_name="candidates_vetted.fits")
 
     def _report(self) -> Answer:
-        file = self.run.path / "report.html"
+        file = self.run.file(products.REPORT)
         if not file.is_file():
             raise Refused(HTTPStatus.NOT_FOUND, "this run has no report yet: `szeek report RUN` writes it")
         return Answer(file.read_bytes(), "text/html; charset=utf-8")
@@ -375,7 +376,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Encoding", encoding)
         if answer.file_name:
             self.send_header("Content-Disposition", f'attachment; filename="{answer.file_name}"')
-        if not answer.kind.startswith("text/html") or self.path.split("?")[0] != "/report.html":
+        if not answer.kind.startswith("text/html") or self.path.split("?")[0] != f"/{products.REPORT}":
             self.send_header("Content-Security-Policy", _POLICY)
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")

@@ -14,6 +14,8 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.measure.candidates import read_candidates
+from szeek.pipeline import products
+from szeek.pipeline.products import RunFolder
 
 #: Verdicts on a candidate; '' removes one.
 VERDICTS = ("cluster", "maybe", "no cluster")
@@ -39,7 +41,7 @@ class VerdictStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.path = Path(folder) / "verdicts.sqlite"
+        self.path = Path(folder) / products.VERDICTS
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -88,7 +90,7 @@ def vetted_candidates(folder: str | os.PathLike[str]) -> Table:
     --------
     >>> vetted_candidates("my-run").write("vetted.fits")  # doctest: +SKIP
     """
-    table = read_candidates(folder)
+    table = read_candidates(RunFolder(folder).file(products.CANDIDATES))
     said = {verdict.name: verdict for verdict in VerdictStore(folder).read()}
     known = [said.get(str(name)) for name in table["NAME"]]
     table["VERDICT"] = np.array([v.verdict if v else "" for v in known], dtype="U10")

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from szeek.measure.flags import FLAG_MEANINGS, FLAGS
 from szeek.measure.photometry import KINDS
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
 from szeek.show.figures.dossier import describe_flags
@@ -25,7 +26,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
     """Cut-outs of the brightest candidates and of known clusters that were missed."""
     part = Section("gallery", "What the candidates look like")
     if run.candidates is None:
-        part.missing("candidates.fits", "`szeek detect` writes it.")
+        part.missing(products.CANDIDATES, "`szeek detect` writes it.")
         return part
     if run.maps is None:
         part.missing("the frequency maps (maps/)", "The cut-outs show p alone.")
@@ -60,7 +61,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         part.absent.append("The catalogue is empty.")
     clusters = known_clusters(run)
     if clusters is None:
-        part.missing("clusters.fits", "Missed clusters cannot be shown.")
+        part.missing(products.CLUSTERS, "Missed clusters cannot be shown.")
         return part
     above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
     for selection in ("planck_z", "planck", "psz2"):
@@ -106,10 +107,10 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
     part = Section("kinds", "What the candidates are")
     table = run.candidates
     if table is None or not len(table):
-        part.missing("candidates", "`szeek detect` writes candidates.fits.")
+        part.missing("candidates", f"`szeek detect` writes {products.CANDIDATES}.")
         return part
     if not np.isfinite(np.asarray(table["snr"], float)).any():
-        part.missing("S/N, flux and kind of the candidates", "The stage `measure` adds them to candidates.fits.")
+        part.missing("S/N, flux and kind of the candidates", "`szeek photometry` adds them.")
     kind, matched = np.asarray(table["kind"], str), np.asarray(table["match_name"], str) != ""
     snr = np.asarray(table["snr"], float)
     rows = [
@@ -193,7 +194,7 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     """The candidate catalogue."""
     part = Section("candidates", "Candidates")
     if run.candidates is None:
-        part.missing("candidates.fits", "`szeek detect` writes it.")
+        part.missing(products.CANDIDATES, "`szeek detect` writes it.")
         return part
     table = run.candidates
     shown = [entry for entry in _SHOWN if entry.column in table.colnames and _any_known(table[entry.column])]
@@ -211,7 +212,7 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     ]
     caption = f"{len(table)} candidates"
     if len(table) > TABLE_ROWS:
-        caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in candidates.csv"
+        caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in {products.CANDIDATES_CSV}"
     hint = "Names are links into the sky explorer; start it with `szeek view` and this run's folder."
     part.blocks.append(Block("text", text=hint))
     part.blocks.append(table_block(f"{caption}. Click a column's head to sort.", columns, rows))

@@ -23,6 +23,7 @@ from scipy.ndimage import map_coordinates
 from szeek.assess.match import match
 from szeek.inputs.image_files import read_pixels
 from szeek.inputs.stackmaps import read_stack_map
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures.cutouts import plot_field
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
@@ -98,15 +99,15 @@ def keep_field(
         A sentence for the reader.
     """
     source, target = Path(prediction_folder), Path(run_folder) / "fields" / name
-    missing = [product for product in ("prediction.fits", "candidates.fits") if not (source / product).is_file()]
+    missing = [product for product in (products.PREDICTION, products.CANDIDATES) if not (source / product).is_file()]
     if missing:
         raise FileNotFoundError(
             f"'{source}' holds no {' and no '.join(missing)}; run `szeek predict` and `szeek detect`"
         )
     target.mkdir(parents=True, exist_ok=True)
-    for product in ("prediction.fits", "candidates.fits"):
+    for product in (products.PREDICTION, products.CANDIDATES):
         shutil.copyfile(source / product, target / product)
-    clusters.write(target / "clusters.fits", overwrite=True)
+    clusters.write(target / products.CLUSTERS, overwrite=True)
     if y_files:
         mean = np.mean([sample_image(file, lon_deg, lat_deg, width_deg) for file in y_files], axis=0)
         fits.PrimaryHDU(mean.astype(np.float32)).writeto(target / "y.fits", overwrite=True)
@@ -119,7 +120,7 @@ def keep_field(
         "p_max": p_max,
         "note": note,
     }
-    (target / "field.json").write_text(json.dumps(facts, indent=1))
+    (target / products.FIELD_RECORD).write_text(json.dumps(facts, indent=1))
     return target
 
 
@@ -129,7 +130,7 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
     if not run.fields:
         part.missing("a field beside a y map (fields/)", "`szeek predict` on cut-outs such as Coma's makes one.")
     for field in run.fields:
-        facts = field.json("field.json") or {}
+        facts = field.json(products.FIELD_RECORD) or {}
         p_ring, sources, clusters = field.p_ring, field.candidates, field.clusters
         if p_ring is None or sources is None or clusters is None:
             part.missing(

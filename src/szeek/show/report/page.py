@@ -10,6 +10,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from szeek._version import __version__
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.report import sections
 from szeek.show.report.parts import Figures, Section
@@ -61,8 +62,8 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(html)
         os.chmod(staging, 0o644)
-        os.replace(staging, run.path / "report.html")
+        os.replace(staging, run.file(products.REPORT))
     except BaseException:
         Path(staging).unlink(missing_ok=True)
         raise
-    return run.path / "report.html"
+    return run.file(products.REPORT)

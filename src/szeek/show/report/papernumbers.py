@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from szeek.assess.recovery import ALL_TILES, wilson_interval
 from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
 from szeek.inputs.download import locate
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.stackjob import COMPANIONS, MATCH_ARCMIN, choose_samples
+from szeek.pipeline.stack import COMPANIONS, MATCH_ARCMIN, choose_samples
 from szeek.show.figures import curves as figures
 from szeek.show.figures.stackfigures import LOOKS, read_significance
 from szeek.show.figures.style import catalogue_look
@@ -42,6 +43,8 @@ PAPER_CROSS_CHECKS: Mapping[str, tuple[str, float]] = {
     "pccs2": ("PCCS2 at 353 GHz", 0.002),
 }
 AGREES_SIGMA = 2.0
+
+_NO_RECOVERY = f"{products.RECOVERY}: `szeek assess` writes it"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def compare_fractions(found: int, of: int, paper: float, paper_of: int) -> tuple
 def _table_1(run: RunFolder) -> list[Entry]:
     clusters = run.clusters
     if clusters is None:
-        return [_lacking("Table 1", "clusters of each catalogue", "clusters.fits: `szeek run` writes it")]
+        return [_lacking("Table 1", "clusters of each catalogue", f"{products.CLUSTERS}: `szeek run` writes it")]
     tile = tile_of(np.asarray(clusters["lon_deg"], float), np.asarray(clusters["lat_deg"], float))
     entries = []
     for where, chosen, counts in (
@@ -155,7 +158,7 @@ def _of(inside: Table, clusters: Table, name: str) -> Table:
 
 
 def _recovery_entries(run: RunFolder) -> list[Entry]:
-    recovery = run.table("recovery.ecsv")
+    recovery = run.table(products.RECOVERY)
     entries: list[Entry] = []
     for where, tile, fractions, counts in (
         ("Sect. 4.1, test tile", TEST_TILE, figures.PAPER_TEST_TILE, PAPER_TILE_COUNTS),
@@ -165,7 +168,7 @@ def _recovery_entries(run: RunFolder) -> list[Entry]:
             what = f"{catalogue_look(name)[2]} recovered"
             row = _recovery_row(recovery, tile, name)
             if row is None:
-                entries.append(_lacking(where, what, "recovery.ecsv: `szeek assess` writes it", paper, "fraction"))
+                entries.append(_lacking(where, what, _NO_RECOVERY, paper, "fraction"))
                 continue
             found, of = int(row["n_recovered"]), int(row["n_clusters"])
             error, status = compare_fractions(found, of, paper, counts[name])
@@ -186,7 +189,7 @@ def _recovery_row(recovery: Table | None, tile: int, name: str) -> Table.Row | N
 
 def _source_entries(run: RunFolder) -> list[Entry]:
     """Numbers of sources; their error: the scatter between tiles on a simulated sky, Poisson on the real one."""
-    recovery = run.table("recovery.ecsv")
+    recovery = run.table(products.RECOVERY)
     here, sky = _recovery_row(recovery, TEST_TILE, "planck_z"), _recovery_row(recovery, ALL_TILES, "planck_z")
     spread = _tile_scatter(run)
     entries = []
@@ -197,7 +200,7 @@ def _source_entries(run: RunFolder) -> list[Entry]:
         ("Sect. 4.2, full sky", "sources in none of the three catalogues", PAPER_UNMATCHED, sky, "n_unmatched", 48),
     ):  # fmt: skip
         if row is None:
-            entries.append(_lacking(where, what, "recovery.ecsv: `szeek assess` writes it", paper, "count"))
+            entries.append(_lacking(where, what, _NO_RECOVERY, paper, "count"))
             continue
         n = int(row[column])
         scatter = spread * math.sqrt(n_tile) if run.is_simulated and math.isfinite(spread) else math.sqrt(n + paper)
@@ -348,4 +351,4 @@ def key_numbers(entries: list[Entry]) -> list[dict[str, str]]:
 
 
 def lacking_maps(run: RunFolder) -> dict[str, str]:
-    return dict((run.json("stacks/stacks.json") or {}).get("lacking") or {})
+    return dict((run.json(products.STACKS_RECORD) or {}).get("lacking") or {})

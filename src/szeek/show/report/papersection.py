@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.report.papernumbers import Entry, section_numbers
 from szeek.show.report.parts import Block, Figures, Section
@@ -31,7 +32,7 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
         "'Known clusters recovered'."
     )
     part.blocks.append(Block("text", text=words))
-    entries = run.table("reproduce.ecsv")
+    entries = run.table(products.REPRODUCTION_TABLE)
     if entries is None:
         made = "`szeek reproduce RUN`, and then `szeek report RUN`, make them."
         part.missing("Figs. 4 to 8 and the table of every number beside the paper's", made)
@@ -41,7 +42,8 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
         file = run.path / "reproduce" / f"{name}.png"
         if file.is_file():
             part.blocks.append(_picture(file, caption))
-    words = "reproduce.html, beside this page, describes each of them and lists what could not be made."
+    page = products.REPRODUCTION_PAGE
+    words = f"What each of them shows, and what could not be made, is explained in {page} beside this page."
     part.blocks.append(Block("text", text=words))
     return part
 

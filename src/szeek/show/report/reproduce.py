@@ -21,8 +21,9 @@ from szeek.find.predict import read_prediction
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
 from szeek.parallel import Progress
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.stackjob import COMPANIONS, stack_run
+from szeek.pipeline.stack import COMPANIONS, stack_run
 from szeek.show.figures import curves as figures
 from szeek.show.figures import stackfigures
 from szeek.show.figures.spectrum import instrument_of
@@ -65,7 +66,7 @@ def reproduce_run(
 ) -> Path:
     """Write reproduce.html, reproduce.ecsv and the figures (reproduce/, PDF and PNG) of a run.
 
-    Stacks are made first where the run has none (:func:`szeek.pipeline.stackjob.stack_run`). What cannot be made is
+    Stacks are made first where the run has none (:func:`szeek.pipeline.stack.stack_run`). What cannot be made is
     said, with what it needs.
 
     Source: Bonjean (2020), Table 1, Figs. 1 to 8, Sects. 4.1 to 4.3.
@@ -83,7 +84,7 @@ def reproduce_run(
     progress : Progress, optional
         Called as progress(stage, done, total, detail).
     **stack_settings
-        For :func:`szeek.pipeline.stackjob.stack_run`, where it is called.
+        For :func:`szeek.pipeline.stack.stack_run`, where it is called.
 
     Returns
     -------
@@ -96,8 +97,8 @@ def reproduce_run(
         If there is no such folder.
     """
     run = RunFolder(run_folder)
-    needed = all((run.path / name).exists() for name in ("candidates.fits", "clusters.fits", "maps"))
-    if needed and not (run.path / "stacks" / "stacks.json").is_file():
+    needed = all((run.path / name).exists() for name in (products.CANDIDATES, products.CLUSTERS, "maps"))
+    if needed and not run.has(products.STACKS_RECORD):
         stack_run(run.path, progress=progress, **stack_settings)
     entries = all_entries(run)
     made = Figures(run.path / "reproduce")
@@ -124,12 +125,12 @@ def reproduce_run(
         key_numbers(entries),
         [numbers, *parts],
     )
-    target = run.path / "reproduce.html"
+    target = run.file(products.REPRODUCTION_PAGE)
     with tempfile.TemporaryDirectory(prefix=".reproduce-", dir=run.path) as staging:
-        page, table = Path(staging) / "reproduce.html", Path(staging) / "reproduce.ecsv"
+        page, table = Path(staging) / products.REPRODUCTION_PAGE, Path(staging) / products.REPRODUCTION_TABLE
         page.write_text(html, encoding="utf-8")
         Table(rows=[vars(entry) for entry in entries]).write(table)
-        table.replace(run.path / "reproduce.ecsv")
+        table.replace(run.file(products.REPRODUCTION_TABLE))
         page.replace(target)
     return target
 
@@ -140,7 +141,7 @@ def reproduce_run(
 def _figure_1(run: RunFolder, made: Figures) -> Section:
     part = Section("figure1", "Fig. 1: the clusters")
     if run.clusters is None or "selection" not in run.clusters.colnames:
-        part.missing("clusters.fits with the selections", "`szeek run` writes it.")
+        part.missing(f"{products.CLUSTERS} with the selections", "`szeek run` writes it.")
         return part
     named = run.clusters[np.asarray(run.clusters["selection"]) != ""]
     caption = "Mass and redshift of the known clusters that have both, by selection."
@@ -170,12 +171,12 @@ def _figure_2(run: RunFolder, made: Figures) -> Section:
 
 def _figure_3(run: RunFolder, made: Figures) -> Section:
     part = Section("figure3", "Fig. 3: recovery in the test tile")
-    recovery = run.table("recovery.ecsv")
+    recovery = run.table(products.RECOVERY)
     if recovery is not None:
         known = np.isin(np.asarray(recovery["catalogue"]), list(figures.PAPER_TEST_TILE))
         recovery = recovery[known & (np.asarray(recovery["tile"]) == TEST_TILE)]
     if recovery is None or not len(recovery):
-        part.missing("recovery.ecsv with the test tile", "`szeek assess` writes it.")
+        part.missing(f"{products.RECOVERY} with the test tile", "`szeek assess` writes it.")
         return part
     caption = (
         "Test tile. Left: recovered fraction of each catalogue against the threshold, binomial errors; dashed: "
@@ -188,7 +189,7 @@ def _figure_3(run: RunFolder, made: Figures) -> Section:
 
 def _panels(run: RunFolder, sample: str, kind: str) -> dict[str, Panel]:
     """Panels of a sample's stacks by map, see :func:`szeek.show.figures.stackfigures.read_panels`."""
-    record = run.json("stacks/stacks.json") or {}
+    record = run.json(products.STACKS_RECORD) or {}
     return stackfigures.read_panels(run.path / "stacks" / sample / "stacks.fits", record, kind)
 
 
@@ -216,7 +217,7 @@ def _figure_4(run: RunFolder, made: Figures) -> Section:
 
 def _say_cuts(run: RunFolder, part: Section) -> None:
     """What was cut out of the stacked maps, and what should have been."""
-    record = run.json("stacks/stacks.json") or {}
+    record = run.json(products.STACKS_RECORD) or {}
     for name, words in (record.get("cut_out") or {}).items():
         part.blocks.append(Block("text", text=f"Cut out of {name} before stacking: {', '.join(words)}."))
     for name, datasets in (record.get("not_cut_out") or {}).items():
@@ -273,7 +274,7 @@ def _figure_5(run: RunFolder, made: Figures) -> Section:
 
 
 def _n_sources(run: RunFolder, sample: str) -> int:
-    return int((run.json("stacks/stacks.json") or {}).get("samples", {}).get(sample, 0))
+    return int((run.json(products.STACKS_RECORD) or {}).get("samples", {}).get(sample, 0))
 
 
 def _figure_6(run: RunFolder, made: Figures) -> Section:
@@ -287,7 +288,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
             return part
     shown = "xray" if "xray" in set(profiles["map"]) else "y"
     _, factor, unit = LOOKS[shown]
-    beam = stackfigures.seen_fwhm_arcmin(run.json("stacks/stacks.json") or {}, shown)
+    beam = stackfigures.seen_fwhm_arcmin(run.json(products.STACKS_RECORD) or {}, shown)
     scaling = run.path / "stacks" / "unmatched" / "scaling.ecsv"
     labels: list[str] = []
     if scaling.is_file():
@@ -327,10 +328,10 @@ def _figure_8(
 ) -> Section:
     part = Section("figure8", "Fig. 8: superclusters")
     if run.p_ring is None:
-        part.missing("prediction.fits", "`szeek predict` writes it.")
+        part.missing(products.PREDICTION, "`szeek predict` writes it.")
         return part
     titles = {folder: label for label, folder in MODEL_FOLDERS.items()}
-    for file in sorted((run.path / "models").glob("*/prediction.fits")):
+    for file in sorted((run.path / "models").glob(f"*/{products.PREDICTION}")):
         models.setdefault(titles.get(file.parent.name, file.parent.name), file)
     p_ring = np.nan_to_num(run.p_ring)[:, None]
     known = _with_redshift(run.clusters)
@@ -365,7 +366,7 @@ def _figure_8(
         columns[_Y_COLUMN] = _cut(np.nan_to_num(run.y_ring)[:, None], rows)
     else:
         part.missing("a Compton-y map", f"{way_to_get('planck-y')}.")
-    selections = tuple(((run.json("run.json") or {}).get("config") or {}).get("labels", {}).get("selections", ()))
+    selections = tuple((run.stated.get("labels") or {}).get("selections", ()))
     for label, wanted in PAPER_MODELS.items():
         if label not in models and set(wanted) != set(selections):
             part.absent.append(
@@ -389,9 +390,9 @@ def _figure_8(
 def _way_to_train(run: RunFolder, label: str) -> str:
     """The command that trains a model of Fig. 8 on this run's sky, from a configuration that is written for it."""
     folder = run.path / "models" / MODEL_FOLDERS[label]
-    own = run.path / "config.toml"
+    own = run.file(products.CONFIG)
     if not own.is_file():
-        return f"Train it on this sky by `szeek run`, and put its prediction.fits into {folder}."
+        return f"Train it on this sky by `szeek run`, and put its {products.PREDICTION} into {folder}."
     values = tomllib.loads(own.read_text())
     labels = {key: value for key, value in values.get("labels", {}).items() if key != "targets"}
     values["labels"] = {**labels, "selections": list(PAPER_MODELS[label])}

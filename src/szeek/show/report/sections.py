@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from szeek._version import __version__
 from szeek.assess.recovery import ALL_TILES
 from szeek.learn.normalise import Normaliser
+from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import curves as figures
 from szeek.show.figures import skyplots
@@ -106,7 +107,7 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
                 "detail": f"{inside.sum()} in tile {run.test_tile}",
             }
         )
-    recovery = run.table("recovery.ecsv")
+    recovery = run.table(products.RECOVERY)
     if recovery is not None:
         tiles += [
             {
@@ -117,7 +118,7 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
             for row in _at_threshold(_region(recovery, run.test_tile), threshold)
             if row["catalogue"] in figures.PAPER_TEST_TILE
         ]
-    card = run.json("model.json") or {}
+    card = run.json(products.MODEL_CARD) or {}
     if card.get("curve"):
         seconds = max(float(row.get("seconds") or 0) for row in card["curve"])  # since the beginning
         tiles.append(
@@ -129,9 +130,9 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
 def section_run(run: RunFolder, _: Figures) -> Section:
     """What was run: configuration, versions, seeds, timings."""
     part = Section("run", "What was run")
-    record = run.json("run.json")
+    record = run.json(products.RECORD)
     if record is None:
-        part.missing("run.json", "`szeek run CONFIG.toml` writes it.")
+        part.missing(products.RECORD, "`szeek run CONFIG.toml` writes it.")
     else:
         timings = record.get("timings") or {}
         if timings:
@@ -144,11 +145,11 @@ def section_run(run: RunFolder, _: Figures) -> Section:
         facts = [(str(k), str(v)) for k, v in {**(record.get("versions") or {}), **_seeds(record)}.items()]
         if facts:
             part.blocks.append(table_block("Versions and seeds", [Column("what"), Column("which")], facts))
-    config = run.path / "config.toml"
+    config = run.file(products.CONFIG)
     if config.is_file():
         part.blocks.append(Block("code", text=config.read_text(encoding="utf-8")))
     else:
-        part.missing("config.toml", "`szeek run CONFIG.toml` keeps the configuration it was given.")
+        part.missing(products.CONFIG, "`szeek run CONFIG.toml` keeps the configuration it was given.")
     return part
 
 
@@ -160,7 +161,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     """The p map of the whole sky and of the test tile."""
     part = Section("sky", "The sky")
     if run.p_nested is None:
-        part.missing("prediction.fits", "`szeek predict` writes it.")
+        part.missing(products.PREDICTION, "`szeek predict` writes it.")
         return part
     seen = np.isfinite(run.p_nested)
     nside = healpy.npix2nside(run.p_nested.size)
@@ -181,11 +182,11 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
         part.absent.append(f"Sky tile {tile} ({lon_deg:.1f}°, {lat_deg:+.2f}°) lies outside the footprint.")
         return part
     if run.candidates is None:
-        part.missing("candidates.fits", "`szeek detect` writes it.")
+        part.missing(products.CANDIDATES, "`szeek detect` writes it.")
         return part
     clusters = known_clusters(run)
     if clusters is None:
-        part.missing("clusters.fits", "The sources are shown without known clusters beside them.")
+        part.missing(products.CLUSTERS, "The sources are shown without known clusters beside them.")
         clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
     clusters = clusters[in_tile(clusters, tile)]
     papers = np.isin(np.asarray(clusters["selection"]), list(figures.PAPER_TEST_TILE))
@@ -211,9 +212,9 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
 def section_training(run: RunFolder, made: Figures) -> Section:
     """The network, its training curve, and the normalisation of its input."""
     part = Section("training", "Training")
-    card = run.json("model.json")
+    card = run.json(products.MODEL_CARD)
     if card is None:
-        part.missing("model.json", "`szeek train` writes it.")
+        part.missing(products.MODEL_CARD, "`szeek train` writes it.")
         return part
     facts = {k: v for k, v in card.items() if not isinstance(v, dict) and k != "curve"}
     facts |= {f"network, {k}": v for k, v in (card.get("network") or {}).items()}
@@ -236,7 +237,7 @@ def section_training(run: RunFolder, made: Figures) -> Section:
             )
         )
     else:
-        part.missing("the training curve in model.json", "`szeek train` records it.")
+        part.missing(f"the training curve in {products.MODEL_CARD}", "`szeek train` records it.")
     if run.maps is None:
         part.missing("the frequency maps (maps/)", "What the network sees of them is not shown.")
     elif card.get("normaliser"):
@@ -250,7 +251,7 @@ def _folds_table(run: RunFolder) -> Block:
     """Tiles and validation loss of each fold's network."""
     rows = []
     for fold in range(run.folds):
-        card = run.json(f"fold-{fold}/model.json") or {}
+        card = run.json(f"fold-{fold}/{products.MODEL_CARD}") or {}
         tiles = ((card.get("config") or {}).get("split") or {}).get("test_tiles", ())
         losses = [float(epoch["valid_loss"]) for epoch in card.get("curve") or ()]
         best = (number(int(np.argmin(losses))), number(min(losses), 4)) if losses else (number(None), number(None))
@@ -336,9 +337,9 @@ def _known_words(recovery: Table) -> str:
 def section_recovery(run: RunFolder, made: Figures) -> Section:
     """Known clusters recovered against the threshold, beside the paper's values."""
     part = Section("recovery", "Known clusters recovered")
-    recovery = run.table("recovery.ecsv")
+    recovery = run.table(products.RECOVERY)
     if recovery is None or len(recovery) == 0:
-        part.missing("recovery.ecsv", "`szeek assess` writes it.")
+        part.missing(products.RECOVERY, "`szeek assess` writes it.")
         return part
     threshold, tile = run.p_max, run.test_tile
     shown, one_tile = _region(recovery, tile), True
@@ -346,7 +347,7 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
     where = f"Sky tile {tile}" + (", held out of the training" if unseen else "")
     if len(shown) == 0:
         shown, one_tile, where = _region(recovery, ALL_TILES), False, "All tiles that were assessed"
-        part.absent.append(f"recovery.ecsv has no row of tile {tile}; all assessed tiles together are shown instead.")
+        part.absent.append(f"{products.RECOVERY} has no row of tile {tile}; all assessed tiles are shown together.")
     papers_tile = one_tile and tile == TEST_TILE
     part.blocks.append(
         made.block(
@@ -414,10 +415,11 @@ def _recovery_table(rows: Table, caption: str, paper: Mapping[str, float]) -> Bl
 def section_reliability(run: RunFolder, made: Figures) -> Section:
     """Completeness and purity, where the truth is known."""
     part = Section("reliability", "Completeness and purity")
-    assessment = run.json("assessment.json") or {}
+    assessment = run.json(products.ASSESSMENT) or {}
     rows = assessment.get("completeness_purity")
     if not rows:
-        part.missing("completeness and purity (assessment.json)", "They need a simulated sky, whose truth is known.")
+        lacking = f"completeness and purity ({products.ASSESSMENT})"
+        part.missing(lacking, "They need a simulated sky, whose truth is known.")
         return part
     table = Table([{key: np.nan if value is None else value for key, value in row.items()} for row in rows])
     part.blocks.append(
@@ -455,7 +457,7 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
 
 def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
     """The calibration's reliability diagram."""
-    found = ((run.json("run.json") or {}).get("stages") or {}).get("calibrate") or {}
+    found = ((run.json(products.RECORD) or {}).get("stages") or {}).get("calibrate") or {}
     if not found.get("reliability"):
         part.missing("a calibration of p", f"It needs more sources. {found.get('refused', '')}".strip())
         return
@@ -480,7 +482,7 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
     part = Section("clusters", "Known clusters")
     clusters = known_clusters(run)
     if clusters is None:
-        part.missing("clusters.fits", "`szeek assess` compares with the catalogues of the configuration.")
+        part.missing(products.CLUSTERS, "`szeek assess` compares with the catalogues of the configuration.")
         return part
     selections = np.asarray(clusters["selection"])
     rows = []

@@ -7,7 +7,6 @@ Fig. 5); of these the ones in the *test_tile* (its Fig. 4). Each gets a folder R
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -28,6 +27,8 @@ from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.parallel import Progress
+from szeek.pipeline import products
+from szeek.pipeline.products import RunFolder
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band, SkyMaps
@@ -131,28 +132,24 @@ def stack_run(
     ValueError
         If a sample is unknown, or no candidate is above the run's threshold.
     """
-    run = Path(run_folder)
+    run = RunFolder(run_folder)
     if unknown := sorted(set(samples) - set(SAMPLES)):
         raise ValueError(f"samples {', '.join(unknown)} are unknown, expected some of {', '.join(SAMPLES)}")
-    for product, stage in (("candidates.fits", "detect"), ("clusters.fits", "assess"), ("maps", "run")):
-        if not (run / product).exists():
-            raise FileNotFoundError(f"'{run / product}' is not there; `szeek {stage}` makes it")
-    clusters = read_catalogue(run / "clusters.fits")
+    run.need(products.CANDIDATES, products.CLUSTERS, products.MAPS)
+    clusters = read_catalogue(run.file(products.CLUSTERS))
     groups, lacking = open_run_maps(run, maps)
     bands = groups["bands"]
     dust = dust_map(bands)
-    sources = list_sources(read_candidates(run))
-    config = _config(run)
-    p_max = float(config.get("detect", {}).get("p_max", 0.1))
+    sources = list_sources(read_candidates(run.file(products.CANDIDATES)))
+    config, p_max = run.config, run.p_max
     sources = sources[np.asarray(sources["p"]) >= p_max]
     here = healpy.ang2pix(_nside(dust), np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), lonlat=True)
     sources = sources[np.isfinite(dust[here])]
     if weights is not None and weights not in sources.colnames:
         raise ValueError(f"the candidates have no column '{weights}', expected one of {', '.join(sources.colnames)}")
     if not len(sources):
-        raise ValueError(f"'{run}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
-    split = config.get("split", {})
-    tiles = tuple(split.get("test_tiles", (TEST_TILE,)))
+        raise ValueError(f"'{run.path}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
+    tiles = config.split.test_tiles
     chosen = choose_samples(sources, clusters, tiles)
     cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
     used_masks = cuts.masks
@@ -164,7 +161,7 @@ def stack_run(
         for name in ("planck", "mcxcwp", "rm50", "rm30")
         if len(rows := _inside(_selected(clusters, name), dust))
     }
-    target = run / "stacks"
+    target = run.path / products.STACKS
     record: dict[str, Any] = {"p_max": p_max, "n_null_sets": n_null_sets, "seed": seed, "lacking": lacking}
     record |= {"maps": describe_maps(groups), **cuts.record(), "oriented": oriented, "null_kind": null_kind}
     record["samples"] = {name: len(rows) for name, rows in chosen.items()}
@@ -187,23 +184,23 @@ def stack_run(
                 comparisons={**comparisons, "NULL": nulls}, injections=injections, n_p_bins=n_p_bins,
                 n_null_sets=n_null_sets, size=size, median=median, **settings,
             )  # fmt: skip
-            instrument = config.get("sky", {}).get("instrument", "planck-hfi")
+            instrument = config.sky.instrument
             if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
                 shown = groups["bands"], rows, nulls, read_instrument(instrument), used_masks.get("bands")
                 write_table(measure_spectrum(*shown), target / name / "spectrum.ecsv")
     target.mkdir(parents=True, exist_ok=True)
-    if "y" in groups and (run / "prediction.fits").is_file():
+    if "y" in groups and run.has(products.PREDICTION):
         from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
 
-        p_map, seen = read_prediction(run / "prediction.fits"), used_masks.get("y", groups["y"].footprint)
-        held_out = (*tiles, *split.get("validation_tiles", ()))
+        p_map, seen = read_prediction(run.file(products.PREDICTION)), used_masks.get("y", groups["y"].footprint)
+        held_out = (*tiles, *config.split.validation_tiles)
         if (law := fit_pixels(p_map, groups["y"], seen, held_out, p_max)) is not None:
             y_map = convert_to_y(p_map, law)
             np.nan_to_num(y_map, copy=False, nan=healpy.UNSEEN)
-            write_planck_map(target / "y_from_p.fits", y_map, column="Y_FROM_P", unit="")
+            write_planck_map(run.path / products.Y_FROM_P, y_map, column="Y_FROM_P", unit="")
             row = law.to_table()
             record["y_from_p"] = {column: float(row[column][0]) for column in row.colnames}
-    write_json(record, target / "stacks.json")
+    write_json(record, run.path / products.STACKS_RECORD)
     return target
 
 
@@ -266,7 +263,7 @@ def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] 
 
 
 def open_run_maps(
-    run_folder: str | os.PathLike[str], more: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None
+    run: RunFolder, more: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None
 ) -> tuple[dict[str, SkyMaps], dict[str, str]]:
     """The maps of a run's sky: 'bands', and each companion by its name.
 
@@ -276,13 +273,10 @@ def open_run_maps(
     lacking : dict of str to str
         Maps of the paper's Fig. 5 that are not there, and what to do about each.
     """
-    run = Path(run_folder)
-    maps: dict[str, SkyMaps] = {"bands": SkyMaps.open(run / "maps")}
+    maps: dict[str, SkyMaps] = {"bands": SkyMaps.open(run.file(products.MAPS))}
     lacking: dict[str, str] = {}
     given = dict(more or {})
-    own_y = _config(run).get("sky", {}).get("y_map") or (
-        run / "y_map.fits" if (run / "y_map.fits").is_file() else None
-    )
+    own_y = next(iter(run.config.sky.y_maps), None) or (run.file(products.Y_MAP) if run.has(products.Y_MAP) else None)
     if own_y is not None:
         given.setdefault("y", Path(own_y))
     for name, source in given.items():
@@ -296,7 +290,7 @@ def open_run_maps(
     wanted = [name for name in COMPANIONS if name not in maps]
     if _is_simulated(run):
         for name in wanted:
-            file = run / "simulated" / ("y_map.fits" if name == "y" else f"{name}.fits")
+            file = run.file(products.SIMULATED_Y_MAP if name == "y" else f"{products.SIMULATED}/{name}.fits")
             if file.is_file():
                 unit, beam = _SIMULATED.get(name, ("over-density", 10.0))
                 maps[name] = read_stack_map(name, file, unit=unit, fwhm_arcmin=beam)
@@ -382,9 +376,9 @@ def _named(maps: SkyMaps, name: str, k: int = 0) -> SkyMaps:
     return SkyMaps(values, maps.footprint, (Band(name, band.freq_ghz, band.fwhm_arcmin, band.unit),))
 
 
-def _injections(run: Path, y_map: SkyMaps | None, mask: NDArray[np.bool_] | None) -> Table | None:
+def _injections(run: RunFolder, y_map: SkyMaps | None, mask: NDArray[np.bool_] | None) -> Table | None:
     """Fluxes of the run's injected clusters, weighted as the clusters of a sky are; None where there are none."""
-    file = run / "selection.fits"
+    file = run.file(products.SELECTION)
     if y_map is None or not file.is_file():
         return None
     from szeek.assess.selection import Selection  # loads PyTorch, which the rest does without
@@ -407,14 +401,8 @@ def _inside(clusters: Table, dust: NDArray[np.float64]) -> Table:
     return clusters[np.isfinite(dust[healpy.ang2pix(_nside(dust), lon_deg, lat_deg, lonlat=True)])]
 
 
-def _config(run: Path) -> dict[str, Any]:
-    file = run / "run.json"
-    record: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    return dict(record.get("config") or {})
-
-
-def _is_simulated(run: Path) -> bool:
-    return bool(_config(run).get("sky", {}).get("simulate", (run / "simulated").is_dir()))
+def _is_simulated(run: RunFolder) -> bool:
+    return run.has(products.SIMULATED) if run.is_simulated is None else run.is_simulated
 
 
 def _nside(values: NDArray[Any]) -> int:

@@ -1,0 +1,356 @@
+"""Stages that search a run's maps once more: with clusters injected (completeness), and as null skies (purity)."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import healpy
+import numpy as np
+from astropy.table import Table, vstack
+from numpy.typing import NDArray
+from scipy.special import chdtrc
+
+from szeek.assess.match import match, truth_radius
+from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
+from szeek.assess.selection import (
+    Selection,
+    fit_position_errors,
+    halo_offsets,
+    judge_injections,
+    measure_noise,
+    predicted_counts,
+)
+from szeek.assess.sources import find_sources
+from szeek.config import Config
+from szeek.files import write_table
+from szeek.find.predict import predict, read_prediction
+from szeek.inputs.catalogues import read_catalogue, select_clusters
+from szeek.inputs.instrument import read_instrument
+from szeek.learn.model import Model, load_model
+from szeek.measure.photometry import measure_sources
+from szeek.parallel import Progress, connect
+from szeek.pipeline import products
+from szeek.pipeline.products import RunFolder
+from szeek.pipeline.stage import Facts, Run, Stage
+from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
+
+#: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
+Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
+#: Sky around chosen tiles that the matched filter sees: two thirds of its field.
+_AROUND_TILES_DEG = 5.0
+
+
+@dataclass(frozen=True)
+class _Ground:
+    """Where a run is searched once more: its sky, what was found in it, and what is known to be there."""
+
+    config: Config
+    network: Model
+    maps: SkyMaps
+    where: NDArray[np.bool_]  # searched
+    around: NDArray[np.bool_]  # filtered: some degrees more
+    sources: Table
+    catalogue: Table | None
+    haloes: Table | None
+
+    @property
+    def known(self) -> Table | None:
+        """Catalogued clusters and true haloes."""
+        tables = [table for table in (self.catalogue, self.haloes) if table is not None]
+        return vstack(tables, metadata_conflicts="silent") if tables else None
+
+    def is_inside(self, table: Table) -> NDArray[np.bool_]:
+        """Whether the positions of a table are searched."""
+        pixel = healpy.ang2pix(self.maps.nside, table["lon_deg"], table["lat_deg"], lonlat=True)
+        return np.asarray(self.where[pixel])
+
+
+def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
+    folder, config = run.products, run.config
+    if config.split.folds and not config.model:
+        raise ValueError(
+            f"'{run.folder}' has {config.split.folds} folds, expected one network: give a run without folds"
+        )
+    network, maps = load_model(run.folder), SkyMaps.open(run.file(products.MAPS))
+    # before slow work, so that a run without a prediction is refused at once
+    p_map = read_prediction(run.file(products.PREDICTION))
+    sources = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
+    catalogue = read_catalogue(run.file(products.CLUSTERS)) if folder.has(products.CLUSTERS) else None
+    haloes = None
+    if config.sky.simulate:
+        haloes = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
+    where = around = np.asarray(maps.footprint)
+    if tiles is not None:
+        near = pixels_near_tiles(64, tiles, _AROUND_TILES_DEG).astype(np.float32)
+        around = healpy.ud_grade(near, maps.nside) > 0.5
+        where = where & pixels_in_tiles(maps.nside, tiles)
+    return _Ground(config, network, maps, where, around, sources, catalogue, haloes)
+
+
+def need_searchable(folder: RunFolder) -> None:
+    """Refuse a folder whose maps cannot be searched once more.
+
+    Raises
+    ------
+    FileNotFoundError
+        If record, maps, network or prediction are missing.
+    """
+    folder.need(products.RECORD, products.MAPS, products.MODEL_CARD, products.PREDICTION)
+
+
+# --- completeness by injection ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SelectionOptions:
+    """What is injected where.
+
+    Parameters
+    ----------
+    n : int
+        Clusters to inject, log-uniform in Y500 from 1e-4 to 1e-2 arcmin^2 and in theta500 from 1 to 20 arcmin.
+    tiles : tuple of int, optional
+        Only there; the whole footprint by default. Where a network was trained on these maps its held-out tiles are
+        the honest choice.
+    seed : int
+    """
+
+    n: int = 10_000
+    tiles: tuple[int, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class HaloCheck:
+    """A simulated sky's own haloes in bins of flux: how many are found, how many the injections predict.
+
+    Parameters
+    ----------
+    y500_arcmin2 : list of float
+        Lower edges of the bins.
+    n_found, n_expected : list
+    probability : float
+        Of a chi-square as large as that of all bins together.
+    """
+
+    y500_arcmin2: list[float]
+    n_found: list[int]
+    n_expected: list[float]
+    probability: float
+
+
+@dataclass(frozen=True)
+class Selected(Facts):
+    """Injections and what was found of them.
+
+    ``chance`` is the share of injected positions that had a source before; ``no_position_errors`` says why there are
+    none.
+    """
+
+    n_injected: int = 0
+    n_found: int = 0
+    p_max: float = 0.1
+    chance: float = 0.0
+    haloes: HaloCheck | None = None
+    no_position_errors: str = ""
+
+
+def selection_stage(options: SelectionOptions) -> Stage:
+    """Completeness and position errors of a run by injection.
+
+    Clusters, of shapes as haloes have them, and the galaxies in them are painted into the run's own maps, 50 arcmin
+    from one another and from those that are known, and looked for with the run's own network and detection; the
+    matched-filter S/N maps are made anew with them inside. Position errors are those of the injections, but of a
+    simulated run those of its own haloes; how many of these are found is held against the completeness.
+    """
+
+    def work(run: Run, progress: Progress | None) -> Selected:
+        return _select(run, options, progress)
+
+    return Stage(
+        "selection",
+        work,
+        sections=("detect", "predict"),
+        reads=(products.MAPS, products.FILTERED, products.WEIGHTS, products.PREDICTION, products.CLUSTERS),
+        writes=(products.SELECTION,),
+        may_write=(products.POSITIONS,),
+        facts=Selected,
+        options=asdict(options),
+    )
+
+
+def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> Selected:
+    ground = _search_ground(run, options.tiles)
+    config, network, where, seed = run.config, ground.network, ground.where, options.seed
+    maps = replace(ground.maps, footprint=ground.maps.footprint & ground.around)
+    instrument = read_instrument(config.sky.instrument)
+    injections = draw_injections(
+        seed,
+        options.n,
+        y500_range_arcmin2=(1e-4, 1e-2),
+        footprint=where,
+        avoid=ground.known,
+        min_separation_arcmin=50.0,
+        shapes=True,
+    )
+    if progress is not None:
+        progress("selection", 0, 0, f"painting {options.n} clusters")
+    painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=run.threads)
+    p_max, margin, rotations = config.detect.p_max, config.predict.margin, config.predict.rotations
+    with (
+        connect(run.scheduler) as client,
+        tempfile.TemporaryDirectory(prefix=".selection-", dir=run.folder) as scratch,
+    ):
+        if client is not None:  # the workers read maps from folders
+            maps, painted = (SkyMaps.open(sky.save(Path(scratch) / k)) for k, sky in (("0", maps), ("1", painted)))
+            network.prepare(painted, client=client).save_snr(Path(scratch) / "1")
+            painted = SkyMaps.open(Path(scratch) / "1")
+        p_map = predict(
+            painted, network, margin=margin, rotations=rotations, where=where, threads=run.threads, client=client,
+            progress=progress,
+        )  # fmt: skip
+        del painted
+        sources = find_sources(p_map, p_max, deblend=config.detect.deblend)
+        noise = measure_noise(maps, instrument, threads=run.threads, client=client, progress=progress)
+    selection = judge_injections(injections, sources, ground.sources, noise, p_max)
+    selection.write(run.target(products.SELECTION))
+    haloes: HaloCheck | None = None
+    if ground.haloes is not None:
+        own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
+        haloes = _check_haloes(selection, own, true)
+    refused = ""
+    try:
+        if ground.haloes is None:
+            errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
+        else:
+            errors = fit_position_errors(halo_offsets(own, true, where, seed=seed))
+        write_table(errors.to_table(), run.target(products.POSITIONS))
+    except ValueError as error:  # too few were found
+        run.target(products.POSITIONS).unlink(missing_ok=True)
+        refused = str(error)
+    return Selected(
+        n_injected=len(selection.injections),
+        n_found=int(np.isfinite(selection.injections["p"]).sum()),
+        p_max=p_max,
+        chance=float(selection.chance),
+        haloes=haloes,
+        no_position_errors=refused,
+    )
+
+
+def _check_haloes(selection: Selection, sources: Table, haloes: Table) -> HaloCheck:
+    judged = haloes.copy()
+    judged["found"] = False
+    judged["found"][match(sources, haloes, truth_radius(haloes))["cluster"]] = True
+    counts = predicted_counts(selection, judged, Y500_BINS_ARCMIN2)
+    known = np.asarray(counts["variance"]) > 0
+    edges = np.asarray(Y500_BINS_ARCMIN2[:-1])[known]
+    counts, covariance = counts[known], counts.meta["covariance"][np.ix_(known, known)]
+    apart = np.asarray(counts["n_found"] - counts["expected"])
+    chi2 = float(apart @ np.linalg.solve(covariance, apart))
+    return HaloCheck(
+        edges.tolist(),
+        np.asarray(counts["n_found"], int).tolist(),
+        np.asarray(counts["expected"], float).tolist(),
+        float(chdtrc(len(counts), chi2)),
+    )
+
+
+# --- purity from null skies ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PurityOptions:
+    """Where null skies are searched.
+
+    Parameters
+    ----------
+    tiles : tuple of int, optional
+        Only there; the whole footprint by default.
+    seed : int
+        Of the shifted positions.
+    """
+
+    tiles: tuple[int, ...] | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Purity(Facts):
+    """Purity of the sources above the threshold nearest to 0.5; ``purity_true`` on a simulated sky."""
+
+    p: float = 0.5
+    n: int = 0
+    purity_flipped: float | None = None
+    confirmed: float | None = None
+    purity_true: float | None = None
+
+
+def purity_stage(options: PurityOptions) -> Stage:
+    """Purity of a run without truth, from two null skies and from known clusters.
+
+    The run's maps with signs flipped and with bands turned against each other (:mod:`szeek.assess.nullsky`) go
+    through its own network and detection; of a simulated run the true purity stands beside.
+    """
+
+    def work(run: Run, progress: Progress | None) -> Purity:
+        return _measure_purity(run, options, progress)
+
+    return Stage(
+        "purity",
+        work,
+        sections=("detect", "predict"),
+        reads=(products.MAPS, products.WEIGHTS, products.PREDICTION, products.CLUSTERS),
+        writes=(products.PURITY,),
+        facts=Purity,
+        options=asdict(options),
+    )
+
+
+def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None) -> Purity:
+    ground = _search_ground(run, options.tiles)
+    config, nulls = run.config, {}
+    for name, make in (("flipped", flip_signs), ("rotated", rotate_bands)):
+        if progress is not None:
+            progress("purity", 0, 0, f"{name} sky")
+        sky = make(ground.maps)
+        sky = replace(sky, footprint=sky.footprint & ground.around)
+        where = ground.where & sky.footprint
+        p_map = predict(
+            sky,
+            ground.network,
+            margin=config.predict.margin,
+            rotations=config.predict.rotations,
+            where=where,
+            threads=run.threads,
+            progress=progress,
+        )
+        found = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
+        if name == "flipped":  # a source that shines is a hole there, which the sky has none of
+            seen = replace(ground.maps, footprint=ground.maps.footprint & ground.around)
+            kinds = measure_sources(seen, found, instrument=config.sky.instrument, threads=run.threads)["kind"]
+            found = found[~np.isin(kinds, SHINING)]
+        nulls[name] = found, float(ground.where.sum() / max(1, where.sum()))
+    own, known, true_ones = (
+        None if table is None else table[ground.is_inside(table)]
+        for table in (ground.sources, ground.catalogue, ground.haloes)
+    )
+    # below the run's own threshold there are no candidates to count
+    thresholds = [p for p in THRESHOLDS if p >= config.detect.p_max] or [config.detect.p_max]
+    table = count_null_sources(
+        own, nulls, known, true_ones, footprint=ground.where, thresholds=thresholds, seed=options.seed
+    )
+    write_table(table, run.target(products.PURITY))
+    half = table[int(np.abs(np.asarray(table["p"]) - 0.5).argmin())]
+    return Purity(
+        p=float(half["p"]),
+        n=int(half["n"]),
+        purity_flipped=float(half["purity_flipped"]),
+        confirmed=float(half["confirmed"]),
+        purity_true=float(half["purity_true"]) if ground.haloes is not None else None,
+    )

@@ -1,0 +1,594 @@
+"""What `szeek VERB` does: lists of stages over one folder of products, and the results as values.
+
+A verb without a folder of its own (``detect`` into another folder, say) starts one that continues the other. The
+command line turns the results into sentences.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import healpy
+import numpy as np
+
+from szeek.assess.calibrate import p_max_for_purity
+from szeek.assess.recovery import measure_recovery
+from szeek.assess.sources import LOWEST_P, find_sources
+from szeek.config import Config, config_toml
+from szeek.files import write_table, write_text
+from szeek.find.predict import read_prediction
+from szeek.find.shards import predict_shard
+from szeek.inputs.knownclusters import group_clusters, read_clusters
+from szeek.inputs.mapfiles import read_skymaps
+from szeek.inputs.masks import find_masks, read_masks
+from szeek.learn.device import pick_device
+from szeek.learn.distributed import join_ranks
+from szeek.learn.model import find_model, load_model
+from szeek.parallel import Progress
+from szeek.pipeline import products
+from szeek.pipeline.measure import MEASURE, Measured
+from szeek.pipeline.products import RunFolder, continue_folder
+from szeek.pipeline.searches import (
+    Purity,
+    PurityOptions,
+    Selected,
+    SelectionOptions,
+    need_searchable,
+    purity_stage,
+    selection_stage,
+)
+from szeek.pipeline.stage import Facts, Run, Stage, check_version, do_stages
+from szeek.pipeline.stages import (
+    ASSESS,
+    CALIBRATE,
+    DETECT,
+    FILTER,
+    MAPS,
+    MODEL,
+    PREDICT,
+    SKY,
+    TRAIN,
+    Detected,
+    Maps,
+    Predicted,
+)
+from szeek.show.report.field import keep_field
+from szeek.show.report.page import write_report
+from szeek.sky.skymaps import SkyMaps
+
+#: Names of the stages in their order; `train` stands for `model` too, where a network is given.
+STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "measure", "assess", "report")
+#: A field of at most this area is drawn whole in the report.
+_LARGEST_FIELD_DEG2 = 1000.0
+
+
+# --- report: the one stage that shows ------------------------------------------------------------------------
+
+
+def _report(run: Run, progress: Progress | None) -> Facts:
+    if progress is not None:
+        progress("report", 0, 0, "figures")
+    write_text(config_toml(run.config), run.target(products.CONFIG))
+    if run.config.model:
+        _keep_small_field(run)
+    write_report(run.folder)
+    return Facts()
+
+
+def _keep_small_field(run: Run) -> None:
+    """A small footprint as a field of the report, beside Compton y where it is given."""
+    maps, clusters = SkyMaps.open(run.file(products.MAPS)), run.products.clusters
+    pixels = np.flatnonzero(maps.footprint)
+    area_deg2 = len(pixels) * healpy.nside2pixarea(maps.nside, degrees=True)
+    if clusters is None:
+        return
+    lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
+    inside = clusters[maps.footprint[healpy.ang2pix(maps.nside, lon_deg, lat_deg, lonlat=True)]]
+    if not len(inside) or area_deg2 > _LARGEST_FIELD_DEG2:
+        return
+    centre = np.stack(healpy.pix2vec(maps.nside, pixels), axis=1).mean(axis=0)
+    field_lon_deg, field_lat_deg = (float(angle[0]) for angle in healpy.vec2ang(centre, lonlat=True))
+    y_files = run.config.sky.y_maps
+    keep_field(
+        run.folder,
+        "field",
+        run.folder,
+        inside,
+        title=run.products.title,
+        lon_deg=field_lon_deg,
+        lat_deg=field_lat_deg,
+        width_deg=float(np.sqrt(area_deg2)) * 1.3,
+        y_files=y_files,
+        y_title="y map (" + ", ".join(file.stem for file in y_files) + ")",
+        p_max=run.config.detect.p_max,
+    )
+
+
+REPORT = Stage(
+    "report",
+    _report,
+    sections=("sky", "detect"),
+    reads=(
+        products.PREDICTION, products.CALIBRATION, products.CANDIDATES, products.RECOVERY, products.SELECTION,
+        products.CLUSTERS,
+    ),
+    writes=(products.REPORT, products.CONFIG),
+)  # fmt: skip
+
+
+# --- run, and predict: the run whose network is given ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run did.
+
+    Parameters
+    ----------
+    folder : Path
+    p_max : float
+        Threshold of the candidates.
+    report : Path or None
+        None where the run ended before it.
+    maps, predicted, detected, measured
+        Facts of these stages, None where they were not reached.
+    """
+
+    folder: Path
+    p_max: float
+    report: Path | None
+    maps: Maps | None
+    predicted: Predicted | None
+    detected: Detected | None
+    measured: Measured | None
+
+
+def list_stages(config: Config) -> list[Stage]:
+    """The stages of a configuration, in their order."""
+    given, simulated = bool(config.model), config.sky.simulate
+    wanted = [
+        (SKY, simulated),
+        (MAPS, True),
+        (FILTER, True),
+        (MODEL if given else TRAIN, True),
+        (PREDICT, True),
+        (CALIBRATE, simulated and not given),
+        (DETECT, True),
+        (MEASURE, True),
+        (ASSESS, not given),
+        (REPORT, True),
+    ]
+    return [stage for stage, included in wanted if included]
+
+
+def run(
+    config: Config,
+    folder: str | os.PathLike[str],
+    *,
+    until: str = "report",
+    gather: bool = False,
+    threads: int | None = None,
+    device: str = "cpu",
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> RunResult:
+    """Do all stages that are not done yet, up to ``until``.
+
+    Parameters
+    ----------
+    config : Config
+        With ``model`` given nothing is trained: the network predicts on the maps.
+    folder : path
+        The run's folder; holds all products.
+    until : str
+        Last stage to do, one of :data:`STAGES`.
+    gather : bool
+        Put the parts of the prediction together that :func:`predict_part` left in the folder.
+    threads : int, optional
+        Threads for every stage.
+    device : str, optional
+        Where the network is trained and predicts, as :func:`~szeek.learn.device.pick_device` has it.
+    scheduler : str, optional
+        Dask scheduler, by its address or its file, whose workers simulate further skies, make the matched-filter S/N
+        maps, train members and folds at once, and predict. They must see the folder; the products are the same.
+    progress : Progress, optional
+        Called as progress(stage, done, total, detail).
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    ValueError
+        If the configuration names neither maps nor a simulation, the device is not there, the folder holds files
+        of the products' names that no run made, or a stage refuses its input.
+    """
+    if until not in STAGES:
+        raise ValueError(f"stage '{until}' is unknown, expected one of {', '.join(STAGES)}")
+    sky = config.sky
+    if not sky.simulate and not (sky.saved_maps or sky.maps):
+        raise ValueError("the configuration names no maps; give [sky] maps, or simulate = true")
+    if not sky.simulate and not sky.catalogues and not config.model:
+        raise ValueError("the configuration names no catalogues to train on; give [sky] catalogues, or a model")
+    find_masks(sky.masks, sky.frame, sky.ordering)  # a wrong one is refused before minutes of simulation
+    if scheduler is None:
+        pick_device(device)  # a wrong one is refused before hours of other work
+    if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError("scheduler is given under torchrun, expected one of the two: each shares the training out")
+    if config.model and find_model(config.model).resolve() == Path(folder).resolve():
+        raise ValueError(f"'{folder}' is the folder of the network that is given, expected another --out")
+    job = Run(config, Path(folder), threads, device, scheduler, gather)
+    stages = [stage for stage in list_stages(config) if _position(stage) <= STAGES.index(until)]
+    _claim(job.folder, stages)
+    found: dict[str, Facts] = {}
+    with join_ranks() as ranks:
+        if ranks.rank == 0:
+            found = do_stages(job, stages, progress, ranks=ranks)
+        # the other processes of a torchrun help with the training, where there is something to train
+        elif TRAIN in stages and ranks.follow_first(False):
+            TRAIN.work(job, None)
+    return RunResult(
+        job.folder,
+        config.detect.p_max,
+        job.target(products.REPORT) if until == "report" else None,
+        *(found.get(name) for name in ("maps", "predict", "detect", "measure")),  # type: ignore[arg-type]
+    )
+
+
+def _position(stage: Stage) -> int:
+    return STAGES.index("train" if stage is MODEL else stage.name)
+
+
+def _claim(folder: Path, stages: Iterable[Stage]) -> None:
+    """Create a run's folder; refuse one whose files the stages would remove though no run made them."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"'{folder}' is a file, expected a folder to write to; give another --out")
+    check_version(folder)
+    if not (folder / products.RECORD).is_file():
+        names = dict.fromkeys(name for stage in stages for name in (*stage.writes, *stage.may_write))
+        theirs = [name for name in names if (folder / name).exists()]
+        if theirs:
+            raise ValueError(
+                f"'{folder}' holds {', '.join(theirs)}, which no run made and a run would replace; "
+                "expected a new folder or that of a run: give another --out"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+
+
+def config_of_model(model: str | os.PathLike[str], **changes: Any) -> Config:
+    """The configuration of a run whose network is given: that of the network's card on another sky.
+
+    Parameters
+    ----------
+    model : str or path
+        A shipped model's name, or a folder with a model.
+    **changes
+        Sections or values, as of :func:`~szeek.config.load_config`; ``sky`` replaces the card's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such model.
+    ValueError
+        If a value is refused.
+    """
+    card = load_model(model).card
+    values = dict(card.get("config") or {})
+    values.setdefault("preset", card.get("preset", "bonjean2020"))
+    for section, change in changes.items():
+        both = isinstance(change, Mapping) and section != "sky"
+        values[section] = {**values.get(section, {}), **change} if both else change
+    values["sky"] = {"instrument": card.get("instrument", "planck-hfi"), **values.get("sky", {})}
+    shipped = not Path(model).is_dir()
+    values["model"] = str(model) if shipped else str(Path(model).resolve())
+    return Config.model_validate(values)
+
+
+def predict_part(
+    config: Config,
+    folder: str | os.PathLike[str],
+    part: tuple[int, int],
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> Path:
+    """Compute one part of a prediction: one task of a job array, on any machine, in any order.
+
+    Parameters
+    ----------
+    config : Config
+        With ``model`` given; see :func:`config_of_model`.
+    folder : path
+        Where the parts are written, and put together by :func:`run` with ``gather``.
+    part : (int, int)
+        Number, from 1, and how many there are.
+    threads, device, progress
+        As of :func:`run`.
+
+    Returns
+    -------
+    Path
+        The part's file.
+    """
+    pick_device(device)
+    sky, target = config.sky, Path(folder)
+    target.mkdir(parents=True, exist_ok=True)
+    network = load_model(config.model)
+    if sky.saved_maps is not None:
+        maps = SkyMaps.open(sky.saved_maps)
+    else:
+        stated: dict[str, Any] = {"unit": sky.unit, "frame": sky.frame, "ordering": sky.ordering, "check": sky.check}
+        mask = read_masks(sky.masks, sky.frame, sky.ordering)
+        maps = read_skymaps(sky.maps, sky.instrument, mask=mask, **stated)
+    return predict_shard(
+        maps,
+        network,
+        target,
+        part,
+        margin=config.predict.margin,
+        rotations=config.predict.rotations,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+
+
+# --- detect, measure -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DetectResult:
+    """Candidates of a p map: their file, the threshold, what was detected and measured."""
+
+    candidates: Path
+    p_max: float
+    detected: Detected
+    measured: Measured
+
+
+def detect(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    p_max: float | None = None,
+    purity: float | None = None,
+    deblend: bool | None = None,
+    measure: bool | None = None,
+    frame: str | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> DetectResult:
+    """Candidates of a p map, measured where its maps are there.
+
+    Parameters
+    ----------
+    source : path
+        Folder of a run, whose settings hold where none are given, or a HEALPix map of p.
+    out : path, optional
+        Folder to write to; the run's own by default.
+    p_max : float, optional
+        Threshold on p.
+    purity : float, optional
+        Instead: the lowest threshold that gives this purity, by the run's calibration.
+    deblend : bool, optional
+        Separate neighbours within one connected area.
+    measure : bool, optional
+        Measure the candidates in the maps.
+    frame : str, optional
+        Of a map whose header states none: 'galactic', 'icrs' or 'ecliptic'.
+    threads, progress
+        As of :func:`run`.
+
+    Raises
+    ------
+    ValueError
+        If a purity is asked for where no calibration lies beside the map, or no threshold reaches it.
+    FileNotFoundError
+        If there is no p map.
+    """
+    path = Path(source)
+    if path.is_dir():
+        folder = RunFolder(path)
+        folder.need(products.PREDICTION)
+    elif out is None:
+        raise ValueError(f"'{path}' is a map, not the folder of a run; give --out, the folder to write to")
+    else:
+        if not path.is_file():
+            raise FileNotFoundError(f"'{path}' does not exist, expected a p map or the folder of a run")
+        folder = _beside(path)
+    config = folder.config
+    options = {"deblend": deblend, "p_max": p_max}
+    if purity is not None:
+        blend = config.detect.deblend if deblend is None else deblend
+        options["p_max"] = _threshold_of_purity(folder, path, purity, blend, frame)
+    detect_section = config.detect.model_copy(update={k: v for k, v in options.items() if v is not None})
+    measure_section = config.measure if measure is None else config.measure.model_copy(update={"enabled": measure})
+    config = config.model_copy(update={"detect": detect_section, "measure": measure_section})
+    target = Path(out) if out is not None else path
+    if target.resolve() != folder.path.resolve() or not path.is_dir():
+        _continue(folder, target, prediction=path if path.is_file() else None)
+    found = do_stages(Run(config, target, threads, frame=frame), [DETECT, MEASURE], progress, again=True)
+    detected, measured = found["detect"], found["measure"]
+    assert isinstance(detected, Detected) and isinstance(measured, Measured)
+    return DetectResult(target / products.CANDIDATES, config.detect.p_max, detected, measured)
+
+
+def _beside(file: Path) -> RunFolder:
+    """The folder that a map of p lies in: of a run, it says how the map was made."""
+    return RunFolder(file.parent)
+
+
+def _threshold_of_purity(
+    folder: RunFolder, source: Path, purity: float, deblend: bool, frame: str | None
+) -> float:
+    calibration = folder.calibration
+    if calibration is None:
+        raise ValueError(
+            f"'{folder.path}' holds no {products.CALIBRATION}, which says what purity a p means; give --p-max, or "
+            "predict with a model that has one"
+        )
+    p_map = read_prediction(source if source.is_file() else folder.file(products.PREDICTION), frame)
+    sources = find_sources(p_map, LOWEST_P, deblend=deblend)
+    p_max = p_max_for_purity(calibration, sources["p"], purity, sources["dust"])
+    if not p_max < 1:
+        raise ValueError(f"no threshold on p gives a purity of {purity:g} here; ask for less")
+    # areas are those above the threshold itself
+    return float(np.nextafter(np.float32(p_max), np.float32(0)))
+
+
+#: What a folder that continues another one reads there.
+_CONTINUED = (
+    products.PREDICTION, products.MAPS, products.CLUSTERS, products.CALIBRATION, products.POSITIONS,
+    products.MODEL_CARD, products.WEIGHTS, products.SIMULATED,
+)  # fmt: skip
+
+
+def _continue(source: RunFolder, target: Path, prediction: Path | None = None) -> None:
+    """Start a folder that continues a run; refuse one that is a run itself."""
+    if target.is_dir() and (target / products.PREDICTION).exists():
+        raise ValueError(f"'{target}' is the folder of another run, expected a new one; give another --out")
+    continue_folder(source, target, _CONTINUED, prediction=prediction)
+
+
+def measure(
+    folder: str | os.PathLike[str], *, threads: int | None = None, progress: Progress | None = None
+) -> Measured:
+    """Measure the candidates of a run again, or for the first time where it was told not to.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run that has detected sources and keeps its maps.
+    threads, progress
+        As of :func:`run`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If sources or maps are missing.
+    """
+    home = RunFolder(folder)
+    home.need(products.SOURCES, products.MAPS)
+    config = home.config
+    config = config.model_copy(update={"measure": config.measure.model_copy(update={"enabled": True})})
+    facts = do_stages(Run(config, home.path, threads), [MEASURE], progress, again=True)["measure"]
+    assert isinstance(facts, Measured)
+    return facts
+
+
+# --- assess, selection, purity ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """Known clusters of one sample that a p map recovers at p > 0.1, and the share by chance."""
+
+    sample: str
+    n_clusters: int
+    n_recovered: int
+    chance: float
+
+
+def assess(
+    source: str | os.PathLike[str],
+    catalogues: Iterable[str | Path],
+    out: str | os.PathLike[str],
+    *,
+    columns: Mapping[str, str] | None = None,
+    tiles: Iterable[int] | None = None,
+    frame: str | None = None,
+) -> list[Recovered]:
+    """Recovered fractions of the named samples (or of each survey) in a p map, against the threshold.
+
+    Parameters
+    ----------
+    source : path
+        Folder of a run, or a HEALPix map of p.
+    catalogues : iterable of path
+    columns : mapping, optional
+        As of :func:`~szeek.inputs.knownclusters.read_clusters`.
+    out : path
+        Folder to write to.
+    tiles : iterable of int, optional
+        Count in these tiles only.
+    frame : str, optional
+        Of a map whose header states none: 'galactic', 'icrs' or 'ecliptic'.
+    """
+    path, target = Path(source), Path(out)
+    p_map = read_prediction(RunFolder(path).file(products.PREDICTION) if path.is_dir() else path, frame)
+    groups = group_clusters(read_clusters(catalogues, columns), ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30"))
+    recovery = measure_recovery(p_map, groups, tiles=tiles)
+    target.mkdir(parents=True, exist_ok=True)
+    write_table(recovery, target / products.RECOVERY)
+    at = recovery[np.isclose(recovery["p_max"], 0.1) & (recovery["tile"] == -1)]
+    return [
+        Recovered(str(row["catalogue"]), int(row["n_clusters"]), int(row["n_recovered"]), float(row["chance"]))
+        for row in at
+    ]
+
+
+def measure_selection(
+    folder: str | os.PathLike[str],
+    options: SelectionOptions = SelectionOptions(),  # noqa: B008 - frozen
+    *,
+    threads: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress | None = None,
+) -> Selected:
+    """Completeness and position errors of a run by injection; see :func:`~szeek.pipeline.searches.selection_stage`.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run that has got as far as its candidates.
+    options : SelectionOptions
+    threads, scheduler, progress
+        As of :func:`run`; the painted maps lie in the folder meanwhile.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If the run has no maps, network or prediction, or the sky has no room for so many clusters.
+    """
+    home = RunFolder(folder)
+    need_searchable(home)
+    job = Run(home.config, home.path, threads, scheduler=scheduler)
+    facts = do_stages(job, [selection_stage(options)], progress, again=True)["selection"]
+    assert isinstance(facts, Selected)
+    return facts
+
+
+def measure_purity(
+    folder: str | os.PathLike[str],
+    options: PurityOptions = PurityOptions(),  # noqa: B008 - frozen
+    *,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Purity:
+    """Purity of a run without truth; see :func:`~szeek.pipeline.searches.purity_stage`.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run that has got as far as its candidates.
+    options : PurityOptions
+    threads, progress
+        As of :func:`run`.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If the run has no maps, network or prediction.
+    """
+    home = RunFolder(folder)
+    need_searchable(home)
+    home.need(products.CLUSTERS)
+    facts = do_stages(Run(home.config, home.path, threads), [purity_stage(options)], progress, again=True)["purity"]
+    assert isinstance(facts, Purity)
+    return facts
