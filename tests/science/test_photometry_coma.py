@@ -6,13 +6,15 @@ import healpy
 import numpy as np
 import pytest
 from astropy.io import fits
-from astropy.table import Table
+from astropy.table import Table, vstack
 from typer.testing import CliRunner
 
 from szeek.cli.app import app
 from szeek.filter.matchedfilter import matched_filter
+from szeek.filter.snrmaps import filter_sky
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
+from szeek.measure.flags import name_flags, set_flags
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
 from szeek.pipeline.measure import read_photometry
 from szeek.sky.healpix import unit_vectors
@@ -115,3 +117,15 @@ def test_any_catalogue_on_any_maps_from_the_command_line(real_data, psz2, measur
     assert set(found["name"]) == set(measured)
     for row in found:
         assert row["snr"] == pytest.approx(measured[str(row["name"])]["snr"])
+
+
+def test_flags_tell_the_infrared_sources_from_the_clusters(maps, psz2, measured):
+    """Coma, brightest of all at 353 GHz, is not its own point source; infrared sources are flagged three times."""
+    found = vstack([Table(row) for row in measured.values()])
+    found["lon_deg"], found["lat_deg"] = psz2[0]["lon_deg"], psz2[0]["lat_deg"]
+    flagged = set_flags(found, maps, filter_sky(maps, threads=1).compact)
+    flags = {name: set(name_flags(bits)) for name, bits in zip(measured, flagged["flags"], strict=True)}
+    contaminated = {"point_source", "cold_clump", "dust"}
+    assert all(flags[name] & contaminated == contaminated for name in SPURIOUS)
+    assert all(not flags[name] & contaminated for name in (COMA, *CONFIRMED))
+    assert "large" in flags[COMA]

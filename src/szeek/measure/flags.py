@@ -107,7 +107,7 @@ def set_flags(
     pgcc : Table, optional
         Catalogued cold clumps (:func:`szeek.inputs.compact.read_pgcc`): ``lon_deg``, ``lat_deg``.
     co_map : SkyMaps, optional
-        Intensity of the CO J=1-0 line in K km/s, one band.
+        Intensity of the CO J=1-0 line in K km/s, one band, as :func:`szeek.inputs.stackmaps.read_stack_map` gives it.
 
     Returns
     -------
