@@ -158,3 +158,15 @@ def test_large_is_what_no_point_explains() -> None:
     # S/N^2 is twice the log-likelihood: 5.5^2 - 4.5^2 = 10 > 9, 5.0^2 - 4.5^2 = 4.75
     out = set_flags(make_sources(size_snr=[[4.5, 5.5], [4.5, 5.0]]))
     assert [bool(bits & FLAGS["large"]) for bits in out["flags"]] == [True, False]
+
+
+def test_no_sources_and_no_contaminants_are_no_error() -> None:
+    source, contaminant = make_sources(kind="cluster", dust_snr=1.0), compact_source("143", 300.0, 9.0)
+    clumps = Table({"lon_deg": [57.8], "lat_deg": [85.0]})
+    for rows, others in ((0, 1), (2, 0), (0, 0)):
+        out = set_flags(source[:rows], compact=contaminant[:others], pgcc=clumps[:others])
+        assert len(out) == rows
+        assert out["flags"].tolist() == [0] * rows
+        assert [name_flags(bits) for bits in out["checked"]] == [
+            ("galactic", "point_source", "cold_clump", "dust")
+        ] * rows
