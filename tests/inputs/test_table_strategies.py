@@ -1,11 +1,10 @@
 """Catalogues with random legal columns in every format: read as astropy knows their sky, or refused by name.
 
-SZEEK_EXAMPLES sets how many are tried; a thousand take some minutes.
+HYPOTHESIS_PROFILE=thorough tries a thousand, which takes some minutes.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import tempfile
 from pathlib import Path
@@ -21,8 +20,6 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from szeek.inputs.catalogues import read_catalogue
-
-N_EXAMPLES = int(os.environ.get("SZEEK_EXAMPLES", "100"))
 
 #: Names of positions, the frame they stand for ('' where the file may state one), and whether the name has the unit.
 POSITIONS = [
@@ -223,8 +220,7 @@ def write(path, columns, units, stated, how):
         fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
 
 
-@settings(max_examples=N_EXAMPLES, deadline=None, derandomize="SZEEK_EXAMPLES" not in os.environ,
-          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(catalogues())
 def test_random_catalogues(made):
     sky, z, names, how = made
