@@ -127,7 +127,7 @@ def _draw_cuts(figure: Figure, cuts: list[cutouts.Cutout]) -> None:
 
 def _write_numbers(figure: Figure, numbers: list[tuple[str, str]], near: list[Known]) -> None:
     """Names and values in two columns, then the known clusters."""
-    lines = [(figure_text(name), figure_text(value)) for name, value in numbers]
+    lines = [(figure_text(name), figure_text(_shorten(value, 46))) for name, value in numbers]
     lines += [("", ""), (f"known within {KNOWN_ARCMIN:g}′", "" if near else "none")]
     for one in near:
         z = f",  $z$ = {one.z:.3f}" if math.isfinite(one.z) else ""

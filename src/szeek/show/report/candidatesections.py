@@ -126,13 +126,13 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
     heads = [Column("kind"), *(Column(head, "", True) for head in ("candidates", "known clusters", "median S/N"))]
     part.blocks.append(table_block("Kinds, by the spectrum at each position (KIND)", heads, rows))
     part.blocks.append(_flags_table(np.asarray(table["flags"], int), np.asarray(table["checked"], int)))
-    first = table[:_FIRST_ROWS]
-    columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in _FIRST)]
+    first, shown = table[:_FIRST_ROWS], [entry for entry in _FIRST if _any_known(table[entry.column])]
+    columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
     columns += [Column("kind"), Column("flags"), Column("not checked"), Column("known cluster")]
     cells = [
         [
             Cell(str(row["name"]), link=explorer_link(str(row["name"]))),
-            *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in _FIRST),
+            *(number(row[entry.column] * entry.factor, decimals=entry.decimals) for entry in shown),
             *(Cell(text) for text in (str(row["kind"]), *describe_flags(row), str(row["match_name"]))),
         ]
         for row in first
