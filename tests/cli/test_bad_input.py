@@ -273,3 +273,23 @@ def test_the_command_line_answers_in_one_sentence(tmp_path, monkeypatch, capsys,
     code, printed = say(monkeypatch, capsys, *words)
     assert code != 0 and sentence in printed
     assert (tmp_path / "file.txt").read_text() == "kept"
+
+
+def test_two_columns_are_a_question_and_column_answers_it(tmp_path, monkeypatch, capsys):
+    """The way out that the message names is one of the verb at hand."""
+    (tmp_path / "a.csv").write_text("name,ra,dec,z_spec,zspec\nA,10,20,0.1,0.2\n")
+    p_map = np.full(12 * 64**2, 0.001, np.float32)
+    healpy.write_map(str(tmp_path / "p.fits"), p_map, coord="G", column_names=["P"], dtype=np.float32)
+    words = ["szeek", "assess", str(tmp_path / "p.fits"), "-c", str(tmp_path / "a.csv"), "--out", str(tmp_path / "o")]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1 and "--column redshift=z_spec" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", [*words, "--column", "redshift=zspec"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code and (tmp_path / "o" / "recovery.ecsv").is_file()
+    monkeypatch.setattr("sys.argv", [*words, "--column", "redshift=nix"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert "no catalogue has a column nix; found dec, name, ra, z_spec, zspec" in capsys.readouterr().err

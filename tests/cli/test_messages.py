@@ -102,7 +102,7 @@ def test_the_way_out_is_one_of_the_command_at_hand(verb, way_out):
     name = way_out.partition("=")[0]
     if verb == "run" and name in SKY_KEYS:
         assert f"under [sky] set {name} = " in text
-    elif f"--{name}" not in VERBS[verb] and not (name == "fwhm_arcmin" and verb == "stack"):
+    elif "--" + {"fwhm_arcmin": "beam", "columns": "column"}.get(name, name) not in VERBS[verb]:
         assert f"from Python pass {way_out}" in text
     else:
         assert "pass" not in text and "give --" in text
@@ -117,6 +117,9 @@ def test_ways_out_by_hand():
     assert fit_to_command("or pass check=False to go on", app, ["train"]) == "or give --no-check to go on"
     assert fit_to_command("or pass check=False to go on", app, ["run"]) == "or under [sky] set check = false to go on"
     assert fit_to_command("no beam; pass fwhm_arcmin=", app, ["stack"]) == "no beam; give --beam "
+    two = "pass columns={'ra': 'x', 'dec': 'y'}"
+    assert fit_to_command(two, app, ["assess"]) == "give --column ra=x --column dec=y"
+    assert fit_to_command(two, app, ["run"]) == "under [sky] set columns = {ra = 'x', dec = 'y'}"
     assert fit_to_command("nothing to pass here", app, ["data", "fetch"]) == "nothing to pass here"
     assert set(SKY_KEYS) <= set(SkyConfig.model_fields)
 

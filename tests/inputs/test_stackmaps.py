@@ -101,10 +101,23 @@ def test_wisexscos_is_cut_in_redshift_block_by_block(tmp_path):
         "lon_deg", "lat_deg", "z", "w1", "w2", "w3",
     }  # fmt: skip
     np.testing.assert_allclose(np.sort(table["z"]), z[(z > 0.1) & (z < 0.3)])
-    with pytest.raises(ValueError, match=r"lacks the columns zPhoto_Corr, found l, b, redshift.*pass columns="):
+    with pytest.raises(
+        ValueError, match=r"lacks the columns zPhoto_Corr, found l, b, redshift.*columns= from Python"
+    ):
         read_wisexscos(write_galaxies(tmp_path / "x.csv.gz", z, "l,b,redshift,w1mCorr,w2mCorr,w3mCorr"))
     other = read_wisexscos(tmp_path / "x.csv.gz", columns={"z": "redshift"})
     assert len(other) == len(table)
+
+
+def test_wisexscos_with_other_columns_of_its_letters(tmp_path):
+    """A byte-order mark, a luminosity L beside l, and marks of missing magnitudes."""
+    path = tmp_path / "w.csv"
+    path.write_text(
+        "\ufeffL,l,b,B,zPhoto_Corr,w1mCorr,w2mCorr,w3mCorr\n9,10,20,8,0.2,14,13.8,-99\n9,11,21,8,0.2,99,13,11\n"
+    )
+    table = read_wisexscos(path)
+    assert (table["lon_deg"].tolist(), table["lat_deg"].tolist()) == ([10.0, 11.0], [20.0, 21.0])
+    np.testing.assert_array_equal(np.isnan(np.array([table["w1"], table["w3"]])), [[False, True], [True, False]])
 
 
 def test_mass_and_star_formation_by_hand():

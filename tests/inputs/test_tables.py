@@ -56,6 +56,16 @@ TEXTS = {
     "delimiter at the end.csv": (HEAD + ROWS).replace("\n", ",\n"),
     "row of units.csv": HEAD + ",deg,deg,\n" + ROWS,
     "units behind the names.csv": "name,RA [deg],Dec (deg),z\n" + ROWS,
+    "units in brackets.csv": HEAD + ",[deg],[deg],\n" + ROWS,
+    "frames behind the names.csv": "name,RA (J2000),Dec (J2000),z\n" + ROWS,
+    "pandas.csv": "," + HEAD + "0," + ROWS.replace("\nAbell", "\n1,Abell"),
+    "Markdown.md": "| name | ra | dec | z |\n|:-----|---:|-----|---|\n"
+    + "".join(f"| {line.replace(',', ' | ')} |\n" for line in ROWS.splitlines()),
+    "reStructuredText.rst": (
+        "==========  =======  ======  ======\nname        ra       dec     z\n==========  =======  ======  ======\n"
+        "Coma        194.953  27.981  0.0231\nAbell 2142  239.567  27.225  0.0894\n"
+        "==========  =======  ======  ======\n"
+    ),
     "fixed width.txt": (
         "name        ra       dec     z\nComa        194.953  27.981  0.0231\nAbell 2142  239.567  27.225  0.0894\n"
     ),
@@ -150,6 +160,7 @@ def position_columns(frame, style):
         ("fk4", "_RAB1950", "_DEB1950"),
         ("fk4", "RA_B1950", "DEC_B1950"),
         ("fk4", "RA1950", "DEC1950"),
+        ("fk4", "RA (B1950)", "Dec (B1950)"),
         ("icrs", "RA_ICRS", "DE_ICRS"),
         ("icrs", "_RA.icrs", "_DE.icrs"),
         ("icrs", "_RAJ2000", "_DEJ2000"),
@@ -323,13 +334,16 @@ def test_sign_of_a_declination_below_one_degree(tmp_path):
     [
         (
             "name,ra,dec,z_spec,zspec\nA,10,20,0.1,0.2\n",
-            r"columns z_spec and zspec may both be the redshift, and differ \(in row 0: 0.1, 0.2\).*redshift=z_spec",
+            r"z_spec and zspec may both be the redshift, and differ .in row 0: 0.1, 0.2.*{.redshift.: .z_spec.}",
         ),
         ("name,ra,dec,redshift,z_cl\nA,10,20,0.1,0.1\nB,10,20,0.3,0.2\n", r"redshift and z_cl .*in row 1"),
-        ("name,RA,DEC,ra,dec\nA,10,20,11,20\n", r"RA, DEC and ra, dec may both be the position.*--column ra=RA"),
+        (
+            "name,RA,DEC,ra,dec\nA,10,20,11,20\n",
+            r"RA, DEC and ra, dec may both be the position.*columns={.ra.: .RA., .dec.: .DEC.}",
+        ),
         (
             "name,ra,dec,z\nA,10,20,17.3\n",
-            r"the column z holds 17.3 in row 0, expected redshifts.*--column redshift=",
+            r"the column z holds 17.3 in row 0, expected redshifts.*columns={.redshift.:",
         ),
         ("name,ra,dec,z [km/s]\nA,10,20,6900\n", r"the column z \[km/s\] is in 'km / s', expected redshifts"),
         ("name,ra,dec,z\nA,10,20,~0.4\n", r"the column z holds '~0.4' in row 0, expected a number"),
@@ -491,9 +505,9 @@ def test_columns_that_the_user_names(tmp_path):
         read_catalogue(tmp_path / "a.csv", columns={"redshift": "nix"})
     with pytest.raises(ValueError, match=r"columns are given for mass; expected name, redshift"):
         read_catalogue(tmp_path / "a.csv", columns={"mass": "zB"})
-    with pytest.raises(ValueError, match=r"dec is not given beside ra; add --column dec=NAME"):
+    with pytest.raises(ValueError, match=r"dec is not given beside ra; pass columns={.dec.: .NAME.} too"):
         read_catalogue(tmp_path / "a.csv", columns={"ra": "x"})
-    with pytest.raises(ValueError, match=r"no position: .*found who, x, y.*--column ra=NAME"):
+    with pytest.raises(ValueError, match=r"no position: .*found who, x, y.*columns={.ra.: .NAME., .dec.: .NAME.}"):
         read_catalogue(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text(HEAD + ROWS)
     both = read_clusters([tmp_path / "a.csv", tmp_path / "b.csv"], given | {"dec": "y"})

@@ -10,9 +10,9 @@ import typer
 from typer.core import TyperGroup, TyperOption
 
 #: Options that are not named as the argument that they set.
-_OPTIONS = {"fwhm_arcmin": "beam"}
+_OPTIONS = {"fwhm_arcmin": "beam", "columns": "column"}
 #: Arguments that the section [sky] of a run's configuration sets.
-SKY_KEYS = ("check", "frame", "ordering", "unit")
+SKY_KEYS = ("check", "columns", "frame", "ordering", "unit")
 #: Arguments that a file's header can make needless.
 _IN_HEADERS = ("frame", "ordering", "unit", "fwhm_arcmin")
 _WAY_OUT = re.compile(r"\bpass (\w+)=(False|\{[^}]*\})?")
@@ -71,7 +71,10 @@ def fit_to_command(text: str, app: typer.Typer, words: Sequence[str]) -> str:
         if option is not None and value == "False":
             return f"give {option.secondary_opts[0]}"
         if option is not None:
-            return f"give {option.opts[0]} " + re.sub(r"'(\w+)': '?(.*?)'?(?=[,}])", r"\1=\2", value).strip("{}")
+            given = re.sub(r"'(\w+)': '?(.*?)'?(?=[,}])", r"\1=\2", value).strip("{}")
+            return f"give {option.opts[0]} " + (
+                given.replace(", ", f" {option.opts[0]} ") if option.multiple else given
+            )
         if command.name == "run" and name in SKY_KEYS:
             toml = "false" if value == "False" else re.sub(r"'(\w+)': ", r"\1 = ", value)
             return f"under [sky] set {name} = {toml}"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.arguments import plain_table
-from szeek.inputs.columns import ROLES, CatalogueColumns, folded, way_out
+from szeek.inputs.columns import ROLES, CatalogueColumns, folded
 from szeek.inputs.tablefiles import MISSING, read_tables
 from szeek.physics.gas import Y5R500_PER_Y500
 
@@ -533,8 +533,8 @@ def _from_any(found: CatalogueColumns, survey: str) -> Table:
     if found.find("redshift") is None and like:
         magnitude = " (z beside other bands is a magnitude)" if found.is_magnitude(like[0]) else ""
         log.warning(
-            "%s: no redshifts are read, though there are the columns %s%s; %s",
-            survey, ", ".join(like[:8]), magnitude, way_out("redshift", like[0]),
+            "%s: no redshifts are read, though there are the columns %s%s; choose one: --column redshift=%s, columns "
+            "in Python and under [sky]", survey, ", ".join(like[:8]), magnitude, like[0],
         )  # fmt: skip
     return _build(
         survey,
@@ -567,8 +567,9 @@ def _fill_names(names: list[str], prefix: str, position: SkyCoord) -> list[str]:
         return names
     made = _names_from_positions(f"{prefix}J", position)
     log.warning(
-        "%d of %d entries have no name and are named by their positions, as '%s'; a column called name, or --column "
-        "name=NAME, gives them theirs", sum(missing), len(names), made[missing.index(True)],
+        "%d of %d entries have no name and are named by their positions, as '%s'; call a column name, or choose "
+        "one: --column name=NAME, columns in Python and under [sky]",
+        sum(missing), len(names), made[missing.index(True)],
     )  # fmt: skip
     return [there or own for there, own in zip(names, made, strict=True)]
 

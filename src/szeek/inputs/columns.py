@@ -65,6 +65,7 @@ _TAIL = (
 )
 _NAME = {what: re.compile(rf"_*(?P<base>{base}){_TAIL}") for what, base in _BASES.items()}
 
+_IS_FRAME = re.compile(r"[jb]?(2000|1950)(\.0)?|icrs|fk[45]")
 _SEXAGESIMAL = re.compile(
     r"([+-]?)\s*(\d{1,3})\s*[\s:hd°]\s*(\d{1,2}(?:\.\d*)?)\s*(?:[\s:m'\u2032]\s*(?:(\d{1,2}(?:\.\d*)?)\s*(?:s|\"|\u2033|'')?)?)?"
 )
@@ -81,10 +82,13 @@ def folded(name: str) -> str:
 
 def way_out(role: str, example: str) -> str:
     """How a column is chosen, in words."""
-    return (
-        f"say which it is: --column {role}={example} (columns={{'{role}': '{example}'}} in Python, [sky] columns in "
-        "a run's file)"
-    )
+    return f"say which it is: pass columns={{'{role}': '{example}'}}"
+
+
+def _bracket(name: str) -> tuple[str, str]:
+    """A column's name, and what stands in brackets behind it."""
+    found = re.fullmatch(r"(.*?)\s*[\[(]([^\])]*)[\])]\s*", name)
+    return (found[1], found[2].strip()) if found else (name, "")
 
 
 def parse_unit(text: str) -> UnitBase | None:
@@ -167,8 +171,9 @@ class CatalogueColumns:
         return next((name for name in self.names if self._ucd(name) == _UCDS.get(role, "-")), None)
 
     def _stem(self, name: str) -> str:
-        """A name without the unit in brackets behind it."""
-        return folded(re.sub(r"\s*[\[(][^\])]*[\])]\s*$", "", name))
+        """A name without the unit in brackets behind it; with the frame, as in RA (J2000)."""
+        bare, inside = _bracket(name)
+        return folded(f"{bare}_{inside}" if _IS_FRAME.fullmatch(inside.lower()) else bare)
 
     def _ask(self, role: str, found: list[str]) -> list[str]:
         """One of several equally good columns, if they agree wherever both have a value; the one with most values."""
@@ -248,8 +253,8 @@ class CatalogueColumns:
     def _unit(self, column: str) -> UnitBase | None:
         """The unit that a column states, in its metadata or behind its name; None where it is none that is known."""
         unit = self.table[column].unit
-        if unit is None and (found := re.search(r"[\[(]([^\])]*)[\])]\s*$", column)):
-            unit = found[1]
+        if unit is None:
+            unit = _bracket(column)[1] or None
         return None if unit is None else parse_unit(str(unit))
 
     def _checked_redshift(self, column: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -260,8 +265,8 @@ class CatalogueColumns:
                 f"{way_out('redshift', 'NAME')}"
             )
         values = np.where(values < 90.0, values, np.nan)  # 99, 999 are marks of missing ones
-        if np.any(values > 15.0):
-            row = int(np.flatnonzero(values > 15.0)[0])
+        if np.any(values > 8.0):
+            row = int(np.flatnonzero(values > 8.0)[0])
             raise ValueError(
                 f"the column {column} holds {values[row]:g} in row {row}, expected redshifts; "
                 f"{way_out('redshift', 'NAME')}"
@@ -341,7 +346,7 @@ class CatalogueColumns:
                 return split
             raise ValueError(
                 f"no position: expected RA and DEC or GLON and GLAT, found {', '.join(self.names[:60])}; rename the "
-                "columns, or say which: --column ra=NAME --column dec=NAME (Python: columns={'ra': ..., 'dec': ...})"
+                "columns, or pass columns={'ra': 'NAME', 'dec': 'NAME'}"
             )
         best = pairs[0]
         chosen = self._coordinates(best)
@@ -353,8 +358,8 @@ class CatalogueColumns:
                 row = int(np.flatnonzero(apart > 1.0)[0])
                 raise ValueError(
                     f"the columns {best.lon}, {best.lat} and {other.lon}, {other.lat} may both be the position, and "
-                    f"are {apart[row]:.3g} arcmin apart in row {row}; say which: --column {best.what[0]}={best.lon} "
-                    f"--column {best.what[1]}={best.lat} (Python: columns={{'{best.what[0]}': '{best.lon}', ...}})"
+                    f"are {apart[row]:.3g} arcmin apart in row {row}; say which: pass columns={{'{best.what[0]}': "
+                    f"'{best.lon}', '{best.what[1]}': '{best.lat}'}}"
                 )
         return chosen
 
@@ -378,7 +383,7 @@ class CatalogueColumns:
             if set(what) & set(self.given):
                 if lacking := [name for name in what if name not in self.given]:
                     raise ValueError(f"{lacking[0]} is not given beside {' and '.join(set(what) & set(self.given))}; "
-                                     f"add --column {lacking[0]}=NAME")  # fmt: skip
+                                     f"pass columns={{'{lacking[0]}': 'NAME'}} too")  # fmt: skip
                 lon, lat = self.given[what[0]], self.given[what[1]]
                 tag = _frame_tag(_NAME[what[0]].fullmatch(self._stem(lon)))
                 return _Pair(what, lon, lat, tag, 0)
@@ -539,11 +544,12 @@ class CatalogueColumns:
         unit = self.table[column].unit
         text = "" if unit is None else str(unit).strip().strip('"')
         if not text:
-            bracket = re.search(r"[\[(]([^\])]*)[\])]\s*$", column)
+            inside = _bracket(column)[1].strip('"')
+            inside = "" if _IS_FRAME.fullmatch(inside.lower()) else inside
             named = [
                 m["unit"] for regex in _NAME.values() if (m := regex.fullmatch(self._stem(column))) and m["unit"]
             ]
-            text = bracket[1].strip().strip('"') if bracket else named[0] if named else ""
+            text = inside or (named[0] if named else "")
         if not text or text.lower() in ("h:m:s", "hms", "d:m:s", "dms", "hh:mm:ss", "dd:mm:ss"):
             return None
         found = Unit(_ANGLE_WORDS.get(text.lower(), text), parse_strict="silent")

@@ -13,6 +13,7 @@ from astropy.table import Table
 from mocpy import MOC
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_table
 from szeek.config import named_file
 from szeek.files import whole_file
 from szeek.inputs.fits_files import parse_part
@@ -136,6 +137,7 @@ def _keep_all(kept: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 
 def mask_sources(table: Table, nside: int, radius_arcmin: float) -> NDArray[np.bool_]:
     """False within a radius of each source (`lon_deg`, `lat_deg`), True elsewhere, (12 nside^2,) RING."""
+    table = plain_table(table, "table")
     keep = np.ones(12 * nside**2, bool)
     for centre in healpy.ang2vec(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]), lonlat=True):
         keep[healpy.query_disc(nside, centre, np.radians(radius_arcmin / 60), inclusive=True)] = False

@@ -19,6 +19,7 @@ from astropy.cosmology import FlatLambdaCDM
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.arguments import plain_table
 from szeek.inputs.fits_files import open_fits, open_stream
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.inputs.image_files import read_cutout
@@ -187,12 +188,17 @@ def read_wisexscos(
     path = Path(path)
     blocks: list[NDArray[np.float64]] = []
     with io.TextIOWrapper(open_stream(path), encoding="utf-8") as stream:
-        header = [name.strip().strip('"').lower() for name in stream.readline().split(",")]
-        found = {ours: header.index(name.lower()) for ours, name in wanted.items() if name.lower() in header}
+        header = [name.strip().strip('"') for name in stream.readline().removeprefix("\ufeff").split(",")]
+        # the exact name before one in other letters: l and b are there beside magnitudes
+        at = {name.lower(): k for k, name in reversed(list(enumerate(header)))}
+        at |= {name: k for k, name in reversed(list(enumerate(header)))}
+        found = {ours: at.get(name, at.get(name.lower(), -1)) for ours, name in wanted.items()}
+        found = {ours: k for ours, k in found.items() if k >= 0}
         missing = [wanted[k] for k in ("lon_deg", "lat_deg", "z") if k not in found]
         if missing:
             raise ValueError(
-                f"'{path}' lacks the columns {', '.join(missing)}, found {', '.join(header)}; pass columns="
+                f"'{path}' lacks the columns {', '.join(missing)}, found {', '.join(header)}; rename them, "
+                "or name them with columns= from Python"
             )
         z_column = list(found).index("z")
         while lines := stream.readlines(n_block * 100):
@@ -200,6 +206,9 @@ def read_wisexscos(
             z = rows[:, z_column]
             blocks.append(rows[(z > z_range[0]) & (z < z_range[1])])
     galaxies = np.concatenate(blocks) if blocks else np.zeros((0, len(found)))
+    for i, name in enumerate(found):
+        if name in ("w1", "w2", "w3"):  # -99 and 99 are marks of missing ones
+            galaxies[(galaxies[:, i] <= 0) | (galaxies[:, i] > 50), i] = np.nan
     return Table({name: galaxies[:, i] for i, name in enumerate(found)})
 
 
@@ -298,6 +307,7 @@ def galaxy_maps(
     ValueError
         If there are no galaxies, or none inside the footprint.
     """
+    galaxies = plain_table(galaxies, "galaxies")
     ipix = healpy.ang2pix(nside, np.asarray(galaxies["lon_deg"]), np.asarray(galaxies["lat_deg"]), lonlat=True)
     if footprint is None:
         coarse = np.zeros(12 * 32**2)

@@ -51,6 +51,8 @@ _NOT_TABLES = {
     b"\x89HDF": "an HDF5 file; write its table as FITS, VOTable, ECSV or CSV",
     b"%PDF": "a PDF document; take the table that was published with it, as FITS or CSV",
 }
+#: A row of dashes, as VizieR, Markdown and reStructuredText have it below the header.
+_RULER = r"[-=:\s;|,+\t]*[-=]{2}[-=:\s;|,+\t]*"
 _NO_UNITS = frozenset(("", "none", "-", "--", "---", "unitless", "dimensionless", "n/a", "null"))
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 _ANGLE = re.compile(r"[+-]?\d{1,3}\s*[\s:hdr°]\s*\d{1,2}(\s*[\s:m'\u2032]\s*\d{0,2}([.,]\d*)?\s*[s\"\u2033]?)?")
@@ -313,11 +315,13 @@ def _from_lines(lines: list[str]) -> Table:
     """One table of delimited or fixed-width text."""
     comments = [line.lstrip("#% \t") for line in lines if line.startswith(("#", "%"))]
     body = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
+    while body and re.fullmatch(_RULER, body[0]):  # reStructuredText has them above and below the table too
+        body.pop(0)
+    while body and re.fullmatch(_RULER, body[-1]):
+        body.pop()
     if not body:
         raise ValueError("it has no rows, only comments or nothing at all")
-    ruler = next(
-        (k for k, line in enumerate(body[1:5], 1) if re.fullmatch(r"[-=\s;|,+\t]*[-=]{2}[-=\s;|,+\t]*", line)), 0
-    )
+    ruler = next((k for k, line in enumerate(body[1:5], 1) if re.fullmatch(_RULER, line)), 0)
     rows, header = _split(body, ruler), None
     if ruler:  # names, perhaps units, a row of dashes, as VizieR has them; a second table begins with another ruler
         again = next((k for k in range(ruler + 1, len(body)) if _same_ruler(body[k], body[ruler])), None)
@@ -360,7 +364,7 @@ def _from_lines(lines: list[str]) -> Table:
     table = Table({name: _typed(values) for name, values in zip(names, cells, strict=True)})
     for name, unit in zip(names, units or [], strict=False):
         if unit.strip():
-            table[name].unit = _unit(unit.strip())
+            table[name].unit = _unit(unit.strip(" []()"))
     return table
 
 
@@ -417,9 +421,7 @@ def _by_position(body: list[str]) -> list[list[str]] | None:
 
 
 def _same_ruler(line: str, ruler: str) -> bool:
-    return bool(re.fullmatch(r"[-=\s;|,+\t]*", line)) and len(re.findall(r"[-=]+", line)) == len(
-        re.findall(r"[-=]+", ruler)
-    )
+    return bool(re.fullmatch(_RULER, line)) and len(re.findall(r"[-=]+", line)) == len(re.findall(r"[-=]+", ruler))
 
 
 def _is_data(row: Sequence[str]) -> bool:
