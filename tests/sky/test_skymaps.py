@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from szeek.sky import skymaps
 from szeek.sky.skymaps import Band, SkyMaps
 
 BANDS = (Band("100", 100.0, 9.68, "K_CMB"), Band("545", 545.0, 4.83, "MJy/sr"))
@@ -24,14 +25,14 @@ def test_failed_save_leaves_the_old_maps(tmp_path, monkeypatch):
     maps = _maps()
     folder = maps.save(tmp_path / "sky")
     assert folder.stat().st_mode & 0o055 == 0o055  # others may read it
-    real = np.save
+    real = skymaps._save_array
 
-    def full(path, array, **kwargs):
+    def full(array, path):
         if "footprint" in str(path):
             raise OSError(28, "No space left on device")
-        real(path, array, **kwargs)
+        real(array, path)
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(skymaps, "_save_array", full)
     with pytest.raises(OSError, match="No space left"):
         SkyMaps(maps.values + 1, maps.footprint, BANDS).save(folder)
     np.testing.assert_array_equal(SkyMaps.open(folder).values, maps.values)
@@ -69,3 +70,16 @@ def test_what_is_not_a_saved_sky_is_never_replaced(tmp_path):
     assert (downloads / "HFI_100.fits").read_text() == "nine gigabytes"
     with pytest.raises(ValueError, match=r"HFI_100.fits' is a file, expected a folder for the maps"):
         maps.save(downloads / "HFI_100.fits")
+
+
+def test_saved_cut_outs_are_files_with_holes(tmp_path):
+    """What numpy.save writes, byte for byte, without disk space for what was not observed."""
+    values, footprint = np.zeros((12 * 256**2, 6), np.float32), np.zeros(12 * 256**2, bool)
+    values[400_000:400_500] = np.random.default_rng(1).normal(size=(500, 6))
+    footprint[400_000:400_500] = True
+    bands = tuple(Band(str(k), 100.0, 10.0, "K_CMB") for k in range(6))
+    folder = SkyMaps(values, footprint, bands).save(tmp_path / "maps")
+    for name, array in (("values", values), ("footprint", footprint)):
+        np.save(tmp_path / f"{name}.npy", array)
+        assert (folder / f"{name}.npy").read_bytes() == (tmp_path / f"{name}.npy").read_bytes()
+    assert (folder / "values.npy").stat().st_blocks * 512 < 0.02 * values.nbytes

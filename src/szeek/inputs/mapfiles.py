@@ -124,14 +124,15 @@ def read_skymaps(
     frames = [m.require_frame(frame) for m in maps]
 
     staging: Path | None = None
+    cutouts = all(isinstance(m, Image) for m in maps)
     try:
-        if target is not None:
+        if target is not None and not cutouts:
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
             staging.chmod(0o755)  # as any other folder: others read it too
         values = _allocate(staging, (12 * n_side**2, len(setup.bands)))
         footprint = np.zeros(len(values), bool)
-        if all(isinstance(m, Image) for m in maps):
+        if cutouts:
             fill_from_images([m for m in maps if isinstance(m, Image)], frames, factors, values, footprint)
         else:
             healpix = [m for m in maps if isinstance(m, HealpixFile)]
@@ -152,8 +153,10 @@ def read_skymaps(
         _remove_dipole(skymaps, setup)
         if check:
             check_bands(skymaps, setup, units_in, tuple(m.path.name for m in maps))
-        if target is None or staging is None:
+        if target is None:
             return skymaps
+        if staging is None:  # a cut-out takes the disk space of its own pixels
+            return SkyMaps.open(skymaps.save(target))
         np.save(staging / "footprint.npy", footprint)
         (staging / "bands.json").write_text(json.dumps([asdict(band) for band in setup.bands], indent=1))
         values.flush()  # type: ignore[attr-defined]

@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from szeek.files import remove_path
 from szeek.sky.healpix import nside_of
 
+#: Elements of an array that are written at once.
+_SAVED_AT_ONCE = 1 << 13
+
 
 @dataclass(frozen=True)
 class Band:
@@ -115,8 +118,8 @@ class SkyMaps:
         staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
         staging.chmod(0o755)  # as any other folder: others read it too
         try:
-            np.save(staging / "values.npy", self.values)
-            np.save(staging / "footprint.npy", self.footprint)
+            _save_array(self.values, staging / "values.npy")
+            _save_array(self.footprint, staging / "footprint.npy")
             (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
             self.save_snr(staging)
             remove_path(target)
@@ -132,7 +135,7 @@ class SkyMaps:
         card.unlink(missing_ok=True)
         if self.snr is not None:
             # beside the old file, which self.snr may be mapped from
-            np.save(card.with_name(".snr.tmp.npy"), self.snr)
+            _save_array(self.snr, card.with_name(".snr.tmp.npy"))
             card.with_name(".snr.tmp.npy").replace(card.with_name("snr.npy"))
         staging = card.with_name(".filter.json.tmp")
         staging.write_text(json.dumps({"theta500_arcmin": self.theta500_arcmin}))
@@ -153,6 +156,21 @@ class SkyMaps:
         if not sizes:
             return maps
         return replace(maps, snr=np.load(source / "snr.npy", mmap_mode="r"), theta500_arcmin=sizes)
+
+
+def _save_array(array: NDArray[Any], path: Path) -> None:
+    """numpy.save without blocks of zeros, which take no space on the disk: a small cut-out is a small file."""
+    whole = np.ascontiguousarray(array)
+    flat = whole.reshape(-1)
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        for first in range(0, flat.size, _SAVED_AT_ONCE):
+            block = flat[first : first + _SAVED_AT_ONCE]
+            if block.any():
+                file.write(block.tobytes())
+            else:
+                file.seek(block.nbytes, os.SEEK_CUR)
+        file.truncate()
 
 
 def _file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
