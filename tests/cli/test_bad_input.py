@@ -246,7 +246,7 @@ def say(monkeypatch, capsys, *words):
         (("run", "demo", "--out", "run", "--threads", 0), "Invalid value for '--threads'"),
         (("run", "demo", "--out", "file.txt"), "'file.txt' is a file"),
         (("run", "typo.toml", "--out", "run"), "train.bacth: unknown key, did you mean 'batch'?"),
-        (("run", "bonjean2020", "--out", "run"), "names no maps and catalogues; give [sky] maps and catalogues"),
+        (("run", "bonjean2020", "--out", "run"), "names no maps; give [sky] maps"),
         (
             ("predict", "--model", "none", "--map", "{band}", "--out", "p"),
             "'none' is neither a folder with model.json",

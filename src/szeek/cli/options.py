@@ -131,7 +131,12 @@ def read_units(given: str | None) -> str | dict[str, str] | None:
     """One unit for all bands, or BAND=UNIT pairs parted by commas."""
     if given is None or "=" not in given:
         return given
-    return named_values("--unit", given.split(","))
+    from szeek.inputs.instrument import read_instrument
+
+    named, bands = named_values("--unit", given.split(",")), read_instrument().band_names
+    if unknown := [name for name in named if name not in bands]:
+        raise ValueError(f"--unit names the band {', '.join(unknown)}, expected one of {', '.join(bands)}")
+    return named
 
 
 def resolve_files(given: list[str] | None) -> list[str]:
