@@ -15,11 +15,11 @@ The pipeline in ten lines::
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from szeek._version import __version__
+from szeek.lazy import load_lazily
 from szeek.surroundings import provide_caches
 
 if TYPE_CHECKING:
@@ -37,20 +37,6 @@ if TYPE_CHECKING:
 
 provide_caches(Path(__file__).resolve().parent)
 
-_HOME = {
-    "SkyMaps": "szeek.sky.skymaps",
-    "detect_sources": "szeek.find.detect",
-    "load_config": "szeek.config",
-    "load_model": "szeek.learn.model",
-    "match": "szeek.assess.match",
-    "predict": "szeek.find.predict",
-    "read_catalogue": "szeek.inputs.catalogues",
-    "read_skymaps": "szeek.inputs.mapfiles",
-    "run": "szeek.verbs",
-    "simulate_sky": "szeek.simulate.sky",
-    "train": "szeek.learn.train",
-}
-
 __all__ = [
     "SkyMaps",
     "__version__",
@@ -66,9 +52,4 @@ __all__ = [
     "train",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load a public function when it is first asked for: `szeek --help` must not wait for PyTorch."""
-    if name not in _HOME:
-        raise AttributeError(f"module 'szeek' has no attribute '{name}'")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = load_lazily(__name__)

@@ -1,0 +1,25 @@
+"""What a linear filter does: matched filter, S/N maps, compact sources."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from szeek.lazy import load_lazily
+
+if TYPE_CHECKING:
+    from szeek.filter.compact import find_compact_sources, merge_compact_sources
+    from szeek.filter.matchedfilter import FilteredField, matched_filter, merge_detections
+    from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
+
+__all__ = [
+    "FilteredField",
+    "FilteredSky",
+    "add_snr_maps",
+    "filter_sky",
+    "find_compact_sources",
+    "matched_filter",
+    "merge_compact_sources",
+    "merge_detections",
+]
+
+__getattr__ = load_lazily(__name__)

@@ -1,0 +1,41 @@
+"""Cosmology, gas profile, tSZ response, spectra and scaling relations: pure functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from szeek.lazy import load_lazily
+
+if TYPE_CHECKING:
+    from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
+    from szeek.physics.gas import Y5R500_PER_Y500, pressure_profile, profile_transform
+    from szeek.physics.instrument import Instrument
+    from szeek.physics.scaling import (
+        MASS_BIAS,
+        electron_temperature_kev,
+        mass_and_redshift,
+        theta500_from_mass,
+        y500_from_mass,
+    )
+    from szeek.physics.spectra import spectral_templates
+    from szeek.physics.tsz import Bandpass, band_response, tsz_spectrum
+
+__all__ = [
+    "COSMOLOGY",
+    "MASS_BIAS",
+    "Y5R500_PER_Y500",
+    "Bandpass",
+    "Instrument",
+    "angular_diameter_distance_mpc",
+    "band_response",
+    "electron_temperature_kev",
+    "mass_and_redshift",
+    "pressure_profile",
+    "profile_transform",
+    "spectral_templates",
+    "theta500_from_mass",
+    "tsz_spectrum",
+    "y500_from_mass",
+]
+
+__getattr__ = load_lazily(__name__)
