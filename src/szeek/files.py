@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from astropy.io import fits
 from astropy.table import Table
+from numpy.typing import NDArray
 
 
 def remove_path(path: Path) -> None:
@@ -49,6 +53,36 @@ def whole_file(path: Path) -> Iterator[Path]:
         staging.unlink(missing_ok=True)
 
 
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill, which then takes the place of ``path``; what was there before goes.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; what was there before is untouched.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    staging.chmod(0o755)  # as any other folder: others read it too
+    try:
+        yield staging
+        remove_path(path)
+        staging.rename(path)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A temporary folder for files that belong together: all of them go to ``folder``, or none on an error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".staging-", dir=folder) as staging:
+        yield Path(staging)
+        for file in sorted(Path(staging).iterdir()):
+            file.replace(folder / file.name)
+
+
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
     with whole_file(path) as staging:
@@ -64,3 +98,24 @@ def write_table(table: Table, path: Path) -> None:
     """Write a table in the format of the file's ending."""
     with whole_file(path) as staging:
         table.write(staging, overwrite=True)
+
+
+def write_blocks(blocks: Iterable[NDArray[np.float32]], header: fits.Header, path: Path) -> None:
+    """Write a binary table of float32 values as a FITS file, block by block: a copy of them may not fit into memory.
+
+    Parameters
+    ----------
+    blocks : iterable of (n,) float32
+        The values, in the order of rows and columns.
+    header : Header
+        Of the table's extension.
+    path : path
+    """
+    n = 0
+    with whole_file(path) as staging, staging.open("wb") as stream:
+        stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
+        stream.write(header.tostring().encode("ascii"))
+        for block in blocks:
+            stream.write(block.astype(">f4").tobytes())
+            n += block.size
+        stream.write(bytes(-4 * n % 2880))

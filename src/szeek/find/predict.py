@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from szeek.arguments import plain_mask
-from szeek.files import whole_file
+from szeek.files import write_blocks
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
 from szeek.learn.model import Model
@@ -291,14 +291,13 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "COORDSYS": "G", "NSIDE": nside, "FIRSTPIX": 0})
     header.update({"LASTPIX": n_pix - 1, "INDXSCHM": "IMPLICIT", "OBJECT": "FULLSKY", "BAD_DATA": healpy.UNSEEN})
     header.update({"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}})
-    with whole_file(target) as staging, staging.open("wb") as stream:
-        stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
-        stream.write(header.tostring().encode("ascii"))
-        for part in _blocks(n_pix):  # block by block: a second copy of the map may not fit into memory
-            values = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
-            values[np.isnan(values)] = healpy.UNSEEN
-            stream.write(values.astype(">f4").tobytes())
-        stream.write(bytes(-4 * n_pix % 2880))
+
+    def nested(part: slice) -> NDArray[np.float32]:
+        values: NDArray[np.float32] = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
+        values[np.isnan(values)] = healpy.UNSEEN
+        return values
+
+    write_blocks(map(nested, _blocks(n_pix)), header, target)
     return target
 
 

@@ -17,6 +17,7 @@ from astropy.io import fits
 from numpy.typing import NDArray
 
 from szeek._version import __version__
+from szeek.files import whole_file
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields, with_snr_maps
 from szeek.learn.model import Model
 from szeek.parallel import Progress
@@ -112,12 +113,8 @@ def predict_shard(
     table.header["JOBKEY"] = _job_key(maps, model, margin, rotations)
     target = Path(folder) / f"prediction.part-{number}-of-{of}.fits"
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with whole_file(target) as staging:
         table.writeto(staging, overwrite=True)
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
     return target
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from pathlib import Path
@@ -20,6 +19,7 @@ from astropy.table import MaskedColumn, Table
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.arguments import plain_array, plain_table
+from szeek.files import whole_files
 from szeek.measure.flags import FLAG_MEANINGS, FLAGS, set_flags
 
 _BITS = ", ".join(f"{bit} {name}" for name, bit in FLAGS.items())
@@ -259,18 +259,15 @@ def write_candidates(candidates: Table, path: str | os.PathLike[str]) -> list[Pa
     if missing := [c.name for c in COLUMNS if c.name not in candidates.colnames]:
         raise ValueError(f"the table lacks {', '.join(missing)}; make it with make_candidates(sources)")
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
     table = _typed({c.name: candidates[c.name] for c in COLUMNS}, len(candidates))
     files = [target.with_suffix(ending) for ending in CATALOGUE_ENDINGS]
-    with tempfile.TemporaryDirectory(prefix=".candidates-", dir=target.parent) as staging:
-        rooms = [Path(staging) / file.name for file in files]
+    with whole_files(target.parent) as room:
+        rooms = [room / file.name for file in files]
         _fits_table(table).writeto(rooms[0])
         _votable(table).to_xml(str(rooms[1]))
         table.write(rooms[2], format="ascii.csv")
         rooms[3].write_text(_regions(table))
         rooms[4].write_text(explain_columns())
-        for room, file in zip(rooms, files, strict=True):
-            os.replace(room, file)
     return files
 
 

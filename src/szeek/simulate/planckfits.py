@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import numpy as np
 from astropy.io import fits
 from numpy.typing import NDArray
 
+from szeek.files import write_blocks
+
 _ROW = 1024
-_BLOCK = 2880
 
 
 def write_planck_map(
@@ -76,16 +76,5 @@ def write_planck_map(
     ):
         header[keyword] = (value, comment)
     header.update(dict(extra or {}))
-    primary = fits.PrimaryHDU().header
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with scratch.open("wb") as stream:
-            stream.write(primary.tostring().encode("ascii"))
-            stream.write(header.tostring().encode("ascii"))
-            for start in range(0, nested.size, 1 << 22):
-                stream.write(nested[start : start + (1 << 22)].astype(">f4").tobytes())
-            stream.write(bytes(-4 * nested.size % _BLOCK))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    write_blocks((nested[start : start + (1 << 22)] for start in range(0, nested.size, 1 << 22)), header, path)
     return path

@@ -10,7 +10,6 @@ Every component draws from its own random generator, so that a new one leaves th
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from szeek._version import __version__
+from szeek.files import write_json
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
@@ -261,9 +261,7 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
         "y_map": y_path.name if y_path else None,
         "seconds": clock.seconds,
     }
-    scratch = folder / ".simulate.json.part"
-    scratch.write_text(json.dumps(record, indent=1))
-    scratch.replace(folder / "simulate.json")
+    write_json(record, folder / "simulate.json")
     return SimulatedSky(folder, paths, files, y_path, config)
 
 

@@ -6,8 +6,6 @@ import json
 import math
 import mmap
 import os
-import shutil
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 from astropy.units import Quantity
 from numpy.typing import NDArray
 
-from szeek.files import remove_path
+from szeek.files import whole_file, whole_folder, write_json
 from szeek.sky.healpix import nside_of
 
 #: Elements of an array that are written at once.
@@ -114,19 +112,11 @@ class SkyMaps:
             If it is there and holds anything but saved maps: it would be lost.
         """
         target = check_replaceable(folder)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-        staging.chmod(0o755)  # as any other folder: others read it too
-        try:
+        with whole_folder(target) as staging:
             _save_array(self.values, staging / "values.npy")
             _save_array(self.footprint, staging / "footprint.npy")
             (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
             self.save_snr(staging)
-            remove_path(target)
-            staging.rename(target)
-        except BaseException:
-            shutil.rmtree(staging, ignore_errors=True)
-            raise
         return target
 
     def save_snr(self, folder: str | os.PathLike[str]) -> None:
@@ -134,12 +124,9 @@ class SkyMaps:
         card = Path(folder) / "filter.json"
         card.unlink(missing_ok=True)
         if self.snr is not None:
-            # beside the old file, which self.snr may be mapped from
-            _save_array(self.snr, card.with_name(".snr.tmp.npy"))
-            card.with_name(".snr.tmp.npy").replace(card.with_name("snr.npy"))
-        staging = card.with_name(".filter.json.tmp")
-        staging.write_text(json.dumps({"theta500_arcmin": self.theta500_arcmin}))
-        staging.replace(card)
+            with whole_file(card.with_name("snr.npy")) as staging:  # the old one may be what self.snr is mapped from
+                _save_array(self.snr, staging)
+        write_json({"theta500_arcmin": self.theta500_arcmin}, card)
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> SkyMaps:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.arguments import plain_array, plain_mask, plain_table
+from szeek.files import whole_files
 from szeek.parallel import spread
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import electron_temperature_kev, y500_from_mass
@@ -171,10 +171,8 @@ def stack_sources(
     hdus[-1].name = "SIGNIFICANCE"
 
     target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
     written = {"stacks": target / "stacks.fits", "profiles": target / "profiles.ecsv"}
-    with tempfile.TemporaryDirectory(prefix=".stacks-", dir=target) as staging:
-        room = Path(staging)
+    with whole_files(target) as room:
         fits.HDUList(hdus).writeto(room / "stacks.fits")
         vstack(profiles).write(room / "profiles.ecsv")
         if flux_map is not None:
@@ -184,8 +182,6 @@ def stack_sources(
             written["scaling"] = target / "scaling.ecsv"
         else:  # an earlier one, of other maps
             (target / "scaling.ecsv").unlink(missing_ok=True)
-        for path in written.values():
-            os.replace(room / path.name, path)
     return written
 
 
