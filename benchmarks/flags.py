@@ -22,9 +22,10 @@ from astropy.table import Table
 from szeek.assess.calibrate import judge_sources
 from szeek.assess.match import list_pairs, match, truth_radius
 from szeek.inputs.catalogues import read_catalogue
-from szeek.inputs.instrument import Instrument, read_instrument
+from szeek.inputs.instrument import read_instrument
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.measure.flags import FLAGS, measure_dust_excess
+from szeek.physics.instrument import Instrument
 from szeek.simulate.components.dust import draw_galaxy
 from szeek.simulate.components.sources import (
     Sources,
@@ -35,7 +36,7 @@ from szeek.simulate.components.sources import (
 )
 from szeek.simulate.harmonics import band_limit, beam_window, pixel_window
 from szeek.simulate.sky import core_fwhm_arcmin
-from szeek.sky.projection import unit_vectors
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import tile_of
 

@@ -46,6 +46,7 @@ LONG = {
 #: Functions that take **keywords: Any, and why.
 OPEN = {
     "config.load_config": "any section and key of a configuration, which it checks",
+    "verbs.config_of_model": "changes of a configuration, as load_config",
     "learn.train._train_members": "not yet",
     "show.report.reproduce.reproduce_run": "not yet",
 }
@@ -93,7 +94,7 @@ def test_no_folder_imports_upwards(folder: str) -> None:
 
 def test_what_all_folders_share_imports_none_of_them() -> None:
     for path in SOURCE.glob("*.py"):
-        if path.name != "__init__.py":
+        if path.name not in ("__init__.py", "verbs.py"):  # the names at the top
             # config: tile numbers are settings
             assert imported_folders(path) <= ({"sky"} if path.name == "config.py" else set()), name_of(path)
 
