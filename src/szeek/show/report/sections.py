@@ -154,7 +154,7 @@ def section_run(run: RunFolder, _: Figures) -> Section:
 
 
 def _seeds(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: record[k] for k in ("seed", "seeds", "device", "started", "hostname_free") if k in record}
+    return {k: record[k] for k in ("seed", "device", "started") if k in record}
 
 
 def section_sky(run: RunFolder, made: Figures) -> Section:
