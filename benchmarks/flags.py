@@ -20,11 +20,12 @@ from astropy.stats import binom_conf_interval
 from astropy.table import Table
 
 from szeek.assess.calibrate import judge_sources
-from szeek.assess.match import list_pairs, match, truth_radius
+from szeek.assess.match import match
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.measure.flags import FLAGS, measure_dust_excess
+from szeek.measure.pairs import list_pairs, truth_radius
 from szeek.physics.instrument import Instrument
 from szeek.simulate.components.dust import draw_galaxy
 from szeek.simulate.components.sources import (

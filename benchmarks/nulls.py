@@ -16,13 +16,13 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.assess.calibrate import Calibration
-from szeek.assess.match import list_pairs
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
+from szeek.measure.pairs import list_pairs
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.spectra import spectral_templates

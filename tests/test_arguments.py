@@ -12,11 +12,12 @@ from astropy.utils.masked import Masked
 
 import szeek
 from szeek.arguments import plain_array, plain_mask, plain_table
-from szeek.assess.match import chance_rate, match, truth_radius
+from szeek.assess.match import chance_rate, match
 from szeek.assess.recovery import measure_recovery
 from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin, write_catalogue
 from szeek.measure.candidates import make_candidates, name_candidates
 from szeek.measure.identify import identify_sources
+from szeek.measure.pairs import truth_radius
 from szeek.measure.photometry import measure_sources
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps

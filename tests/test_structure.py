@@ -30,11 +30,6 @@ FOLDERS = [
 MODULES = sorted(SOURCE.rglob("*.py"))
 MOST_PARAMETERS = 10
 
-#: (importing folder, imported folder) that stand against the order, and why.
-IMPORTS_UP = {
-    ("measure", "assess"),  # candidates are matched with known clusters by the same rules as recovery is measured
-    ("pipeline", "show"),  # the stage 'report' writes the page
-}
 #: Functions with more parameters than ten, and why.
 LONG = {
     "cli": "one parameter per option of a verb",
@@ -88,7 +83,7 @@ def is_compiled(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 def test_no_folder_imports_upwards(folder: str) -> None:
     above = FOLDERS[FOLDERS.index(folder) + 1 :]
     for path in (SOURCE / folder).rglob("*.py"):
-        wrong = {other for other in imported_folders(path) & set(above) if (folder, other) not in IMPORTS_UP}
+        wrong = imported_folders(path) & set(above)
         assert not wrong, f"{name_of(path)} imports {wrong}, which come after {folder}"
 
 

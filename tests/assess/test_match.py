@@ -10,8 +10,9 @@ from astropy.table import Table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from szeek.assess.match import chance_rate, further_peaks, list_pairs, match, shift_directions, truth_radius
+from szeek.assess.match import chance_rate, further_peaks, match, shift_directions
 from szeek.measure.identify import identify_sources
+from szeek.measure.pairs import list_pairs, truth_radius
 
 
 def make_table(lon_deg: list[float], lat_deg: list[float], **columns: list[float]) -> Table:

@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression, minimize
 from scipy.special import expit
 
-from szeek.assess.match import further_peaks, match, truth_radius
+from szeek.assess.match import further_peaks, match
 from szeek.assess.recovery import wilson_interval
+from szeek.measure.pairs import truth_radius
 from szeek.sky.tiles import tile_of
 
 METHODS = ("beta", "isotonic")
@@ -195,7 +196,7 @@ def judge_sources(
     y500_min_arcmin2 : float
         Fainter haloes are no clusters that such maps can show.
     radius_arcmin : float
-        Least matching radius, see :func:`szeek.assess.match.truth_radius`.
+        Least matching radius, see :func:`szeek.measure.pairs.truth_radius`.
 
     Returns
     -------

@@ -21,7 +21,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.assess.match import chance_rate, further_peaks, match, truth_radius
+from szeek.assess.match import chance_rate, further_peaks, match
+from szeek.measure.pairs import truth_radius
 from szeek.sky.skymaps import SkyMaps
 
 #: Kinds of :func:`szeek.measure.photometry.fit_kind` that shine in the maps: the flipped sky has a hole there.

@@ -12,8 +12,9 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.arguments import plain_array, plain_mask, plain_table
-from szeek.assess.match import chance_rate, further_peaks, list_pairs, match, truth_radius
+from szeek.assess.match import chance_rate, further_peaks, match
 from szeek.find.detect import detect_sources
+from szeek.measure.pairs import list_pairs, truth_radius
 from szeek.sky.tiles import TILE_NSIDE, pixels_in_tiles, tile_of
 
 ALL_TILES = -1  #: in a column ``tile``: all selected tiles together

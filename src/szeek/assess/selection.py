@@ -26,17 +26,11 @@ from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import isotonic_regression
 
-from szeek.assess.match import (
-    direction_table,
-    list_pairs,
-    match,
-    shift_directions,
-    table_vectors,
-    truth_radius,
-)
+from szeek.assess.match import match, shift_directions
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.measure.pairs import direction_table, list_pairs, table_vectors, truth_radius
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument

@@ -7,7 +7,7 @@ from astropy.table import Table
 from scipy.spatial import cKDTree
 
 from szeek.arguments import plain_array, plain_table
-from szeek.assess.match import list_pairs, match_radius, table_vectors, truth_radius
+from szeek.measure.pairs import list_pairs, match_radius, table_vectors, truth_radius
 from szeek.sky.tiles import tile_of
 
 #: Radius within which the surface density of known clusters is counted.
@@ -28,7 +28,7 @@ def identify_sources(sources: Table, clusters: Table | None, radius_arcmin: floa
         Known clusters of any number of surveys, in the columns of ``read_catalogue``.
     radius_arcmin : float
         Search radius of sources without a position error; that of the others is
-        :func:`~szeek.assess.match.match_radius`.
+        :func:`~szeek.measure.pairs.match_radius`.
 
     Returns
     -------

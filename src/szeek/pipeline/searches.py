@@ -12,7 +12,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from szeek.assess.match import match, truth_radius
+from szeek.assess.match import match
 from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
 from szeek.assess.selection import (
     Selection,
@@ -29,6 +29,7 @@ from szeek.find.predict import predict, read_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
+from szeek.measure.pairs import truth_radius
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import Progress, connect
 from szeek.pipeline import products
