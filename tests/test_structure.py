@@ -34,15 +34,12 @@ MOST_PARAMETERS = 10
 LONG = {
     "cli": "one parameter per option of a verb",
     "pipeline": "not yet",
-    "assess.recovery.completeness_purity": "not yet",
-    "show.report.field.keep_field": "not yet",
     "stack": "not yet",
 }
 #: Functions that take **keywords: Any, and why.
 OPEN = {
     "config.load_config": "any section and key of a configuration, which it checks",
     "verbs.config_of_model": "changes of a configuration, as load_config",
-    "learn.train._train_members": "not yet",
     "show.report.reproduce.reproduce_run": "not yet",
 }
 

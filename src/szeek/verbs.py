@@ -56,7 +56,7 @@ from szeek.pipeline.stages import (
     Maps,
     Predicted,
 )
-from szeek.show.report.field import keep_field
+from szeek.show.report.field import FieldPicture, keep_field
 from szeek.show.report.page import write_report
 from szeek.sky.skymaps import SkyMaps
 
@@ -93,11 +93,7 @@ def _keep_small_field(run: Run) -> None:
     centre = np.stack(healpy.pix2vec(maps.nside, pixels), axis=1).mean(axis=0)
     field_lon_deg, field_lat_deg = (float(angle[0]) for angle in healpy.vec2ang(centre, lonlat=True))
     y_files = run.config.sky.y_maps
-    keep_field(
-        run.folder,
-        "field",
-        run.folder,
-        inside,
+    picture = FieldPicture(
         title=run.products.title,
         lon_deg=field_lon_deg,
         lat_deg=field_lat_deg,
@@ -106,6 +102,7 @@ def _keep_small_field(run: Run) -> None:
         y_title="y map (" + ", ".join(file.stem for file in y_files) + ")",
         p_max=run.config.detect.p_max,
     )
+    keep_field(run.folder, "field", run.folder, inside, picture)
 
 
 REPORT = Stage(

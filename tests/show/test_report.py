@@ -24,7 +24,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.measure.candidates import make_candidates, read_candidates, write_candidates
 from szeek.pipeline.products import RunFolder
 from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
-from szeek.show.report.field import keep_field, sample_image, section_fields
+from szeek.show.report.field import FieldPicture, keep_field, sample_image, section_fields
 from szeek.show.report.known import recovered
 from szeek.show.report.page import write_report
 from szeek.show.report.papersection import section_paper
@@ -284,10 +284,8 @@ def test_field_shows_the_y_map_where_it_is(run_folder: Path, tmp_path: Path) -> 
     clusters = Table.read(run_folder / "clusters.fits")[:3]
     clusters["remark"] = ["one", "two", "three"]
     target = tmp_path / "run"
-    keep_field(
-        target, "coma", run_folder, clusters, title="Coma", lon_deg=57.80, lat_deg=88.0, width_deg=4.0,
-        y_files=[tmp_path / "y.fits"] * 2, y_title="MILCA", note="A note.",
-    )  # fmt: skip
+    shown = FieldPicture("Coma", 57.80, 88.0, 4.0, [tmp_path / "y.fits"] * 2, "MILCA", note="A note.")
+    keep_field(target, "coma", run_folder, clusters, shown)
     part = section_fields(RunFolder(target), Figures(tmp_path / "figures"))
     assert [block.kind for block in part.blocks] == ["figure", "table", "text", "text"]
     assert part.blocks[1].caption.startswith("Coma: the clusters known there")
@@ -299,7 +297,7 @@ def test_field_shows_the_y_map_where_it_is(run_folder: Path, tmp_path: Path) -> 
     other = len(sources) - len(match(sources, clusters, 5.0))
     assert part.blocks[2].text.startswith(f"{other} further sources in 411")
     with pytest.raises(FileNotFoundError, match=r"holds no prediction\.fits and no candidates\.fits"):
-        keep_field(target, "x", tmp_path, clusters, title="", lon_deg=0, lat_deg=0, width_deg=1)
+        keep_field(target, "x", tmp_path, clusters, shown)
 
 
 def test_a_healpix_y_map_is_cut_out_where_it_is(tmp_path: Path) -> None:

@@ -20,6 +20,9 @@ from szeek.sky.tiles import TILE_NSIDE, pixels_in_tiles, tile_of
 ALL_TILES = -1  #: in a column ``tile``: all selected tiles together
 Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3)
 _POSITION_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
+_N_RANDOM = 200_000  # positions for the chance rates
+_M500_MIN_1E14MSUN = 1.0  # of haloes that count as true
+_FEWEST_DETECTIONS = 10  # that tell a purity
 
 
 def wilson_interval(
@@ -173,21 +176,17 @@ def completeness_purity(
     footprint: NDArray[np.bool_] | None = None,
     purities: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
     thresholds: Sequence[float] = (0.1,),
-    m500_min_1e14msun: float = 1.0,
     y500_min_arcmin2: float = 3e-4,
     radius_arcmin: float = 5.0,
-    n_detections_min: int = 10,
-    n_random: int = 200_000,
     seed: int = 0,
 ) -> Table:
     r"""Completeness at given purity, on a sky with known truth, pooled over held-out tiles.
 
-    The match set is the haloes with M500 and Y500 above the cuts. Matching is greedy and one-to-one, from the
-    highest p down, within 5 arcmin or 0.6 theta500 where that is larger; further peaks inside an extended
-    halo (0.6 theta500 > 5 arcmin) already found count neither way. A fraction f measured where a random
-    position matches with probability c is t = (f - c) / (1 - c) without chance, since f = t + (1 - t) c. 'At
-    purity P' is the lowest threshold whose cumulative purity is still at least P, with at least 10
-    detections.
+    The match set is the haloes with M500 above 1e14 Msun and Y500 above the cut. Matching is greedy and one-to-one,
+    from the highest p down, within 5 arcmin or 0.6 theta500 where that is larger; further peaks inside an extended
+    halo (0.6 theta500 > 5 arcmin) already found count neither way. A fraction f measured where a random position
+    matches with probability c is t = (f - c) / (1 - c) without chance, since f = t + (1 - t) c. 'At purity P' is
+    the lowest threshold whose cumulative purity is still at least P, with at least 10 detections.
 
     Parameters
     ----------
@@ -206,16 +205,12 @@ def completeness_purity(
         Purities P to reach.
     thresholds : sequence of float
         Rows at fixed thresholds p >= t besides, whatever their purity.
-    m500_min_1e14msun, y500_min_arcmin2 : float
-        Cuts of the match set.
+    y500_min_arcmin2 : float
+        Least Y500 of the match set.
     radius_arcmin : float
         Least matching radius.
-    n_detections_min : int
-        Fewest detections for 'at purity P'.
-    n_random : int
-        Random positions, uniform in the tiles and the footprint, for the chance rates.
     seed : int
-        Of the random positions.
+        Of the 200,000 random positions, uniform in the tiles and the footprint, for the chance rates.
 
     Returns
     -------
@@ -238,15 +233,15 @@ def completeness_purity(
     if bad := [purity for purity in purities if not 0 < purity <= 1]:
         raise ValueError(f"purities {bad}, expected values in (0, 1]")
     y500_arcmin2 = np.asarray(truth["y500_arcmin2"])
-    in_set = (np.asarray(truth["m500_1e14msun"]) > m500_min_1e14msun) & (y500_arcmin2 > y500_min_arcmin2)
+    in_set = (np.asarray(truth["m500_1e14msun"]) > _M500_MIN_1E14MSUN) & (y500_arcmin2 > y500_min_arcmin2)
     haloes = truth[in_set]
     inside = _inside(haloes, chosen, footprint)
     if not inside.any():
         raise ValueError(
-            f"no halo of the {len(truth)} in the truth table has M500 > {m500_min_1e14msun:g}e14 Msun, Y500 > "
+            f"no halo of the {len(truth)} in the truth table has M500 > {_M500_MIN_1E14MSUN:g}e14 Msun, Y500 > "
             f"{y500_min_arcmin2:g} arcmin^2 and lies in tiles {list(chosen)} within the footprint"
         )
-    positions = _random_positions(chosen, footprint, n_random, seed)
+    positions = _random_positions(chosen, footprint, seed)
 
     radius = truth_radius(haloes, radius_arcmin)
     matches = match(sources, haloes, radius)
@@ -271,7 +266,7 @@ def completeness_purity(
             sources, haloes, radius, chosen, footprint, positions, matches, above
         )
 
-    asked = [(purity, _threshold_at_purity(p, ~np.isnan(offset_arcmin), purity, purity_chance, n_detections_min))
+    asked = [(purity, _threshold_at_purity(p, ~np.isnan(offset_arcmin), purity, purity_chance))
              for purity in purities] + [(np.nan, threshold) for threshold in thresholds]  # fmt: skip
     rows = []
     for purity, threshold in asked:
@@ -290,7 +285,7 @@ def completeness_purity(
         rows,
         meta={
             "tiles": list(chosen),
-            "m500_min_1e14msun": m500_min_1e14msun,
+            "m500_min_1e14msun": _M500_MIN_1E14MSUN,
             "y500_min_arcmin2": y500_min_arcmin2,
             "interval": "Wilson, 68.3 %, chance rate taken out",
         },
@@ -356,16 +351,14 @@ def _fraction(name: str, success: NDArray[np.bool_], tile: NDArray[np.int64], ch
     }
 
 
-def _threshold_at_purity(
-    p: NDArray[np.float64], true: NDArray[np.bool_], purity: float, chance: float, n_detections_min: int
-) -> float:
+def _threshold_at_purity(p: NDArray[np.float64], true: NDArray[np.bool_], purity: float, chance: float) -> float:
     """Lowest p down to which the cumulative purity, without chance, is still at least ``purity``; NaN if
     none."""
     order = np.argsort(-p, kind="stable")
     n = np.arange(1, p.size + 1)
     cumulative = (np.cumsum(true[order]) / n - chance) / (1 - chance)
     last_of_tie = np.append(np.diff(p[order]) != 0, True)[: p.size]
-    good = last_of_tie & (n >= n_detections_min) & (cumulative >= purity)
+    good = last_of_tie & (n >= _FEWEST_DETECTIONS) & (cumulative >= purity)
     return float(p[order][np.flatnonzero(good)[-1]]) if good.any() else np.nan
 
 
@@ -393,11 +386,11 @@ def _tile_footprint(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None)
     return footprint & pixels_in_tiles(healpy.npix2nside(footprint.size), tiles)
 
 
-def _random_positions(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None, n_random: int, seed: int) -> Table:
+def _random_positions(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None, seed: int) -> Table:
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"random_positions")]))
-    parent = rng.choice(healpy.ring2nest(TILE_NSIDE, np.array(tiles)), n_random)
+    parent = rng.choice(healpy.ring2nest(TILE_NSIDE, np.array(tiles)), _N_RANDOM)
     n_child = (_POSITION_NSIDE // TILE_NSIDE) ** 2
-    ipix = parent * n_child + rng.integers(0, n_child, n_random)
+    ipix = parent * n_child + rng.integers(0, n_child, _N_RANDOM)
     lon_deg, lat_deg = healpy.pix2ang(_POSITION_NSIDE, ipix, nest=True, lonlat=True)
     positions = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
     return positions[_inside(positions, tiles, footprint)]

@@ -105,15 +105,7 @@ def train(
     further = [(sky, plain_table(table, "clusters of a further sky")) for sky, table in further]
     if config.network.members > 1:
         return _train_members(
-            maps,
-            clusters,
-            config,
-            Path(folder),
-            further,
-            threads=threads,
-            device=device,
-            progress=progress,
-            stop_after_steps=stop_after_steps,
+            maps, clusters, config, Path(folder), further, threads, device, progress, stop_after_steps
         )
     where = pick_device(device)
     ranks = current_ranks()
@@ -178,13 +170,20 @@ def _train_members(
     config: Config,
     folder: Path,
     further: Sequence[tuple[SkyMaps, Table]],
-    **options: Any,
+    threads: int | None,
+    device: str,
+    progress: Progress | None,
+    stop_after_steps: int | None,
 ) -> Model:
     """One network after the other, each in a folder of its own; a killed training goes on with the one it was in."""
     members = []
     for k in range(config.network.members):
         mine, home, skies = member_of(config, folder, further, k)
-        members.append(train(maps, clusters, mine, home, further=skies, **options))
+        member = train(
+            maps, clusters, mine, home, further=skies, threads=threads, device=device, progress=progress,
+            stop_after_steps=stop_after_steps,
+        )  # fmt: skip
+        members.append(member)
     return join_members(members, config, folder)
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -62,20 +63,40 @@ def sample_image(
     return np.asarray(map_coordinates(image, [row, column], order=1, mode="constant", cval=np.nan))
 
 
+@dataclass(frozen=True)
+class FieldPicture:
+    """What the report's picture of a field shows.
+
+    Parameters
+    ----------
+    title : str
+    lon_deg, lat_deg, width_deg : float
+        Centre (Galactic) and side.
+    y_files : sequence of paths
+        Compton y as FITS images (TAN or another projection) or HEALPix; their mean is shown.
+    y_title : str
+    p_max : float
+        Threshold that the candidates were detected with.
+    note : str
+        A sentence for the reader.
+    """
+
+    title: str
+    lon_deg: float
+    lat_deg: float
+    width_deg: float
+    y_files: Sequence[str | os.PathLike[str]] = ()
+    y_title: str = "y map"
+    p_max: float = 0.1
+    note: str = ""
+
+
 def keep_field(
     run_folder: str | os.PathLike[str],
     name: str,
     prediction_folder: str | os.PathLike[str],
     clusters: Table,
-    *,
-    title: str,
-    lon_deg: float,
-    lat_deg: float,
-    width_deg: float,
-    y_files: Sequence[str | os.PathLike[str]] = (),
-    y_title: str = "y map",
-    p_max: float = 0.1,
-    note: str = "",
+    picture: FieldPicture,
 ) -> Path:
     """Put a field's prediction beside a run, for the report to show.
 
@@ -89,14 +110,7 @@ def keep_field(
         Where ``prediction.fits`` and ``candidates.fits`` of the field are.
     clusters : Table
         Known clusters in the common catalogue columns; an optional ``remark`` column is shown with them.
-    lon_deg, lat_deg, width_deg : float
-        Centre (Galactic) and side of the picture.
-    y_files : sequence of paths
-        Compton y as FITS images (TAN or another projection) or HEALPix; their mean is shown.
-    p_max : float
-        Threshold that the candidates were detected with.
-    note : str
-        A sentence for the reader.
+    picture : FieldPicture
     """
     source, target = Path(prediction_folder), Path(run_folder) / "fields" / name
     missing = [product for product in (products.PREDICTION, products.CANDIDATES) if not (source / product).is_file()]
@@ -108,18 +122,12 @@ def keep_field(
     for product in (products.PREDICTION, products.CANDIDATES):
         shutil.copyfile(source / product, target / product)
     clusters.write(target / products.CLUSTERS, overwrite=True)
-    if y_files:
-        mean = np.mean([sample_image(file, lon_deg, lat_deg, width_deg) for file in y_files], axis=0)
+    if picture.y_files:
+        where = picture.lon_deg, picture.lat_deg, picture.width_deg
+        mean = np.mean([sample_image(file, *where) for file in picture.y_files], axis=0)
         fits.PrimaryHDU(mean.astype(np.float32)).writeto(target / "y.fits", overwrite=True)
-    facts = {
-        "title": title,
-        "lon_deg": lon_deg,
-        "lat_deg": lat_deg,
-        "width_deg": width_deg,
-        "y_title": y_title,
-        "p_max": p_max,
-        "note": note,
-    }
+    facts = asdict(picture)
+    del facts["y_files"]  # they are in y.fits
     (target / products.FIELD_RECORD).write_text(json.dumps(facts, indent=1))
     return target
 
