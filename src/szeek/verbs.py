@@ -41,7 +41,7 @@ from szeek.pipeline.searches import (
     purity_stage,
     selection_stage,
 )
-from szeek.pipeline.stage import Facts, Run, Stage, check_version, do_stages
+from szeek.pipeline.stage import Facts, Run, Stage, do_stages
 from szeek.pipeline.stages import (
     ASSESS,
     CALIBRATE,
@@ -219,6 +219,8 @@ def run(
         raise ValueError("scheduler is given under torchrun, expected one of the two: each shares the training out")
     if config.model and find_model(config.model).resolve() == Path(folder).resolve():
         raise ValueError(f"'{folder}' is the folder of the network that is given, expected another --out")
+    if sky.saved_maps is not None and Path(folder).resolve() in sky.saved_maps.resolve().parents:
+        raise ValueError(f"'{sky.saved_maps}' lies in '{folder}', whose maps it would replace; give another --out")
     job = Run(config, Path(folder), threads, device, scheduler, gather)
     stages = [stage for stage in list_stages(config) if _position(stage) <= STAGES.index(until)]
     _claim(job.folder, stages)
@@ -245,7 +247,6 @@ def _claim(folder: Path, stages: Iterable[Stage]) -> None:
     """Create a run's folder; refuse one whose files the stages would remove though no run made them."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"'{folder}' is a file, expected a folder to write to; give another --out")
-    check_version(folder)
     if not (folder / products.RECORD).is_file():
         names = dict.fromkeys(name for stage in stages for name in (*stage.writes, *stage.may_write))
         theirs = [name for name in names if (folder / name).exists()]

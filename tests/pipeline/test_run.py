@@ -338,7 +338,19 @@ def test_a_run_of_an_older_version_is_refused_and_its_network_is_of_use(job, tmp
     refused = szeek("run", job.parent / "small.toml", "--out", folder)
     assert refused.returncode == 1 and "is a run of SZeek 0.1.0" in refused.stderr
     assert f"szeek predict --model {folder} --map {folder / 'maps'}" in refused.stderr
+    refused = szeek("detect", folder, "--p-max", 0.5)  # it would put another record in the old one's place
+    assert refused.returncode == 1 and "is a run of SZeek 0.1.0" in refused.stderr
     assert before == {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    found = szeek("detect", folder, "--out", tmp_path / "again")
+    assert found.returncode == 0, found.stderr
+    assert_same_table(tmp_path / "again" / "candidates.fits", job / "candidates.fits")
+
+
+def test_a_folder_is_not_predicted_onto_itself(job):
+    refused = szeek("predict", "--model", "szeek-1", "--map", job / "maps", "--out", job)
+    assert refused.returncode == 1 and "lies in" in refused.stderr and "give another --out" in refused.stderr
+    refused = szeek("predict", "--model", job, "--map", "{band}.fits", "--out", job)
+    assert refused.returncode == 1 and "is the folder of the network that is given" in refused.stderr
 
 
 @pytest.mark.parametrize(

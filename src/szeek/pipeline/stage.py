@@ -168,7 +168,13 @@ def do_stages(
     -------
     dict of stage name to Facts
         Of all these stages, done now or before.
+
+    Raises
+    ------
+    ValueError
+        If another minor version of SZeek made the folder, or a stage refuses its input.
     """
+    check_version(run.folder)
     record = _open_record(run)
     found: dict[str, Facts] = {}
     for stage in stages:
