@@ -42,7 +42,7 @@ class SkyConfig(_Section):
         None, description="ordering, likewise; also of masks whose headers do not say"
     )
     catalogues: tuple[Path, ...] = Field(
-        (), description="files of known clusters; as 'PSZ2=FILE' a list of one's own stands in for that survey"
+        (), description="files of known clusters; as 'PSZ2=FILE' your own list stands in for that survey"
     )
     columns: dict[str, str] = Field(
         default_factory=dict,

@@ -21,7 +21,6 @@ from szeek.assess.calibrate import (
     p_max_for_purity,
     predict_out_of_fold,
 )
-from szeek.assess.sources import CALIBRATION
 from szeek.learn.model import find_model
 
 
@@ -101,7 +100,7 @@ def test_twenty_separable_sources_are_no_certainty(method: str) -> None:
     ],
 )
 def test_calibrations_that_ship_are_no_surer_than_their_sample(model: str, n_sources: int) -> None:
-    calibration = Calibration.from_table(Table.read(find_model(model) / CALIBRATION))
+    calibration = Calibration.from_table(Table.read(find_model(model) / "calibration.ecsv"))
     p = np.concatenate([[0, 1], expit(np.linspace(-30, 30, 20001))])
     for dust in (0.0, 10.0):
         purity = calibration.predict(p, np.full(p.size, dust))

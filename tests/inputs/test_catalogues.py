@@ -226,7 +226,7 @@ def test_bad_files(tmp_path, text, kind, words):
 
 
 def test_bad_requests(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.fits' is no file"):
+    with pytest.raises(FileNotFoundError, match=r"none.fits' is not a file"):
         read_catalogue(tmp_path / "none.fits")
     (tmp_path / "x.fits").write_bytes(b"SIMPLE  = nonsense")
     with pytest.raises(OSError, match="holds no readable fits table"):

@@ -39,7 +39,7 @@ def test_mirrored_longitudes(sky):
     values, clusters = sky
     lon, lat = healpy.pix2ang(NSIDE, np.arange(len(values)), lonlat=True)
     flipped = resampled(values, healpy.ang2pix(NSIDE, -lon, lat, lonlat=True))
-    with pytest.raises(PreflightError, match="light up at mirrored longitudes: the map's x axis runs the other way"):
+    with pytest.raises(PreflightError, match="detected at mirrored longitudes: the map's x axis runs the other way"):
         preflight(flipped, clusters)
 
 

@@ -57,7 +57,7 @@ def job(tmp_path_factory):
     (folder / "small.toml").write_text(CONFIG)
     done = szeek("run", folder / "small.toml", "--out", folder / "run")
     assert done.returncode == 0, done.stderr
-    assert "light up at their positions" in done.stderr  # the finding about one's maps is said, not only kept
+    assert "is detected at their positions" in done.stderr  # the finding about one's maps is said, not only kept
     assert done.stdout.strip().splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
     return folder / "run"
 
@@ -177,7 +177,7 @@ def test_all_products_are_there_and_open(job):
     record = json.loads((job / "run.json").read_text())
     assert record["config"]["preset"] == "demo" and record["versions"]["torch"]
     assert set(record["timings"]) == set(STAGES)
-    assert "light up" in record["stages"]["maps"]["preflight"]
+    assert "is detected" in record["stages"]["maps"]["preflight"]
     assert "<html" in (job / "report.html").read_text()[:200]
     assert not [p for p in job.rglob(".*") if p.is_file()]
 

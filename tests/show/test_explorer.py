@@ -367,5 +367,5 @@ def test_any_other_map_is_a_layer(tmp_path: Path) -> None:
 def test_a_run_without_maps_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"holds neither prediction\.fits nor y_map\.fits nor maps/"):
         list_layers(RunFolder(tmp_path))
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         ExplorerServer(tmp_path / "nowhere")

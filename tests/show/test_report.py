@@ -236,7 +236,7 @@ def test_broken_products_are_named(tmp_path: Path) -> None:
     Table({"NAME": ["a"], "P": [0.5]}).write(tmp_path / "candidates.fits")
     with pytest.raises(ValueError, match=r"candidates\.fits' has no column "):
         write_report(tmp_path)
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         write_report(tmp_path / "nowhere")
     assert not list(tmp_path.glob("*.html"))
 

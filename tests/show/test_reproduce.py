@@ -142,7 +142,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
     assert page.count("Not in this run") >= 7
     entries = Table.read(tmp_path / "reproduce.ecsv")
     assert all(status.startswith("needs data that you lack") for status in entries["status"])
-    with pytest.raises(NotADirectoryError, match="is no folder"):
+    with pytest.raises(NotADirectoryError, match="is not a folder"):
         reproduce_run(tmp_path / "nothing")
 
 

@@ -12,7 +12,9 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from szeek.cli.app import _named_numbers, _stack_maps, app
+from szeek.cli import app
+from szeek.cli.options import named_numbers
+from szeek.cli.stack import _stack_maps
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.scaling import electron_temperature_kev
 from szeek.physics.spectra import spectral_templates
@@ -327,10 +329,10 @@ def test_words_of_the_command() -> None:
     maps = _stack_maps(["hfi_{band}.fits", "y=first.fits", "y=last.fits", "kappa=k.fits"])
     assert maps["143"] == "hfi_143.fits" and len(maps) == 8
     assert maps["y"] == ["first.fits", "last.fits"] and maps["kappa"] == "k.fits"
-    assert _named_numbers("--cut", ["a=b.csv=90", "c.csv=2.5"]) == {"a=b.csv": 90.0, "c.csv": 2.5}
+    assert named_numbers("--cut", ["a=b.csv=90", "c.csv=2.5"]) == {"a=b.csv": 90.0, "c.csv": 2.5}
     for wrong in ("coma.csv", "=90", "coma.csv=much"):
         with pytest.raises(ValueError, match=f"--cut '{wrong}' is not NAME=NUMBER"):
-            _named_numbers("--cut", [wrong])
+            named_numbers("--cut", [wrong])
 
 
 def test_the_command_says_how_many_sources_it_stacked(monkeypatch, tmp_path, capsys):

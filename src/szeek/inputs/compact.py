@@ -28,7 +28,7 @@ def read_pccs2(files: Iterable[str | os.PathLike[str]]) -> Table:
     -------
     Table
         ``lon_deg``, ``lat_deg`` (Galactic), ``band``, ``flux_mjy``, ``flux_err_mjy`` (DETFLUX) and their ratio
-        ``snr``, in the order of the files. No rows where there is no file.
+        ``snr``, in the order of the files. Empty without files.
 
     Raises
     ------

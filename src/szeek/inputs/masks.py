@@ -111,7 +111,7 @@ def read_masks(
 ) -> NDArray[np.bool_] | None:
     """The sky that all of several masks leave, (12 nside^2,) bool RING Galactic at the finest of their resolutions.
 
-    None if there is no mask; parameters and what is refused are those of :func:`find_masks`.
+    None without masks; parameters and what is refused are those of :func:`find_masks`.
     """
     kept = []
     for path, column in find_masks(files, frame, ordering):

@@ -99,7 +99,7 @@ def preflight(
     Raises
     ------
     PreflightError
-        The clusters light up elsewhere, and the message names the mistake; or 100 clusters and more show nothing.
+        The clusters' signal lies elsewhere, and the message names the mistake; or 100 clusters and more show nothing.
     ValueError
         The table is empty.
     """
@@ -116,7 +116,7 @@ def preflight(
     inside = np.isfinite(scores)
     significance, n_inside = _combine(scores), int(inside.sum())
     if significance >= _CLEAR:
-        text = f"{n_inside} clusters light up at their positions, {significance:.1f} sigma"
+        text = f"the tSZ signal of {n_inside} clusters is detected at their positions, {significance:.1f} sigma"
         log.info("%s", text)
         return PreflightReport(significance, n_inside, True, text)
 
@@ -129,7 +129,8 @@ def preflight(
     best = max(tried, key=lambda s: tried[s][0] - max(tried[s][1], 0.0))
     there, here = tried[best]
     if there >= _MISTAKE and there >= 2.0 * here:
-        raise PreflightError(f"the clusters light up {best} ({there:.1f} sigma there, {here:.1f} where listed)")
+        sigmas = f"{there:.1f} sigma there, {here:.1f} where listed"
+        raise PreflightError(f"the clusters' tSZ signal is detected {best} ({sigmas})")
     n_there = int(skymaps.footprint[as_given(positions)].sum())
     if n_inside == 0 and n_there:
         text = f"{n_there} clusters are inside, but too near the edge or in too small a field to tell"
@@ -142,7 +143,7 @@ def preflight(
             f"{_doubt(clusters)}"
         )
     if significance >= _LIT:
-        text = f"{n_inside} clusters light up at their positions, {significance:.1f} sigma"
+        text = f"the tSZ signal of {n_inside} clusters is detected at their positions, {significance:.1f} sigma"
     elif n_inside >= 100:
         raise PreflightError(
             f"{n_inside} clusters show no tSZ signal at their positions ({significance:.1f} sigma, expected "
@@ -150,7 +151,7 @@ def preflight(
             f"are these frequency maps of the sky that the catalogue was made from?{_doubt(clusters)}"
         )
     else:
-        text = f"{n_inside} clusters are too few to tell ({significance:.1f} sigma); nothing speaks against the maps"
+        text = f"{n_inside} clusters are too few to tell ({significance:.1f} sigma); no inconsistency found"
     log.info("%s", text)
     return PreflightReport(significance, n_inside, significance >= _LIT, text, tried)
 

@@ -86,7 +86,7 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder, expected a file with a table; name the file in it")
     if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is no file")
+        raise FileNotFoundError(f"'{path}' is not a file")
     readers: dict[str, Callable[[Path], list[Table]]] = {
         "fits": _read_fits,
         "votable": _read_votable,

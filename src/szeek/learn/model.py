@@ -126,7 +126,7 @@ def list_models() -> list[str]:
 
 
 def find_model(source: str | os.PathLike[str]) -> Path:
-    """Folder of a model: one of one's own, a run's, or by name one that ships with the package.
+    """Folder of a model: your own, a run's, or by name one that ships with the package.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def find_model(source: str | os.PathLike[str]) -> Path:
 
 
 def load_model(source: str | os.PathLike[str]) -> Model:
-    """Load a model that ships with the package by name, or from a folder or run of one's own.
+    """Load a model that ships with the package by name, or from your own folder or run.
 
     Raises
     ------
@@ -159,7 +159,7 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     card = json.loads((folder / "model.json").read_text())
     missing = [key for key in _CARD_KEYS if key not in card]
     if missing:
-        raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is no model card of SZeek")
+        raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is not an SZeek model card")
     normaliser = Normaliser.from_dict(card["normaliser"])
     network = build_network(len(card["bands"]) + len(normaliser.theta500_arcmin), card["network"])
     try:
