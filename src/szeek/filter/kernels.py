@@ -44,12 +44,10 @@ def raise_best(values, number, best, size):  # type: ignore[no-untyped-def]  # p
 
 @njit(cache=True, nogil=True, fastmath=True)
 def weight_modes(transform, modes, weights, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
-    """out_b = sum over c of weights_bc(l) transform_c, mode by mode, where there are weights."""
+    """out_b = sum over c of weights_bc(l) transform_c, mode by mode."""
     n_band, rows, columns = transform.shape
     for i in range(rows):
         for j in range(columns):
-            if modes[i, j] >= len(weights):
-                continue
             for b in range(n_band):
                 total = np.complex64(0.0)
                 for c in range(n_band):
@@ -59,12 +57,10 @@ def weight_modes(transform, modes, weights, out):  # type: ignore[no-untyped-def
 
 @njit(cache=True, nogil=True, fastmath=True)
 def sum_rings(weighted, modes, along_row, along_column, out):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add the real part of weighted x phase to the multipole of each mode, as far as there are such."""
+    """Add the real part of weighted x phase to the multipole of each mode."""
     rows, columns, n_band = weighted.shape
     for i in range(rows):
         for j in range(columns):
-            if modes[i, j] >= len(out):
-                continue
             phase = along_row[i] * along_column[j]
             for b in range(n_band):
                 value = weighted[i, j, b]

@@ -164,53 +164,77 @@ class FilteredField:
         columns = [instrument.band_names.index(band.name) for band in maps.bands]
         #: tSZ signal per Compton y, in those units.
         self.response = band_response(instrument)[columns] / self.unit
-        if known is not None and not known.fits(self.unit, self._n_used):
+        if known is None:
+            self._learn(bands, keep, iterate)
+        else:
+            self._continue(bands, keep, known)
+
+    def _learn(self, bands: Map32, keep: Floats | None, iterate: bool) -> None:
+        """Find compact sources, clusters, and the noise without them."""
+        quiet, transforms, faint = self._find_compact_sources(bands)
+        whole = self._set_data(bands, quiet, keep)
+        power = self._set_power(self._transform if whole else fft.rfft2(quiet * self._window), self._window)
+        # what was filled in, in the noise without it; the rest was seen without what hides it
+        bright = self._point_peaks(*self._point_snr(transforms, power), self._hole_mask(*_ROUNDS))
+        self.point_peaks = PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
+        self._first = self._weights[: self._n_used], self._information[: self._n_used]
+        if iterate:
+            self._take_out(self._find_clusters(), quiet)
+
+    def _continue(self, bands: Map32, keep: Floats | None, known: FieldState) -> None:
+        """Do the same with what is known of the field."""
+        if not known.fits(self.unit, self._n_used):
             expected, found = (", ".join(f"{rms:.4g}" for rms in unit) for unit in (known.unit, self.unit))
             raise ValueError(
-                f"what is known of the field at ({lon_deg:.2f}, {lat_deg:.2f}) deg is of other maps: its bands have "
-                f"an rms of {expected}, found {found}; run the filter stage on these maps"
+                "what the filter has learnt of a field is of other maps: its bands have an rms of "
+                f"{expected}, found {found}; run the filter stage on these maps"
             )
-
-        if known is None:
-            quiet, transforms, faint = self._find_compact_sources(bands)
+        quiet, self._holes = bands.copy(), known.holes
+        for number in _ROUNDS:
+            _fill_holes(quiet, self._hole_mask(number))
+        self._set_inverse(known.full_inverse())
+        self._first = known.first_weights, known.first_information
+        if self._set_data(bands, quiet, keep):
+            return
+        # what was kept may be taken for a cluster, or hide one
+        self._set_weights(*self._first)
+        clusters = self._find_clusters()
+        if np.array_equal(_discs(self.n, *clusters.T), self._hole_mask(_CLUSTERS)):
+            self._set_inverse(known.full_inverse())
         else:
-            quiet, self._holes = bands.copy(), known.holes
-            for number in _ROUNDS:
-                _fill_holes(quiet, self._hole_mask(number))
+            self._take_out(clusters, quiet)
+
+    def _set_data(self, bands: Map32, quiet: Map32, keep: Floats | None) -> bool:
+        """Transform the data, and note what is near compact sources; returns whether nothing that was filled is kept.
+
+        Parameters
+        ----------
+        bands, quiet : (n_band, n, n) float32
+            As they are, and with compact sources filled in.
+        keep : (m, 3) float64, optional
+        """
         compact = self._holes[self._holes[:, 0] < _CLUSTERS]
         reach = np.full(len(compact), _COMPACT_ARCMIN / self.pixel_arcmin)
         self.compact: Mask = _discs(self.n, compact[:, 1], compact[:, 2], reach)
-        data = quiet
+        whole = True
         if keep is not None:
             kept = _discs(self.n, *self.pixels(keep), np.full(len(keep), _KEEP_ARCMIN / self.pixel_arcmin))
-            if (kept & self._hole_mask(*_ROUNDS)).any():
-                data = np.where(kept, bands, quiet)
+            whole = not (kept & self._hole_mask(*_ROUNDS)).any()
+        data = quiet if whole else np.where(kept, bands, quiet)
         self._transform: Complex = fft.rfft2(data * self._window)
-        if known is None:
-            power = self._set_power(
-                self._transform if data is quiet else fft.rfft2(quiet * self._window), self._window
-            )
-            # what was filled in, in the noise without it; the rest was seen without what hides it
-            bright = self._point_peaks(*self._point_snr(transforms, power), self._hole_mask(*_ROUNDS))
-            self.point_peaks = PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
-            self._first = self._weights[: self._n_used], self._information[: self._n_used]
-        else:
-            self._set_inverse(known.full_inverse())
-            if data is quiet:
-                return
-            # what was kept may be taken for a cluster, or hide one
-            self._first = known.first_weights, known.first_information
-            self._set_weights(*self._first)
-        if not iterate:
-            return
+        return whole
+
+    def _find_clusters(self) -> Floats:
+        """Row, column and radius, in pixels, of the holes that detections make, (n, 3)."""
         peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
         radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
-        holes = _discs(self.n, peaks.row, peaks.column, radius)
-        if known is not None and np.array_equal(holes, self._hole_mask(_CLUSTERS)):
-            self._set_inverse(known.full_inverse())
-            return
-        detected = np.column_stack([np.full(radius.size, _CLUSTERS), peaks.row, peaks.column, radius])
-        self._holes = np.vstack([self._holes[self._holes[:, 0] < _CLUSTERS], detected])
+        return np.column_stack([peaks.row, peaks.column, radius])
+
+    def _take_out(self, clusters: Floats, quiet: Map32) -> None:
+        """Measure P again without the detections, which are filled in."""
+        compact = self._holes[self._holes[:, 0] < _CLUSTERS]
+        self._holes = np.vstack([compact, np.insert(clusters, 0, _CLUSTERS, axis=1)])
+        holes = self._hole_mask(_CLUSTERS)
         _fill_holes(quiet, holes)
         self._set_power(fft.rfft2(quiet * self._window), self._window * ~holes)
 
@@ -298,14 +322,14 @@ class FilteredField:
             Directions inside the field.
         """
         row, column = self.pixels(vectors)
-        weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)[: self._n_used]
+        weights = (self._beam[:, :, None] * self._inverse).astype(np.float32)
         weighted = np.empty((*self._modes.shape, len(self.unit)), np.complex64)
         weight_modes(self._transform, self._modes, weights, weighted)
         sums = np.zeros((len(vectors), self.ell.size, len(self.unit)))
         for out, i, j in zip(sums, row, column, strict=True):
             along_row = np.exp(2j * math.pi * fft.fftfreq(self.n) * i)
             along_column = np.exp(2j * math.pi * fft.rfftfreq(self.n) * j) * _mirrored(self.n) / self.n**2
-            sum_rings(weighted, self._modes, along_row, along_column, out[: self._n_used])
+            sum_rings(weighted, self._modes, along_row, along_column, out)
         return sums
 
     def information(self, shape: Floats) -> Floats:
