@@ -18,8 +18,8 @@ from rows import Memory, Row, interleave, peak_gib, run, use_threads
 
 from szeek.sky.projection import PIXEL_ARCMIN, field_directions, sample_field
 from szeek.stack import stacks
-from szeek.stack.products import EDGES_ARCMIN, stack_sources
-from szeek.stack.stacks import stack_at
+from szeek.stack.products import EDGES_ARCMIN, StackOptions, stack_sources
+from szeek.stack.stacks import Field, stack_at
 
 SIZE = 120
 
@@ -43,11 +43,12 @@ def random_positions(n: int) -> Table:
 def stack_memory_gib(n_source: int, nside: int) -> float:
     """What a stack with rings and groups of both kinds takes beside the map; for a process of its own."""
     sky = np.random.default_rng(0).standard_normal(12 * nside**2, np.float32)
-    stack_at(sky, random_positions(2), edges_arcmin=EDGES_ARCMIN)  # compile
+    field = Field(edges_arcmin=EDGES_ARCMIN)
+    stack_at(sky, random_positions(2), field)  # compile
     with Memory() as before:
         time.sleep(0.2)
     with Memory() as meanwhile:
-        stack_at(sky, random_positions(n_source), edges_arcmin=EDGES_ARCMIN, n_threads=1)
+        stack_at(sky, random_positions(n_source), field, n_threads=1)
     return meanwhile.gib - before.gib
 
 
@@ -59,7 +60,8 @@ def count_reads(n_map: int = 16, n_source: int = 200, n_null_sets: int = 5) -> t
     sky = rng.standard_normal((12 * 64**2, n_map)).astype(np.float32)
     with mock.patch.object(stacks, "sample_field", side_effect=sample_field) as sampler:
         with tempfile.TemporaryDirectory() as folder:
-            stack_sources({"maps": sky}, sources, np.ones(12 * 64**2), folder, n_null_sets=n_null_sets, median=False)
+            options = StackOptions(n_null_sets=n_null_sets)
+            stack_sources({"maps": sky}, sources, np.ones(12 * 64**2), folder, options)
         served = {call.args[0].shape[1] for call in sampler.call_args_list}
     return sampler.call_count / (n_source * (1 + n_null_sets)), float(min(served))
 
@@ -72,10 +74,11 @@ def measure(n_source: int = 20_000, nside: int = 2048, n_healpy: int = 500) -> l
     y_map = np.random.default_rng(0).standard_normal(12 * nside**2, np.float32)
     stack_at(y_map, positions[:2])  # compile
     plain = stack_with_healpy(y_map, lon_deg[:n_healpy], lat_deg[:n_healpy])
-    few = stack_at(y_map, positions[:n_healpy], angle_deg=0.0, background_arcmin=None)
+    field = Field(background_arcmin=None)
+    few = stack_at(y_map, positions[:n_healpy], field, angle_deg=0.0)
     np.testing.assert_allclose(few.mean[..., 0], plain, atol=1e-6)
     mine, peer = interleave(
-        lambda: stack_at(y_map, positions, angle_deg=0.0, background_arcmin=None),
+        lambda: stack_at(y_map, positions, field, angle_deg=0.0),
         lambda: stack_with_healpy(y_map, lon_deg[:n_healpy], lat_deg[:n_healpy]),
         repeats=3,
     )

@@ -26,7 +26,7 @@ from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
-from szeek.pipeline.stack import dust_map, open_run_maps
+from szeek.pipeline.stack import open_run_maps
 from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.components.companions import (
     ERG_PER_COUNT,
@@ -40,7 +40,7 @@ from szeek.simulate.components.infrared import IRIS, KINDS
 from szeek.simulate.components.sources import draw_cluster_galaxies
 from szeek.simulate.sky import core_fwhm_arcmin
 from szeek.sky.healpix import unit_vectors
-from szeek.stack.nulls import matched_positions
+from szeek.stack.nulls import dust_map, matched_positions
 from szeek.stack.products import measure_spectrum
 from szeek.stack.profiles import gaussian_aperture_fraction, measure_fluxes
 

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.show.figures.stackfigures import draw_stack_folder, read_significance
-from szeek.stack.catalogue import read_maps, stack_catalogue
+from szeek.stack.catalogue import StackMap, read_maps, stack_catalogue
+from szeek.stack.products import StackOptions
 
 SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "rm30": ("redMaPPer, richness > 30", "redmapper_sdss_dr8_v6.3.csv", {"least": {"richness": 30.0}}),
@@ -27,7 +29,7 @@ SAMPLES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "psz2": (
         "PSZ2 with a redshift",
         "HFI_PCCS_SZ-union_R2.08.fits",
-        {"least": {"z": 0.0}, "n_null_sets": 100, "extent_arcmin": 6.0},
+        {"least": {"z": 0.0}, "extent_arcmin": 6.0},
     ),
 }
 #: Pictures that the page shows.
@@ -38,14 +40,15 @@ def main(data: Path, images: Path) -> None:
     folder = data / "maps" / "coma"
     files = {band: folder / f"hfi_{band}_coma.fits" for band in read_instrument().band_names}
     halves = [folder / f"milca_{name}_coma.fits" for name in ("first", "last")]
-    maps = read_maps({**files, "y": halves}, {"y": "y"}, {"y": 10.0})
+    maps = read_maps({"bands": StackMap(files), "y": StackMap(halves, "y", 10.0)})
     coma = Table({"lon_deg": [57.80], "lat_deg": [88.00]})
     print("| sample | sources | y, centre | nulls | half difference | tSZ in six bands | MILCA | difference |")
     print("|---|---|---|---|---|---|---|---|")
     for name, (title, catalogue, own) in SAMPLES.items():
-        settings = {"n_null_sets": 20, "size": 60, **own}
+        options = StackOptions(size=60, n_p_bins=1, n_null_sets=100 if name == "psz2" else 20)
         with tempfile.TemporaryDirectory() as scratch:
-            out = stack_catalogue(data / "catalogues" / catalogue, maps, scratch, cut=[(coma, 90.0)], **settings)
+            sources = read_catalogue(data / "catalogues" / catalogue)
+            out = stack_catalogue(sources, maps, scratch, options, cut=[(coma, 90.0)], **own)
             for picture in draw_stack_folder(out):
                 if f"{name}-{picture.stem}" in SHOWN:
                     shutil.copy(picture, images / f"stacks-{name}-{picture.name}")

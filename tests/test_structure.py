@@ -33,14 +33,11 @@ MOST_PARAMETERS = 10
 #: Functions with more parameters than ten, and why.
 LONG = {
     "cli": "one parameter per option of a verb",
-    "pipeline": "not yet",
-    "stack": "not yet",
 }
 #: Functions that take **keywords: Any, and why.
 OPEN = {
     "config.load_config": "any section and key of a configuration, which it checks",
     "verbs.config_of_model": "changes of a configuration, as load_config",
-    "show.report.reproduce.reproduce_run": "not yet",
 }
 
 

@@ -28,7 +28,7 @@ from szeek.pipeline.stages import TRAIN
 from szeek.simulate import realisations
 from szeek.simulate.sky import SimulateConfig
 from szeek.sky.skymaps import Band, SkyMaps
-from szeek.stack.products import stack_sources
+from szeek.stack.products import FluxMap, StackOptions, stack_sources
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "learn"))
 from test_train import SMALL, make_sky
@@ -135,11 +135,13 @@ def test_stacks(client, tmp_path):
     maps = SkyMaps(values, np.ones(len(values), bool), bands)
     mapped = SkyMaps.open(maps.save(tmp_path / "maps"))
     y_map = SkyMaps(values[:, :1].copy(), maps.footprint, bands[:1])
-    how = {"flux_map": "y", "n_p_bins": 2, "n_null_sets": 2, "size": 60, "edges_arcmin": (0, 8, 16, 30)}
+    how = {"flux_map": FluxMap("y")}
+    options = StackOptions(size=60, n_p_bins=2, n_null_sets=2, median=True, edges_arcmin=(0, 8, 16, 30))
     dust = np.ones(12 * 32**2)
-    here = stack_sources({"y": y_map, "bands": maps}, sources, dust, tmp_path / "here", **how)
+    here = stack_sources({"y": y_map, "bands": maps}, sources, dust, tmp_path / "here", options, **how)
     with losing_a_worker(client):
-        there = stack_sources({"y": y_map, "bands": mapped}, sources, dust, tmp_path / "there", **how, client=client)
+        sky = {"y": y_map, "bands": mapped}
+        there = stack_sources(sky, sources, dust, tmp_path / "there", options, **how, client=client)
     assert set(here) == set(there) == {"stacks", "profiles", "scaling"}
     for name, file in here.items():
         assert file.read_bytes() == there[name].read_bytes(), name

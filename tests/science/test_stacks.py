@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.simulate.components.clusters import paint_y
 from szeek.sky.skymaps import SkyMaps
-from szeek.stack.catalogue import read_maps, stack_catalogue
+from szeek.stack.catalogue import StackMap, read_maps, stack_catalogue
+from szeek.stack.products import StackOptions
 from szeek.stack.profiles import measure_fluxes
-from szeek.stack.stacks import stack_at
+from szeek.stack.stacks import Field, stack_at
 
 Y5R500_PER_Y500 = 1.79  # Arnaud et al. (2010), cylindrical within 5 R500
 
@@ -44,7 +46,7 @@ def test_stacked_flux_is_the_painted_one() -> None:
     assert slope == pytest.approx(1, abs=0.03)
     assert abs(intercept) < 0.03 * truth.mean()
     # the same in the stacked image
-    stack = stack_at(y_map, clusters, size=80, background_arcmin=(40.0, 60.0))
+    stack = stack_at(y_map, clusters, Field(80, background_arcmin=(40.0, 60.0)))
     inside = stack.radius_arcmin < 25
     area_arcmin2 = np.count_nonzero(inside) * stack.pixel_arcmin**2
     assert stack.mean[inside, 0].mean() * area_arcmin2 / truth.mean() == pytest.approx(1, abs=0.03)
@@ -59,15 +61,16 @@ def coma_maps(real_data: Path) -> dict[str, SkyMaps]:
     folder = real_data / "maps" / "coma"
     files = {band: folder / f"hfi_{band}_coma.fits" for band in read_instrument().band_names}
     halves = [folder / f"milca_{name}_coma.fits" for name in ("first", "last")]
-    return read_maps({**files, "y": halves}, {"y": "y"}, {"y": 10.0})
+    return read_maps({"bands": StackMap(files), "y": StackMap(halves, "y", 10.0)})
 
 
 def stack_around_coma(
-    maps: dict[str, SkyMaps], catalogue: Path, folder: Path, **settings: Any
+    maps: dict[str, SkyMaps], catalogue: Path, folder: Path, n_null_sets: int, **settings: Any
 ) -> tuple[dict[str, Any], Table, Table]:
     """What went in, the spectrum, and the profiles of all sources, in the field without 1.5 deg about Coma itself."""
     coma = Table({"lon_deg": [57.80], "lat_deg": [88.00]})
-    stack_catalogue(catalogue, maps, folder, cut=[(coma, 90.0)], size=60, **settings)
+    options = StackOptions(size=60, n_p_bins=1, n_null_sets=n_null_sets)
+    stack_catalogue(read_catalogue(catalogue), maps, folder, options, cut=[(coma, 90.0)], **settings)
     profiles = Table.read(folder / "profiles.ecsv")
     record = json.loads((folder / "stacks.json").read_text())
     return record, Table.read(folder / "spectrum.ecsv"), profiles[profiles["inner_arcmin"] == 0]
@@ -94,7 +97,7 @@ def test_clusters_in_real_milca_and_bands(
     """Catalogued clusters of the Coma field stand out in the real y map; half the difference of its halves, and
     matched positions, do not. The tSZ flux fitted to the six bands agrees with MILCA's."""
     record, spectrum, rows = stack_around_coma(
-        coma_maps, real_data / "catalogues" / catalogue, tmp_path, least=least, n_null_sets=10
+        coma_maps, real_data / "catalogues" / catalogue, tmp_path, 10, least=least
     )
     assert record["n_source"] == n_source
     y, null = centre(rows, "y", "all"), centre(rows, "y", "null")
@@ -117,7 +120,7 @@ def test_tsz_spectrum_at_psz2_positions_agrees_with_milca(
     the y of MILCA."""
     psz2 = real_data / "catalogues" / "HFI_PCCS_SZ-union_R2.08.fits"
     record, spectrum, _ = stack_around_coma(
-        coma_maps, psz2, tmp_path, least={"z": 0.0}, n_null_sets=100, extent_arcmin=6.0
+        coma_maps, psz2, tmp_path, 100, least={"z": 0.0}, extent_arcmin=6.0
     )
     fit, own = spectrum.meta["fit"], spectrum.meta["y_map"]
     print(record["n_source"], fit, own, spectrum.meta["chi2"])

@@ -21,7 +21,7 @@ from runmaker import make_run
 from szeek.find.predict import read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.stack import choose_samples, join_maps, open_run_maps, stack_run
+from szeek.pipeline.stack import open_run_maps, stack_run
 from szeek.show.figures import stackfigures
 from szeek.show.figures.stackfigures import Panel
 from szeek.show.report.papernumbers import compare, compare_fractions
@@ -30,8 +30,10 @@ from szeek.show.report.reproduce import _figure_8, _say_cuts, reproduce_run
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import TEST_TILE, tile_of
 from szeek.stack.cutting import way_to_get
-from szeek.stack.products import measure_spectrum, read_stacks
+from szeek.stack.products import StackOptions, measure_spectrum, read_stacks
+from szeek.stack.samples import choose_samples
 from szeek.stack.spectrum import spectral_templates
+from szeek.stack.stacks import join_maps
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     y_map = healpy.read_map(run / "y_map.fits", nest=True)
     counts = np.random.default_rng(0).poisson(2 + 2e5 * y_map).astype(np.float32)
     healpy.write_map(str(run / "simulated" / "xray.fits"), counts, nest=True, coord="G", dtype=np.float32)
-    assert reproduce_run(run, n_null_sets=2, size=44) == run / "reproduce.html"
+    assert reproduce_run(run, stack_options=StackOptions(size=44, n_null_sets=2)) == run / "reproduce.html"
     return run
 
 
@@ -147,7 +149,7 @@ def test_what_is_not_there_is_said(tmp_path: Path) -> None:
 
 
 def test_stack_run_says_what_it_needs(tmp_path: Path, folder: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"candidates.fits' is not there; `szeek detect` makes it"):
+    with pytest.raises(FileNotFoundError, match=r"has no candidates\.fits .*; `szeek detect` makes it"):
         stack_run(tmp_path)
     with pytest.raises(ValueError, match="samples some are unknown, expected some of all, unmatched, test_tile"):
         stack_run(folder, samples=("some",))
@@ -163,7 +165,7 @@ def test_masks_are_honoured(folder: Path, tmp_path: Path) -> None:
     p_map = np.random.default_rng(0).uniform(0.2, 0.9, north.size).astype(np.float32)
     p_map[:100] = np.nan
     write_prediction(p_map, tmp_path / "prediction.fits")
-    stack_run(tmp_path, masks={"y": north}, samples=("all",), n_null_sets=2, size=44)
+    stack_run(tmp_path, StackOptions(size=44, n_null_sets=2), masks={"y": north}, samples=("all",))
     with fits.open(tmp_path / "stacks" / "all" / "stacks.fits") as hdus:
         n = {name: hdus[f"{name}_MEAN"].header["NSOURCE"] for name in ("BANDS", "Y")}
     assert 0.3 * n["BANDS"] < n["Y"] < 0.7 * n["BANDS"]
@@ -207,7 +209,7 @@ def test_samples_and_maps() -> None:
 
 def test_more_maps_are_taken(folder: Path) -> None:
     given = SkyMaps(np.ones((12 * 64**2, 1), np.float32), np.ones(12 * 64**2, bool), (Band("x", 0, 4.3, "MJy/sr"),))
-    maps, lacking = open_run_maps(folder, {"iris_100um": given})
+    maps, lacking = open_run_maps(RunFolder(folder), {"iris_100um": given})
     assert maps["iris_100um"].bands[0].name == "iris_100um"
     assert "iris_100um" not in lacking
 

@@ -13,7 +13,7 @@ from scipy import stats
 from szeek.assess.match import match
 from szeek.stack.nulls import matched_positions, rotated_positions
 from szeek.stack.profiles import Profile, measure_part, measure_profile, measure_significance
-from szeek.stack.stacks import stack_at
+from szeek.stack.stacks import Field, stack_at
 
 NSIDE = 128
 
@@ -80,12 +80,12 @@ def test_rotated_positions() -> None:
 
 
 def measure_null_sets(
-    values: np.ndarray, sources: Table, dust: np.ndarray, edges: list[float], n_sets: int, n_groups: int = 100, **how
+    values: np.ndarray, sources: Table, dust: np.ndarray, field: Field, n_sets: int, n_groups: int = 100
 ) -> list[Profile]:
     """Profiles of sets of matched positions, each as many as there are sources, from one stack of them all."""
     sets = [matched_positions(sources, dust, seed=1000 * k) for k in range(n_sets)]
     of_set = np.repeat(np.arange(n_sets), [len(places) for places in sets])
-    stack = stack_at(values, vstack(sets, metadata_conflicts="silent"), edges_arcmin=edges, n_groups=2, **how)
+    stack = stack_at(values, vstack(sets, metadata_conflicts="silent"), field, n_groups=2)
     return [measure_part(stack, np.flatnonzero(of_set == k), n_groups=n_groups, seed=k) for k in range(n_sets)]
 
 
@@ -113,11 +113,11 @@ def test_the_dust_hole_of_a_clean_selection_is_a_null(dusty_sky: tuple[np.ndarra
     # nulls show the same hole, so that nothing significant is left; random positions do not.
     dust, sources = dusty_sky
     sources = sources[:600]
-    settings = {"size": 40, "pixel_arcmin": 30.0, "background_arcmin": (400.0, 570.0)}
     edges = [0, 60, 120, 240]
+    field = Field(40, 30.0, (400.0, 570.0), edges)
     values = dust.astype(np.float32)
-    hole = measure_profile(stack_at(values, sources, **settings), edges)
-    nulls = measure_null_sets(values, sources, dust, edges, 12, **settings)
+    hole = measure_profile(stack_at(values, sources, field), edges)
+    nulls = measure_null_sets(values, sources, dust, field, 12)
     means, covariance = means_and_covariance(nulls)
     assert hole.mean[0, 0] < -10 * hole.error[0, 0]
     scatter = np.sqrt(np.diag(covariance[0]))
@@ -142,8 +142,8 @@ def test_probabilities_of_a_hundred_null_sets_are_uniform() -> None:
     sky += red[:, :8] + 0.02 * dust[:, None]
     lon, lat = rng.uniform(0, 360, 150), np.degrees(np.arcsin(rng.uniform(-1, 1, 150)))
     nulls = measure_null_sets(
-        sky.astype(np.float32), Table({"lon_deg": lon, "lat_deg": lat}), dust, [0, 60, 120, 200, 300], 100,
-        size=20, pixel_arcmin=40.0, background_arcmin=(300.0, 380.0), n_groups=50,
+        sky.astype(np.float32), Table({"lon_deg": lon, "lat_deg": lat}), dust,
+        Field(20, 40.0, (300.0, 380.0), [0, 60, 120, 200, 300]), 100, n_groups=50,
     )  # fmt: skip
     by_others = against_others(nulls)
     by_zero = np.array([measure_significance(profile)["p_value"] for profile in nulls])

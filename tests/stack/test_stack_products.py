@@ -14,7 +14,8 @@ from astropy.table import Table
 
 from szeek.cli import app
 from szeek.cli.options import named_numbers
-from szeek.cli.stack import _stack_maps
+from szeek.cli.stack import stack_maps
+from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.scaling import electron_temperature_kev
 from szeek.physics.spectra import spectral_templates
@@ -22,8 +23,8 @@ from szeek.show.figures.stackfigures import draw_stack_folder
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack import stacks
-from szeek.stack.catalogue import stack_catalogue
-from szeek.stack.products import measure_spectrum, read_stacks, stack_sources
+from szeek.stack.catalogue import StackMap, stack_catalogue
+from szeek.stack.products import FluxMap, StackOptions, measure_spectrum, read_stacks, stack_sources
 
 NSIDE = 512
 EDGES = (0, 8, 16, 30)
@@ -48,8 +49,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Tabl
     dust = 1 / (0.1 + np.abs(np.sin(np.radians(healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[1]))))
     folder = tmp_path_factory.mktemp("run")
     files = stack_sources(
-        {"y": y_map, "bands": bands}, sources, dust, folder, flux_map="y", comparisons={"PSZ2": sources[:20]},
-        edges_arcmin=EDGES, n_p_bins=4, n_null_sets=3, size=60,
+        {"y": y_map, "bands": bands}, sources, dust, folder,
+        StackOptions(size=60, n_p_bins=4, n_null_sets=3, median=True, edges_arcmin=EDGES),
+        flux_map=FluxMap("y", {"PSZ2": sources[:20]}),
     )  # fmt: skip
     assert sorted(path.name for path in folder.iterdir()) == ["profiles.ecsv", "scaling.ecsv", "stacks.fits"]
     return files, sources
@@ -112,12 +114,13 @@ def test_injections_correct_the_law(tmp_path: Path) -> None:
         centre = healpy.ang2vec(row["lon_deg"], row["lat_deg"], lonlat=True)
         y_map[healpy.query_disc(256, centre, np.radians(0.2))] += 1e-6 * (1 + row["p"])
     injections = Table({"p": np.linspace(0.1, 0.9, 60), "flux": np.full(60, 2.0), "flux_true": np.ones(60)})
-    settings = {"flux_map": "y", "n_p_bins": 3, "n_null_sets": 2, "size": 30, "edges_arcmin": (0, 8, 14)}
+    options = StackOptions(size=30, n_p_bins=3, n_null_sets=2, edges_arcmin=(0, 8, 14))
     tables = {}
     for name, given in (("with", injections), ("without", None), ("too few", injections[:1])):
         files = stack_sources(
-            {"y": y_map}, sources, np.ones(12 * 32**2), tmp_path / name, injections=given, median=False, **settings
-        )
+            {"y": y_map}, sources, np.ones(12 * 32**2), tmp_path / name, options,
+            flux_map=FluxMap("y", injections=given),
+        )  # fmt: skip
         tables[name] = Table.read(files["scaling"])
     law, plain = tables["with"].meta["law"], tables["with"].meta["law_uncorrected"]
     assert law["amplitude"] == pytest.approx(plain["amplitude"] / 2, rel=1e-3)
@@ -143,8 +146,8 @@ def test_each_map_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(stacks, "sample_field", sample)
     files = stack_sources(
-        {"all": sky}, sources, np.ones(12 * 32**2), tmp_path, edges_arcmin=EDGES, n_p_bins=2, n_null_sets=3, size=40,
-        median=False,
+        {"all": sky}, sources, np.ones(12 * 32**2), tmp_path,
+        StackOptions(size=40, n_p_bins=2, n_null_sets=3, edges_arcmin=EDGES),
     )  # fmt: skip
     assert len(sampled) == len(set(sampled)) == 12 * (1 + 3)
     assert {n_map for n_map, *_ in sampled} == {16}
@@ -162,9 +165,9 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="0 sources and 1 maps"):
         stack_sources({"y": sky}, sources[:0], dust, tmp_path)
     with pytest.raises(ValueError, match="flux_map is 'z', expected one of y"):
-        stack_sources({"y": sky}, sources, dust, tmp_path, flux_map="z")
+        stack_sources({"y": sky}, sources, dust, tmp_path, flux_map=FluxMap("z"))
     with pytest.raises(ValueError, match="n_null_sets is 1, expected at least 2"):
-        stack_sources({"y": sky}, sources, dust, tmp_path, n_null_sets=1)
+        stack_sources({"y": sky}, sources, dust, tmp_path, StackOptions(n_null_sets=1))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -183,9 +186,9 @@ def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     for name in ("scaling.ecsv", "spectrum.ecsv"):  # of an earlier stack of other maps: not left beside this one
         (tmp_path / "out" / name).write_text("old")
-    folder = stack_catalogue(
-        catalogue, {"mine": file}, tmp_path / "out", survey="MINE", beams_arcmin={"mine": 5.0}, size=60, n_null_sets=2
-    )
+    listed = read_catalogue(catalogue, "MINE")
+    options = StackOptions(size=60, n_p_bins=1, n_null_sets=2)
+    folder = stack_catalogue(listed, {"mine": StackMap(file, fwhm_arcmin=5.0)}, tmp_path / "out", options)
     assert sorted(path.name for path in folder.iterdir()) == ["profiles.ecsv", "stacks.fits", "stacks.json"]
     images = read_stacks(folder / "stacks.fits")["mine"]
     assert images["mean"][29:31, 29:31].mean() == pytest.approx(1.0, abs=0.05)
@@ -195,9 +198,9 @@ def test_any_maps_at_any_catalogue(tmp_path: Path) -> None:
     assert (record["n_source"], record["n_listed"]) == (10, 10)
     assert [path.name for path in draw_stack_folder(folder)] == ["stacks.png"]
     with pytest.raises(ValueError, match=r"the beam of .*map\.fits' is stated nowhere"):
-        stack_catalogue(catalogue, {"mine": file}, tmp_path / "out", survey="MINE")
+        stack_catalogue(listed, {"mine": file}, tmp_path / "out")
     with pytest.raises(ValueError, match="no map is given to stack"):
-        stack_catalogue(catalogue, {}, tmp_path / "out", survey="MINE")
+        stack_catalogue(listed, {}, tmp_path / "out")
 
 
 def plateau(lon_deg: float, height: float) -> np.ndarray:
@@ -215,12 +218,11 @@ def test_halves_limits_cuts_weights_and_rotated_nulls(tmp_path: Path) -> None:
     for name, factor in (("first", 1.1), ("last", 0.9)):
         healpy.write_map(tmp_path / f"{name}.fits", factor * values, coord="G", dtype=np.float32)
     sources = Table({"name": list("ABCD"), "lon_deg": lon_deg, "lat_deg": [40.0] * 4, "richness": [20.0, 40, 60, 80]})
-    settings = {
-        "units": {"y": "y"}, "beams_arcmin": {"y": 10.0}, "cut": [(sources[3:], 120.0)], "size": 60,
-        "n_null_sets": 2, "null_kind": "rotated",
-    }  # fmt: skip
-    maps = {"y": [tmp_path / "first.fits", tmp_path / "last.fits"]}
-    folder = stack_catalogue(sources, maps, tmp_path / "all", **settings)
+    options = StackOptions(size=60, n_p_bins=1, n_null_sets=2, null_kind="rotated")
+    halves = [tmp_path / "first.fits", tmp_path / "last.fits"]
+    maps = {"y": StackMap(halves, "y", 10.0)}
+    cut = [(sources[3:], 120.0)]
+    folder = stack_catalogue(sources, maps, tmp_path / "all", options, cut=cut)
     images = read_stacks(folder / "stacks.fits")
     centre = {name: float(image["mean"][28:32, 28:32].mean()) for name, image in images.items()}
     assert centre["y: y"] == pytest.approx(7 / 3, rel=1e-3)  # (1 + 2 + 4) / 3
@@ -229,23 +231,24 @@ def test_halves_limits_cuts_weights_and_rotated_nulls(tmp_path: Path) -> None:
     record = json.loads((folder / "stacks.json").read_text())
     assert record["cut_out"] == {"y": ["1 source, 120 arcmin"]}
     richer = stack_catalogue(
-        sources, maps, tmp_path / "rich", least={"richness": 30.0}, weights="richness", oriented=True, **settings
-    )
+        sources, maps, tmp_path / "rich", replace(options, weights="richness", oriented=True), cut=cut,
+        least={"richness": 30.0},
+    )  # fmt: skip
     mean = read_stacks(richer / "stacks.fits")["y: y"]["mean"]
     assert mean[28:32, 28:32].mean() == pytest.approx((40 * 2 + 60 * 4) / 100, rel=1e-3)
     # Galactic north up: 14 arcmin north of the centre as bright as there, 18 arcmin south nothing
     assert mean[37:39, 28:32].mean() == pytest.approx(3.2, rel=1e-3)
     assert mean[18:20, 28:32].mean() == pytest.approx(0, abs=0.05)
-    for wrong, message in (
-        ({"least": {"mass": 1.0}}, "the catalogue has no column 'mass', expected one of "),
-        ({"weights": "mass"}, "the catalogue has no column 'mass' for weights"),
-        ({"least": {"richness": 100.0}}, "none of the 4 sources with richness > 100 lies inside all of y"),
-        ({"null_kind": "none"}, "null_kind is 'none', expected 'matched' or 'rotated'"),
+    for least, changed, message in (
+        ({"mass": 1.0}, {}, "the catalogue has no column 'mass', expected one of "),
+        ({}, {"weights": "mass"}, "the catalogue has no column 'mass' for weights"),
+        ({"richness": 100.0}, {}, "none of the 4 sources with richness > 100 lies inside all of y"),
+        ({}, {"null_kind": "none"}, "null_kind is 'none', expected 'matched' or 'rotated'"),
     ):
         with pytest.raises(ValueError, match=message):
-            stack_catalogue(sources, maps, tmp_path / "wrong", **{**settings, **wrong})
+            stack_catalogue(sources, maps, tmp_path / "wrong", replace(options, **changed), cut=cut, least=least)
     with pytest.raises(ValueError, match="3 files are given for the map 'y', expected one, or two halves"):
-        stack_catalogue(sources, {"y": [*maps["y"], "x"]}, tmp_path / "wrong")
+        stack_catalogue(sources, {"y": [*halves, "x"]}, tmp_path / "wrong")
 
 
 def test_sources_without_p_have_no_law_of_p(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_sources_without_p_have_no_law_of_p(tmp_path: Path) -> None:
         Band("y", 0.0, 10.0, "y"),))  # fmt: skip
     sources = Table({"lon_deg": rng.uniform(0, 360, 40), "lat_deg": rng.uniform(40, 60, 40), "snr": np.full(40, 5.0)})
     for listed in (sources, sources["lon_deg", "lat_deg"]):
-        folder = stack_catalogue(listed, {"y": sky}, tmp_path, size=32, n_null_sets=2)
+        folder = stack_catalogue(listed, {"y": sky}, tmp_path, StackOptions(size=32, n_p_bins=1, n_null_sets=2))
         scaling = Table.read(folder / "scaling.ecsv")
         assert scaling["sample"].tolist() == ["p bin 1", "NULL"]
         assert "law" not in scaling.meta
@@ -280,8 +283,10 @@ def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     own = (y_map + noise[:, 1] / tsz[1]).astype(np.float32)
     sources = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})
     nulls = Table({"lon_deg": rng.uniform(0, 360, 200), "lat_deg": rng.uniform(-70, -30, 200)})
-    settings = {"radius_arcmin": 20.0, "background_arcmin": (40.0, 60.0), "y_fwhm_arcmin": 12.0}
-    table = measure_spectrum(bands, sources, nulls, instrument, y_map=own, **settings)
+    settings = {"radius_arcmin": 20.0, "background_arcmin": (40.0, 60.0)}
+    beam = (Band("y", 0.0, 12.0, "y"),)
+    own_map, bright_map = (SkyMaps(factor * own[:, None], bands.footprint, beam) for factor in (1.0, 1.3))
+    table = measure_spectrum(bands, sources, nulls, instrument, y_map=own_map, **settings)
     found = table.meta["y_map"]
     assert table.meta["covariance"] == "nulls"
     # 2 pi sigma^2 1e-4 with sigma = 12 / 2.355 and the pixels' smoothing: 0.0163 arcmin^2, all of it within 20 arcmin
@@ -291,7 +296,7 @@ def test_fitted_y_of_few_sources_beside_a_y_map() -> None:
     assert np.all(np.abs(table["rest"] - 0.0163 * tsz) < 3 * table["rest_error"] + 0.03 * 0.0163 * np.abs(tsz))
     assert np.all(table["rest_error"] <= np.hypot(table["error"], table.meta["fit"]["tsz"]["error"] * np.abs(tsz)))
     assert found["difference_error"] < 1.5 * found["error"]
-    brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=1.3 * own, **settings)
+    brighter = measure_spectrum(bands, sources, nulls, instrument, y_map=bright_map, **settings)
     assert brighter.meta["y_map"]["difference_sigma"] < -5
 
 
@@ -326,9 +331,18 @@ def test_spectrum_of_clusters_of_known_mass_is_relativistic() -> None:
 
 
 def test_words_of_the_command() -> None:
-    maps = _stack_maps(["hfi_{band}.fits", "y=first.fits", "y=last.fits", "kappa=k.fits"])
-    assert maps["143"] == "hfi_143.fits" and len(maps) == 8
-    assert maps["y"] == ["first.fits", "last.fits"] and maps["kappa"] == "k.fits"
+    files = ["hfi_{band}.fits", "y=first.fits", "y=last.fits", "kappa=k.fits", "143x=one.fits"]
+    maps = stack_maps(files, ["143=K_CMB", "y=y"], ["y=10"], ["bands=mask.fits"])
+    assert list(maps) == ["bands", "y", "kappa", "143x"]
+    assert maps["bands"].source["143"] == "hfi_143.fits" and len(maps["bands"].source) == 6
+    assert (maps["bands"].unit, maps["bands"].mask) == ({"143": "K_CMB"}, "mask.fits")
+    assert maps["y"] == StackMap(["first.fits", "last.fits"], "y", 10.0)
+    assert maps["kappa"] == StackMap("k.fits")
+    # one band alone is a map as any other
+    assert stack_maps(["143=one.fits"]) == {"143": StackMap("one.fits")}
+    for option, value in (("unit", "x=y"), ("beam", "x=1"), ("mask", "x=mask.fits")):
+        with pytest.raises(ValueError, match=f"--{option} names the map 'x', expected one of y"):
+            stack_maps(["y=y.fits"], **{option: [value]})
     assert named_numbers("--cut", ["a=b.csv=90", "c.csv=2.5"]) == {"a=b.csv": 90.0, "c.csv": 2.5}
     for wrong in ("coma.csv", "=90", "coma.csv=much"):
         with pytest.raises(ValueError, match=f"--cut '{wrong}' is not NAME=NUMBER"):
@@ -338,6 +352,7 @@ def test_words_of_the_command() -> None:
 def test_the_command_says_how_many_sources_it_stacked(monkeypatch, tmp_path, capsys):
     """Of a list of the whole sky few may lie in one's maps."""
     (tmp_path / "stacks.json").write_text('{"n_source": 2, "n_listed": 235}')
+    monkeypatch.setattr("szeek.inputs.catalogues.read_catalogue", lambda *_, **__: Table())
     monkeypatch.setattr("szeek.stack.catalogue.stack_catalogue", lambda *_, **__: tmp_path)
     monkeypatch.setattr("szeek.show.figures.stackfigures.draw_stack_folder", lambda _: [tmp_path / "stacks.png"])
     app(["stack", "list.csv", "--map", "y=y.fits"], standalone_mode=False)

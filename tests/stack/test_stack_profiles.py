@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from szeek.stack.profiles import (
     measure_profile,
     measure_significance,
 )
-from szeek.stack.stacks import Groups, Stack, measure_error, stack_at
+from szeek.stack.stacks import Field, Groups, Stack, measure_error, stack_at
 
 NSIDE = 256  # pixels of 13.7 arcmin; sources are drawn with FWHM of 80 arcmin
 
@@ -40,7 +42,7 @@ def three_sources() -> tuple[np.ndarray, Table, np.ndarray]:
 
 def test_profile_of_a_gaussian(three_sources: tuple[np.ndarray, Table, np.ndarray]) -> None:
     sky, positions, _ = three_sources
-    stack = stack_at(sky, positions, size=60, pixel_arcmin=8.0, background_arcmin=None)
+    stack = stack_at(sky, positions, Field(60, 8.0, None))
     profile = measure_profile(stack, np.arange(0, 200, 20))
     # bilinear interpolation smears: 8 ln 2 / 6 (13.7 / 80)^2 = 2.7 % of the peak, and the rings curve it a little
     # more
@@ -139,10 +141,10 @@ def test_part_of_a_stack_is_the_stack_of_a_part(three_sources: tuple[np.ndarray,
     mask = np.ones(sky.size, bool)
     mask[healpy.query_disc(NSIDE, healpy.ang2vec(201.0, 10.0, lonlat=True), np.radians(1))] = False
     edges = [0, 30, 60, 100]
-    settings = {"size": 40, "pixel_arcmin": 8.0, "background_arcmin": (110.0, 150.0), "angle_deg": 0.0, "mask": mask}
-    whole = stack_at(sky, positions, edges_arcmin=edges, **settings)
+    field, settings = Field(40, 8.0, (110.0, 150.0)), {"angle_deg": 0.0, "mask": mask}
+    whole = stack_at(sky, positions, replace(field, edges_arcmin=edges), **settings)
     part = measure_part(whole, [0, 2])
-    alone = measure_profile(stack_at(sky, positions[[0, 2]], **settings), edges)
+    alone = measure_profile(stack_at(sky, positions[[0, 2]], field, **settings), edges)
     np.testing.assert_allclose(part.mean, alone.mean, rtol=1e-5)
     np.testing.assert_array_equal(part.radius_arcmin, alone.radius_arcmin)
     np.testing.assert_allclose(part.block_error, alone.block_error, rtol=0.1)
@@ -153,7 +155,7 @@ def test_part_of_a_stack_is_the_stack_of_a_part(three_sources: tuple[np.ndarray,
     assert table["covariance"].shape == (3, 3)
     np.testing.assert_allclose(np.diag(table["block_covariance"]), table["block_error"] ** 2)
     with pytest.raises(ValueError, match="the stack kept no rings of its sources"):
-        measure_part(stack_at(sky, positions, **settings), [0])
+        measure_part(stack_at(sky, positions, field, **settings), [0])
     with pytest.raises(ValueError, match="no source is chosen"):
         measure_part(whole, [])
 

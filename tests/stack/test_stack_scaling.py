@@ -8,11 +8,11 @@ import pytest
 from astropy.table import Table
 from scipy.special import expit, logit
 
-from szeek.pipeline.stack import fit_pixels
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 from szeek.stack.scaling import (
     convert_to_y,
+    fit_pixels,
     fit_scaling,
     measure_flux_in_bins,
     measure_injected_fluxes,

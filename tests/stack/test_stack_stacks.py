@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ from szeek.sky.projection import field_directions, sample_field
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack import stacks
 from szeek.stack.profiles import measure_part
-from szeek.stack.stacks import equal_count_bins, measure_error, sky_blocks, stack_at, stack_samples
+from szeek.stack.stacks import Field, equal_count_bins, measure_error, sky_blocks, stack_at, stack_samples
 
 NSIDE, PIXEL = 64, 55.0  # arcmin; a field of 20 pixels is 18 deg wide
 
@@ -36,9 +37,7 @@ def test_mean_is_that_of_a_healpy_loop() -> None:
         theta, phi = healpy.vec2ang(directions.reshape(-1, 3))
         for m in range(2):
             expected[..., m] += healpy.get_interp_val(values[:, m], theta, phi).reshape(20, 20) / 30
-    stack = stack_at(
-        values, positions, size=20, pixel_arcmin=PIXEL, angle_deg=30.0, background_arcmin=None, n_groups=7
-    )
+    stack = stack_at(values, positions, Field(20, PIXEL, None), angle_deg=30.0, n_groups=7)
     np.testing.assert_allclose(stack.mean, expected, atol=2e-6)
     assert stack.n_source == 30
     # the groups hold the same sum, and so do the blocks
@@ -51,7 +50,7 @@ def test_mean_is_that_of_a_healpy_loop() -> None:
 
 def test_number_of_threads_does_not_change_a_bit() -> None:
     values, positions = noise_map(), random_positions(150)
-    one, two = (stack_at(values, positions, size=16, background_arcmin=None, n_threads=n) for n in (1, 2))
+    one, two = (stack_at(values, positions, Field(16, background_arcmin=None), n_threads=n) for n in (1, 2))
     np.testing.assert_array_equal(one.mean, two.mean)
     np.testing.assert_array_equal(one.sources.total, two.sources.total)
 
@@ -60,8 +59,8 @@ def test_samples_share_one_pass_over_the_maps(monkeypatch: pytest.MonkeyPatch) -
     # Two samples of 40 and 25 positions in three maps: 65 fields are sampled, in the order of the sky, and both
     # stacks are those made one by one.
     values, samples = noise_map(3), {"sources": random_positions(40, 1), "null": random_positions(25, 2)}
-    settings = {"size": 8, "pixel_arcmin": PIXEL, "background_arcmin": None, "edges_arcmin": [0, 100, 250], "seed": 3}
-    alone = {name: stack_at(values, where, **settings) for name, where in samples.items()}
+    field = Field(8, PIXEL, None, [0, 100, 250])
+    alone = {name: stack_at(values, where, field, seed=3) for name, where in samples.items()}
     sampled = []
 
     def sample(maps: np.ndarray, lon_deg: float, lat_deg: float, *how: float) -> np.ndarray:
@@ -69,7 +68,7 @@ def test_samples_share_one_pass_over_the_maps(monkeypatch: pytest.MonkeyPatch) -
         return sample_field(maps, lon_deg, lat_deg, *how)
 
     monkeypatch.setattr(stacks, "sample_field", sample)
-    together = stack_samples(values, samples, medians=["null"], n_threads=1, **settings)
+    together = stack_samples(values, samples, field, medians=["null"], n_threads=1, seed=3)
     assert [n_map for n_map, _ in sampled] == [3] * 65
     assert [pixel for _, pixel in sampled] == sorted(pixel for _, pixel in sampled)
     for name, stack in together.items():
@@ -89,9 +88,7 @@ def test_background_is_taken_off_each_source() -> None:
     nearest = np.argmax(vectors @ centres.T, axis=1)
     distance_deg = np.degrees(np.arccos(np.max(vectors @ centres.T, axis=1)))
     values = np.array([5.0, -7.0, 100.0])[nearest] + 3.0 * (distance_deg < 200 / 60)
-    stack = stack_at(
-        values.astype(np.float32), positions, size=20, pixel_arcmin=PIXEL, background_arcmin=(300.0, 500.0)
-    )
+    stack = stack_at(values.astype(np.float32), positions, Field(20, PIXEL, (300.0, 500.0)))
     centre = stack.radius_arcmin < 100
     np.testing.assert_allclose(stack.mean[centre], 3.0, atol=1e-4)
     np.testing.assert_allclose(stack.mean[(stack.radius_arcmin > 300) & (stack.radius_arcmin < 500)], 0, atol=1e-4)
@@ -104,26 +101,25 @@ def test_masked_pixels_do_not_count() -> None:
     lon_deg, lat_deg = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)
     values = np.where(lon_deg < 120, 1.0, 3.0).astype(np.float32)
     mask = ~((lon_deg > 210) & (lon_deg < 240))
-    settings = {"size": 20, "pixel_arcmin": PIXEL, "angle_deg": 0.0, "background_arcmin": None}
-    stack = stack_at(values, positions, mask=mask, median=True, **settings)
+    field = Field(20, PIXEL, None)
+    stack = stack_at(values, positions, field, mask=mask, angle_deg=0.0, median=True)
     for image in (stack.mean, stack.median):
         np.testing.assert_allclose(image[:, :9], 2.0, atol=1e-6)
         np.testing.assert_allclose(image[:, 12:], 1.0, atol=1e-6)
     # NaN in a bare array, and a footprint of SkyMaps, mean the same
     hole = np.where(mask, values, np.nan).astype(np.float32)
-    np.testing.assert_array_equal(stack_at(hole, positions, **settings).mean, stack.mean)
+    np.testing.assert_array_equal(stack_at(hole, positions, field, angle_deg=0.0).mean, stack.mean)
     sky = SkyMaps(values[:, None], mask, (Band("100", 100.0, 9.68, "K_CMB"),))
-    again = stack_at(sky, positions, **settings)
+    again = stack_at(sky, positions, field, angle_deg=0.0)
     np.testing.assert_array_equal(again.mean, stack.mean)
     assert again.names == ("100",)
     # where every source is masked there is no mean
-    nothing = stack_at(sky, positions[1:], mask=mask, **settings)
+    nothing = stack_at(sky, positions[1:], field, mask=mask, angle_deg=0.0)
     assert np.isnan(nothing.mean[:, 12:]).all()
     # a source with all of its background masked does not enter
     inside = (abs(lon_deg - 210) < 3) & (abs(lat_deg) < 3)
-    only = stack_at(
-        values, positions, mask=inside | (lon_deg < 120), **settings | {"background_arcmin": (300.0, 500.0)}
-    )
+    with_background = replace(field, background_arcmin=(300.0, 500.0))
+    only = stack_at(values, positions, with_background, mask=inside | (lon_deg < 120), angle_deg=0.0)
     assert only.n_source == 1
 
 
@@ -131,7 +127,7 @@ def test_weights_by_hand() -> None:
     positions = Table({"lon_deg": [30.0, 210.0], "lat_deg": [0.0, 0.0]})
     lon_deg = healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True)[0]
     values = np.where(lon_deg < 120, 1.0, 3.0).astype(np.float32)
-    stack = stack_at(values, positions, size=4, weights=[3.0, 1.0], background_arcmin=None, n_groups=2)
+    stack = stack_at(values, positions, Field(4, background_arcmin=None), weights=[3.0, 1.0], n_groups=2)
     np.testing.assert_allclose(stack.mean, 1.5)
 
 
@@ -139,7 +135,7 @@ def test_weights_by_hand() -> None:
 def test_median_is_exact_also_in_strips(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     values, positions = noise_map(2), random_positions(n)
     fields = [sample_field(values, r["lon_deg"], r["lat_deg"], 0.0, 10, 10, PIXEL) for r in positions]
-    settings = {"size": 10, "pixel_arcmin": PIXEL, "angle_deg": 0.0, "background_arcmin": None, "median": True}
+    settings = {"field": Field(10, PIXEL, None), "angle_deg": 0.0, "median": True}
     np.testing.assert_allclose(stack_at(values, positions, **settings).median, np.median(fields, axis=0), atol=1e-6)
     monkeypatch.setattr(stacks, "_MEDIAN_BYTES", 200)
     np.testing.assert_allclose(stack_at(values, positions, **settings).median, np.median(fields, axis=0), atol=1e-6)
@@ -149,7 +145,7 @@ def test_bootstrap_error_is_that_of_white_noise() -> None:
     # 400 fields of unit noise interpolated at pixel centres of a coarse field: the scatter of the mean over
     # the pixels of the stack is its error; both bootstraps must agree with it, as there is nothing to
     # correlate blocks.
-    stack = stack_at(noise_map(nside=128), random_positions(400), size=30, pixel_arcmin=60.0, background_arcmin=None)
+    stack = stack_at(noise_map(nside=128), random_positions(400), Field(30, 60.0, None))
     scatter = float(stack.mean.std())
     for blocks in (False, True):
         error = measure_error(stack, blocks=blocks)
@@ -163,7 +159,7 @@ def test_block_bootstrap_sees_what_neighbours_share() -> None:
     cells = np.random.default_rng(2).standard_normal(12 * 4**2)
     parent = healpy.ang2pix(4, *healpy.pix2ang(NSIDE, np.arange(12 * NSIDE**2), lonlat=True), lonlat=True)
     positions = random_positions(1500)
-    stack = stack_at(cells[parent].astype(np.float32), positions, size=2, background_arcmin=None)
+    stack = stack_at(cells[parent].astype(np.float32), positions, Field(2, background_arcmin=None))
     assert len(stack.blocks.total) == 192
     by_source, by_block = (float(measure_error(stack, blocks=b, n_bootstrap=500).mean()) for b in (False, True))
     # over sources: 1 / sqrt(1500); over blocks: 1 / sqrt(192), times 1.06 for unequal counts
@@ -195,10 +191,8 @@ def coverage(kind: str, background_arcmin: tuple[float, float] | None) -> tuple[
     """
     held = []
     for seed in range(5):
-        stack = stack_at(
-            toy_skies(kind, seed), random_positions(300, seed), size=1 if background_arcmin is None else 10,
-            pixel_arcmin=110.0, angle_deg=0.0, background_arcmin=background_arcmin, edges_arcmin=[0, 90], seed=seed,
-        )  # fmt: skip
+        field = Field(1 if background_arcmin is None else 10, 110.0, background_arcmin, [0, 90])
+        stack = stack_at(toy_skies(kind, seed), random_positions(300, seed), field, angle_deg=0.0, seed=seed)
         profile = measure_part(stack, np.arange(300), n_bootstrap=400, seed=seed)
         held.append([np.abs(profile.mean[:, 0]) < error[:, 0] for error in (profile.error, profile.block_error)])
     by_source, by_block = np.concatenate(held, axis=1).mean(axis=1)
@@ -225,7 +219,7 @@ def test_a_background_of_each_source_s_own_removes_what_blocks_share() -> None:
 
 
 def test_one_source_has_no_error() -> None:
-    stack = stack_at(noise_map(), random_positions(1), size=4, background_arcmin=None)
+    stack = stack_at(noise_map(), random_positions(1), Field(4, background_arcmin=None))
     assert np.isnan(measure_error(stack)).all()
 
 
@@ -260,6 +254,6 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"background annulus is \(60.0, 200.0\) arcmin, .* field of 10[0-9].* arcmin"
     ):
-        stack_at(values, positions, background_arcmin=(60.0, 200.0))
+        stack_at(values, positions, Field(background_arcmin=(60.0, 200.0)))
     with pytest.raises(ValueError, match=r"the mask is float64 .*, expected bool"):
         stack_at(values, positions, mask=np.ones(12 * NSIDE**2))

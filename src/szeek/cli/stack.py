@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from szeek.cli.options import Columns, Scheduler, band_files, named_numbers, named_values
 from szeek.cli.progress import show_progress
+
+if TYPE_CHECKING:
+    from szeek.stack.catalogue import StackMap
 
 
 def stack(
@@ -59,11 +63,14 @@ def stack(
 
     With `--map` the stacks are drawn too: stacks.png and, where all six bands are given, spectrum.png.
     """
+    from szeek.inputs.catalogues import read_catalogue
     from szeek.parallel import connect
     from szeek.pipeline.products import STACKS_RECORD
-    from szeek.pipeline.stack import SAMPLES, stack_run
+    from szeek.pipeline.stack import stack_run
     from szeek.show.figures.stackfigures import draw_stack_folder
     from szeek.stack.catalogue import stack_catalogue
+    from szeek.stack.products import StackOptions
+    from szeek.stack.samples import SAMPLES
 
     if map is None and (mask or unit or beam or survey or column or bins != 1 or cut or least or extent):
         raise ValueError(
@@ -72,32 +79,24 @@ def stack(
         )
     if map is not None and (scheduler is not None or sample):
         raise ValueError("--scheduler and --sample are for a run's stacks, not for those of --map")
-    settings: dict[str, Any] = {
-        "weights": weights, "oriented": oriented, "median": median, "null_kind": nulls, "n_null_sets": null_sets,
-        "size": pixels, "seed": seed,
-    }  # fmt: skip
+    options = StackOptions(
+        size=pixels, n_null_sets=null_sets, null_kind=nulls, median=median, oriented=oriented, weights=weights,
+        seed=seed,
+    )  # fmt: skip
     if map is None:
         with show_progress() as progress, connect(scheduler) as client:
-            folder = stack_run(
-                positions, samples=tuple(sample or SAMPLES), **settings, client=client,
-                progress=progress,
-            )  # fmt: skip
+            chosen = tuple(sample or SAMPLES)
+            folder = stack_run(positions, options, samples=chosen, client=client, progress=progress)
         typer.echo(f"stacks: {folder}")
         return
     folder = stack_catalogue(
-        positions,
-        _stack_maps(map),
+        read_catalogue(positions, survey, columns=named_values("--column", column)),
+        stack_maps(map, unit, beam, mask),
         out,
-        survey=survey,
-        columns=named_values("--column", column),
-        units=named_values("--unit", unit),
-        beams_arcmin=named_numbers("--beam", beam),
-        masks=named_values("--mask", mask),
+        replace(options, n_p_bins=bins),
         cut=list(named_numbers("--cut", cut).items()),
         least=named_numbers("--least", least),
         extent_arcmin=extent,
-        n_p_bins=bins,
-        **settings,
     )
     drawn = draw_stack_folder(folder)
     record = json.loads((folder / Path(STACKS_RECORD).name).read_text())
@@ -105,18 +104,33 @@ def stack(
     typer.echo(f"stacks: {folder}, drawn in {' and '.join(file.name for file in drawn)}")
 
 
-def _stack_maps(given: list[str]) -> dict[str, str | list[str]]:
-    """NAME=FILE pairs, two files under one name as its halves, and a pattern with {band} as all bands."""
-    files: dict[str, str | list[str]] = {}
-    pattern = [item for item in given if "{band}" in item]
-    for band, of_band in band_files(pattern).items() if pattern else ():
-        files[band] = str(of_band)
-    halves: dict[str, list[str]] = {}
+def stack_maps(
+    given: list[str], unit: list[str] | None = None, beam: list[str] | None = None, mask: list[str] | None = None
+) -> dict[str, StackMap]:
+    """NAME=FILE pairs: two files under one name are its halves; a file for every band, or a pattern, is 'bands'."""
+    from szeek.inputs.instrument import read_instrument
+    from szeek.stack.catalogue import StackMap
+
+    files: dict[str, list[str]] = {}
     for item in given:
-        if item not in pattern:
-            for name, file in named_values("--map", [item]).items():
-                halves.setdefault(name, []).append(file)
-    return files | {name: both[0] if len(both) == 1 else both for name, both in halves.items()}
+        pairs = band_files([item]).items() if "{band}" in item else named_values("--map", [item]).items()
+        for name, file in pairs:
+            files.setdefault(name, []).append(str(file))
+    bands = read_instrument().band_names
+    units, beams, masks = named_values("--unit", unit), named_numbers("--beam", beam), named_values("--mask", mask)
+    maps: dict[str, StackMap] = {}
+    for name, found in files.items():
+        if name in bands and all(len(files.get(band, ())) == 1 for band in bands):
+            of_bands = {band: units[band] for band in bands if band in units} or None
+            maps["bands"] = StackMap({band: files[band][0] for band in bands}, of_bands, None, masks.get("bands"))
+        else:
+            source = found[0] if len(found) == 1 else found
+            maps[name] = StackMap(source, units.get(name), beams.get(name), masks.get(name))
+    given_to = (("--unit", [*units], [*files]), ("--beam", [*beams], [*files]), ("--mask", [*masks], [*maps]))
+    for option, values, known in given_to:
+        if unknown := sorted(set(values) - set(known)):
+            raise ValueError(f"{option} names the map '{unknown[0]}', expected one of {', '.join(known)}")
+    return maps
 
 
 def reproduce(

@@ -21,7 +21,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.files import write_json, write_table
-from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_arcmin
+from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.download import locate
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import galaxy_maps, read_convergence, read_stack_map, read_wisexscos
@@ -32,19 +32,17 @@ from szeek.pipeline.products import RunFolder
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band, SkyMaps
-from szeek.sky.tiles import TEST_TILE, pixels_in_tiles, tile_of
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources
-from szeek.stack.scaling import ScalingLaw, convert_to_y, fit_scaling, measure_injected_fluxes
-from szeek.stack.stacks import as_skymaps
+from szeek.stack.nulls import dust_map
+from szeek.stack.products import FluxMap, StackOptions, measure_spectrum, null_sets, stack_sources
+from szeek.stack.samples import SAMPLES, choose_samples, select_known
+from szeek.stack.scaling import convert_to_y, fit_pixels, measure_injected_fluxes
+from szeek.stack.stacks import as_skymaps, join_maps
 
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Clusters that count as known, and the radius of a match: Bonjean (2020), Sect. 4.1.
-KNOWN, MATCH_ARCMIN = ("planck_z", "planck_no-z", "mcxcwp"), 5.0
-SAMPLES = ("all", "unmatched", "test_tile")
 #: The maps of the paper's Fig. 5 beside the bands: name -> data set that it is made from.
 COMPANIONS: dict[str, str] = {
     "y": "planck-y",
@@ -68,26 +66,17 @@ _SIMULATED = {
     "sfr": (None, 10.0),
     "stellar_mass": (None, 10.0),
 }
-_DUST_NSIDE = 256
 #: Of the population that injected clusters are weighted as; lighter ones are below the fluxes that are injected.
 _LIGHTEST_1E14MSUN = 1.0
-_FEWEST_PIXELS = 1000
 
 
 def stack_run(
     run_folder: str | os.PathLike[str],
+    options: StackOptions = StackOptions(),
     *,
+    samples: tuple[str, ...] = SAMPLES,
     maps: Mapping[str, str | os.PathLike[str] | SkyMaps] | None = None,
     masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
-    samples: tuple[str, ...] = SAMPLES,
-    n_p_bins: int = 5,
-    n_null_sets: int = 5,
-    size: int = 120,
-    median: bool = False,
-    weights: str | None = None,
-    oriented: bool = False,
-    null_kind: str = "matched",
-    seed: int = 0,
     client: Client | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -103,18 +92,15 @@ def stack_run(
     ----------
     run_folder : path
         Folder of a run with candidates.fits, clusters.fits and maps/.
+    options : StackOptions
+    samples : tuple of str
+        Some of 'all', 'unmatched', 'test_tile'.
     maps : mapping of name to path or SkyMaps, optional
         More maps, or others than the run's: HEALPix FITS files that say unit and beam, or maps in memory.
     masks : mapping of name to path or (12 nside^2,) bool, optional
         HEALPix masks (True, 1: pixel counts) of 'bands', 'y' or any other map, of the map's nside. On the real sky
         point sources are cut out besides: PCCS2 out of the bands and y, 2RXS, CSC and 3XMM out of X-rays, where
         their catalogues are in the data folder; stacks.json names what was cut out and what could not be.
-    samples : tuple of str
-        Some of 'all', 'unmatched', 'test_tile'.
-    weights : str, optional
-        Column of the candidates to weight the sources with, such as 'p' or 'snr'; NaN counts as 0.
-    n_p_bins, n_null_sets, size, median, oriented, null_kind, seed
-        As for :func:`szeek.stack.products.stack_sources`.
     client : distributed.Client, optional
         Stack on the workers of this Dask cluster, which must see the folder; the products are the same.
     progress : Progress, optional
@@ -130,7 +116,7 @@ def stack_run(
     FileNotFoundError
         If candidates, clusters or maps are missing; the message says which stage makes them.
     ValueError
-        If a sample is unknown, or no candidate is above the run's threshold.
+        If a sample is unknown, the weights are no column, or no candidate is above the run's threshold.
     """
     run = RunFolder(run_folder)
     if unknown := sorted(set(samples) - set(SAMPLES)):
@@ -145,8 +131,7 @@ def stack_run(
     sources = sources[np.asarray(sources["p"]) >= p_max]
     here = healpy.ang2pix(_nside(dust), np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), lonlat=True)
     sources = sources[np.isfinite(dust[here])]
-    if weights is not None and weights not in sources.colnames:
-        raise ValueError(f"the candidates have no column '{weights}', expected one of {', '.join(sources.colnames)}")
+    options.weights_of(sources)  # refused before slow work
     if not len(sources):
         raise ValueError(f"'{run.path}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
     tiles = config.split.test_tiles
@@ -159,15 +144,12 @@ def stack_run(
     comparisons = {
         name.upper(): rows
         for name in ("planck", "mcxcwp", "rm50", "rm30")
-        if len(rows := _inside(_selected(clusters, name), dust))
+        if len(rows := _inside(select_known(clusters, name), dust))
     }
     target = run.path / products.STACKS
-    record: dict[str, Any] = {"p_max": p_max, "n_null_sets": n_null_sets, "seed": seed, "lacking": lacking}
-    record |= {"maps": describe_maps(groups), **cuts.record(), "oriented": oriented, "null_kind": null_kind}
+    record: dict[str, Any] = {"p_max": p_max, **options.record(), "lacking": lacking}
+    record |= {"maps": describe_maps(groups), **cuts.record()}
     record["samples"] = {name: len(rows) for name, rows in chosen.items()}
-    settings: dict[str, Any] = {
-        "footprint": bands.footprint, "seed": seed, "client": client, "oriented": oriented, "null_kind": null_kind,
-    }  # fmt: skip
     injections = _injections(run, groups.get("y"), used_masks.get("y"))
     with _for_workers(groups, used_masks, target, client) as (groups, used_masks):
         for done, name in enumerate(samples):
@@ -176,13 +158,11 @@ def stack_run(
                 progress("stack", done, len(samples), f"{name}: {len(rows)} sources")
             if not len(rows):
                 continue
-            nulls = null_sets(rows, dust, bands.footprint, 1, null_kind, seed)[0]
-            if weights is not None:
-                settings["weights"] = np.nan_to_num(np.asarray(rows[weights], float))
+            nulls = null_sets(rows, dust, bands.footprint, 1, options.null_kind, options.seed)[0]
+            flux_map = FluxMap("y", {**comparisons, "NULL": nulls}, injections) if "y" in groups else None
             stack_sources(
-                groups, rows, dust, target / name, masks=used_masks, flux_map="y" if "y" in groups else None,
-                comparisons={**comparisons, "NULL": nulls}, injections=injections, n_p_bins=n_p_bins,
-                n_null_sets=n_null_sets, size=size, median=median, **settings,
+                groups, rows, dust, target / name, options, footprint=bands.footprint, masks=used_masks,
+                flux_map=flux_map, client=client,
             )  # fmt: skip
             instrument = config.sky.instrument
             if read_instrument(instrument).band_names == tuple(band.name for band in bands.bands):
@@ -204,24 +184,6 @@ def stack_run(
     return target
 
 
-def fit_pixels(
-    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: tuple[int, ...], p_max: float
-) -> ScalingLaw | None:
-    """The law of mean y against p of single pixels above the threshold, in tiles that the network was not trained on.
-
-    Its errors take pixels as independent, which neighbours are not: they are too small, and the law's use is the map
-    that :func:`szeek.stack.scaling.convert_to_y` makes with it. None for maps of two nsides, or fewer than 1,000
-    pixels.
-    """
-    if p_map.size != seen.size:
-        return None
-    with np.errstate(invalid="ignore"):
-        pixels = np.flatnonzero(pixels_in_tiles(y_map.nside, tiles) & seen & y_map.footprint & (p_map >= p_max))
-    if pixels.size < _FEWEST_PIXELS:
-        return None
-    return fit_scaling(p_map[pixels], y_map.values[pixels, 0])
-
-
 @contextmanager
 def _for_workers(
     groups: dict[str, SkyMaps], masks: dict[str, NDArray[np.bool_]], folder: Path, client: Client | None
@@ -240,26 +202,6 @@ def _for_workers(
             },
             {},
         )
-
-
-def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
-    """The three samples of a source table.
-
-    Unmatched: no cluster of Planck_z, Planck_no-z or MCXCwP within 5 arcmin.
-
-    Examples
-    --------
-    >>> sources = Table({"lon_deg": [10.0, 112.5], "lat_deg": [50.0, 41.8], "p": [0.5, 0.9]})
-    >>> known = Table({"name": ["A"], "survey": ["PSZ2"], "lon_deg": [10.0], "lat_deg": [50.05], "z": [0.1]})
-    >>> {name: len(rows) for name, rows in choose_samples(sources, known).items()}
-    {'all': 2, 'unmatched': 1, 'test_tile': 1}
-    """
-    free = np.ones(len(sources), bool)
-    for name in KNOWN:
-        free &= separation_arcmin(sources, _selected(clusters, name)) > MATCH_ARCMIN
-    unmatched = sources[free]
-    tile = tile_of(np.asarray(unmatched["lon_deg"], float), np.asarray(unmatched["lat_deg"], float))
-    return {"all": sources, "unmatched": unmatched, "test_tile": unmatched[np.isin(tile, test_tiles)]}
 
 
 def open_run_maps(
@@ -313,46 +255,6 @@ def open_run_maps(
     return maps, lacking
 
 
-def join_maps(maps: Mapping[str, SkyMaps], apart: set[str]) -> dict[str, SkyMaps]:
-    """Maps of equal nside and footprint interleaved, so that a stack samples all of them in one pass.
-
-    Examples
-    --------
-    >>> flat = SkyMaps(np.ones((48, 1), np.float32), np.ones(48, bool), (Band("a", 0.0, 0.0, ""),))
-    >>> list(join_maps({"y": flat, "kappa": flat, "xray": flat}, apart={"y"}))
-    ['y', 'companions 1']
-    """
-    joined: list[list[str]] = []
-    for name, sky in maps.items():
-        like = [
-            names
-            for names in joined
-            if name not in apart and names[0] not in apart and maps[names[0]].nside == sky.nside
-            and np.array_equal(maps[names[0]].footprint, sky.footprint)
-        ]  # fmt: skip
-        if like:
-            like[0].append(name)
-        else:
-            joined.append([name])
-    out, n_joined = {}, 0
-    for names in joined:
-        n_joined += len(names) > 1
-        first, parts = maps[names[0]], [maps[name] for name in names]
-        bands = tuple(band for sky in parts for band in sky.bands)
-        values = first.values if len(parts) == 1 else np.concatenate([sky.values for sky in parts], axis=1)
-        out[names[0] if len(names) == 1 else f"companions {n_joined}"] = SkyMaps(values, first.footprint, bands)
-    return out
-
-
-def dust_map(bands: SkyMaps) -> NDArray[np.float64]:
-    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions."""
-    top = int(np.argmax([band.freq_ghz for band in bands.bands]))
-    values = np.where(bands.footprint, np.asarray(bands.values[:, top], np.float32), np.float32(healpy.UNSEEN))
-    coarse = np.asarray(healpy.ud_grade(values, min(_DUST_NSIDE, bands.nside)), float)
-    coarse[coarse == healpy.UNSEEN] = np.nan
-    return coarse
-
-
 def _read_companion(name: str, files: Mapping[str, Path]) -> SkyMaps:
     """One map of the real sky from its data set's files."""
     inside = [file for top in files.values() for file in ([top] if top.is_file() else sorted(top.rglob("*.fits")))]
@@ -385,13 +287,6 @@ def _injections(run: RunFolder, y_map: SkyMaps | None, mask: NDArray[np.bool_] |
 
     population = draw_haloes(0, m500_min_1e14msun=_LIGHTEST_1E14MSUN)
     return measure_injected_fluxes(Selection.read(file).injections, y_map, population, mask=mask)
-
-
-def _selected(clusters: Table, selection: str) -> Table:
-    try:
-        return select_clusters(clusters, selection)
-    except ValueError:  # its survey is not among the run's catalogues
-        return clusters[:0]
 
 
 def _inside(clusters: Table, dust: NDArray[np.float64]) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,6 @@ from numpy.typing import NDArray
 
 from szeek.arguments import plain_table
 from szeek.files import write_json, write_table
-from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.healpix_files import change_nside
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.mapfiles import read_skymaps
@@ -22,34 +22,47 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps
-from szeek.stack.products import measure_spectrum, null_sets, stack_sources
+from szeek.stack.products import FluxMap, StackOptions, measure_spectrum, null_sets, stack_sources
 
 _DUST_NSIDE = 256
 
-MapSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | SkyMaps
+#: A file; two files, halves of the data; files of several bands by their names; or maps in memory.
+MapSource = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Mapping[str, str | os.PathLike[str]] | SkyMaps
+
+
+@dataclass(frozen=True)
+class StackMap:
+    """A map to stack, and what its files do not say.
+
+    Parameters
+    ----------
+    source : path, two paths, mapping of band to path, or SkyMaps
+        HEALPix FITS files or TAN cut-outs. Two files are two halves of the data: their mean is stacked, and half
+        their difference beside it as NAME_noise. Files of all bands of Planck HFI, by their names, are read in K_CMB
+        and MJy/sr, without dipole.
+    unit : str, optional
+        Or, of several bands, a mapping of band to unit.
+    fwhm_arcmin : float, optional
+        Beam.
+    mask : path or (12 nside^2,) bool, optional
+        True where pixels count.
+    """
+
+    source: MapSource
+    unit: str | Mapping[str, str] | None = None
+    fwhm_arcmin: float | None = None
+    mask: str | os.PathLike[str] | NDArray[np.bool_] | None = None
 
 
 def stack_catalogue(
-    catalogue: str | os.PathLike[str] | Table,
-    maps: Mapping[str, MapSource],
+    sources: Table,
+    maps: Mapping[str, MapSource | StackMap],
     folder: str | os.PathLike[str],
+    options: StackOptions = StackOptions(n_p_bins=1),
     *,
-    survey: str | None = None,
-    columns: Mapping[str, str] | None = None,
-    units: Mapping[str, str] | None = None,
-    beams_arcmin: Mapping[str, float] | None = None,
-    masks: Mapping[str, str | os.PathLike[str] | NDArray[np.bool_]] | None = None,
     cut: Sequence[tuple[str | os.PathLike[str] | Table, float]] = (),
     least: Mapping[str, float] | None = None,
-    weights: str | None = None,
-    oriented: bool = False,
-    null_kind: str = "matched",
     extent_arcmin: float = 0.0,
-    n_p_bins: int = 1,
-    n_null_sets: int = 5,
-    size: int = 120,
-    median: bool = False,
-    seed: int = 0,
 ) -> Path:
     """Stack any maps at the positions of any catalogue, without a run.
 
@@ -58,30 +71,18 @@ def stack_catalogue(
 
     Parameters
     ----------
-    catalogue : path or Table
-        As :func:`szeek.inputs.catalogues.read_catalogue` reads it.
-    maps : mapping of name to path, two paths or SkyMaps
-        HEALPix FITS files or TAN cut-outs. In the one named 'y' fluxes are measured. Two files are two halves of the
-        data: their mean is stacked, and half their difference beside it as NAME_noise. All bands of Planck HFI, by
-        their names, become one set, 'bands', in K_CMB and MJy/sr, without dipole, and give a spectrum.
+    sources : Table
+        From :func:`szeek.inputs.catalogues.read_catalogue`, or any with ``lon_deg``, ``lat_deg``.
+    maps : mapping of name to StackMap
+        Or what a StackMap is made from. In the one named 'y' fluxes are measured; 'bands', of all bands of Planck
+        HFI, gives a spectrum.
     folder : path
         Receives stacks.fits, profiles.ecsv, stacks.json, with a map 'y' scaling.ecsv, with all bands spectrum.ecsv.
-    survey : str, optional
-        Name of the catalogue, where its columns do not tell.
-    columns : mapping of str to str, optional
-        Columns of the catalogue, as for ``read_catalogue``.
-    units, beams_arcmin : mapping of name, optional
-        Of maps whose files do not say.
-    masks : mapping of name to path or (12 nside^2,) bool, optional
-        True where pixels of that map ('bands': of all bands) count.
+    options : StackOptions
     cut : sequence of (path or Table, arcmin)
         Catalogues cut out of every map, each with its radius; sources of the stack inside are left out.
     least : mapping of column to float, optional
         Only sources above this in a column: ``{"richness": 30}``.
-    weights : str, optional
-        Column of the catalogue to weight the sources with.
-    oriented, null_kind, n_p_bins, n_null_sets, size, median, seed
-        As for :func:`szeek.stack.products.stack_sources`.
     extent_arcmin : float
         FWHM of the sources, for the spectrum, see :func:`szeek.stack.products.measure_spectrum`.
 
@@ -95,76 +96,60 @@ def stack_catalogue(
     ValueError
         If no source lies inside the maps, a map's unit or beam is stated nowhere, or a column is not there.
     """
-    groups = read_maps(maps, units or {}, beams_arcmin or {})
-    cuts = cut_maps(groups, masks or {}, sources=cut)
+    listed = plain_table(sources, "sources")
+    described = {name: one if isinstance(one, StackMap) else StackMap(one) for name, one in maps.items()}
+    groups = read_maps(described)
+    masks = {name: one.mask for name, one in described.items() if one.mask is not None}
+    cuts = cut_maps(groups, masks, sources=cut)
     seen = _seen_by_all(groups)
     if cut:
         everywhere = next(iter(groups))
         seen = seen & cut_maps({everywhere: groups[everywhere]}, {}, sources=cut).masks[everywhere]
-    listed = (
-        plain_table(catalogue, "catalogue")
-        if isinstance(catalogue, Table)
-        else read_catalogue(catalogue, survey, columns=columns)
-    )
-    sources = _choose(listed, seen, least or {})
-    if not len(sources):
+    chosen = _choose(listed, seen, least or {})
+    if not len(chosen):
         limits = "".join(f" with {name} > {value:g}" for name, value in (least or {}).items())
         raise ValueError(f"none of the {len(listed)} sources{limits} lies inside all of {', '.join(groups)}")
-    if weights is not None and weights not in sources.colnames:
-        raise ValueError(f"the catalogue has no column '{weights}' for weights, expected {_columns(sources)}")
+    options.weights_of(chosen)  # refused before slow work
     dust = reddening_mag(*healpy.pix2ang(_DUST_NSIDE, np.arange(12 * _DUST_NSIDE**2), lonlat=True))
     dust[healpy.ud_grade(seen.astype(np.float32), _DUST_NSIDE) == 0] = np.nan
-    nulls = vstack(null_sets(sources, dust, seen, n_null_sets, null_kind, seed), metadata_conflicts="silent")
-    y_name = "y" if "y" in groups else None
-    stack_sources(
-        groups, sources, dust, folder, footprint=seen, masks=cuts.masks, flux_map=y_name,
-        comparisons={"NULL": nulls}, n_p_bins=n_p_bins, n_null_sets=n_null_sets, size=size, median=median,
-        weights=None if weights is None else np.asarray(sources[weights], float), oriented=oriented,
-        null_kind=null_kind, seed=seed,
-    )  # fmt: skip
+    sets = null_sets(chosen, dust, seen, options.n_null_sets, options.null_kind, options.seed)
+    nulls = vstack(sets, metadata_conflicts="silent")
+    flux_map = FluxMap("y", {"NULL": nulls}) if "y" in groups else None
+    stack_sources(groups, chosen, dust, folder, options, footprint=seen, masks=cuts.masks, flux_map=flux_map)
     target = Path(folder)
     instrument = read_instrument()
     if "bands" in groups and tuple(band.name for band in groups["bands"].bands) == instrument.band_names:
-        with_y: dict[str, Any] = {}
-        if y_name is not None:
-            with_y = {"y_map": groups["y"], "y_mask": cuts.masks.get("y")}
-            with_y["y_fwhm_arcmin"] = groups["y"].bands[0].fwhm_arcmin
-        mask = cuts.masks.get("bands")
         table = measure_spectrum(
-            groups["bands"], sources, nulls, instrument, mask, extent_arcmin=extent_arcmin, **with_y
-        )
+            groups["bands"], chosen, nulls, instrument, cuts.masks.get("bands"), extent_arcmin=extent_arcmin,
+            y_map=groups.get("y"), y_mask=cuts.masks.get("y"),
+        )  # fmt: skip
         write_table(table, target / "spectrum.ecsv")
     else:  # an earlier one, of other maps
         (target / "spectrum.ecsv").unlink(missing_ok=True)
     record = {
-        "n_source": len(sources), "n_listed": len(listed), "least": dict(least or {}), "weights": weights,
-        "oriented": oriented, "null_kind": null_kind, "n_null_sets": n_null_sets, "seed": seed,
+        "n_source": len(chosen), "n_listed": len(listed), "least": dict(least or {}), **options.record(),
         "maps": describe_maps(groups), **cuts.record(),
     }  # fmt: skip
     write_json(record, target / "stacks.json")
     return target
 
 
-def read_maps(
-    maps: Mapping[str, MapSource], units: Mapping[str, str], beams_arcmin: Mapping[str, float]
-) -> dict[str, SkyMaps]:
-    """The maps by name, bands of Planck HFI together if all are there, see :func:`stack_catalogue`."""
+def read_maps(maps: Mapping[str, StackMap]) -> dict[str, SkyMaps]:
+    """The maps by name, see :class:`StackMap`."""
     if not maps:
         raise ValueError("no map is given to stack, expected at least one")
-    bands = read_instrument().band_names
-    files = {name: source for name, source in maps.items() if name in bands and isinstance(source, str | os.PathLike)}
     groups: dict[str, SkyMaps] = {}
-    for name, source in maps.items():
-        if len(files) == len(bands) and name in files:
-            if "bands" not in groups:
-                given = {band: units[band] for band in bands if band in units}
-                groups["bands"] = read_skymaps(files, unit=given or None)
-        elif isinstance(source, SkyMaps):
-            groups[name] = source
-        elif isinstance(source, str | os.PathLike):
-            groups[name] = read_stack_map(name, source, unit=units.get(name), fwhm_arcmin=beams_arcmin.get(name))
+    for name, one in maps.items():
+        if isinstance(one.source, SkyMaps):
+            groups[name] = one.source
+        elif isinstance(one.source, Mapping):
+            groups[name] = read_skymaps(dict(one.source), unit=one.unit)
+        elif not (one.unit is None or isinstance(one.unit, str)):
+            raise ValueError(f"units of the map '{name}' are given by band, expected one, as it is one map")
+        elif isinstance(one.source, str | os.PathLike):
+            groups[name] = read_stack_map(name, one.source, unit=one.unit, fwhm_arcmin=one.fwhm_arcmin)
         else:
-            groups[name] = _mean_and_noise(name, source, units.get(name), beams_arcmin.get(name))
+            groups[name] = _mean_and_noise(name, one.source, one.unit, one.fwhm_arcmin)
     return groups
 
 

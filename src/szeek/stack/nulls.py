@@ -16,9 +16,20 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.skymaps import SkyMaps
 
 _FINE_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
 _LATITUDE_STEP_DEG = 5.0
+_DUST_NSIDE = 256
+
+
+def dust_map(bands: SkyMaps) -> NDArray[np.float64]:
+    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions."""
+    top = int(np.argmax([band.freq_ghz for band in bands.bands]))
+    values = np.where(bands.footprint, np.asarray(bands.values[:, top], np.float32), np.float32(healpy.UNSEEN))
+    coarse = np.asarray(healpy.ud_grade(values, min(_DUST_NSIDE, bands.nside)), float)
+    coarse[coarse == healpy.UNSEEN] = np.nan
+    return coarse
 
 
 def matched_positions(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table, vstack
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from szeek.arguments import plain_array, plain_mask, plain_table
 from szeek.files import whole_files
@@ -31,7 +32,7 @@ from szeek.stack.profiles import (
 )
 from szeek.stack.scaling import fit_scaling, measure_flux_in_bins, measure_selection_bias
 from szeek.stack.spectrum import SpectrumFit, fit_spectrum
-from szeek.stack.stacks import equal_count_bins, measure_error, stack_samples
+from szeek.stack.stacks import Field, equal_count_bins, measure_error, stack_samples
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -41,26 +42,100 @@ EDGES_ARCMIN = (0.0, 3.0, 6.0, 9.0, 12.0, 16.0, 20.0, 25.0, 30.0, 40.0, 50.0, 60
 _OWN_SCATTER = 30  # so many sources tell their own scatter
 
 
+@dataclass(frozen=True)
+class StackOptions:
+    """How sources are stacked.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side, of 1.7177 arcmin; the background annulus runs from 0.58 to 0.97 of the half width (60 to
+        100 arcmin for 120 pixels).
+    n_p_bins : int
+        Bins of p of equal counts, for the profiles and the fluxes.
+    n_null_sets : int
+        Sets of null positions, at least two.
+    null_kind : {'matched', 'rotated'}
+        'matched': random positions of the sources' latitude and dust level. 'rotated': the sources themselves, turned
+        about the Galactic pole by equal steps of longitude, with their clustering.
+    median : bool
+        Also the median image; with many sources it costs more than all the rest.
+    oriented : bool
+        Galactic north up in every field, as in Bonjean (2020), where dust and scan stripes add up. Default: each
+        field is turned at random.
+    weights : str, optional
+        Column of the sources to weight them with in the means, such as 'p' or 'snr'; NaN counts as 0. A null position
+        has the weight of its source.
+    edges_arcmin : (n_ring + 1,) float
+        Rings of the profiles; those that reach the outer tenth of the background annulus are left out.
+    seed : int
+        Of everything random.
+    """
+
+    size: int = 120
+    n_p_bins: int = 5
+    n_null_sets: int = 5
+    null_kind: str = "matched"
+    median: bool = False
+    oriented: bool = False
+    weights: str | None = None
+    edges_arcmin: Sequence[float] = EDGES_ARCMIN
+    seed: int = 0
+
+    @property
+    def field(self) -> Field:
+        """The field about each source."""
+        inner, outer = (part * self.size * PIXEL_ARCMIN * 0.5 for part in (0.58, 0.97))
+        # the mean over the annulus is zero by construction: rings that make it up would have a singular covariance
+        edges = [float(edge) for edge in self.edges_arcmin if edge <= 0.9 * outer]
+        return Field(self.size, background_arcmin=(inner, outer), edges_arcmin=edges)
+
+    def weights_of(self, sources: Table) -> NDArray[np.float64]:
+        """Weight of each source, (n,)."""
+        if self.weights is None:
+            return np.ones(len(sources))
+        if self.weights not in sources.colnames:
+            numbers = ", ".join(name for name in sources.colnames if sources[name].dtype.kind in "fiu")
+            raise ValueError(f"the catalogue has no column '{self.weights}' for weights, expected one of {numbers}")
+        weight: NDArray[np.float64] = np.nan_to_num(np.asarray(sources[self.weights], float))
+        return weight
+
+    def record(self) -> dict[str, int | str | bool | None]:
+        """For stacks.json: what the positions and their weights depend on."""
+        names = ("weights", "oriented", "null_kind", "n_null_sets", "seed")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True)
+class FluxMap:
+    """The map in which fluxes are measured, and what they are put beside.
+
+    Parameters
+    ----------
+    name : str
+        Of the y map.
+    comparisons : mapping of name to Table, optional
+        Catalogues whose mean flux is put beside: PSZ2, MCXC, RM50, RM30.
+    injections : Table, optional
+        From :func:`szeek.stack.scaling.measure_injected_fluxes`: the law of flux against p is corrected for selection
+        bias with them.
+    """
+
+    name: str
+    comparisons: Mapping[str, Table] = dataclass_field(default_factory=dict)
+    injections: Table | None = None
+
+
 def stack_sources(
     maps: Mapping[str, SkyMaps | NDArray[np.float32]],
     sources: Table,
     dust: NDArray[np.floating],
     folder: str | os.PathLike[str],
+    options: StackOptions = StackOptions(),
     *,
     footprint: NDArray[np.bool_] | None = None,
     masks: Mapping[str, NDArray[np.bool_]] | None = None,
-    flux_map: str | None = None,
-    comparisons: Mapping[str, Table] | None = None,
-    injections: Table | None = None,
-    edges_arcmin: ArrayLike = EDGES_ARCMIN,
-    n_p_bins: int = 5,
-    n_null_sets: int = 20,
-    size: int = 120,
-    median: bool = True,
-    weights: ArrayLike | None = None,
-    oriented: bool = False,
-    null_kind: str = "matched",
-    seed: int = 0,
+    flux_map: FluxMap | None = None,
     client: Client | None = None,
 ) -> dict[str, Path]:
     """Stack sources in every map, with matched nulls; profiles in bins of p; flux against p.
@@ -78,38 +153,13 @@ def stack_sources(
         RING map for the matched nulls, see :func:`szeek.stack.nulls.matched_positions`.
     folder : path
         Products are written here, each whole or not at all.
+    options : StackOptions
     footprint : (12 nside^2,) bool, optional
         Where null positions may lie.
     masks : mapping of name to (n_pix,) bool, optional
         True where pixels of that map count.
-    flux_map : str, optional
-        Name of the y map: aperture fluxes are measured in it and scaling.ecsv is written.
-    comparisons : mapping of name to Table, optional
-        Catalogues whose mean flux is put beside: PSZ2, MCXC, RM50, RM30.
-    injections : Table, optional
-        From :func:`szeek.stack.scaling.measure_injected_fluxes`: the law of flux against p is corrected for selection
-        bias with them.
-    edges_arcmin : (n_ring + 1,) float
-        Rings of the profiles; those that reach the outer tenth of the background annulus are left out.
-    n_p_bins : int
-        Bins of p of equal counts, for the profiles and the fluxes.
-    n_null_sets : int
-        Sets of matched random positions.
-    size : int
-        Pixels on a side, of 1.7177 arcmin; the background annulus runs from 0.58 to 0.97 of the half width (60 to
-        100 arcmin for 120 pixels).
-    median : bool
-        Also the median image; with many sources it costs more than all the rest.
-    weights : (n,) float, optional
-        Weight of each source in the means; a matched null position has that of its source.
-    oriented : bool
-        Galactic north up in every field, as in the paper, where dust and scan stripes add up. Default: each field is
-        turned at random.
-    null_kind : str
-        'matched': random positions of the sources' latitude and dust level. 'rotated': the sources themselves, turned
-        about the Galactic pole by equal steps of longitude, with their clustering.
-    seed : int
-        Of everything random.
+    flux_map : FluxMap, optional
+        Measure aperture fluxes in this map and write scaling.ecsv.
     client : distributed.Client, optional
         Stack on the workers of this Dask cluster, for which maps must be mapped from a folder; without ``masks``,
         which would be sent along. The products are the same.
@@ -122,23 +172,23 @@ def stack_sources(
     Raises
     ------
     ValueError
-        If there are no sources, no maps, fewer than two null sets, or ``flux_map`` is none of the maps.
+        If there are no sources, no maps, fewer than two null sets, the weights are no column of the sources, or
+        ``flux_map`` is none of the maps.
     """
     sources, dust = plain_table(sources, "sources"), plain_array(dust, "dust", "mag")
     footprint = None if footprint is None else plain_mask(footprint, "footprint")
     maps = {name: m if isinstance(m, SkyMaps) else plain_array(m, f"map {name}") for name, m in maps.items()}
     masks = {name: plain_mask(mask, f"mask of {name}") for name, mask in (masks or {}).items()}
-    comparisons = {name: plain_table(table, name) for name, table in (comparisons or {}).items()}
     if len(sources) == 0 or not maps:
         raise ValueError(f"{len(sources)} sources and {len(maps)} maps, expected at least one of each")
-    if n_null_sets < 2:
-        raise ValueError(f"n_null_sets is {n_null_sets}, expected at least 2 for a mean with a scatter")
-    if flux_map is not None and flux_map not in maps:
-        raise ValueError(f"flux_map is '{flux_map}', expected one of {', '.join(maps)}")
-    places = null_sets(sources, dust, footprint, n_null_sets, null_kind, seed)
-    weight = np.ones(len(sources)) if weights is None else plain_array(weights, "weights")
+    if options.n_null_sets < 2:
+        raise ValueError(f"n_null_sets is {options.n_null_sets}, expected at least 2 for a mean with a scatter")
+    if flux_map is not None and flux_map.name not in maps:
+        raise ValueError(f"flux_map is '{flux_map.name}', expected one of {', '.join(maps)}")
+    weight = options.weights_of(sources)
+    places = null_sets(sources, dust, footprint, options.n_null_sets, options.null_kind, options.seed)
     at = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "weight": weight})
-    bins = equal_count_bins(sources["p"], min(n_p_bins, len(sources)))
+    bins = equal_count_bins(sources["p"], min(options.n_p_bins, len(sources)))
     samples = {"all": at}
     for k, where in enumerate(places, start=1):
         samples[f"null {k}"] = where["lon_deg", "lat_deg"]
@@ -146,15 +196,9 @@ def stack_sources(
     # one pass over a map for all samples; on a cluster its workers share the samples
     together = [tuple(samples)] if client is None else [(sample,) for sample in samples]
     parts = [_Part(name, chosen) for name in maps for chosen in together]
-    settings: dict[str, Any] = {"size": size, "seed": seed, "n_threads": None if client is None else 1}
-    settings["angle_deg"] = 0.0 if oriented else None
-    inner, outer = (part * size * PIXEL_ARCMIN * 0.5 for part in (0.58, 0.97))
-    settings["background_arcmin"] = (inner, outer)
-    # the mean over the annulus is zero by construction: rings that make it up would have a singular covariance
-    edges = np.asarray(edges_arcmin, float)
-    settings["edges_arcmin"] = edges[edges <= 0.9 * outer]
     stacked: dict[str, dict[str, _Stacked]] = {name: {} for name in maps}
-    work = spread(_stack_part, parts, maps, masks or {}, samples, bins, median, settings, client=client)
+    n_threads = None if client is None else 1
+    work = spread(_stack_part, parts, maps, masks, samples, bins, options, n_threads, client=client)
     for number, found in work:
         stacked[parts[number].maps] |= found
     hdus: list[Any] = [fits.PrimaryHDU()]
@@ -176,8 +220,8 @@ def stack_sources(
         fits.HDUList(hdus).writeto(room / "stacks.fits")
         vstack(profiles).write(room / "profiles.ecsv")
         if flux_map is not None:
-            mask = (masks or {}).get(flux_map)
-            fluxes = _flux_table(maps[flux_map], sources, comparisons or {}, injections, len(bins), mask, seed)
+            sky, mask = maps[flux_map.name], masks.get(flux_map.name)
+            fluxes = _flux_table(sky, sources, flux_map, len(bins), mask, options.seed)
             fluxes.write(room / "scaling.ecsv")
             written["scaling"] = target / "scaling.ecsv"
         else:  # an earlier one, of other maps
@@ -201,7 +245,7 @@ def null_sets(
         As for :func:`szeek.stack.nulls.matched_positions`.
     n_sets : int
     kind : {'matched', 'rotated'}
-        See :func:`stack_sources`.
+        See :class:`StackOptions`.
     seed : int
 
     Raises
@@ -230,8 +274,7 @@ def measure_spectrum(
     background_arcmin: tuple[float, float] = (15.0, 25.0),
     *,
     extent_arcmin: float = 0.0,
-    y_map: SkyMaps | NDArray[np.float32] | None = None,
-    y_fwhm_arcmin: float = 10.0,
+    y_map: SkyMaps | None = None,
     y_mask: NDArray[np.bool_] | None = None,
 ) -> Table:
     """Mean aperture flux of sources in every band less that of null positions, and what it is made of.
@@ -257,10 +300,10 @@ def measure_spectrum(
         Disc and annulus, see :func:`szeek.stack.profiles.measure_fluxes`.
     extent_arcmin : float
         FWHM of the sources themselves, taken as Gaussian; 0 for points.
-    y_map : SkyMaps or (n_pix,) float32, optional
+    y_map : SkyMaps, optional
         A Compton-y map of the same sky, in which the same flux is measured, to compare with that of the bands.
-    y_fwhm_arcmin, y_mask
-        Its beam; True where its pixels count.
+    y_mask : (n_pix,) bool, optional
+        True where its pixels count.
 
     Returns
     -------
@@ -273,12 +316,12 @@ def measure_spectrum(
         ``error``, ``difference`` (fitted tSZ flux less this one), ``difference_error`` (from their difference at
         single positions, so that noise which both share counts once) and ``difference_sigma``.
     """
-    settings: dict[str, Any] = {"radius_arcmin": radius_arcmin, "background_arcmin": background_arcmin}
-    values = [measure_fluxes(bands, where, mask=mask, **settings) for where in (sources, nulls)]
+    disc = radius_arcmin, background_arcmin
+    values = [measure_fluxes(bands, where, *disc, mask=mask) for where in (sources, nulls)]
     with_y = [np.zeros(len(v)) for v in values]
     if y_map is not None:
-        kept_y = gaussian_aperture_fraction(math.hypot(y_fwhm_arcmin, extent_arcmin), **settings)
-        with_y = [measure_fluxes(y_map, at, mask=y_mask, **settings)[:, 0] / kept_y for at in (sources, nulls)]
+        kept_y = gaussian_aperture_fraction(math.hypot(y_map.bands[0].fwhm_arcmin, extent_arcmin), *disc)
+        with_y = [measure_fluxes(y_map, at, *disc, mask=y_mask)[:, 0] / kept_y for at in (sources, nulls)]
     seen = [np.isfinite(v).all(axis=1) & np.isfinite(y) for v, y in zip(values, with_y, strict=True)]
     flux, null = (v[good] for v, good in zip(values, seen, strict=True))
     out = Table({"band": [band.name for band in bands.bands], "freq_ghz": [band.freq_ghz for band in bands.bands]})
@@ -294,7 +337,7 @@ def measure_spectrum(
     out.meta["t_e_kev"] = _mean_temperature_kev(sources[seen[0]])
     covariance = np.cov(scatter, rowvar=False) / len(flux) + np.cov(null, rowvar=False) / len(null)
     out["error"] = np.sqrt(np.diag(covariance))
-    kept = [gaussian_aperture_fraction(math.hypot(b.fwhm_arcmin, extent_arcmin), **settings) for b in bands.bands]
+    kept = [gaussian_aperture_fraction(math.hypot(b.fwhm_arcmin, extent_arcmin), *disc) for b in bands.bands]
 
     def fitted(spectrum: NDArray[np.float64]) -> SpectrumFit:
         return fit_spectrum(spectrum, covariance, instrument, beam_factor=kept, t_e_kev=out.meta["t_e_kev"])
@@ -386,14 +429,15 @@ def _stack_part(
     masks: Mapping[str, NDArray[np.bool_]],
     samples: Mapping[str, Table],
     bins: Sequence[NDArray[np.int64]],
-    median: bool,
-    settings: Mapping[str, Any],
+    options: StackOptions,
+    n_threads: int | None,
 ) -> dict[str, _Stacked]:
     """The stacks of 'all' sources, of their bins of p ('p bin 1' and so on), and of null sets ('null 1' ...)."""
     stacks = stack_samples(
-        maps[part.maps], {name: samples[name] for name in part.samples}, mask=masks.get(part.maps),
-        weights={name: samples[name]["weight"] for name in part.samples}, medians=("all",) if median else (),
-        means=[name for name in part.samples if name != "all"], **settings,
+        maps[part.maps], {name: samples[name] for name in part.samples}, options.field, mask=masks.get(part.maps),
+        angle_deg=0.0 if options.oriented else None, weights={name: samples[name]["weight"] for name in part.samples},
+        medians=("all",) if options.median else (), means=[name for name in part.samples if name != "all"],
+        seed=options.seed, n_threads=n_threads,
     )  # fmt: skip
     out = {}
     for name, stack in stacks.items():
@@ -405,7 +449,7 @@ def _stack_part(
             images |= {"error": measure_error(stack), "block_error": measure_error(stack, blocks=True)}
             rows |= {f"p bin {k}": members for k, members in enumerate(bins, start=1)}
         for of, members in rows.items():
-            profile = measure_part(stack, members, seed=settings["seed"])
+            profile = measure_part(stack, members, seed=options.seed)
             out[of] = _Stacked(images if of == name else {}, profile, stack.n_source, stack.pixel_arcmin)
     return out
 
@@ -464,8 +508,7 @@ def _labelled(table: Table, maps: str, sample: str) -> Table:
 def _flux_table(
     sky: SkyMaps | NDArray[np.float32],
     sources: Table,
-    comparisons: Mapping[str, Table],
-    injections: Table | None,
+    beside: FluxMap,
     n_bins: int,
     mask: NDArray[np.bool_] | None,
     seed: int,
@@ -478,7 +521,7 @@ def _flux_table(
     flux = measure_fluxes(sky, sources, mask=mask)[:, 0]
     rows = measure_flux_in_bins(sources["p"], flux, n_bins, seed=seed)
     rows.add_column([f"p bin {k + 1}" for k in range(len(rows))], name="sample", index=0)
-    said = "none: the run has no injections; `szeek selection` makes them"
+    injections, said = beside.injections, "none: the run has no injections; `szeek selection` makes them"
     if injections is not None:
         try:
             bias = measure_selection_bias(injections, rows, seed=seed)
@@ -487,7 +530,8 @@ def _flux_table(
         except ValueError as error:
             injections, said = None, f"none: {error}"
     parts = [rows]
-    for name, clusters in comparisons.items():
+    for name, clusters in beside.comparisons.items():
+        clusters = plain_table(clusters, name)
         value = measure_fluxes(sky, clusters, mask=mask)[:, 0]
         if np.isfinite(value).any():
             row = measure_flux_in_bins(np.zeros(value.size), value, 1, seed=seed)

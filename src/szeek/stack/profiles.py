@@ -148,10 +148,10 @@ def measure_part(
 
     Examples
     --------
-    >>> from szeek.stack.stacks import stack_at
+    >>> from szeek.stack.stacks import Field, stack_at
     >>> where = Table({"lon_deg": [0.0, 90.0], "lat_deg": [0.0, 0.0]})
     >>> sky = np.repeat(np.float32([1, 2]), 12 * 64**2 // 2)
-    >>> stack = stack_at(sky, where, background_arcmin=None, edges_arcmin=[0, 10, 20])
+    >>> stack = stack_at(sky, where, Field(background_arcmin=None, edges_arcmin=[0, 10, 20]))
     >>> measure_part(stack, [0, 1]).mean.shape
     (1, 2)
     """

@@ -24,12 +24,14 @@ from scipy.optimize import least_squares
 from szeek.simulate.components.clusters import paint_y
 from szeek.sky.projection import field_basis
 from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles
 from szeek.stack.profiles import measure_fluxes
 from szeek.stack.stacks import bootstrap_weights, equal_count_bins, random_groups
 
 #: p closer to 0 or 1 than this says no more: the network's sigmoid saturates in float32.
 P_CLIP = 1e-4
 _N_GROUPS = 500
+_FEWEST_PIXELS = 1000
 
 
 def measure_flux_in_bins(
@@ -289,6 +291,24 @@ def measure_selection_bias(injections: Table, bins: Table, *, n_bootstrap: int =
         flux, true = (weight * np.asarray(mine[name], float) for name in ("flux", "flux_true"))
         rows.append((len(mine), flux.sum() / true.sum(), _bootstrap_ratio_error(flux, true, n_bootstrap, seed + k)))
     return Table(rows=rows, names=["n", "ratio", "ratio_error"])
+
+
+def fit_pixels(
+    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: tuple[int, ...], p_max: float
+) -> ScalingLaw | None:
+    """The law of mean y against p of single pixels above the threshold, in tiles that the network was not trained on.
+
+    Its errors take pixels as independent, which neighbours are not: they are too small, and the law's use is the map
+    that :func:`convert_to_y` makes with it. None for maps of two nsides, or fewer than 1,000
+    pixels.
+    """
+    if p_map.size != seen.size:
+        return None
+    with np.errstate(invalid="ignore"):
+        pixels = np.flatnonzero(pixels_in_tiles(y_map.nside, tiles) & seen & y_map.footprint & (p_map >= p_max))
+    if pixels.size < _FEWEST_PIXELS:
+        return None
+    return fit_scaling(p_map[pixels], y_map.values[pixels, 0])
 
 
 def convert_to_y(p_map: NDArray[np.float32], law: ScalingLaw) -> NDArray[np.float32]:

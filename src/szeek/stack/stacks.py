@@ -26,7 +26,31 @@ from szeek.sky.skymaps import Band, SkyMaps
 
 _MEDIAN_BYTES = 256 * 2**20  # of samples held at a time
 _MAX_BLOCKS = 200
+_N_GROUPS = 100  # random groups of sources for the bootstrap
 _AHEAD = 64  # fields sampled at a time
+
+
+@dataclass(frozen=True)
+class Field:
+    """The square field about each position: 120 x 120 pixels, 3.4 deg, as in Bonjean (2020), Figs. 4 and 5.
+
+    Parameters
+    ----------
+    size : int
+        Pixels on a side.
+    pixel_arcmin : float
+        Pixel size.
+    background_arcmin : (float, float) or None
+        Annulus whose mean is taken off each source's field, or None to keep the background.
+    edges_arcmin : (n_ring + 1,) float, optional
+        Keep each source's sums over these rings (:class:`Rings`), so that parts of the sample need no stack of
+        their own.
+    """
+
+    size: int = 120
+    pixel_arcmin: float = PIXEL_ARCMIN
+    background_arcmin: tuple[float, float] | None = (60.0, 100.0)
+    edges_arcmin: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -107,20 +131,17 @@ class Stack:
 def stack_at(
     maps: SkyMaps | NDArray[np.float32],
     positions: Table,
+    field: Field = Field(),
     *,
-    size: int = 120,
-    pixel_arcmin: float = PIXEL_ARCMIN,
     mask: NDArray[np.bool_] | None = None,
     angle_deg: float | ArrayLike | None = None,
     weights: ArrayLike | None = None,
-    background_arcmin: tuple[float, float] | None = (60.0, 100.0),
-    edges_arcmin: ArrayLike | None = None,
     median: bool = False,
-    n_groups: int = 100,
+    n_groups: int = _N_GROUPS,
     seed: int = 0,
     n_threads: int | None = None,
 ) -> Stack:
-    """Stack maps at positions: fields of 120 x 120 pixels, 3.4 deg, as in the paper's Figs. 4 and 5.
+    """Stack maps at positions.
 
     Source: Bonjean (2020), Sect. 4. Deviation: each source's field is turned by a random angle, so that
     nothing aligned with Galactic coordinates (dust, scan stripes) adds up; give ``angle_deg=0`` for the
@@ -133,21 +154,14 @@ def stack_at(
         pass.
     positions : Table
         ``lon_deg``, ``lat_deg``.
-    size : int
-        Pixels on a side.
-    pixel_arcmin : float
-        Pixel size.
+    field : Field
+        Pixels, background and rings.
     mask : (n_pix,) bool, optional
         True where pixels count, e.g. outside catalogued point sources (:func:`szeek.inputs.masks.mask_sources`).
     angle_deg : float or (n,) float, optional
         Orientation of each field, see :mod:`szeek.sky.projection`. Default: random.
     weights : (n,) float, optional
         Weight of each source in the mean. Default: 1.
-    background_arcmin : (float, float) or None
-        Annulus whose mean is taken off each source's field, or None to keep the background.
-    edges_arcmin : (n_ring + 1,) float, optional
-        Keep each source's sums over these rings (:class:`Rings`), so that parts of the sample need no stack of
-        their own.
     median : bool
         Also the median, in strips of bounded memory; a second pass that costs about as much as the mean again.
     n_groups : int
@@ -170,7 +184,7 @@ def stack_at(
     Examples
     --------
     >>> flat = np.full(12 * 64**2, 2.0, np.float32)
-    >>> stack = stack_at(flat, Table({"lon_deg": [10.0], "lat_deg": [50.0]}), background_arcmin=None)
+    >>> stack = stack_at(flat, Table({"lon_deg": [10.0], "lat_deg": [50.0]}), Field(background_arcmin=None))
     >>> stack.mean.shape, round(float(stack.mean.max()), 6)
     ((120, 120, 1), 2.0)
     """
@@ -179,7 +193,7 @@ def stack_at(
     if n == 0:
         raise ValueError("there are no positions to stack at")
     angle, weight = _of_each(n, angle_deg, weights, seed)
-    frame = _Frame(sky, size, pixel_arcmin, background_arcmin, edges_arcmin)
+    frame = _Frame(sky, field)
     sums = _Sums(frame, positions, angle, weight, n_groups, seed)
     _add_up(frame, [sums], n_threads)
     return sums.stack(median)
@@ -188,17 +202,13 @@ def stack_at(
 def stack_samples(
     maps: SkyMaps | NDArray[np.float32],
     samples: Mapping[str, Table],
+    field: Field = Field(),
     *,
-    size: int = 120,
-    pixel_arcmin: float = PIXEL_ARCMIN,
     mask: NDArray[np.bool_] | None = None,
-    background_arcmin: tuple[float, float] | None = (60.0, 100.0),
-    edges_arcmin: ArrayLike | None = None,
     angle_deg: float | None = None,
     weights: Mapping[str, ArrayLike] | None = None,
     medians: Sequence[str] = (),
     means: Sequence[str] = (),
-    n_groups: int = 100,
     seed: int = 0,
     n_threads: int | None = None,
 ) -> dict[str, Stack]:
@@ -209,7 +219,7 @@ def stack_samples(
 
     Parameters
     ----------
-    maps, size, pixel_arcmin, mask, background_arcmin, edges_arcmin, angle_deg, n_groups, seed, n_threads
+    maps, field, mask, angle_deg, seed, n_threads
         As for :func:`stack_at`.
     samples : mapping of name to Table
         ``lon_deg``, ``lat_deg`` of each.
@@ -234,16 +244,16 @@ def stack_samples(
     --------
     >>> sky = np.ones(12 * 64**2, np.float32)
     >>> here, there = Table({"lon_deg": [10.0], "lat_deg": [50.0]}), Table({"lon_deg": [80.0], "lat_deg": [50.0]})
-    >>> list(stack_samples(sky, {"sources": here, "null": there}, background_arcmin=None))
+    >>> list(stack_samples(sky, {"sources": here, "null": there}, Field(background_arcmin=None)))
     ['sources', 'null']
     """
     if not samples or not all(len(positions) for positions in samples.values()):
         raise ValueError("there are no positions to stack at")
-    frame = _Frame(as_skymaps(maps, mask), size, pixel_arcmin, background_arcmin, edges_arcmin)
+    frame = _Frame(as_skymaps(maps, mask), field)
     sums = []
     for name, positions in samples.items():
         angle, weight = _of_each(len(positions), angle_deg, (weights or {}).get(name), seed)
-        sums.append(_Sums(frame, positions, angle, weight, n_groups, seed, grouped=name not in means))
+        sums.append(_Sums(frame, positions, angle, weight, _N_GROUPS, seed, grouped=name not in means))
     _add_up(frame, sums, n_threads)
     return {name: part.stack(name in medians) for name, part in zip(samples, sums, strict=True)}
 
@@ -353,6 +363,37 @@ def as_skymaps(maps: SkyMaps | NDArray[np.float32], mask: NDArray[np.bool_] | No
     return SkyMaps(values, footprint, bands)
 
 
+def join_maps(maps: Mapping[str, SkyMaps], apart: set[str]) -> dict[str, SkyMaps]:
+    """Maps of equal nside and footprint interleaved, so that a stack samples all of them in one pass.
+
+    Examples
+    --------
+    >>> flat = SkyMaps(np.ones((48, 1), np.float32), np.ones(48, bool), (Band("a", 0.0, 0.0, ""),))
+    >>> list(join_maps({"y": flat, "kappa": flat, "xray": flat}, apart={"y"}))
+    ['y', 'companions 1']
+    """
+    joined: list[list[str]] = []
+    for name, sky in maps.items():
+        like = [
+            names
+            for names in joined
+            if name not in apart and names[0] not in apart and maps[names[0]].nside == sky.nside
+            and np.array_equal(maps[names[0]].footprint, sky.footprint)
+        ]  # fmt: skip
+        if like:
+            like[0].append(name)
+        else:
+            joined.append([name])
+    out, n_joined = {}, 0
+    for names in joined:
+        n_joined += len(names) > 1
+        first, parts = maps[names[0]], [maps[name] for name in names]
+        bands = tuple(band for sky in parts for band in sky.bands)
+        values = first.values if len(parts) == 1 else np.concatenate([sky.values for sky in parts], axis=1)
+        out[names[0] if len(names) == 1 else f"companions {n_joined}"] = SkyMaps(values, first.footprint, bands)
+    return out
+
+
 def random_angles(n: int, seed: int) -> NDArray[np.float64]:
     """Orientations in degrees, (n,), uniform."""
     return np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"angles")])).uniform(0, 360, n)
@@ -434,20 +475,13 @@ def _of_each(
 class _Frame:
     """The maps and the field that all samples of a pass share."""
 
-    def __init__(
-        self,
-        sky: SkyMaps,
-        size: int,
-        pixel_arcmin: float,
-        background_arcmin: tuple[float, float] | None,
-        edges_arcmin: ArrayLike | None,
-    ) -> None:
-        self.sky, self.size, self.pixel_arcmin = sky, size, pixel_arcmin
-        self.annulus = _annulus(size, pixel_arcmin, background_arcmin)
-        self.edges_arcmin = None if edges_arcmin is None else np.asarray(edges_arcmin, float)
+    def __init__(self, sky: SkyMaps, field: Field) -> None:
+        self.sky, self.size, self.pixel_arcmin = sky, field.size, field.pixel_arcmin
+        self.annulus = _annulus(field)
+        self.edges_arcmin = None if field.edges_arcmin is None else np.asarray(field.edges_arcmin, float)
         self.ring = np.zeros((0, 0), np.int64)  # none are kept
         if self.edges_arcmin is not None:
-            self.ring = rings_of_pixels(size, pixel_arcmin, self.edges_arcmin)
+            self.ring = rings_of_pixels(field.size, field.pixel_arcmin, self.edges_arcmin)
 
 
 class _Sums:
@@ -526,17 +560,17 @@ def _add_up(frame: _Frame, samples: Sequence[_Sums], n_threads: int | None) -> N
         samples[owner[k]].add(int(row[k]), field)
 
 
-def _annulus(size: int, pixel_arcmin: float, background_arcmin: tuple[float, float] | None) -> NDArray[np.bool_]:
+def _annulus(field: Field) -> NDArray[np.bool_]:
     """Pixels of the background annulus, (size, size) bool; none of them without one."""
-    if background_arcmin is None:
-        return np.zeros((size, size), bool)
-    inner, outer = background_arcmin
-    radius = pixel_radius_arcmin(size, pixel_arcmin)
+    if field.background_arcmin is None:
+        return np.zeros((field.size, field.size), bool)
+    inner, outer = field.background_arcmin
+    radius = pixel_radius_arcmin(field.size, field.pixel_arcmin)
     annulus = (radius >= inner) & (radius < outer)
-    half_width = radius[size // 2, 0]
+    half_width = radius[field.size // 2, 0]
     if not 0 <= inner < outer or not annulus.any() or outer > half_width * 1.01:
         raise ValueError(
-            f"the background annulus is {background_arcmin} arcmin, expected to lie within the field of "
+            f"the background annulus is {field.background_arcmin} arcmin, expected to lie within the field of "
             f"{half_width:.1f} arcmin from centre to side"
         )
     return annulus

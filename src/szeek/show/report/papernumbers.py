@@ -20,13 +20,14 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters, separation_
 from szeek.inputs.download import locate
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.stack import COMPANIONS, MATCH_ARCMIN, choose_samples
+from szeek.pipeline.stack import COMPANIONS
 from szeek.show.figures import curves as figures
 from szeek.show.figures.stackfigures import LOOKS, read_significance
 from szeek.show.figures.style import catalogue_look
 from szeek.show.report.parts import Cell, Column, Section, number, table_block
 from szeek.sky.tiles import TEST_TILE, tile_of
 from szeek.stack.cutting import way_to_get
+from szeek.stack.samples import MATCH_ARCMIN, choose_samples
 
 #: Threshold of all the paper's numbers.
 P_MAX = 0.1

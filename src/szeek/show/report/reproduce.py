@@ -10,7 +10,6 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tomli_w
@@ -43,6 +42,7 @@ from szeek.sky.projection import sample_field
 from szeek.sky.tiles import TEST_TILE
 from szeek.stack.bridges import REGIONS, find_pairs, measure_bridges
 from szeek.stack.cutting import way_to_get
+from szeek.stack.products import StackOptions
 
 #: The models of Fig. 8: label -> selections that they were trained on; and the folder of models/ that each is in.
 PAPER_MODELS: Mapping[str, tuple[str, ...]] = {
@@ -61,8 +61,8 @@ def reproduce_run(
     *,
     models: Mapping[str, str | os.PathLike[str]] | None = None,
     regions: str | os.PathLike[str] | Table | None = None,
+    stack_options: StackOptions = StackOptions(),
     progress: Progress | None = None,
-    **stack_settings: Any,
 ) -> Path:
     """Write reproduce.html, reproduce.ecsv and the figures (reproduce/, PDF and PNG) of a run.
 
@@ -81,10 +81,10 @@ def reproduce_run(
     regions : path or Table, optional
         Names and positions to show in Fig. 8, read as any catalogue, instead of the paper's four or, on a simulated
         sky, of its brightest close pairs of clusters.
+    stack_options : StackOptions
+        Of the stacks, where they are made.
     progress : Progress, optional
         Called as progress(stage, done, total, detail).
-    **stack_settings
-        For :func:`szeek.pipeline.stack.stack_run`, where it is called.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def reproduce_run(
     run = RunFolder(run_folder)
     needed = all((run.path / name).exists() for name in (products.CANDIDATES, products.CLUSTERS, "maps"))
     if needed and not run.has(products.STACKS_RECORD):
-        stack_run(run.path, progress=progress, **stack_settings)
+        stack_run(run.path, stack_options, progress=progress)
     entries = all_entries(run)
     made = Figures(run.path / "reproduce")
     parts: list[Section] = []
