@@ -144,7 +144,7 @@ def test_training_fold_of_a_candidate(run: RunFolder) -> None:
     folds.__dict__["candidates"] = run.candidates.copy()
     folds.candidates["fold"] = 3
     assert training_of(folds, 0) == "fold 3, not trained on here"
-    silent.__dict__["config"] = {}
+    silent.__dict__["stated"] = {}
     assert training_of(silent, 0) == ""
 
 
