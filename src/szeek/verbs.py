@@ -399,7 +399,7 @@ def detect(
     else:
         if not path.is_file():
             raise FileNotFoundError(f"'{path}' does not exist, expected a p map or the folder of a run")
-        folder = _beside(path)
+        folder = RunFolder(path.parent)  # of a run, it says how the map was made
     config = folder.config
     options = {"deblend": deblend, "p_max": p_max}
     if purity is not None:
@@ -409,17 +409,15 @@ def detect(
     measure_section = config.measure if measure is None else config.measure.model_copy(update={"enabled": measure})
     config = config.model_copy(update={"detect": detect_section, "measure": measure_section})
     target = Path(out) if out is not None else path
-    if target.resolve() != folder.path.resolve() or not path.is_dir():
-        _continue(folder, target, prediction=path if path.is_file() else None)
+    own = path.is_dir() or path.resolve() == folder.file(products.PREDICTION).resolve()
+    if target.resolve() != folder.path.resolve():
+        _continue(folder, target, prediction=None if own else path)
+    elif not own:
+        raise ValueError(f"'{path}' is not the map of p of the run in '{target}'; give another --out")
     found = do_stages(Run(config, target, threads, frame=frame), [DETECT, MEASURE], progress, again=True)
     detected, measured = found["detect"], found["measure"]
     assert isinstance(detected, Detected) and isinstance(measured, Measured)
     return DetectResult(target / products.CANDIDATES, config.detect.p_max, detected, measured)
-
-
-def _beside(file: Path) -> RunFolder:
-    """The folder that a map of p lies in: of a run, it says how the map was made."""
-    return RunFolder(file.parent)
 
 
 def _threshold_of_purity(
