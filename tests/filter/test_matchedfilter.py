@@ -193,7 +193,7 @@ def test_errors() -> None:
 
 
 def test_field_centres_on_the_meridian_keep_the_bits_of_a_seeds_maps() -> None:
-    """Rounding puts the barycentre of eight pixels a hair west of it, which is 360 and not 0: 3.8e-5 of S/N differ."""
+    """Rounding puts the barycentres of eight pixels a hair west of it, which is 360; with 0, S/N differ by 3.8e-5."""
     bands = HFI.bands[:1]
     fields = list_fields(SkyMaps(np.ones((12 * 64**2, 1), np.float32), np.ones(12 * 64**2, bool), bands))
     assert len(fields) == 768 and not (fields["lon_deg"] == 0.0).any()

@@ -606,7 +606,7 @@ def list_fields(maps: SkyMaps, tiles: Iterable[int] | None = None) -> Table:
         centres = healpy.pix2vec(FIELD_NSIDE, np.arange(12 * FIELD_NSIDE**2))
         wanted &= np.isin(healpy.vec2pix(TILE_NSIDE, *centres), list(tiles))
     lon_deg, lat_deg = lonlat_deg(sums[wanted])
-    # a hair west of the meridian is 360 here: the same direction, but the field's last bits are those of a seed's maps
+    # a hair west of the meridian stays 360: the last bits of the field are those of a seed's maps
     lon_deg[(lon_deg == 0.0) & (sums[wanted][:, 1] < 0.0)] = 360.0
     return Table({"pixel": np.flatnonzero(wanted), "lon_deg": lon_deg, "lat_deg": lat_deg})
 
