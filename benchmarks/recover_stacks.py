@@ -26,6 +26,7 @@ from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
+from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stack import open_run_maps
 from szeek.simulate.components.clusters import paint_y
 from szeek.simulate.components.companions import (
@@ -108,7 +109,7 @@ def main(run: Path, y500: float) -> None:
     seed = json.loads((run / "simulated" / "simulate.json").read_text())["config"]["seed"]
     rows = choose(truth, y500)
     haloes, painted = truth[rows], expected(truth, rows, seed)
-    maps, _ = open_run_maps(run)
+    maps, _ = open_run_maps(RunFolder(run))
     nulls = matched_positions(haloes, dust_map(maps["bands"]), seed=1)
     print(f"{len(rows)} haloes\n\n| map | disc | painted | found | found / painted | sigma | nulls, sigma |")
     print("|---|---|---|---|---|---|---|")
