@@ -227,7 +227,7 @@ def test_networks_of_the_folds(run_folder: Path, tmp_path: Path) -> None:
 
 def test_broken_products_are_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(ValueError, match=r"run\.json' is no JSON"):
+    with pytest.raises(ValueError, match=r"run\.json' is not valid JSON"):
         write_report(tmp_path)
     (tmp_path / "run.json").write_text("[1]")
     with pytest.raises(ValueError, match=r"run\.json' holds a list"):
@@ -379,7 +379,7 @@ def test_unmeasured_candidates_are_said_to_be_so(tmp_path: Path) -> None:
     write_candidates(make_candidates(sources), tmp_path / "candidates.fits")
     part = section_kinds(RunFolder(tmp_path), Figures(tmp_path / "figures"))
     assert _rows(part.blocks[0]) == [["not measured", "1", "0", ""]]
-    assert len(part.absent) == 1 and "`measure`" in part.absent[0]
+    assert len(part.absent) == 1 and "`szeek photometry`" in part.absent[0]
     assert section_kinds(RunFolder(_empty(tmp_path)), Figures(tmp_path / "figures")).blocks == []
 
 
