@@ -22,6 +22,7 @@ from szeek.config import Config, config_toml
 from szeek.files import write_table, write_text
 from szeek.find.predict import read_prediction
 from szeek.find.shards import predict_shard
+from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.masks import find_masks, read_masks
@@ -397,7 +398,7 @@ def detect(
     elif out is None:
         raise ValueError(f"'{path}' is a map, not the folder of a run; give --out, the folder to write to")
     else:
-        if not path.is_file():
+        if not parse_part(path).path.is_file():
             raise FileNotFoundError(f"'{path}' does not exist, expected a p map or the folder of a run")
         folder = RunFolder(path.parent)  # of a run, it says how the map was made
     config = folder.config
@@ -429,7 +430,7 @@ def _threshold_of_purity(
             f"'{folder.path}' holds no {products.CALIBRATION}, which says what purity a p means; give --p-max, or "
             "predict with a model that has one"
         )
-    p_map = read_prediction(source if source.is_file() else folder.file(products.PREDICTION), frame)
+    p_map = read_prediction(folder.file(products.PREDICTION) if source.is_dir() else source, frame)
     sources = find_sources(p_map, LOWEST_P, deblend=deblend)
     p_max = p_max_for_purity(calibration, sources["p"], purity, sources["dust"])
     if not p_max < 1:

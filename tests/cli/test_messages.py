@@ -151,11 +151,11 @@ def test_the_handler_imports_nothing(monkeypatch):
 
 
 def test_a_library_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "szeek.pipeline.measure", None)
+    monkeypatch.setitem(sys.modules, "szeek.verbs", None)
     monkeypatch.setattr(sys, "argv", ["szeek", "detect", "p.fits", "--out", "o"])
     monkeypatch.setenv("MPLBACKEND", "module://of_another.environment")
     with pytest.raises(SystemExit) as end:
         main()
     lines = capsys.readouterr().err.splitlines()
     assert end.value.code == 1 and len(lines) == 1
-    assert lines[0].startswith("szeek: szeek.pipeline.measure cannot be imported")
+    assert lines[0].startswith("szeek: szeek.verbs cannot be imported")
