@@ -21,12 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from szeek.cli.app import main
+from szeek.config import load_config
 from szeek.find.predict import read_prediction, write_prediction
 from szeek.inputs.fits_files import is_auxiliary, parse_part
 from szeek.inputs.healpix_files import INDEX_COLUMNS, describe_healpix
 from szeek.inputs.image_files import read_image, read_pixels
 from szeek.inputs.masks import read_mask, read_masks
 from szeek.inputs.stackmaps import read_stack_map
+from szeek.pipeline.stages import Run
 
 TYPES = {"L": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "E": ">f4", "D": ">f8"}
 FRAMES = {"galactic": ("G", "GALACTIC", "Gal"), "icrs": ("C", "Q", "celestial"), "ecliptic": ("E", "ECLIPTIC")}
@@ -66,8 +68,10 @@ def table_bytes(columns, rows, cards):
     return header.tostring().encode("ascii") + data + bytes(-len(data) % 2880)
 
 
-def write(path, *extensions, pack=""):
-    path.write_bytes(PACK[pack](fits.PrimaryHDU().header.tostring().encode("ascii") + b"".join(extensions)))
+def write(path, *extensions, pack="", primary=None):
+    header = fits.PrimaryHDU().header
+    header.update(primary or {})
+    path.write_bytes(PACK[pack](header.tostring().encode("ascii") + b"".join(extensions)))
     return path
 
 
@@ -153,11 +157,13 @@ def healpix_files(draw):
         columns.insert(draw(st.integers(0, len(columns))), other)
     if explicit:
         index = draw(st.sampled_from(INDEX_COLUMNS if layout == "unsaid" else (*INDEX_COLUMNS, "NUMBER")))
-        kind = draw(st.sampled_from("IJK"))
+        kind = draw(st.sampled_from("IJK" if index in ("INDEX", "NUMBER") else "IJKD"))
         array = numbers[::grain].reshape(rows, -1).astype(TYPES[kind])
         # healpy takes the first column for the pixels where it has no name that all know
         where = 0 if index == "NUMBER" else draw(st.integers(0, len(columns)))
         columns.insert(where, (index, kind, array, {}))
+    in_primary = draw(st.sampled_from([(), ("ORDERING", "COORDSYS", "BAD_DATA"), ("NSIDE", "PIXTYPE", "COORDSYS")]))
+    primary = {key: cards.pop(key) for key in in_primary if cards.get(key) is not None}
     extensions = [table_bytes(columns, rows, cards)]
     if draw(st.booleans()):
         noise = rng.normal(size=(n_pix, 1)).astype(">f4")
@@ -168,16 +174,16 @@ def healpix_files(draw):
     pack = draw(st.sampled_from(["", "", "gzip", "bzip2", "xz"]))
     ending = draw(st.sampled_from([".fits", ".fits.gz", ".fit", ".bz2"]))
     # RING, in the file's own frame
-    ring = healpy.nest2ring(nside, numbers) if cards["ORDERING"].upper().startswith("NEST") else numbers
+    ring = healpy.nest2ring(nside, numbers) if (cards | primary)["ORDERING"].upper().startswith("NEST") else numbers
     expected = np.full(n_pix, np.nan)
     expected[ring] = truth
     return Drawn(extensions=extensions, pack=pack, name="map" + ending, frame=frame, expected=expected,
-                      nside=nside, unit=unit, column=name, cards=cards, own=own)  # fmt: skip
+                      nside=nside, unit=unit, column=name, cards=cards, own=own, primary=primary)  # fmt: skip
 
 
 def check_healpix(folder: Path, drawn) -> None:
     """A drawn file is read as it was meant: values, footprint, unit; as map, mask and map to stack alike."""
-    path = write(folder / drawn["name"], *drawn["extensions"], pack=drawn["pack"])
+    path = write(folder / drawn["name"], *drawn["extensions"], pack=drawn["pack"], primary=drawn["primary"])
     file = describe_healpix(path)
     found, expected = file.read_ring(), drawn["expected"]
     assert (file.nside, file.unit, file.frame) == (drawn["nside"], drawn["unit"], drawn["frame"])
@@ -343,6 +349,11 @@ REFUSED = {
         one(EXTNAME="HALF1") + one(EXTNAME="HALF2"),
         r"HALF1 \(SIGNAL\); HALF2 \(SIGNAL\); name .*'f.fits\[HALF1\]'",
     ),
+    "two of one name": (one(EXTNAME="MAP") + one(EXTNAME="MAP"), r"1 \(SIGNAL\); 2 \(SIGNAL\); name .*'f.fits\[1\]'"),
+    "floats for pixels, in order or not": (
+        several([("PIXEL", "D", RING[::-1] - 0.5), ("SIGNAL", "E", RING)]),
+        "column PIXEL of .* no whole numbers",
+    ),
     "text": (several([("SIGNAL", "A", ["x"] * N_PIX)]), "column SIGNAL of .* has TFORM '1A', expected numbers"),
     "an image": (
         fits.ImageHDU(np.zeros(12)).header.tostring().encode() + bytes(2880),
@@ -397,7 +408,9 @@ def test_extension_column_and_cards_after_the_name(tmp_path):
         np.testing.assert_array_equal(describe_healpix(f"{path}{part}[COORDSYS=G]").read_ring(), expected)
     marked = describe_healpix(f"{path}[HALF1][COORDSYS=G][BAD_DATA=7][TUNIT=MJy/sr]")
     assert marked.unit == "MJy/sr" and np.flatnonzero(np.isnan(marked.read_ring())).tolist() == [6]
-    with pytest.raises(ValueError, match="has no extension 'HALF3', expected one of PRIMARY, HALF1, HALF2; give"):
+    with pytest.raises(
+        ValueError, match="has no extension that alone is called 'HALF3', expected one of PRIMARY, HALF1, HALF2; give"
+    ):
         describe_healpix(f"{path}[HALF3]")
     with pytest.raises(ValueError, match="has no column 'T', its columns are I, Q; name one of them"):
         describe_healpix(f"{path}[HALF1][col T]")
@@ -405,6 +418,16 @@ def test_extension_column_and_cards_after_the_name(tmp_path):
         parse_part(f"{path}[COORDS=G]")
     odd = write(tmp_path / "odd[1].fits[2]", one())  # a file may be called so
     np.testing.assert_array_equal(describe_healpix(odd).read_ring(), RING)
+
+
+def test_a_run_takes_brackets_in_its_configuration(tmp_path):
+    """The files themselves are looked for and summed; what stands behind their names is part of the key."""
+    toml = tmp_path / "c.toml"
+    toml.write_text('[sky]\nmasks = ["GAL080=m.fits[2][COORDSYS=G]"]\ncatalogues = ["k.csv"]\n'
+                    '[sky.maps]\n100 = "a.fits[HALF1][TUNIT=MJy/sr]"\n')  # fmt: skip
+    job = Run(load_config(toml), tmp_path / "run")
+    assert job.input_files() == [tmp_path / name for name in ("a.fits", "k.csv", "m.fits")]
+    assert str(job.map_files()["100"]).endswith("a.fits[HALF1][TUNIT=MJy/sr]")
 
 
 def test_grain_of_pixels_by_hand(tmp_path):
@@ -439,7 +462,22 @@ def test_planck_maps_as_healpy_reads_them(real_data, name):
 
 
 def test_names_of_what_lies_beside_the_signal():
-    beside = ["HITS", "N_OBS", "NOBS", "II_COV", "IQ_COV", "NOISE", "RMS", "SERROR", "IVAR", "TMASK", "WHT", "err_I"]
+    beside = [
+        "HITS",
+        "N_OBS",
+        "NOBS",
+        "II_COV",
+        "IQ_COV",
+        "NOISE",
+        "RMS",
+        "SERROR",
+        "IVAR",
+        "TMASK",
+        "WHT",
+        "err_I",
+        "HITCOUNT",
+        "NOISEMAP",
+    ]
     assert all(is_auxiliary(name) for name in beside)
     signal = ["I_STOKES", "TEMPERATURE", "COUNTS", "FULL", "P_CLUSTER", "GAL080", "VARIABILITY", "COVERED", "TERRA"]
     assert not any(is_auxiliary(name) for name in signal)

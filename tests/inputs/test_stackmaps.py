@@ -82,6 +82,10 @@ def test_convergence_from_klm(tmp_path):
     assert not filtered.values[~mask].any()
     with pytest.raises(ValueError, match="mask has 12 pixels, expected 49152"):
         read_convergence(tmp_path / "klm.fits", nside=NSIDE, mask=np.ones(12, bool))
+    with fits.open(tmp_path / "klm.fits", mode="update") as hdus:
+        hdus[1].header["COORDSYS"] = "C"
+    with pytest.raises(ValueError, match=r"klm\.fits' has COORDSYS = 'icrs', expected Galactic kappa_lm"):
+        read_convergence(tmp_path / "klm.fits", nside=NSIDE)
 
 
 def write_galaxies(path, z, columns="l,b,zPhoto_Corr,w1mCorr,w2mCorr,w3mCorr"):

@@ -47,7 +47,7 @@ _NOT_FITS = {
 #: Columns and extensions beside the signal: never taken for it unasked.
 _AUXILIARY = re.compile(
     r"(?:^|[^A-Z])(?:N?HITS?|N_?OBS|NOISE|I?VAR|VARIANCE|INVVAR|COV|COVARIANCE|RMS|STD|STDDEV|SIGMA|S?ERRS?|S?ERRORS?|"
-    r"UNC|UNCERT|UNCERTAINTY|WEIGHTS?|WHT|EXPOSURE|EXPTIME|FLAGS?|DQ|[ITPQU]?MASK|QUALITY)(?:[^A-Z]|$)"
+    r"UNC|UNCERT|UNCERTAINTY|WEIGHTS?|WHT|EXPOSURE|EXPTIME|FLAGS?|DQ|[ITPQU]?MASK|QUALITY)(?:MAPS?|COUNTS?)?(?:[^A-Z]|$)"
 )
 _SQUARED = re.compile(r"^\(?[MU]*(?:K\w*|MJY/SR)\)?\s*(?:\^|\*\*)?-?2$")
 
@@ -81,21 +81,22 @@ class FilePart:
     cards: Mapping[str, str]
 
     def select(self, hdus: fits.HDUList) -> list[tuple[str, Any]]:
-        """Name (its number where it has none) and HDU of all extensions, or of the one that was asked for.
+        """Name (its number where it has none of its own) and HDU of all extensions, or of the one that was asked for.
 
         Raises
         ------
         ValueError
             If there is none of that name or number.
         """
-        named = [(str(hdu.name or i), hdu) for i, hdu in enumerate(hdus)]
+        names = [str(hdu.name) for hdu in hdus]
+        named = [(names[i] if names[i] and names.count(names[i]) == 1 else str(i), hdu) for i, hdu in enumerate(hdus)]
         if self.extension is None:
             return named
         chosen = [pair for i, pair in enumerate(named) if self.extension.upper() in (pair[0].upper(), str(i))]
         if len(chosen) != 1:
             there = ", ".join(name for name, _ in named)
             raise ValueError(
-                f"'{self.path}' has {len(chosen) or 'no'} extension{'s' * (len(chosen) > 1)} '{self.extension}', "
+                f"'{self.path}' has no extension that alone is called '{self.extension}', "
                 f"expected one of {there}; give its name or number in brackets, '{self.path.name}[1]'"
             )
         return chosen

@@ -237,6 +237,17 @@ def _list_tables(part: FilePart, hdus: fits.HDUList) -> list[tuple[str, Any]]:
     )
 
 
+def read_frame(headers: Sequence[fits.Header]) -> str | None:
+    """'galactic', 'icrs' or 'ecliptic' as the first header says that says any; another word as it is written.
+
+    Examples
+    --------
+    >>> read_frame([fits.Header(), fits.Header({"COORDSYS": "C"})])
+    'icrs'
+    """
+    return _look_up(headers, ("COORDSYS", "SKYCOORD"), _FRAME_WORDS)
+
+
 def is_healpix(hdu: Any) -> bool:
     """Whether a header calls what it describes a HEALPix map."""
     return "NSIDE" in hdu.header or str(hdu.header.get("PIXTYPE", "")).strip().upper() == "HEALPIX"
@@ -310,7 +321,8 @@ def _is_index(hdu: Any, i: int) -> bool:
     name, code = str(hdu.columns.names[i]).upper(), split_format(hdu.header[f"TFORM{i + 1}"])[1]
     if str(hdu.header.get("INDXSCHM", "")).strip().upper() == "EXPLICIT" and i == _explicit_index(hdu):
         return True
-    return name in INDEX_COLUMNS and code in INTEGERS and len(hdu.columns) > 1
+    numbers = INTEGERS if name == "INDEX" else INTEGERS + "ED"  # a spectral index is called so too
+    return name in INDEX_COLUMNS and code in numbers and len(hdu.columns) > 1
 
 
 def _explicit_index(hdu: Any) -> int | None:
@@ -358,7 +370,7 @@ def _describe(
             pixels = None
     elif column.n_values != n_pix:
         first_pixel = _read_first_pixel(path, header, column.n_values, nside)
-    frame = _look_up(both, ("COORDSYS", "SKYCOORD"), _FRAME_WORDS)
+    frame = read_frame(both)
     if frame == "icrs":
         _check_epoch(path, header)
     unit = _look_up((header,), (f"TUNIT{index + 1}", "BUNIT", "UNITS"), {})

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from szeek.arguments import plain_table
 from szeek.inputs.fits_files import open_fits, open_stream
-from szeek.inputs.healpix_files import describe_healpix
+from szeek.inputs.healpix_files import describe_healpix, read_frame
 from szeek.inputs.image_files import read_cutout
 from szeek.sky.skymaps import Band, SkyMaps
 
@@ -123,7 +123,7 @@ def read_convergence(
     Parameters
     ----------
     path : path
-        kappa_lm in healpy's FITS format, Galactic.
+        kappa_lm in healpy's FITS format, Galactic where the header does not say.
     nside, fwhm_arcmin : int, float
         Of the map.
     lmin, lmax : int
@@ -132,8 +132,18 @@ def read_convergence(
         Text file with l, N_l, C_l + N_l.
     mask : (12 nside^2,) bool, optional
         Footprint; the whole sky without it.
+
+    Raises
+    ------
+    OSError
+        If it is not a FITS file.
+    ValueError
+        If it is in another frame, or the mask of another resolution.
     """
-    with open_fits(Path(path)):  # what is not FITS is told here
+    with open_fits(Path(path)) as hdus:  # what is not FITS is told here
+        frame = read_frame([hdu.header for hdu in hdus])
+        if frame not in (None, "galactic"):
+            raise ValueError(f"'{path}' has COORDSYS = '{frame}', expected Galactic kappa_lm; rotate them by healpy")
         alm = healpy.read_alm(str(path))
     top = healpy.Alm.getlmax(len(alm))
     ell = np.arange(top + 1)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from szeek.arguments import plain_mask, plain_table
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.download import list_datasets, locate
-from szeek.inputs.masks import mask_sources, read_mask
+from szeek.inputs.masks import find_masks, mask_sources, read_mask
 from szeek.sky.skymaps import SkyMaps
 
 #: Radius that is cut out around a catalogued point source: about a beam at 353 GHz, and 1.5 PSF of ROSAT.
@@ -110,7 +110,9 @@ def cut_maps(
         if isinstance(mask, np.ndarray):
             cuts.add(name, plain_mask(mask, f"mask of {name}"), "a mask")
         else:
-            cuts.add(name, read_mask(mask, nside=groups[name].nside), f"mask {Path(mask).name}")
+            ((file, column),) = find_masks([os.fspath(mask)])  # refuses several columns of which none is named
+            keep = read_mask(file, columns=(column,), nside=groups[name].nside)
+            cuts.add(name, keep, f"mask {Path(mask).name}")
     for source, radius_arcmin in sources:
         table = plain_table(source, "a catalogue to cut out") if isinstance(source, Table) else read_catalogue(source)
         what = "" if isinstance(source, Table) else f"{Path(source).name}: "
