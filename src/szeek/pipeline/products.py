@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from szeek.config import Config
 from szeek.files import write_json
+from szeek.inputs.fits_files import parse_part
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
@@ -142,7 +143,7 @@ class RunFolder:
 
     def has(self, product: str) -> bool:
         """Whether a product is there."""
-        return self.file(product).exists()
+        return parse_part(self.file(product)).path.exists()
 
     def need(self, *products: str) -> None:
         """Refuse a folder without these products.

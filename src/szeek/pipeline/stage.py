@@ -288,7 +288,8 @@ def _named_alike(sky: dict[str, Any], stage: Stage, run: Run) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path) -> list[str | int]:
-    if not path.exists():
+    file = parse_part(path).path
+    if not file.exists():
         raise FileNotFoundError(f"'{path}' is named in the configuration but does not exist")
-    status = path.stat()
+    status = file.stat()
     return [path.name, status.st_size, status.st_mtime_ns]
