@@ -270,7 +270,7 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     reads = set(stage.reads)
     made = sorted(done.get("key", "") for done in record["stages"].values() if reads & set(done.get("writes", ())))
     others = sorted(record.get("linked", {}).items())
-    linked = [_fingerprint(parse_part(path).path) for name, path in others if name in reads]
+    linked = [_fingerprint(Path(path)) for name, path in others if name in reads]
     text = json.dumps([stage.name, config, stage.options, files, made, linked], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
