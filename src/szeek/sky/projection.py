@@ -225,6 +225,7 @@ def interpolate(
 
     Examples
     --------
+    >>> from szeek.sky.healpix import unit_vectors
     >>> flat = np.full((12 * 4**2, 2), 3.0, np.float32)
     >>> interpolate(flat, unit_vectors(10.0, 89.9)).tolist()
     [3.0, 3.0]

@@ -173,12 +173,12 @@ def page_text(text: str) -> Markup:
 def scale_p() -> AsinhNorm:
     """The colour scale of p in every picture: p = 0 to 1 -> asinh(10 p) / asinh(10).
 
-    Most of the sky has p far below 0.1 and stays dark; 0.1, 0.5 and 0.9 lie at 0.29, 0.77 and 0.96 of the scale.
+    Most of the sky has p far below 0.1 and stays dark; 0.1, 0.5 and 0.9 lie at 0.29, 0.77 and 0.97 of the scale.
 
     Examples
     --------
     >>> [round(float(scale_p()(p)), 2) for p in (0.0, 0.01, 0.1, 0.5, 0.9, 1.0)]
-    [0.0, 0.03, 0.29, 0.77, 0.96, 1.0]
+    [0.0, 0.03, 0.29, 0.77, 0.97, 1.0]
     """
     return AsinhNorm(linear_width=P_LINEAR, vmin=0.0, vmax=1.0)
 
