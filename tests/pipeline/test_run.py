@@ -203,6 +203,13 @@ def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
     assert set(again) == {"calibrate", "detect", "measure", "assess", "report"}
     assert times == {name: (job / name).stat().st_mtime_ns for name in times}
     run(config, job)
+    # a product that a stage need not have left, but did, is missed too
+    clusters = (job / "clusters.fits").read_bytes()
+    (job / "clusters.fits").unlink()
+    done.clear()
+    run(config, job, until="maps", progress=lambda *a: done.append((a[0], a[3])))
+    assert ("maps", "unchanged") not in done and (job / "clusters.fits").read_bytes() == clusters
+    run(config, job)
 
 
 def test_a_run_killed_at_any_stage_ends_with_the_same_bits(job, tmp_path):

@@ -180,7 +180,8 @@ def do_stages(
     for stage in stages:
         key = stage_key(stage, run, record)
         done = record["stages"].get(stage.name, {})
-        unchanged = not again and done.get("key") == key and all(run.target(name).exists() for name in stage.writes)
+        there = all(run.target(name).exists() for name in (*stage.writes, *done.get("writes", ())))
+        unchanged = not again and done.get("key") == key and there
         if ranks is not None and stage.name == "train":
             ranks.follow_first(not unchanged)
         if unchanged:
@@ -196,7 +197,7 @@ def do_stages(
         began = time.monotonic()
         facts = stage.work(run, progress)
         seconds = round(time.monotonic() - began, 1)
-        written = [*stage.writes, *stage.may_write]
+        written = [name for name in (*stage.writes, *stage.may_write) if run.target(name).exists()]
         record["stages"][stage.name] = {"key": key, "writes": written, "seconds": seconds, **asdict(facts)}
         record["timings"] = {name: done.get("seconds", 0.0) for name, done in record["stages"].items()}
         write_json(record, run.target(products.RECORD))
