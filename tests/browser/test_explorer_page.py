@@ -450,7 +450,7 @@ def test_without_webgl_a_still_sky_and_the_same_table(
     browser = open_browser(webgl=False)
     open_page(browser, explorer, sky="still")
     assert "no WebGL2" in browser.find_element(By.ID, "readout").text
-    wait_for(browser, "document.querySelector('#sky img').naturalWidth === 1600")
+    wait_for(browser, "document.querySelector('#sky img').naturalWidth === 800")
     assert sky_picture(browser).std() > 5
     controls = browser.find_elements(By.CSS_SELECTOR, ".sky select, .sky input[type=range]")
     assert len(controls) == 6 and not any(control.is_enabled() for control in controls)  # they would do nothing
