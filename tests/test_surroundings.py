@@ -88,4 +88,5 @@ def test_a_package_and_a_home_that_are_read_only_stop_no_verb(tmp_path):
     done = subprocess.run(words, env=kept | own, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(site)) and "1 candidates" in done.stdout
-    assert done.stderr == ""
+    told = [line for line in done.stderr.splitlines() if not line.strip().startswith(("detect: ", "measure: "))]
+    assert told == []  # progress, which a slow machine sees, and nothing else
