@@ -13,6 +13,7 @@ from noise_field import HFI, cluster_grid, noise_sky
 
 from szeek.filter.snrmaps import filter_sky
 from szeek.measure.candidates import COLUMNS, read_candidates
+from szeek.measure.fluxes import FluxCorrection
 from szeek.measure.photometry import (
     KINDS,
     SIZES_ARCMIN,
@@ -263,6 +264,25 @@ def test_candidates_of_a_run_get_their_columns(tmp_path: Path) -> None:
         units = {column.name: column.unit for column in hdus[1].columns}
     assert units["y5r500_arcmin2"] == "arcmin2" and units["flux_mjy"] == "mJy" and units["snr"] is None
     assert not list(folder.glob(".*")), "nothing half-written is left"
+
+
+def test_fluxes_are_corrected_where_the_correction_is_known(tmp_path: Path) -> None:
+    folder = write_small_run(tmp_path)
+    measure(folder, threads=1)
+    before = read_candidates(folder / "candidates.fits")
+    corrected = ("Y5R500_COR", "Y5R500_COR_ERR", "Y5R500_CONSTR", "Y5R500_CONSTR_ERR")
+    assert all(np.isnan(before[name]).all() for name in corrected) and before["SNR_CONSTR"][0] > 15
+    correction = FluxCorrection(np.array([5.0]), np.array([0.9]), np.array([1.2]), 1.1)
+    correction.to_table().write(folder / "fluxes.ecsv")
+    measure(folder, threads=1)
+    after, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")
+    # the first candidate is a known cluster, of known redshift
+    factor = 0.9 * np.array([1.1, 1.0])
+    for name, flux in (("Y5R500_COR", "population"), ("Y5R500_CONSTR", "constrained")):
+        np.testing.assert_allclose(after[name], factor * photometry[f"{flux}_y5r500_arcmin2"], rtol=1e-6)
+        error = 1.2 * factor * photometry[f"{flux}_y5r500_err_arcmin2"]
+        np.testing.assert_allclose(after[f"{name}_ERR"], error, rtol=1e-6)
+    np.testing.assert_array_equal(after["Y5R500"], before["Y5R500"])
 
 
 @pytest.mark.parametrize(("low_deg", "high_deg"), [(0, 5), (20, 25), (38, 41), (50, 55), (70, 75)])

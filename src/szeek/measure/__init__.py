@@ -15,11 +15,14 @@ if TYPE_CHECKING:
         write_candidates,
     )
     from szeek.measure.flags import name_flags, set_flags
+    from szeek.measure.fluxes import FluxCorrection, fit_flux_correction
     from szeek.measure.identify import identify_sources
     from szeek.measure.photometry import fit_kind, fit_size, measure_sources
 
 __all__ = [
+    "FluxCorrection",
     "explain_columns",
+    "fit_flux_correction",
     "fit_kind",
     "fit_size",
     "identify_sources",

@@ -25,11 +25,13 @@ from szeek.arguments import plain_table
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
+from szeek.measure.fluxes import TEMPERATURES_KEV, deproject, halo_population, infer_flux
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
+from szeek.physics.tsz import band_response
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import SkyMaps
 
@@ -50,12 +52,17 @@ _Y_FWHM_ARCMIN = 10.0
 _RADIO = (-1.0, -0.5, 0.0, 0.5)
 _DUST = ((25.0, 1.75), (20.0, 1.75), (14.0, 2.0), (11.0, 2.0))
 _COLD_K, _EXTENDED_ARCMIN = 14.0, 2.5
+# Dust of the galaxies in clusters, fitted with the flux: Planck intermediate results XLIII (A&A 596, A104), 24.2 K
+# and 1.5 at a mean redshift of 0.26. The derivative is by the index.
+_MEMBER_DUST_K, _MEMBER_DUST_INDEX, _INDEX_STEP = 24.2 / 1.26, 1.5, 0.1
 # Below the first S/N there is nothing; above the second, tSZ beside radio and dust makes a cluster.
 _LEAST_SNR, _CLUSTER_SNR = 3.0, 4.0
 
 _SCALARS = (
     *("snr", "theta500_arcmin", "y5r500_arcmin2", "y5r500_err_arcmin2"),
     *("fixed_theta500_arcmin", "fixed_snr", "fixed_y5r500_arcmin2", "fixed_y5r500_err_arcmin2"),
+    *("population_y5r500_arcmin2", "population_y5r500_err_arcmin2", "population_theta500_arcmin"),
+    *("constrained_snr", "constrained_y5r500_arcmin2", "constrained_y5r500_err_arcmin2"),
     *("m500_1e14msun", "m500_err_1e14msun", "y_aperture_arcmin2", "y_aperture_err_arcmin2"),
     *("spectrum_theta500_arcmin", "tsz_snr", "radio_snr", "dust_snr", "chi2"),
 )
@@ -64,23 +71,37 @@ _MASSES_1E14MSUN = np.geomspace(0.03, 60.0, 600)
 
 
 class Spectra(NamedTuple):
-    """Spectra that are tried, in the bands' map units: tSZ (n_band,), radio and dust (4, n_band)."""
+    """Spectra in the bands' map units.
+
+    Tried are tSZ (n_band,), radio and dust (4, n_band). ``hot`` (n_temperature, n_band) is tSZ at
+    :data:`szeek.measure.fluxes.TEMPERATURES_KEV`, ``members`` (2, n_band) the dust of member galaxies and its
+    derivative by the index.
+    """
 
     tsz: Floats
     radio: Floats
     dust: Floats
+    hot: Floats
+    members: Floats
 
 
 def list_spectra(instrument: Instrument, names: Sequence[str]) -> Spectra:
-    """The spectra that are tried, in these of an instrument's bands."""
+    """The spectra in these of an instrument's bands."""
     columns = [instrument.band_names.index(name) for name in names]
     radio = [spectral_templates(instrument, ["radio"], radio_index=index)[0] for index in _RADIO]
     dust = [
         spectral_templates(instrument, ["dust"], dust_temperature_k=kelvin, dust_index=index)[0]
         for kelvin, index in _DUST
     ]
-    tsz = spectral_templates(instrument, ["tsz"])[0]
-    return Spectra(tsz[columns], np.array(radio)[:, columns], np.array(dust)[:, columns])
+    flat, members, steep = (
+        spectral_templates(instrument, ["dust"], dust_temperature_k=_MEMBER_DUST_K, dust_index=index)[0]
+        for index in _MEMBER_DUST_INDEX + _INDEX_STEP * np.array([-0.5, 0.0, 0.5])
+    )
+    listed = (
+        spectral_templates(instrument, ["tsz"])[0], np.array(radio), np.array(dust),
+        band_response(instrument, TEMPERATURES_KEV), np.stack([members, (steep - flat) / _INDEX_STEP]),
+    )  # fmt: skip
+    return Spectra(*(spectrum[..., columns] for spectrum in listed))
 
 
 class SpectrumFit(NamedTuple):
@@ -263,6 +284,11 @@ def measure_sources(
         ``y5r500_arcmin2``, ``y5r500_err_arcmin2`` : mean and standard deviation of the flux over all sizes.
         ``fixed_theta500_arcmin``, ``fixed_snr``, ``fixed_y5r500_arcmin2``, ``fixed_y5r500_err_arcmin2`` : at the size
         given, or else that of M500.
+        ``population_y5r500_arcmin2``, ``population_y5r500_err_arcmin2``, ``population_theta500_arcmin`` : flux and
+        apparent size with the population of haloes as prior, at the temperature of the gas, beside dust of member
+        galaxies (:func:`szeek.measure.fluxes.infer_flux`).
+        ``constrained_snr``, ``constrained_y5r500_arcmin2``, ``constrained_y5r500_err_arcmin2`` : likewise beside dust
+        of any amplitude and index; the highest S/N over the sizes, and the flux at the sizes of the above.
         ``m500_1e14msun``, ``m500_err_1e14msun`` : see :func:`mass_from_flux`.
         ``y_aperture_arcmin2``, ``y_aperture_err_arcmin2`` : Compton y in a disc of 10 arcmin less the ring of 15 to
         25, in the field's least-noise y map of 10 arcmin.
@@ -353,6 +379,13 @@ def _describe(
     if not np.isfinite(theta500_arcmin) and np.isfinite(mass):
         theta500_arcmin = float(theta500_from_mass(np.array([mass]), np.array([z]), mass_bias=1.0)[0])
     fixed_flux, fixed_error = sizes.at(theta500_arcmin) if np.isfinite(theta500_arcmin) else (np.nan, np.nan)
+    haloes = halo_population(tuple(SIZES_ARCMIN.tolist()), z)
+    # one band more than there is to fit
+    n_fit = [min(n, len(spectra.tsz) - 1) for n in (1, 2)]
+    beside_dust, constrained = (deproject(v[None], information[None], spectra.members[:n]) for n in n_fit)
+    inferred = infer_flux(*beside_dust, spectra.hot, SIZES_ARCMIN, haloes)
+    bound = infer_flux(*constrained, spectra.hot, SIZES_ARCMIN, haloes, inferred.weight)
+    bound_fit = fit_size(constrained[0][0], constrained[1][0], spectra.tsz)
     scale = np.sqrt(np.diag(information[fit.size]))
     covariance = np.linalg.inv(information[fit.size] / np.outer(scale, scale)) / np.outer(scale, scale)
     return {
@@ -364,6 +397,12 @@ def _describe(
         "fixed_snr": fixed_flux / fixed_error,
         "fixed_y5r500_arcmin2": fixed_flux,
         "fixed_y5r500_err_arcmin2": fixed_error,
+        "population_y5r500_arcmin2": inferred.flux,
+        "population_y5r500_err_arcmin2": inferred.error,
+        "population_theta500_arcmin": inferred.theta500_arcmin,
+        "constrained_snr": bound_fit.snr[bound_fit.best],
+        "constrained_y5r500_arcmin2": bound.flux,
+        "constrained_y5r500_err_arcmin2": bound.error,
         "m500_1e14msun": mass,
         "m500_err_1e14msun": mass_error,
         "spectrum_theta500_arcmin": SIZES_ARCMIN[fit.size],

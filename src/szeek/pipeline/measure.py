@@ -9,6 +9,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 from astropy.table import Table, hstack, vstack
+from numpy.typing import NDArray
 
 from szeek.assess.match import match
 from szeek.config import SkyConfig
@@ -22,6 +23,7 @@ from szeek.inputs.masks import read_mask
 from szeek.inputs.stackmaps import read_stack_map
 from szeek.measure.candidates import list_sources, make_candidates, read_candidates, write_candidates
 from szeek.measure.flags import set_flags
+from szeek.measure.fluxes import FluxCorrection
 from szeek.measure.identify import identify_sources
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
 from szeek.parallel import Progress
@@ -68,6 +70,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
             threads=run.threads,
             progress=progress,
         )
+        found = _correct_fluxes(found, z, folder.flux_correction)
         for name in found.colnames:
             sources[name] = found[name]
         kinds = count_kinds(found)
@@ -85,6 +88,18 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         pixel = healpy.ang2pix(maps.nside, clusters["lon_deg"], clusters["lat_deg"], lonlat=True)
         clusters = clusters[maps.footprint[pixel]]
     return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)))
+
+
+def _correct_fluxes(found: Table, z: NDArray[np.float64], correction: FluxCorrection | None) -> Table:
+    """Photometry with corrected fluxes, where it is known how they are to be corrected."""
+    if correction is None:
+        return found
+    corrected = found.copy()
+    measured = hstack([found, Table({"z": z})])
+    for flux, name in (("population", "corrected"), ("constrained", "corrected_constrained")):
+        value, error = correction.correct(measured, flux)
+        corrected[f"{name}_y5r500_arcmin2"], corrected[f"{name}_y5r500_err_arcmin2"] = value, error
+    return corrected
 
 
 def _field_states(run: Run, maps: SkyMaps, progress: Progress | None) -> dict[int, FieldState]:
@@ -130,7 +145,7 @@ MEASURE = Stage(
     "measure",
     _measure,
     sections=("measure",),
-    reads=(products.SOURCES, products.MAPS, products.FILTERED, products.CLUSTERS),
+    reads=(products.SOURCES, products.MAPS, products.FILTERED, products.CLUSTERS, products.FLUXES),
     writes=(products.CANDIDATES,),
     may_write=(products.PHOTOMETRY,),
     facts=Measured,

@@ -28,6 +28,7 @@ from szeek.sky.tiles import TEST_TILE
 if TYPE_CHECKING:
     from szeek.assess.calibrate import Calibration
     from szeek.assess.selection import PositionErrors
+    from szeek.measure.fluxes import FluxCorrection
 
 RECORD = "run.json"
 CONFIG = "config.toml"
@@ -46,6 +47,7 @@ CHECKPOINT = "checkpoint.safetensors"
 PREDICTION = "prediction.fits"
 CALIBRATION = "calibration.ecsv"
 POSITIONS = "positions.ecsv"
+FLUXES = "fluxes.ecsv"
 SOURCES = "sources.fits"
 PHOTOMETRY = "photometry.fits"
 CANDIDATES = "candidates.fits"
@@ -90,6 +92,7 @@ PRODUCTS: dict[str, Product] = {
     PREDICTION: Product("p, HEALPix NESTED, Galactic, UNSEEN outside the footprint", "szeek predict"),
     CALIBRATION: Product("purity against p", "szeek run on a simulated sky"),
     POSITIONS: Product("position errors against p", "szeek selection"),
+    FLUXES: Product("correction of fluxes against S/N", "szeek selection"),
     SOURCES: Product("sources above the threshold, before they are measured", "szeek detect"),
     CANDIDATES: Product("candidate catalogue, also as .vot, .csv, .reg and .md", "szeek detect"),
     PHOTOMETRY: Product("all photometry of the candidates", "szeek photometry"),
@@ -282,6 +285,13 @@ class RunFolder:
         from szeek.assess.selection import PositionErrors  # loads numba, which the rest does without
 
         return PositionErrors.from_table(Table.read(self.file(POSITIONS))) if self.has(POSITIONS) else None
+
+    @property
+    def flux_correction(self) -> FluxCorrection | None:
+        """Correction of fluxes, where it was measured."""
+        from szeek.measure.fluxes import FluxCorrection  # loads scipy's interpolation, which the rest does without
+
+        return FluxCorrection.from_table(Table.read(self.file(FLUXES))) if self.has(FLUXES) else None
 
     @cached_property
     def p_nested(self) -> NDArray[np.float32] | None:

@@ -298,16 +298,14 @@ TRAIN = Stage(
 
 def _take_model(run: Run, progress: Progress | None) -> Facts:
     """Copy the network that is given, and what was measured of it."""
-    source = find_model(run.config.model)
-    for name in (products.CALIBRATION, products.POSITIONS, products.WEIGHTS, products.MODEL_CARD):
-        if (source / name).is_file():
-            shutil.copyfile(source / name, run.target(name))
+    for file in _model_files(run):
+        shutil.copyfile(file, run.target(file.name))
     return Facts()
 
 
 def _model_files(run: Run) -> list[Path]:
     source = find_model(run.config.model)
-    names = (products.WEIGHTS, products.MODEL_CARD, products.CALIBRATION, products.POSITIONS)
+    names = (products.WEIGHTS, products.MODEL_CARD, products.CALIBRATION, products.POSITIONS, products.FLUXES)
     return [source / name for name in names if (source / name).is_file()]
 
 
@@ -315,7 +313,7 @@ MODEL = Stage(
     "model",
     _take_model,
     writes=(products.WEIGHTS, products.MODEL_CARD),
-    may_write=(products.CALIBRATION, products.POSITIONS),
+    may_write=(products.CALIBRATION, products.POSITIONS, products.FLUXES),
     files=_model_files,
 )
 

@@ -1,0 +1,339 @@
+r"""Fluxes of clusters of unknown size: the population of haloes as prior, and a correction that is measured.
+
+    p(Y, theta | d) ~ n(ln Y, ln theta) exp(Y t.v - Y^2 t.M.t / 2),     t = t(T_e(Y, theta)),     v, M at theta
+
+v and M are what the matched filter has of the bands (:mod:`szeek.measure.photometry`), Y is Y5R500, n the number of
+haloes of this flux and apparent size (:func:`halo_population`), and T_e their mean temperature: where the redshift is
+known, of that redshift alone. What the maps decide is not touched by the prior; where they leave the size open, sizes
+that no halo of this flux has do not count, and neither do fluxes that only noise makes.
+
+A selection by the same data changes nothing in that. What is not in it (position, shape, galaxies in the cluster) is
+measured on clusters of known flux, :func:`fit_flux_correction`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import NamedTuple
+
+import numpy as np
+from astropy.table import Table
+from numpy.typing import ArrayLike, NDArray
+from scipy.interpolate import RegularGridInterpolator
+from scipy.optimize import isotonic_regression
+
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
+from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, theta500_from_mass, y500_from_mass
+
+Floats = NDArray[np.float64]
+
+#: Temperatures at which the tSZ response is tabulated: up to where its expansion holds.
+TEMPERATURES_KEV = np.linspace(0.0, 15.0, 151)
+# The population: masses (true, 1e14 Msun), redshifts, and Y5R500 in arcmin^2.
+_MASSES = np.geomspace(0.3, 40.0, 160)
+_REDSHIFTS = np.geomspace(0.01, 1.5, 120)
+_LOG_FLUX = np.linspace(math.log(Y5R500_PER_Y500 * TRUTH_Y500_ARCMIN2), math.log(3.0), 433)
+# Scatter of the flux at a mass: Planck 2013 results XX (A&A 571, A20), Table 1; of the apparent size: that of the
+# concentration among the profiles of Arnaud et al. (2010).
+_FLUX_SCATTER_LN, _SIZE_SCATTER_LN = 0.075 * math.log(10), 0.25
+# One cluster in a hundred has any size, so that maps can show what the relations do not know.
+_ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
+# Values of the flux that are tried, out to so many sigma, over at least this range of its logarithm, at sizes of this
+# probability; the flux of gas of 15 keV is within this factor of its non-relativistic one.
+_N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
+# Of the correction: fewest clusters, clusters in a bin of S/N, most bins.
+_FEWEST, _PER_BIN, _MOST_BINS = 20, 150, 8
+
+
+class Population(NamedTuple):
+    """Haloes against apparent size (rows) and Y5R500 (columns, :data:`_LOG_FLUX`).
+
+    ``log_number`` (n_size, n_flux) float64, of their number in the sky per unit ln theta500 and ln Y5R500;
+    ``temperature`` (n_size, n_flux), the number of their mean one in :data:`TEMPERATURES_KEV`.
+    """
+
+    log_number: Floats
+    temperature: NDArray[np.int64]
+
+
+def halo_population(sizes_arcmin: tuple[float, ...], z: float = math.nan) -> Population:
+    """Haloes of the sky, or of one redshift, against apparent size and flux.
+
+    Source: mass function of Tinker et al. (2008), ApJ 688, 709; Planck 2013 results XX (A&A 571, A20), eqs. 7 and 9,
+    with the scatter of its Table 1; temperatures of :func:`szeek.physics.scaling.electron_temperature_kev`.
+
+    Parameters
+    ----------
+    sizes_arcmin : tuple of float
+        Apparent theta500: that of the profile of mean concentration that looks alike.
+    z : float
+        NaN: all redshifts from 0.01 to 1.5; others are taken into that range.
+    """
+    if math.isnan(z):
+        return _population(sizes_arcmin, None)
+    return _population(sizes_arcmin, int(np.abs(np.log(_REDSHIFTS / max(z, 1e-3))).argmin()))
+
+
+@cache
+def _population(sizes_arcmin: tuple[float, ...], slice_: int | None) -> Population:
+    which = slice(None) if slice_ is None else slice(slice_, slice_ + 1)
+    number, log_size, log_flux, temperature = (column[which].ravel() for column in _haloes())
+    at_size = _normal(np.log(sizes_arcmin)[:, None] - log_size, _SIZE_SCATTER_LN)
+    at_size = (1 - _ODD_SHARE) * at_size + _ODD_SHARE / _SIZE_RANGE_LN
+    at_flux = _normal(log_flux[:, None] - _LOG_FLUX, _FLUX_SCATTER_LN)
+    density = np.maximum((at_size * number) @ at_flux, 1e-100)
+    mean = ((at_size * (number * temperature)) @ at_flux) / density
+    step = TEMPERATURES_KEV[1]
+    return Population(np.log(density), np.rint(np.minimum(mean, TEMPERATURES_KEV[-1]) / step).astype(np.int64))
+
+
+def _normal(away: Floats, sigma: float) -> Floats:
+    return np.asarray(np.exp(-0.5 * (away / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi)))
+
+
+@cache
+def _haloes() -> tuple[Floats, Floats, Floats, Floats]:
+    """Haloes in the sky in cells of redshift and mass, and their mean ln theta500, ln Y5R500 and temperature."""
+    from colossus.lss import mass_function
+
+    from szeek.simulate.density import set_colossus
+
+    h = set_colossus().h
+    per_mpc3 = np.stack(
+        [
+            mass_function.massFunction(_MASSES * 1e14 * h, float(z), mdef="500c", model="tinker08", q_out="dndlnM")
+            for z in _REDSHIFTS
+        ]
+    )
+    z, mass = np.meshgrid(_REDSHIFTS, _MASSES, indexing="ij")
+    # of the whole sky, and a cell of the grid in ln M and ln z
+    volume = 4 * math.pi * COSMOLOGY.differential_comoving_volume(_REDSHIFTS).value * _REDSHIFTS
+    cell = math.log(_MASSES[1] / _MASSES[0]) * math.log(_REDSHIFTS[1] / _REDSHIFTS[0])
+    return (
+        per_mpc3 * h**3 * volume[:, None] * cell,
+        np.log(theta500_from_mass(mass, z)),
+        np.log(Y5R500_PER_Y500 * y500_from_mass(mass, z)),
+        electron_temperature_kev(MASS_BIAS * mass, z),
+    )
+
+
+def count_haloes(y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Floats:
+    """Haloes in the sky of unit ln Y500 and ln theta500 at these fluxes and sizes: weights of injected clusters.
+
+    Below the flux from which haloes count as clusters, 3e-4 arcmin^2, there are none.
+
+    Examples
+    --------
+    >>> few, many = count_haloes([1e-2, 1e-3], [6.0, 6.0])
+    >>> bool(10 < many / few < 1000)
+    True
+    """
+    flux, size = np.broadcast_arrays(np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float))
+    sizes = np.geomspace(0.5, 100.0, 40)
+    number = RegularGridInterpolator(
+        (np.log(sizes), _LOG_FLUX), halo_population(tuple(sizes)).log_number, bounds_error=False, fill_value=-np.inf
+    )
+    return np.asarray(np.exp(number((np.log(size), np.log(Y5R500_PER_Y500 * flux)))))
+
+
+class Inferred(NamedTuple):
+    """Mean and standard deviation of Y5R500 in arcmin^2, the mean (of logarithms) of the apparent size, and weights.
+
+    ``weight`` (n_profile, n_size) float64 is the probability of each profile and size.
+    """
+
+    flux: float
+    error: float
+    theta500_arcmin: float
+    weight: Floats
+
+
+def infer_flux(
+    v: Floats, information: Floats, response: Floats, sizes_arcmin: Floats, population: Population,
+    weight: Floats | None = None,
+) -> Inferred:  # fmt: skip
+    """The flux that data and population leave.
+
+    Parameters
+    ----------
+    v : (n_profile, n_size, n_band) float64
+        Weighted data for each profile, all equally likely before.
+    information : (n_profile, n_size, n_band, n_band) float64
+        Inverse covariance of the bands' fluxes.
+    response : (n_temperature, n_band) float64
+        tSZ response at :data:`TEMPERATURES_KEV`.
+    sizes_arcmin : (n_size,) float64
+        theta500, those of the population.
+    population : Population
+    weight : (n_profile, n_size) float64, optional
+        Probability of each profile and size, where other data are to decide it.
+    """
+    signal = v @ response[0]
+    power = np.einsum("b,pkbc,c->pk", response[0], information, response[0])
+    best, error = signal / power, 1 / np.sqrt(power)
+    # nodes in ln Y, as dense as the sizes that count need them
+    likelihood = 0.5 * (signal * error).clip(0) ** 2
+    counts = likelihood > likelihood.max() - 0.5 * _REACH**2 if weight is None else weight > _LEAST_WEIGHT
+    lowest, highest = (best - _REACH * error)[counts].min(), (best + _REACH * error)[counts].max()
+    low, high = np.log(np.clip([lowest / _HOTTEST, highest * _HOTTEST], *np.exp(_LOG_FLUX[[0, -1]])))
+    log_flux = np.linspace(low, max(high, low + _LEAST_SPAN), _N_NODES)
+    flux = np.exp(log_flux)
+    step = _LOG_FLUX[1] - _LOG_FLUX[0]
+    column = np.minimum(np.rint((log_flux - _LOG_FLUX[0]) / step).astype(np.int64), _LOG_FLUX.size - 1)
+    spectrum = response[population.temperature[:, column]]  # (n_size, n_node, n_band)
+    signal = np.einsum("kjb,pkb->pkj", spectrum, v)
+    power = np.einsum("pkjb,kjb->pkj", spectrum @ information, spectrum)
+    log_p = population.log_number[:, column] + flux * (signal - 0.5 * flux * power)
+    if weight is None:
+        p = np.exp(log_p - log_p.max())
+        p /= p.sum()
+    else:
+        p = np.exp(log_p - log_p.max(axis=-1, keepdims=True))
+        p *= weight[..., None] / p.sum(axis=-1, keepdims=True)
+    of_flux, of_size = p.sum(axis=(0, 1)), p.sum(axis=-1)
+    mean = float(of_flux @ flux)
+    sigma = math.sqrt(max(float(of_flux @ flux**2) - mean**2, 0.0))
+    return Inferred(mean, sigma, float(np.exp(of_size.sum(axis=0) @ np.log(sizes_arcmin))), of_size)
+
+
+def deproject(v: Floats, information: Floats, spectra: Floats) -> tuple[Floats, Floats]:
+    """v and M without what these spectra explain: amplitudes from them are those of a fit together with them.
+
+    v' = v - M A (A^T M A)^-1 A^T v,    M' = M - M A (A^T M A)^-1 A^T M
+
+    Source: Zubeldia, Chluba & Battye (2023), MNRAS 522, 5123, Sect. 3. Deviation: the constraint holds for the sum
+    over multipoles, for emission of the cluster's shape, not at each multipole.
+
+    Parameters
+    ----------
+    v : (..., n_band) float64
+    information : (..., n_band, n_band) float64
+    spectra : (n_spectrum, n_band) float64
+    """
+    seen = information @ spectra.T
+    scale = 1 / np.sqrt(np.einsum("...bs,sb->...s", seen, spectra))
+    seen = seen * scale[..., None, :]
+    normal = np.einsum("...bs,tb->...st", seen, spectra) * scale[..., None, :]
+    share = np.linalg.solve(normal, seen.swapaxes(-1, -2))  # (..., n_spectrum, n_band)
+    data = np.einsum("sb,...b->...s", spectra, v) * scale
+    return v - np.einsum("...sb,...s->...b", share, data), information - seen @ share
+
+
+@dataclass(frozen=True)
+class FluxCorrection:
+    """What fluxes of :func:`infer_flux` are to be multiplied with: straight lines in ln S/N between knots.
+
+    Parameters
+    ----------
+    snr, factor, error_scale : (n_knot,) float64
+        S/N of the matched filter; factor on the flux, and that on its error besides.
+    redshift_factor : float
+        Another factor, where the redshift is known.
+    """
+
+    snr: Floats
+    factor: Floats
+    error_scale: Floats
+    redshift_factor: float = 1.0
+
+    def correct(self, measured: Table, flux: str = "population") -> tuple[Floats, Floats]:
+        """Corrected Y5R500 and its error, (n,) arcmin^2 each; NaN where nothing was measured.
+
+        Parameters
+        ----------
+        measured : Table
+            From :func:`szeek.measure.photometry.measure_sources`; with ``z`` where redshifts were given.
+        flux : str
+            'population' or 'constrained'.
+        """
+        value, error, snr = (
+            np.asarray(measured[name], float)
+            for name in (f"{flux}_y5r500_arcmin2", f"{flux}_y5r500_err_arcmin2", "snr")
+        )
+        factor, scale = self._at(snr)
+        factor = factor * np.where(_has_redshift(measured), self.redshift_factor, 1.0)
+        return factor * value, factor * scale * error
+
+    def _at(self, snr: Floats) -> tuple[Floats, Floats]:
+        place, knots = np.log(np.maximum(snr, self.snr[0])), np.log(self.snr)
+        return np.interp(place, knots, self.factor), np.interp(place, knots, self.error_scale)
+
+    def to_table(self) -> Table:
+        """One row per knot, for ECSV."""
+        columns = {"snr": self.snr, "factor": self.factor, "error_scale": self.error_scale}
+        return Table(columns, meta={"redshift_factor": self.redshift_factor})
+
+    @classmethod
+    def from_table(cls, table: Table) -> FluxCorrection:
+        """Inverse of :meth:`to_table`."""
+        snr, factor, scale = (np.array(table[name], np.float64) for name in ("snr", "factor", "error_scale"))
+        return cls(snr, factor, scale, float(table.meta["redshift_factor"]))
+
+
+def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
+    """The correction after which, in bins of S/N, half of the fluxes are too high and 68 % within their error.
+
+    Parameters
+    ----------
+    measured : Table
+        Clusters as they were found, at the positions of their sources, from
+        :func:`szeek.measure.photometry.measure_sources`; with ``z`` where redshifts were given.
+    truth : Table
+        Row by row, ``y500_arcmin2`` of these clusters; ``weight``, where they are not as frequent as in the sky
+        (:func:`count_haloes` for injections even in the logarithms of flux and size).
+
+    Raises
+    ------
+    ValueError
+        If fewer than 20 were measured.
+    """
+    flux, error, snr = (
+        np.asarray(measured[name], float)
+        for name in ("population_y5r500_arcmin2", "population_y5r500_err_arcmin2", "snr")
+    )
+    true = Y5R500_PER_Y500 * np.asarray(truth["y500_arcmin2"], float)
+    weight = np.asarray(truth["weight"], float) if "weight" in truth.colnames else np.ones(len(truth))
+    known = _has_redshift(measured)
+    rows = np.flatnonzero(np.isfinite(flux) & (snr > 0) & (weight > 0))
+    if rows.size < _FEWEST:
+        raise ValueError(f"{rows.size} clusters were measured, expected at least {_FEWEST} for a flux correction")
+    both = min(known[rows].sum(), (~known[rows]).sum()) >= _FEWEST
+    used = rows[~known[rows]] if both else rows
+    # weights differ: so many clusters of equal weight would tell as much
+    effective = weight[used].sum() ** 2 / (weight[used] ** 2).sum()
+    n_bin = int(np.clip(effective / _PER_BIN, 1, _MOST_BINS))
+    order = used[np.argsort(snr[used], kind="stable")]
+    place = np.cumsum(weight[order]) / weight[order].sum()
+    parts = [order[np.minimum((place * n_bin).astype(int), n_bin - 1) == k] for k in range(n_bin)]
+    parts = [part for part in parts if part.size]
+    total = [weight[part].sum() for part in parts]
+    knots = np.array([_quantiles(snr[part], weight[part], [0.5])[0] for part in parts])
+    factor = np.array([_quantiles((true / flux)[part], weight[part], [0.5])[0] for part in parts])
+    rising = np.asarray(isotonic_regression(factor, weights=total).x)
+    scale = []
+    for part, here in zip(parts, rising, strict=True):
+        low, high = _quantiles(((true / here - flux) / error)[part], weight[part], [0.1587, 0.8413])
+        scale.append((high - low) / 2)
+    correction = FluxCorrection(knots, rising, np.array(scale))
+    if not both:
+        return correction
+    rest = rows[known[rows]]
+    left = true[rest] / (flux[rest] * correction._at(snr[rest])[0])
+    return replace(correction, redshift_factor=float(_quantiles(left, weight[rest], [0.5])[0]))
+
+
+def _has_redshift(measured: Table) -> NDArray[np.bool_]:
+    if "z" not in measured.colnames:
+        return np.zeros(len(measured), bool)
+    return np.asarray(np.isfinite(np.asarray(measured["z"], float)))
+
+
+def _quantiles(values: Floats, weight: Floats, shares: Sequence[float]) -> list[float]:
+    order = np.argsort(values)
+    sums = np.cumsum(weight[order])
+    return [float(values[order][np.searchsorted(sums, share * sums[-1])]) for share in shares]
