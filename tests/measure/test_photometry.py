@@ -272,7 +272,7 @@ def test_fluxes_are_corrected_where_the_correction_is_known(tmp_path: Path) -> N
     before = read_candidates(folder / "candidates.fits")
     corrected = ("Y5R500_COR", "Y5R500_COR_ERR", "Y5R500_CONSTR", "Y5R500_CONSTR_ERR")
     assert all(np.isnan(before[name]).all() for name in corrected) and before["SNR_CONSTR"][0] > 15
-    correction = FluxCorrection(np.array([5.0]), np.array([0.9]), np.array([1.2]), 1.1)
+    correction = FluxCorrection(np.array([5.0]), np.array([0.9]), 1.1, 1.2)
     correction.to_table().write(folder / "fluxes.ecsv")
     measure(folder, threads=1)
     after, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")

@@ -46,8 +46,8 @@ _ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
 # Values of the flux that are tried, out to so many sigma, over at least this range of its logarithm, at sizes of this
 # probability; the flux of gas of 15 keV is within this factor of its non-relativistic one.
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
-# Of the correction: fewest clusters, clusters in a bin of S/N, most bins.
-_FEWEST, _PER_BIN, _MOST_BINS = 20, 150, 8
+# Of the correction: fewest clusters, clusters in a bin of S/N, most bins, and the least S/N.
+_FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR = 20, 150, 8, 1.0
 
 
 class Population(NamedTuple):
@@ -226,20 +226,22 @@ def deproject(v: Floats, information: Floats, spectra: Floats) -> tuple[Floats, 
 
 @dataclass(frozen=True)
 class FluxCorrection:
-    """What fluxes of :func:`infer_flux` are to be multiplied with: straight lines in ln S/N between knots.
+    """What fluxes of :func:`infer_flux` are to be multiplied with.
 
     Parameters
     ----------
-    snr, factor, error_scale : (n_knot,) float64
-        S/N of the matched filter; factor on the flux, and that on its error besides.
+    snr, factor : (n_knot,) float64
+        S/N of the matched filter and factor on the flux: straight lines in ln S/N between the knots.
     redshift_factor : float
         Another factor, where the redshift is known.
+    error_scale : float
+        Factor on the relative error.
     """
 
     snr: Floats
     factor: Floats
-    error_scale: Floats
     redshift_factor: float = 1.0
+    error_scale: float = 1.0
 
     def correct(self, measured: Table, flux: str = "population") -> tuple[Floats, Floats]:
         """Corrected Y5R500 and its error, (n,) arcmin^2 each; NaN where nothing was measured.
@@ -251,38 +253,38 @@ class FluxCorrection:
         flux : str
             'population' or 'constrained'.
         """
-        value, error, snr = (
-            np.asarray(measured[name], float)
-            for name in (f"{flux}_y5r500_arcmin2", f"{flux}_y5r500_err_arcmin2", "snr")
-        )
-        factor, scale = self._at(snr)
-        factor = factor * np.where(_has_redshift(measured), self.redshift_factor, 1.0)
-        return factor * value, factor * scale * error
+        value, error = (np.asarray(measured[f"{flux}_y5r500_{name}"], float) for name in ("arcmin2", "err_arcmin2"))
+        factor = self._factor(measured)
+        return factor * value, factor * self.error_scale * error
 
-    def _at(self, snr: Floats) -> tuple[Floats, Floats]:
-        place, knots = np.log(np.maximum(snr, self.snr[0])), np.log(self.snr)
-        return np.interp(place, knots, self.factor), np.interp(place, knots, self.error_scale)
+    def _factor(self, measured: Table) -> Floats:
+        place = np.log(np.maximum(np.asarray(measured["snr"], float), self.snr[0]))
+        further = np.where(_has_redshift(measured), self.redshift_factor, 1.0)
+        return np.asarray(np.interp(place, np.log(self.snr), self.factor) * further)
 
     def to_table(self) -> Table:
         """One row per knot, for ECSV."""
-        columns = {"snr": self.snr, "factor": self.factor, "error_scale": self.error_scale}
-        return Table(columns, meta={"redshift_factor": self.redshift_factor})
+        meta = {"redshift_factor": self.redshift_factor, "error_scale": self.error_scale}
+        return Table({"snr": self.snr, "factor": self.factor}, meta=meta)
 
     @classmethod
     def from_table(cls, table: Table) -> FluxCorrection:
         """Inverse of :meth:`to_table`."""
-        snr, factor, scale = (np.array(table[name], np.float64) for name in ("snr", "factor", "error_scale"))
-        return cls(snr, factor, scale, float(table.meta["redshift_factor"]))
+        snr, factor = (np.array(table[name], np.float64) for name in ("snr", "factor"))
+        return cls(snr, factor, float(table.meta["redshift_factor"]), float(table.meta["error_scale"]))
 
 
 def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
-    """The correction after which, in bins of S/N, half of the fluxes are too high and 68 % within their error.
+    """The correction after which half of the fluxes are too high, at any S/N, and 68 % within their error.
+
+    The factor rises with S/N: where there is little, the network has found what noise makes brighter.
 
     Parameters
     ----------
     measured : Table
         Clusters as they were found, at the positions of their sources, from
-        :func:`szeek.measure.photometry.measure_sources`; with ``z`` where redshifts were given.
+        :func:`szeek.measure.photometry.measure_sources`; with ``z`` where redshifts were given. Those whose ``kind``
+        is not 'cluster' have another source upon them and do not count.
     truth : Table
         Row by row, ``y500_arcmin2`` of these clusters; ``weight``, where they are not as frequent as in the sky
         (:func:`count_haloes` for injections even in the logarithms of flux and size).
@@ -292,39 +294,38 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
     ValueError
         If fewer than 20 were measured.
     """
-    flux, error, snr = (
-        np.asarray(measured[name], float)
-        for name in ("population_y5r500_arcmin2", "population_y5r500_err_arcmin2", "snr")
-    )
     true = Y5R500_PER_Y500 * np.asarray(truth["y500_arcmin2"], float)
     weight = np.asarray(truth["weight"], float) if "weight" in truth.colnames else np.ones(len(truth))
+    found = np.isfinite(np.asarray(measured["population_y5r500_arcmin2"], float)) & (weight > 0)
+    found &= np.asarray(measured["kind"]) == "cluster"
+    if found.sum() < _FEWEST:
+        raise ValueError(f"{found.sum()} clusters were measured, expected at least {_FEWEST} for a flux correction")
+    measured, true, weight = measured[found], true[found], weight[found]
+    flux, snr = (np.asarray(measured[name], float) for name in ("population_y5r500_arcmin2", "snr"))
     known = _has_redshift(measured)
-    rows = np.flatnonzero(np.isfinite(flux) & (snr > 0) & (weight > 0))
-    if rows.size < _FEWEST:
-        raise ValueError(f"{rows.size} clusters were measured, expected at least {_FEWEST} for a flux correction")
-    both = min(known[rows].sum(), (~known[rows]).sum()) >= _FEWEST
-    used = rows[~known[rows]] if both else rows
+    both = min(known.sum(), (~known).sum()) >= _FEWEST
+    parts = _bins(snr, np.where(both & known, 0.0, weight))
+    factor = [_quantiles((true / flux)[part], weight[part], [0.5])[0] for part in parts]
+    rising = isotonic_regression(factor, weights=[weight[part].sum() for part in parts]).x
+    knots = [_quantiles(snr[part], weight[part], [0.5])[0] for part in parts]
+    correction = FluxCorrection(np.maximum(knots, _LEAST_SNR), np.asarray(rising))
+    if both:
+        left = true[known] / correction.correct(measured[known])[0]
+        correction = replace(correction, redshift_factor=_quantiles(left, weight[known], [0.5])[0])
+    value, error = correction.correct(measured)
+    low, high = _quantiles((true - value) / error, weight, [0.1587, 0.8413])
+    return replace(correction, error_scale=(high - low) / 2)
+
+
+def _bins(values: Floats, weight: Floats) -> list[NDArray[np.int64]]:
+    """Rows with a weight in bins of equal weight, at most eight of at least 150 clusters each."""
     # weights differ: so many clusters of equal weight would tell as much
-    effective = weight[used].sum() ** 2 / (weight[used] ** 2).sum()
-    n_bin = int(np.clip(effective / _PER_BIN, 1, _MOST_BINS))
-    order = used[np.argsort(snr[used], kind="stable")]
-    place = np.cumsum(weight[order]) / weight[order].sum()
-    parts = [order[np.minimum((place * n_bin).astype(int), n_bin - 1) == k] for k in range(n_bin)]
-    parts = [part for part in parts if part.size]
-    total = [weight[part].sum() for part in parts]
-    knots = np.array([_quantiles(snr[part], weight[part], [0.5])[0] for part in parts])
-    factor = np.array([_quantiles((true / flux)[part], weight[part], [0.5])[0] for part in parts])
-    rising = np.asarray(isotonic_regression(factor, weights=total).x)
-    scale = []
-    for part, here in zip(parts, rising, strict=True):
-        low, high = _quantiles(((true / here - flux) / error)[part], weight[part], [0.1587, 0.8413])
-        scale.append((high - low) / 2)
-    correction = FluxCorrection(knots, rising, np.array(scale))
-    if not both:
-        return correction
-    rest = rows[known[rows]]
-    left = true[rest] / (flux[rest] * correction._at(snr[rest])[0])
-    return replace(correction, redshift_factor=float(_quantiles(left, weight[rest], [0.5])[0]))
+    n_bin = int(np.clip(weight.sum() ** 2 / (weight**2).sum() / _PER_BIN, 1, _MOST_BINS))
+    order = np.argsort(values, kind="stable")
+    order = order[weight[order] > 0]
+    share = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight[order].sum()
+    parts = [order[(share * n_bin).astype(np.int64) == k] for k in range(n_bin)]
+    return [part for part in parts if part.size]
 
 
 def _has_redshift(measured: Table) -> NDArray[np.bool_]:
