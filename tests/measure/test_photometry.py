@@ -272,13 +272,13 @@ def test_fluxes_are_corrected_where_the_correction_is_known(tmp_path: Path) -> N
     before = read_candidates(folder / "candidates.fits")
     corrected = ("Y5R500_COR", "Y5R500_COR_ERR", "Y5R500_CONSTR", "Y5R500_CONSTR_ERR")
     assert all(np.isnan(before[name]).all() for name in corrected) and before["SNR_CONSTR"][0] > 15
-    correction = FluxCorrection(np.array([5.0]), np.array([0.9]), 1.1, 1.2)
+    correction = FluxCorrection(np.array([5.0]), np.array([0.9]), 1.1, 0.7, 1.2)
     correction.to_table().write(folder / "fluxes.ecsv")
     measure(folder, threads=1)
     after, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")
     # the first candidate is a known cluster, of known redshift
-    factor = 0.9 * np.array([1.1, 1.0])
-    for name, flux in (("Y5R500_COR", "population"), ("Y5R500_CONSTR", "constrained")):
+    for name, flux, further in (("Y5R500_COR", "population", 1.0), ("Y5R500_CONSTR", "constrained", 0.7)):
+        factor = 0.9 * further * np.array([1.1, 1.0])
         np.testing.assert_allclose(after[name], factor * photometry[f"{flux}_y5r500_arcmin2"], rtol=1e-6)
         error = 1.2 * factor * photometry[f"{flux}_y5r500_err_arcmin2"]
         np.testing.assert_allclose(after[f"{name}_ERR"], error, rtol=1e-6)

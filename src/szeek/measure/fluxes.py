@@ -48,6 +48,7 @@ _ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
 # Of the correction: fewest clusters, clusters in a bin of S/N, most bins, and the least S/N.
 _FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR = 20, 150, 8, 1.0
+_SINGLE = ("redshift_factor", "constrained_factor", "error_scale")
 
 
 class Population(NamedTuple):
@@ -232,8 +233,8 @@ class FluxCorrection:
     ----------
     snr, factor : (n_knot,) float64
         S/N of the matched filter and factor on the flux: straight lines in ln S/N between the knots.
-    redshift_factor : float
-        Another factor, where the redshift is known.
+    redshift_factor, constrained_factor : float
+        Further factors: where the redshift is known; on the constrained flux.
     error_scale : float
         Factor on the relative error.
     """
@@ -241,6 +242,7 @@ class FluxCorrection:
     snr: Floats
     factor: Floats
     redshift_factor: float = 1.0
+    constrained_factor: float = 1.0
     error_scale: float = 1.0
 
     def correct(self, measured: Table, flux: str = "population") -> tuple[Floats, Floats]:
@@ -254,24 +256,22 @@ class FluxCorrection:
             'population' or 'constrained'.
         """
         value, error = (np.asarray(measured[f"{flux}_y5r500_{name}"], float) for name in ("arcmin2", "err_arcmin2"))
-        factor = self._factor(measured)
-        return factor * value, factor * self.error_scale * error
-
-    def _factor(self, measured: Table) -> Floats:
         place = np.log(np.maximum(np.asarray(measured["snr"], float), self.snr[0]))
-        further = np.where(_has_redshift(measured), self.redshift_factor, 1.0)
-        return np.asarray(np.interp(place, np.log(self.snr), self.factor) * further)
+        factor = np.interp(place, np.log(self.snr), self.factor)
+        factor = factor * np.where(_has_redshift(measured), self.redshift_factor, 1.0)
+        factor = factor * (self.constrained_factor if flux == "constrained" else 1.0)
+        return factor * value, factor * self.error_scale * error
 
     def to_table(self) -> Table:
         """One row per knot, for ECSV."""
-        meta = {"redshift_factor": self.redshift_factor, "error_scale": self.error_scale}
+        meta = {name: getattr(self, name) for name in _SINGLE}
         return Table({"snr": self.snr, "factor": self.factor}, meta=meta)
 
     @classmethod
     def from_table(cls, table: Table) -> FluxCorrection:
         """Inverse of :meth:`to_table`."""
         snr, factor = (np.array(table[name], np.float64) for name in ("snr", "factor"))
-        return cls(snr, factor, float(table.meta["redshift_factor"]), float(table.meta["error_scale"]))
+        return cls(snr, factor, *(float(table.meta[name]) for name in _SINGLE))
 
 
 def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
@@ -312,6 +312,8 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
     if both:
         left = true[known] / correction.correct(measured[known])[0]
         correction = replace(correction, redshift_factor=_quantiles(left, weight[known], [0.5])[0])
+    left = true / correction.correct(measured, "constrained")[0]
+    correction = replace(correction, constrained_factor=_quantiles(left, weight, [0.5])[0])
     value, error = correction.correct(measured)
     low, high = _quantiles((true - value) / error, weight, [0.1587, 0.8413])
     return replace(correction, error_scale=(high - low) / 2)
