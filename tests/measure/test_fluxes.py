@@ -145,12 +145,19 @@ def test_posterior_of_the_population_is_calibrated() -> None:
 
 
 def as_measured(n: int, seed: int, redshift: bool = False) -> tuple[Table, Table]:
-    """Fluxes 1 / 0.9 of the truth (1 / 0.95 with a redshift), constrained 0.8 of these; errors 0.8 of the scatter."""
+    """Fluxes 1 / 0.9 of the truth (1 / 0.95 with a redshift), constrained 0.8 of these.
+
+    Errors are 0.8 of the scatter at 5 arcmin, 0.4 at 20.
+    """
     rng = np.random.default_rng(seed)
     true = Y5R500_PER_Y500 * 3e-4 * np.exp(rng.exponential(0.7, n))
     error = 1.5e-4 * np.exp(0.3 * rng.standard_normal(n))
     flux = (true + error * rng.standard_normal(n)) / (0.95 if redshift else 0.9)
-    measured = Table({"population_y5r500_arcmin2": flux, "population_y5r500_err_arcmin2": 0.8 * error / 0.9})
+    measured = Table({"population_y5r500_arcmin2": flux})
+    measured["population_theta500_arcmin"] = 5.0 * np.exp(rng.uniform(np.log(0.5), np.log(4.0), n))
+    measured["population_y5r500_err_arcmin2"] = (
+        0.8 * error / 0.9 / np.sqrt(measured["population_theta500_arcmin"] / 5)
+    )
     measured["snr"] = np.maximum(true / error + rng.standard_normal(n), 2.0)
     measured["z"] = np.full(n, 0.2 if redshift else np.nan)
     measured["kind"] = "cluster"
@@ -166,6 +173,7 @@ def test_correction_is_what_was_put_in(tmp_path) -> None:  # type: ignore[no-unt
     np.testing.assert_allclose(correction.factor, 0.9, rtol=0.02)
     assert correction.redshift_factor == 1.0 and correction.constrained_factor == pytest.approx(1.25, rel=0.02)
     assert correction.error_scale == pytest.approx(1 / 0.8, rel=0.03)
+    assert correction.error_slope == pytest.approx(0.5, abs=0.05)
     # what lies under a radio source tells nothing
     measured["kind"][::2] = "radio"
     measured["population_y5r500_arcmin2"][::2] = 1.0
@@ -179,14 +187,15 @@ def test_correction_is_what_was_put_in(tmp_path) -> None:  # type: ignore[no-unt
 
 
 def test_correction_beyond_its_range_and_without_a_flux() -> None:
-    correction = FluxCorrection(np.array([4.0, 16.0]), np.array([0.8, 1.0]), 1.1, 0.7, 1.5)
+    correction = FluxCorrection(np.array([4.0, 16.0]), np.array([0.8, 1.0]), 1.1, 0.7, 1.5, 1.0)
     measured = Table({"snr": [1.0, 8.0, 40.0, 8.0, np.nan], "z": [np.nan, np.nan, np.nan, 0.1, np.nan]})
     measured["population_y5r500_arcmin2"] = [1.0, 1.0, 1.0, 1.0, np.nan]
     measured["population_y5r500_err_arcmin2"] = 0.1
+    measured["population_theta500_arcmin"] = [5.0, 10.0, 1.0, 40.0, np.nan]
     flux, error = correction.correct(measured)
-    # ln 8 lies midway between ln 4 and ln 16
+    # ln 8 lies midway between ln 4 and ln 16; errors go with size between 2 and 20 arcmin
     np.testing.assert_allclose(flux, [0.8, 0.9, 1.0, 0.99, np.nan])
-    np.testing.assert_allclose(error, 0.15 * flux)
+    np.testing.assert_allclose(error[:4], 0.15 * flux[:4] * [1.0, 2.0, 0.4, 4.0])
     for name in ("arcmin2", "err_arcmin2"):
         measured[f"constrained_y5r500_{name}"] = measured[f"population_y5r500_{name}"]
     np.testing.assert_allclose(correction.correct(measured, "constrained"), [0.7 * flux, 0.7 * error])

@@ -46,9 +46,9 @@ _ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
 # Values of the flux that are tried, out to so many sigma, over at least this range of its logarithm, at sizes of this
 # probability; the flux of gas of 15 keV is within this factor of its non-relativistic one.
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
-# Of the correction: fewest clusters, clusters in a bin of S/N, most bins, and the least S/N.
-_FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR = 20, 150, 8, 1.0
-_SINGLE = ("redshift_factor", "constrained_factor", "error_scale")
+# Of the correction: fewest clusters, clusters in a bin, most bins; least S/N, and sizes between which errors change.
+_FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR, _SIZE_ENDS_ARCMIN = 20, 150, 8, 1.0, (2.0, 20.0)
+_SINGLE = ("redshift_factor", "constrained_factor", "error_scale", "error_slope")
 
 
 class Population(NamedTuple):
@@ -235,8 +235,9 @@ class FluxCorrection:
         S/N of the matched filter and factor on the flux: straight lines in ln S/N between the knots.
     redshift_factor, constrained_factor : float
         Further factors: where the redshift is known; on the constrained flux.
-    error_scale : float
-        Factor on the relative error.
+    error_scale, error_slope : float
+        Factor on the relative error of an apparent size of 5 arcmin, and the power of the size with which it goes,
+        between 2 and 20 arcmin: the larger a cluster, the more its shape counts.
     """
 
     snr: Floats
@@ -244,6 +245,7 @@ class FluxCorrection:
     redshift_factor: float = 1.0
     constrained_factor: float = 1.0
     error_scale: float = 1.0
+    error_slope: float = 0.0
 
     def correct(self, measured: Table, flux: str = "population") -> tuple[Floats, Floats]:
         """Corrected Y5R500 and its error, (n,) arcmin^2 each; NaN where nothing was measured.
@@ -260,7 +262,8 @@ class FluxCorrection:
         factor = np.interp(place, np.log(self.snr), self.factor)
         factor = factor * np.where(_has_redshift(measured), self.redshift_factor, 1.0)
         factor = factor * (self.constrained_factor if flux == "constrained" else 1.0)
-        return factor * value, factor * self.error_scale * error
+        scale = self.error_scale * np.exp(self.error_slope * _size_from_5_arcmin(measured))
+        return factor * value, factor * scale * error
 
     def to_table(self) -> Table:
         """One row per knot, for ECSV."""
@@ -315,8 +318,12 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
     left = true / correction.correct(measured, "constrained")[0]
     correction = replace(correction, constrained_factor=_quantiles(left, weight, [0.5])[0])
     value, error = correction.correct(measured)
-    low, high = _quantiles((true - value) / error, weight, [0.1587, 0.8413])
-    return replace(correction, error_scale=(high - low) / 2)
+    pull, size = (true - value) / error, _size_from_5_arcmin(measured)
+    parts = _bins(size, weight)
+    ends = [_quantiles(pull[part], weight[part], [0.1587, 0.8413]) for part in parts]
+    middle = [_quantiles(size[part], weight[part], [0.5])[0] for part in parts]
+    *slope, width = np.polyfit(middle, [math.log((high - low) / 2) for low, high in ends], min(1, len(parts) - 1))
+    return replace(correction, error_scale=math.exp(width), error_slope=float(sum(slope)))
 
 
 def _bins(values: Floats, weight: Floats) -> list[NDArray[np.int64]]:
@@ -328,6 +335,12 @@ def _bins(values: Floats, weight: Floats) -> list[NDArray[np.int64]]:
     share = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight[order].sum()
     parts = [order[(share * n_bin).astype(np.int64) == k] for k in range(n_bin)]
     return [part for part in parts if part.size]
+
+
+def _size_from_5_arcmin(measured: Table) -> Floats:
+    """ln of the apparent size over 5 arcmin, of 2 to 20."""
+    size = np.asarray(measured["population_theta500_arcmin"], float)
+    return np.asarray(np.log(np.clip(size, *_SIZE_ENDS_ARCMIN) / 5.0))
 
 
 def _has_redshift(measured: Table) -> NDArray[np.bool_]:
