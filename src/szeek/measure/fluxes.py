@@ -17,6 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +49,7 @@ _ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
 # Of the correction: fewest clusters, clusters in a bin, most bins; least S/N, and sizes between which errors change.
 _FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR, _SIZE_ENDS_ARCMIN = 20, 150, 8, 1.0, (2.0, 20.0)
+_ONE_AT_A_TIME = Lock()
 _SINGLE = ("redshift_factor", "constrained_factor", "error_scale", "error_slope")
 
 
@@ -97,9 +99,14 @@ def _normal(away: Floats, sigma: float) -> Floats:
     return np.asarray(np.exp(-0.5 * (away / sigma) ** 2) / (sigma * math.sqrt(2 * math.pi)))
 
 
-@cache
 def _haloes() -> tuple[Floats, Floats, Floats, Floats]:
     """Haloes in the sky in cells of redshift and mass, and their mean ln theta500, ln Y5R500 and temperature."""
+    with _ONE_AT_A_TIME:  # colossus keeps tables of its own
+        return _count_in_cells()
+
+
+@cache
+def _count_in_cells() -> tuple[Floats, Floats, Floats, Floats]:
     from colossus.lss import mass_function
 
     from szeek.simulate.density import set_colossus
