@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from szeek.physics.looks import ClusterLook
 from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES
 
 
@@ -27,6 +28,9 @@ class SkyConfig(_Section):
     simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
     nside: int = Field(2048, description="resolution of the simulated sky")
     companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
+    clusters: ClusterLook = Field(
+        ClusterLook(), description="how simulated clusters look: dust, temperature, radio, profile, y_slope, vary"
+    )
     further_seeds: tuple[int, ...] = Field(
         (), description="seeds of more simulated skies; the training sees their patches in turn with the first one's"
     )

@@ -12,7 +12,7 @@ Source: the selection function of PSZ2 in this form, Planck 2015 results XXVII (
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -30,6 +30,7 @@ from szeek.assess.match import match, shift_directions
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.states import FieldState
 from szeek.measure.pairs import direction_table, list_pairs, table_vectors, truth_radius
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500
@@ -47,15 +48,28 @@ NOISE_THETA500_ARCMIN = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 _N_THETA, _PER_BIN, _FEWEST = 4, 40, 20
 #: Fewest sources in a bin of p from which position errors are read, and most bins.
 _PER_POSITION_BIN, _MOST_POSITION_BINS = 100, 20
+#: Columns of the injections in which looks are varied, by their names in :class:`szeek.assess.looks.LookFit`;
+#: profile_balance is 1 for a cool-core, -1 for a disturbed cluster.
+VARIED = {
+    "dust": "dust_factor",
+    "temperature": "temperature_factor",
+    "radio": "radio_factor",
+    "profile": "profile_balance",
+}
 _CLIP = 1e-6  # of p: between knots errors are straight lines in the logit of p, which saturates
 
 
 class Completeness(NamedTuple):
-    """Completeness with its 68.3 % interval, each float64 of the query's shape; NaN where nothing is seen."""
+    """Completeness, each float64 of the query's shape; NaN where nothing is seen.
+
+    ``low`` and ``high`` bound the 68.3 % interval that the number of injections leaves; ``systematic`` is the error
+    from what is not known of how clusters look (:mod:`szeek.assess.looks`), 0 where that was not varied.
+    """
 
     value: Floats
     low: Floats
     high: Floats
+    systematic: Floats
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,7 @@ class Selection:
     injections : Table
         ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``, ``noise_arcmin2`` (sigma of Y500 there),
         ``p`` of the source that was found (NaN: none), ``offset_arcmin``, and ``before``: whether a source was there
-        without it.
+        without it; with :data:`VARIED` where looks were varied.
     theta500_arcmin : (n_size,) float64
     noise_arcmin2 : (768, n_size) float64
         Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
@@ -75,6 +89,8 @@ class Selection:
         Threshold of the detection.
     chance : float
         Fraction of the injected positions that had a source before; taken out of the completeness.
+    look : Table, optional
+        What is known of the looks that were varied (:meth:`szeek.assess.looks.LookFit.to_table`).
     """
 
     injections: Table
@@ -82,6 +98,28 @@ class Selection:
     noise_arcmin2: Floats
     p_max: float
     chance: float = 0.0
+    look: Table | None = None
+
+    @cached_property
+    def slopes(self) -> Table:
+        """What each look changes in the logit of completeness: ``slope``, ``slope_err``, ``shift`` and ``error``.
+
+        A logistic regression of what was found on the looks, beside flux, size and noise. ``shift`` is what the mean
+        of the injections' looks, being another than that of ``look``, makes of it, and ``error`` what the error of
+        that mean leaves.
+        """
+        if self.look is None:
+            return Table({name: np.zeros(0) for name in ("name", "slope", "slope_err", "shift", "error")})
+        names = [str(name) for name in self.look["name"]]
+        x = np.stack([np.asarray(self.injections[VARIED[name]], float) for name in names], axis=1)
+        table = self.injections
+        expected = self._at_noise(*(table[n] for n in ("y500_arcmin2", "theta500_arcmin", "noise_arcmin2")))[0]
+        mean = x.mean(axis=0)
+        slope, covariance = _fit_logistic(x - mean, np.isfinite(np.asarray(table["p"], float)), expected)
+        slope_err = np.sqrt(np.diag(covariance))
+        shift = slope * (np.asarray(self.look["mean"], float) - mean)
+        error = np.hypot(slope, slope_err) * np.asarray(self.look["error"], float)
+        return Table({"name": names, "slope": slope, "slope_err": slope_err, "shift": shift, "error": error})
 
     @cached_property
     def _curves(self) -> list[tuple[float, Floats, Floats, Floats, Floats]]:
@@ -142,7 +180,21 @@ class Selection:
         )
         if not (np.all(flux > 0) and np.all(size > 0)):
             raise ValueError("y500_arcmin2 and theta500_arcmin must be positive everywhere")
-        log_q = np.log(flux / self.noise(size, at))
+        value, low, high = self._at_noise(flux, size, self.noise(size, at))
+        shift, error = self._shift
+        value, low, high = (_shift_logit(part, shift) for part in (value, low, high))
+        return Completeness(value, low, high, value * (1 - value) * error)
+
+    @cached_property
+    def _shift(self) -> tuple[float, float]:
+        """What the looks change in the logit of completeness, and its error."""
+        slopes = self.slopes
+        return float(slopes["shift"].sum()), float(np.sqrt((np.asarray(slopes["error"]) ** 2).sum()))
+
+    def _at_noise(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, noise: ArrayLike) -> tuple[Floats, ...]:
+        """Completeness and its statistical interval, of clusters that look as those injected."""
+        size = np.asarray(theta500_arcmin, float)
+        log_q = np.log(np.asarray(y500_arcmin2, float) / np.asarray(noise, float))
         centres = np.array([curve[0] for curve in self._curves])
         place = np.interp(np.log(size), centres, np.arange(centres.size))
         below = np.clip(place.astype(int), 0, max(centres.size - 2, 0))
@@ -153,7 +205,7 @@ class Selection:
             here = np.take_along_axis(of_size, below[None], axis=0)[0]
             above = np.take_along_axis(of_size, np.minimum(below + 1, centres.size - 1)[None], axis=0)[0]
             columns.append(np.where(np.isnan(log_q), np.nan, (1 - share) * here + share * above))
-        return Completeness(*columns)
+        return tuple(columns)
 
     def completeness_cube(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Completeness:
         """Completeness of every pixel of nside 8, (768, n_theta, n_y) each."""
@@ -208,7 +260,7 @@ class Selection:
         return mock
 
     def write(self, path: str | os.PathLike[str], y500_arcmin2: ArrayLike | None = None) -> Path:
-        """Write selection.fits, whole or not at all: INJECTIONS, NOISE, and the cube with its errors, COMPLETENESS.
+        """Write selection.fits, whole or not at all: INJECTIONS, NOISE, LOOK, and the cube COMPLETENESS with errors.
 
         Parameters
         ----------
@@ -221,10 +273,15 @@ class Selection:
         cube = self.completeness_cube(flux, self.theta500_arcmin)
         meta = {"NSIDE": FIELD_NSIDE, "ORDERING": "RING", "COORDSYS": "G", "P_MAX": self.p_max, "CHANCE": self.chance}
         noise = Table({"NOISE_Y500": self.noise_arcmin2.astype(np.float32)}, meta=meta)
-        names = ("COMPLETENESS", "LOW", "HIGH")
+        names = ("COMPLETENESS", "LOW", "HIGH", "SYSTEMATIC")
         pixels = Table({n: c.astype(np.float32) for n, c in zip(names, cube, strict=True)}, meta=meta)
         hdus = [fits.PrimaryHDU()]
         parts = {"INJECTIONS": self.injections, "NOISE": noise, "COMPLETENESS": pixels}
+        if self.look is not None:
+            added = self.slopes
+            look = self.look.copy()
+            look["slope"], look["slope_err"] = added["slope"], added["slope_err"]
+            parts["LOOK"] = look
         for name, table in parts.items():
             hdu = fits.table_to_hdu(table)
             hdu.name = name
@@ -244,12 +301,14 @@ class Selection:
         with fits.open(path) as hdus:
             tables = {name: Table(hdus[name].data) for name in ("INJECTIONS", "NOISE", "THETA500")}
             header = hdus["NOISE"].header
+            look = Table(hdus["LOOK"].data) if "LOOK" in hdus else None
             return cls(
                 tables["INJECTIONS"],
                 np.array(tables["THETA500"]["THETA500"], np.float64),
                 np.array(tables["NOISE"]["NOISE_Y500"], np.float64),
                 float(header["P_MAX"]),
                 float(header["CHANCE"]),
+                look,
             )
 
 
@@ -258,6 +317,7 @@ def measure_noise(
     instrument: Instrument,
     theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
     *,
+    filtered: Mapping[int, FieldState] | None = None,
     threads: int | None = None,
     client: Client | None = None,
     progress: Progress | None = None,
@@ -269,6 +329,8 @@ def measure_noise(
     maps : SkyMaps
     instrument : Instrument
     theta500_arcmin : sequence of float
+    filtered : mapping of int to FieldState, optional
+        What the filter has learnt of the fields of these maps: these fields alone, in a third of the time.
     threads : int, optional
         Fields at once; the result does not depend on it.
     client : distributed.Client, optional
@@ -282,9 +344,14 @@ def measure_noise(
         arcmin^2, HEALPix nside 8, RING; NaN for pixels without a field.
     """
     fields = list_fields(maps)
+    if filtered is not None:
+        fields = fields[np.isin(fields["pixel"], list(filtered))]
     noise = np.full((12 * FIELD_NSIDE**2, len(theta500_arcmin)), np.nan)
 
-    places = [(float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
+    states = [(filtered or {}).get(int(row["pixel"])) for row in fields]
+    places = [
+        (float(row["lon_deg"]), float(row["lat_deg"]), state) for row, state in zip(fields, states, strict=True)
+    ]
     sizes = tuple(theta500_arcmin)
     work = spread(
         _noise_in_field, places, maps, instrument, sizes, client=client, threads=threads,
@@ -296,9 +363,13 @@ def measure_noise(
 
 
 def _noise_in_field(
-    place: tuple[float, float], maps: SkyMaps, instrument: Instrument, theta500_arcmin: Sequence[float]
+    place: tuple[float, float, FieldState | None],
+    maps: SkyMaps,
+    instrument: Instrument,
+    theta500_arcmin: Sequence[float],
 ) -> list[float]:
-    field = FilteredField(maps, *place, instrument)
+    lon_deg, lat_deg, known = place
+    field = FilteredField(maps, lon_deg, lat_deg, instrument, known=known)
     return [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
 
 
@@ -309,6 +380,7 @@ def judge_injections(
     noise_arcmin2: Floats,
     p_max: float,
     theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
+    look: Table | None = None,
 ) -> Selection:
     """Which injections were found, and at what p and distance.
 
@@ -323,6 +395,8 @@ def judge_injections(
     p_max : float
     theta500_arcmin : sequence of float
         Sizes of the noise.
+    look : Table, optional
+        What is known of how clusters look, where the injections' looks were varied.
 
     Returns
     -------
@@ -337,7 +411,12 @@ def judge_injections(
     sizes = np.asarray(theta500_arcmin, float)
     radius = truth_radius(injections)
     matches = match(sources, injections, radius)
-    columns = ("lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin")
+    columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin"]
+    if look is not None:
+        cool, disturbed = (np.asarray(injections["profile"]) == name for name in ("cool-core", "disturbed"))
+        injections = Table({**{name: injections[name] for name in injections.colnames if name != "profile"}})
+        injections["profile_balance"] = cool.astype(float) - disturbed
+        columns += VARIED.values()
     table = Table({name: np.asarray(injections[name], float) for name in columns})
     for name in ("p", "offset_arcmin"):
         table[name] = np.full(len(table), np.nan)
@@ -350,7 +429,7 @@ def judge_injections(
     known = np.isfinite(table["noise_arcmin2"])
     if known.sum() < _FEWEST:
         raise ValueError(f"{known.sum()} injections lie where the noise is known, expected at least {_FEWEST}")
-    return Selection(table[known], sizes, noise_arcmin2, p_max, float(table["before"][known].mean()))
+    return Selection(table[known], sizes, noise_arcmin2, p_max, float(table["before"][known].mean()), look)
 
 
 @dataclass(frozen=True)
@@ -458,6 +537,28 @@ def halo_offsets(
     return Table({name: np.asarray(column, float) for name, column in columns.items()})
 
 
+def _fit_logistic(x: Floats, found: NDArray[np.bool_], expected: Floats) -> tuple[Floats, Floats]:
+    """Slopes b of logit P(found) = logit expected + x b, and their covariance: Newton's method, weakly damped."""
+    offset = _logit(np.clip(expected, 0.01, 0.99))
+    # a prior of unit width per standard deviation of x: slopes that nothing tells stay small
+    damping = np.diag(np.maximum(x.var(axis=0), 1e-12))
+    slope = np.zeros(x.shape[1])
+    for _ in range(30):
+        probability = 1 / (1 + np.exp(-(offset + x @ slope)))
+        hessian = (x * (probability * (1 - probability))[:, None]).T @ x + damping
+        step = np.linalg.solve(hessian, x.T @ (found - probability) - damping @ slope)
+        slope = slope + step
+        if np.abs(step).max() < 1e-8:
+            break
+    return slope, np.asarray(np.linalg.inv(hessian), float)
+
+
+def _shift_logit(value: Floats, shift: float) -> Floats:
+    """Probabilities moved by this much in the logit; 0 and 1 stay."""
+    odds = value * np.exp(shift)
+    return np.asarray(odds / (1 - value + odds))
+
+
 def _running_sum(weight: Floats) -> Floats:
     """Cumulative sum that never falls, though some weights are negative, and ends at the sum."""
     return np.asarray(np.minimum(np.maximum.accumulate(np.cumsum(weight)), weight.sum()))
@@ -511,15 +612,17 @@ def predicted_counts(
     Returns
     -------
     Table
-        ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, and of the injections' number),
-        ``n_found`` where known; ``meta['covariance']`` (n_bin, n_bin) is that of the bins, which share injections.
-        Where every injection was found its own error is 0, which is too small.
+        ``y500_low``, ``y500_high``, ``n``, ``expected``, ``variance`` (binomial, of the injections' number, and of
+        what is not known of how clusters look), ``systematic`` (that last part, a standard deviation), ``n_found``
+        where known; ``meta['covariance']`` (n_bin, n_bin) is that of the bins, which share injections. Where every
+        injection was found its own error is 0, which is too small.
     """
     flux = np.asarray(clusters["y500_arcmin2"], float)
     position = [np.asarray(clusters[name], float) for name in ("theta500_arcmin", "lon_deg", "lat_deg")]
     value = selection.completeness(flux, *position).value
     borders = np.asarray(edges, float)
     rng, n = np.random.default_rng([seed, 2]), len(selection.injections)
+    systematic = selection.completeness(flux, *position).systematic
     drawn = []
     for _ in range(n_bootstrap):
         again = replace(selection, injections=selection.injections[np.sort(rng.integers(0, n, n))])
@@ -527,7 +630,8 @@ def predicted_counts(
     bins = [(flux >= below) & (flux < above) & np.isfinite(value) for below, above in pairwise(borders.tolist())]
     scatter = np.array([[one[mine].sum() for mine in bins] for one in drawn])
     binomial = np.array([(value[mine] * (1 - value[mine])).sum() for mine in bins])
-    covariance = np.diag(binomial) + np.atleast_2d(np.cov(scatter, rowvar=False))
+    common = np.array([systematic[mine].sum() for mine in bins])  # all bins go up or down together
+    covariance = np.diag(binomial) + np.atleast_2d(np.cov(scatter, rowvar=False)) + np.outer(common, common)
     counts = Table(
         {
             "y500_low": borders[:-1],
@@ -535,6 +639,7 @@ def predicted_counts(
             "n": [int(mine.sum()) for mine in bins],
             "expected": [float(value[mine].sum()) for mine in bins],
             "variance": np.diag(covariance),
+            "systematic": common,
         },
         meta={"covariance": covariance},
     )

@@ -109,6 +109,9 @@ class FilteredField:
         Directions about which nothing is filled in, because it shall be measured: 10 arcmin.
     known : FieldState, optional
         What was learnt of this field of these maps before: compact sources and P. Not looked for again.
+    noise : FieldState, optional
+        What was learnt of this field before clusters were injected into the maps: P is that of the field without
+        them, and compact sources are looked for anew. So what is injected never counts as noise.
     iterate : bool
         Measure P again without the detections.
 
@@ -145,6 +148,7 @@ class FilteredField:
         *,
         keep: Floats | None = None,
         known: FieldState | None = None,
+        noise: FieldState | None = None,
         iterate: bool = True,
     ) -> None:
         self.bands, self.instrument = maps.bands, instrument
@@ -160,11 +164,15 @@ class FilteredField:
         self._n_used = int(np.searchsorted(self.ell, _NYQUIST_SHARE * 10800 / self.pixel_arcmin, side="right"))
         self._beam[self._n_used :] = 0.0
 
-        bands = self._cut(maps, lon_deg, lat_deg)
+        bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
         columns = [instrument.band_names.index(band.name) for band in maps.bands]
         #: tSZ signal per Compton y, in those units.
         self.response = band_response(instrument)[columns] / self.unit
-        if known is None:
+        if noise is not None:
+            quiet, _, _ = self._find_compact_sources(bands)
+            self._set_data(bands, quiet, keep)
+            self._set_inverse(noise.full_inverse())
+        elif known is None:
             self._learn(bands, keep, iterate)
         else:
             self._continue(bands, keep, known)
@@ -247,8 +255,8 @@ class FilteredField:
         """What was learnt of the field, for another :class:`FilteredField` to continue from."""
         return FieldState.pack(self.unit, self._holes, self._inverse[: self._n_used], *self._first)
 
-    def _cut(self, maps: SkyMaps, lon_deg: float, lat_deg: float) -> Map32:
-        """The bands in units of their rms, less their mean."""
+    def _cut(self, maps: SkyMaps, lon_deg: float, lat_deg: float, unit: Floats | None) -> Map32:
+        """The bands less their mean, in units of their rms or in those given."""
         sky = sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin)
         seen = ~np.isnan(sky[..., 0])
         self._window = _whole_taper(self.n, self.pixel_arcmin) if seen.all() else _taper(seen, self.pixel_arcmin)
@@ -258,7 +266,7 @@ class FilteredField:
             bands[:, ~seen] = 0.0
         weight = self._window / self._window.sum(dtype=np.float64)
         bands -= np.einsum("bij,ij->b", bands, weight).astype(np.float32)[:, None, None]
-        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
+        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight)) if unit is None else unit
         bands /= self.unit.astype(np.float32)[:, None, None]
         return bands
 
@@ -332,16 +340,18 @@ class FilteredField:
             sum_rings(weighted, self._modes, along_row, along_column, out)
         return sums
 
-    def information(self, shape: Floats) -> Floats:
+    def information(self, shape: Floats, seen: Floats | None = None) -> Floats:
         """Inverse covariance of the bands' fluxes for a source of this shape, (..., n_band, n_band).
 
         Parameters
         ----------
         shape : (..., n_ell) float64
             Transform of the source of unit flux, without beam.
+        seen : (..., n_ell) float64, optional
+            Of another source, that is there: times its fluxes the result is v of the shape (:meth:`ring_sums`).
         """
         per_mode = self._beam[:, :, None] * self._inverse * self._beam[:, None, :]
-        weight = shape**2 * (self._count / self._area)
+        weight = shape * (shape if seen is None else seen) * (self._count / self._area)
         n_band = len(self.unit)
         return np.asarray(weight @ per_mode.reshape(-1, n_band**2)).reshape(*shape.shape[:-1], n_band, n_band)
 

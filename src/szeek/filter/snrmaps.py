@@ -10,7 +10,7 @@ The pass over the sky's fields also gives what it has learnt of each of them, so
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,11 +91,10 @@ def filter_sky(
     sizes = tuple(float(theta) for theta in theta500_arcmin)
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_bands_known(maps, setup)
-    fields = list_fields(maps)
-    if not len(fields):
+    places = _places(maps)
+    if not places:
         raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
     snr = np.zeros((len(maps.footprint), len(sizes)), np.float32) if sizes else None
-    places = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
     work = spread(
         _filter_field, places, maps, setup, sizes, client=client, threads=threads,
         progress=progress, stage="filter", detail="fields",
@@ -114,21 +113,52 @@ def add_snr_maps(
     theta500_arcmin: Sequence[float],
     *,
     instrument: str | Instrument = "planck-hfi",
+    noise: Mapping[int, FieldState] | None = None,
     threads: int | None = None,
     client: Client | None = None,
     progress: Progress | None = None,
 ) -> SkyMaps:
     """The same maps with matched-filter S/N maps of these sizes and no others; without any for no sizes.
 
-    Maps that have them already are returned as they are; parameters and errors as of :func:`filter_sky`.
+    Maps that have them already are returned as they are; parameters and errors as of :func:`filter_sky`. For maps
+    into which clusters were injected ``noise`` is what was learnt of their fields before: those fields alone are
+    filtered, with the power that they had (:class:`szeek.filter.matchedfilter.FilteredField`), and elsewhere S/N is
+    0.
     """
     sizes = tuple(float(theta) for theta in theta500_arcmin)
     if maps.theta500_arcmin == sizes:
         return maps
     if not sizes:
         return replace(maps, snr=None, theta500_arcmin=())
-    found = filter_sky(maps, sizes, instrument=instrument, threads=threads, client=client, progress=progress)
-    return found.maps
+    if noise is None:
+        return filter_sky(maps, sizes, instrument=instrument, threads=threads, client=client, progress=progress).maps
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
+    places = [(place, noise[place[0]]) for place in _places(maps) if place[0] in noise]
+    snr = np.zeros((len(maps.footprint), len(sizes)), np.float32)
+    work = spread(
+        _filter_injected, places, maps, setup, sizes, client=client, threads=threads,
+        progress=progress, stage="filter", detail="fields",
+    )  # fmt: skip
+    for _, (ipix, values) in work:
+        snr[ipix] = values
+    return replace(maps, snr=snr, theta500_arcmin=sizes)
+
+
+def _places(maps: SkyMaps) -> list[tuple[int, float, float]]:
+    """Fields of the maps: pixel that is owned, and centre."""
+    return [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in list_fields(maps)]
+
+
+def _filter_injected(
+    place: tuple[tuple[int, float, float], FieldState],
+    maps: SkyMaps,
+    instrument: Instrument,
+    theta500_arcmin: Sequence[float],
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """One field with the noise that it had before."""
+    (pixel, lon_deg, lat_deg), noise = place
+    field = FilteredField(maps, lon_deg, lat_deg, instrument, noise=noise)
+    return _snr_where_owned(field, pixel, maps, theta500_arcmin)
 
 
 class _Found(NamedTuple):
@@ -146,6 +176,14 @@ def _filter_field(
     """One field; ``place`` is a row of :func:`szeek.filter.matchedfilter.list_fields`."""
     pixel, lon_deg, lat_deg = place
     field = FilteredField(maps, lon_deg, lat_deg, instrument)
+    ipix, snr = _snr_where_owned(field, pixel, maps, theta500_arcmin)
+    return _Found(ipix, snr, field.state, owned(find_compact_sources(field), pixel))
+
+
+def _snr_where_owned(
+    field: FilteredField, pixel: int, maps: SkyMaps, theta500_arcmin: Sequence[float]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Seen pixels (RING) of the HEALPix pixel that a field owns, and S/N of each size there."""
     n_child = (maps.nside // FIELD_NSIDE) ** 2
     ipix: NDArray[np.int64] = healpy.nest2ring(
         maps.nside, healpy.ring2nest(FIELD_NSIDE, pixel) * n_child + np.arange(n_child)
@@ -155,4 +193,4 @@ def _filter_field(
     snr = np.empty((len(ipix), len(theta500_arcmin)), np.float32)
     for k, theta in enumerate(theta500_arcmin):
         snr[:, k] = ndimage.map_coordinates(field.snr_map(theta)[0], at, order=1, mode="nearest")
-    return _Found(ipix, snr, field.state, owned(find_compact_sources(field), pixel))
+    return ipix, snr

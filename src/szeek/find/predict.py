@@ -59,6 +59,7 @@ def predict(
     threads: int | None = None,
     client: Client | None = None,
     device: str = "cpu",
+    background: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
 ) -> NDArray[np.float32]:
     """Probability of a cluster at every pixel of the maps.
@@ -86,6 +87,9 @@ def predict(
     device : str, optional
         Where, as :func:`~szeek.learn.device.pick_device` has it; of each worker, by the name that it has there.
         Another device than 'cpu' gives p to rounding.
+    background : (12 background_nside^2, n_band) float32, optional
+        Local background of other maps (:func:`szeek.learn.normalise.local_background`), to be taken off instead of
+        that of these: of maps into which clusters were injected, that before.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
 
@@ -107,8 +111,9 @@ def predict(
     p_map = empty_map(len(maps.footprint))
     maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
     work = predict_fields(
-        maps, model, fields, rotations=rotations, threads=threads, client=client, device=device, progress=progress
-    )
+        maps, model, fields, rotations=rotations, threads=threads, client=client, device=device,
+        background=background, progress=progress,
+    )  # fmt: skip
     for field, values in work:
         place_field(field, values, p_map)
     check_seen(p_map, wanted)
@@ -161,6 +166,7 @@ def predict_fields(
     threads: int | None = None,
     client: Client | None = None,
     device: str = "cpu",
+    background: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Field, NDArray[np.float32]]]:
     """Each field with its values, as they are done, one core each; parameters as of :func:`predict`.
@@ -171,7 +177,7 @@ def predict_fields(
     fields = sorted(fields, key=lambda field: -field.ny * field.nx)
     if client is not None:
         # a task and not data sent along: what a task made can be made again where its worker is lost
-        there = submit(client, _prepare_in_worker, pickle.dumps((maps, model)))
+        there = submit(client, _prepare_in_worker, pickle.dumps((maps, model)), background)
         work = spread(
             _predict_one, fields, there, rotations, device,
             client=client, progress=progress, stage="predict", detail="fields",
@@ -179,7 +185,7 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
         return
     at = pick_device(device)
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside)
+    sky = LocalMaps.prepare(maps, model.normaliser.background_nside, background)
     here = put_on_device(sky, model, at)
     at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
@@ -190,10 +196,12 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
 
 
-def _prepare_in_worker(pickled: bytes) -> tuple[bytes, NDArray[np.float32] | None]:
-    """Maps and model as they came, and the maps' local background."""
+def _prepare_in_worker(
+    pickled: bytes, background: NDArray[np.float32] | None
+) -> tuple[bytes, NDArray[np.float32] | None]:
+    """Maps and model as they came, and the maps' local background where none is given."""
     maps, model = pickle.loads(pickled)
-    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside).background
+    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside, background).background
 
 
 #: What a worker has opened, of the last prediction alone: (pickled maps and model, device, what predict_field takes).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from szeek._version import __version__
 from szeek.files import whole_file, write_json
 from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
+from szeek.filter.states import FieldState
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.parallel import Progress
@@ -68,12 +69,21 @@ class Model:
             threads=threads, client=client, progress=progress,
         )  # fmt: skip
 
-    def prepare(self, maps: SkyMaps, threads: int | None = None, client: Client | None = None) -> SkyMaps:
-        """The maps with the S/N maps that the network was trained with; refuses maps of other bands."""
+    def prepare(
+        self,
+        maps: SkyMaps,
+        threads: int | None = None,
+        client: Client | None = None,
+        noise: Mapping[int, FieldState] | None = None,
+    ) -> SkyMaps:
+        """The maps with the S/N maps that the network was trained with; refuses maps of other bands.
+
+        ``noise`` is for injected maps, see :func:`szeek.filter.snrmaps.add_snr_maps`.
+        """
         self.check_bands(maps)
         instrument = self.card.get("instrument", "planck-hfi")
         sizes = self.normaliser.theta500_arcmin
-        return add_snr_maps(maps, sizes, instrument=instrument, threads=threads, client=client)
+        return add_snr_maps(maps, sizes, instrument=instrument, noise=noise, threads=threads, client=client)
 
     def check_bands(self, maps: SkyMaps) -> None:
         """Refuse maps of other bands than the network was trained on."""

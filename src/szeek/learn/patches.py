@@ -31,9 +31,13 @@ class LocalMaps:
     background: NDArray[np.float32] | None
 
     @classmethod
-    def prepare(cls, maps: SkyMaps, background_nside: int) -> LocalMaps:
-        """Compute the background, if any."""
-        return cls(maps, local_background(maps, background_nside) if background_nside else None)
+    def prepare(
+        cls, maps: SkyMaps, background_nside: int, background: NDArray[np.float32] | None = None
+    ) -> LocalMaps:
+        """Compute the background, if any is to be taken off and none is given."""
+        if background_nside and background is None:
+            background = local_background(maps, background_nside)
+        return cls(maps, background)
 
     def sample(
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float

@@ -244,6 +244,7 @@ def measure_sources(
     *,
     instrument: str | Instrument = "planck-hfi",
     filtered: Mapping[int, FieldState] | None = None,
+    injected: bool = False,
     threads: int | None = None,
     client: Client | None = None,
     progress: Progress | None = None,
@@ -267,6 +268,8 @@ def measure_sources(
     filtered : mapping of int to FieldState, optional
         What the filter has learnt of the fields of these maps (:func:`szeek.filter.snrmaps.filter_sky`), by their
         pixels; a third of the time. The result does not depend on it.
+    injected : bool
+        Clusters were injected into these maps, and ``filtered`` is what the filter had learnt of them before.
     threads : int, optional
         Fields at once; the machine's cores by default. The result does not depend on it.
     client : distributed.Client, optional
@@ -324,7 +327,7 @@ def measure_sources(
     for field, mine in zip(fields, rows, strict=True):
         known = (filtered or {}).get(int(field["pixel"]))
         place = float(field["lon_deg"]), float(field["lat_deg"])
-        spots.append(_Spots(place, vectors[mine], theta500[mine], z[mine], known))
+        spots.append(_Spots(place, vectors[mine], theta500[mine], z[mine], known, injected))
     out = _empty_table(len(positions), len(names))
     work = spread(
         _measure_in_field, spots, maps, setup, spectra, mjy, client=client, threads=threads,
@@ -345,13 +348,15 @@ class _Spots(NamedTuple):
     theta500_arcmin: Floats
     z: Floats
     known: FieldState | None
+    injected: bool
 
 
 def _measure_in_field(
     spots: _Spots, maps: SkyMaps, instrument: Instrument, spectra: Spectra, mjy: Floats
 ) -> list[dict[str, Any]]:
     """A row of :func:`measure_sources` for each position; nothing for those that are not seen."""
-    field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=spots.known)
+    known, noise = (None, spots.known) if spots.injected else (spots.known, None)
+    field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=known, noise=noise)
     sums = field.ring_sums(spots.vectors)
     shapes = profile_transform(field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN))
     unit = field.unit / _ARCMIN**2

@@ -8,8 +8,16 @@ from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
     from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
-    from szeek.physics.gas import Y5R500_PER_Y500, pressure_profile, profile_transform
+    from szeek.physics.gas import (
+        PROFILES,
+        Y5R500_PER_Y500,
+        PressureProfile,
+        pressure_profile,
+        profile_transform,
+        y5r500_per_y500,
+    )
     from szeek.physics.instrument import Instrument
+    from szeek.physics.looks import ClusterLook
     from szeek.physics.scaling import (
         MASS_BIAS,
         electron_temperature_kev,
@@ -23,9 +31,12 @@ if TYPE_CHECKING:
 __all__ = [
     "COSMOLOGY",
     "MASS_BIAS",
+    "PROFILES",
     "Y5R500_PER_Y500",
     "Bandpass",
+    "ClusterLook",
     "Instrument",
+    "PressureProfile",
     "angular_diameter_distance_mpc",
     "band_response",
     "electron_temperature_kev",
@@ -35,6 +46,7 @@ __all__ = [
     "spectral_templates",
     "theta500_from_mass",
     "tsz_spectrum",
+    "y5r500_per_y500",
     "y500_from_mass",
 ]
 

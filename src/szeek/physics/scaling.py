@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 MASS_BIAS = 0.64
 # Planck 2013 results XX (A&A 571, A20), eq. 7 and Table 1.
 _Y_STAR = 10**-0.19  # x 1e-4 Mpc^2
-_Y_SLOPE = 1.79
+Y_SLOPE, Y_PIVOT_1E14MSUN = 1.79, 6.0
 _Y_EVOLUTION = 2 / 3
 
 
@@ -37,8 +37,8 @@ def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIA
     0.00166
     """
     distance_mpc = angular_diameter_distance_mpc(z)
-    y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (_Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
-    y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / 6.0) ** _Y_SLOPE
+    y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
+    y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / Y_PIVOT_1E14MSUN) ** Y_SLOPE
     return np.asarray(y_mpc2 / distance_mpc**2 * np.degrees(1.0) ** 2 * 3600.0)
 
 
@@ -88,10 +88,10 @@ def mass_and_redshift(
     grid = np.geomspace(_NEAREST_Z, _FARTHEST_Z, 500)
     one = np.ones(grid.size)
     flux_of_one, size_of_one = (np.log(f(one, grid, mass_bias)) for f in (y500_from_mass, theta500_from_mass))
-    ratio = np.log(flux) - 3 * _Y_SLOPE * np.log(size)
-    z = np.exp(np.interp(ratio, flux_of_one - 3 * _Y_SLOPE * size_of_one, np.log(grid)))
+    ratio = np.log(flux) - 3 * Y_SLOPE * np.log(size)
+    z = np.exp(np.interp(ratio, flux_of_one - 3 * Y_SLOPE * size_of_one, np.log(grid)))
     unit = np.ones(z.shape)
-    by_flux = (flux / y500_from_mass(unit, z, mass_bias)) ** (1 / _Y_SLOPE)
+    by_flux = (flux / y500_from_mass(unit, z, mass_bias)) ** (1 / Y_SLOPE)
     by_size = (size / theta500_from_mass(unit, z, mass_bias)) ** 3
     return np.minimum(by_flux, by_size), z
 

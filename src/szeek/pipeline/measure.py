@@ -66,7 +66,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
             maps,
             positions,
             instrument=run.config.sky.instrument,
-            filtered=_field_states(run, maps, progress),
+            filtered=field_states(run, maps, progress),
             threads=run.threads,
             progress=progress,
         )
@@ -102,13 +102,11 @@ def _correct_fluxes(found: Table, z: NDArray[np.float64], correction: FluxCorrec
     return corrected
 
 
-def _field_states(run: Run, maps: SkyMaps, progress: Progress | None) -> dict[int, FieldState]:
+def field_states(run: Run, maps: SkyMaps, progress: Progress | None) -> dict[int, FieldState]:
     """What the filter has learnt of the fields; a network that wants no S/N maps has not had them filtered yet."""
     states, compact = run.file(products.STATES), run.file(products.COMPACT)
     if not states.exists():
-        found = filter_sky(
-            maps, instrument=run.config.sky.instrument, threads=run.threads, progress=progress
-        )
+        found = filter_sky(maps, instrument=run.config.sky.instrument, threads=run.threads, progress=progress)
         write_states(found.states, states)
         write_table(found.compact, compact)
     return read_states(states)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import healpy
 import numpy as np
@@ -12,6 +14,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from szeek.assess.looks import fit_look, published_look
 from szeek.assess.match import match
 from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
 from szeek.assess.selection import (
@@ -25,14 +28,18 @@ from szeek.assess.selection import (
 from szeek.assess.sources import find_sources
 from szeek.config import Config
 from szeek.files import write_table
+from szeek.filter.matchedfilter import FIELD_NSIDE
+from szeek.filter.states import FieldState
 from szeek.find.predict import predict, read_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
+from szeek.learn.normalise import local_background
 from szeek.measure.pairs import truth_radius
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import Progress, connect
 from szeek.pipeline import products
+from szeek.pipeline.measure import field_states
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.haloes import draw_haloes
@@ -40,10 +47,20 @@ from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 #: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
 Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
-#: Sky around chosen tiles that the matched filter sees: two thirds of its field.
-_AROUND_TILES_DEG = 5.0
+#: Bins of the S/N that known clusters have in the maps.
+SNR_BINS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, np.inf)
+#: Surveys that found clusters by their SZ effect: their entries are not independent of the maps.
+SZ_SURVEYS = ("PSZ2", "PSZ1", "ACT", "SPT", "TRUTH")
+#: Below it, what is found is not what is expected.
+LEAST_PROBABILITY = 0.01
+_FEWEST_KNOWN = 20
+#: Sky around chosen tiles that is filtered: more than the network sees beyond a pixel.
+_AROUND_TILES_DEG, _AROUND_NSIDE = 5.0, 64
 
 
 @dataclass(frozen=True)
@@ -87,7 +104,7 @@ def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
         haloes = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
     where = around = np.asarray(maps.footprint)
     if tiles is not None:
-        near = pixels_near_tiles(64, tiles, _AROUND_TILES_DEG).astype(np.float32)
+        near = pixels_near_tiles(_AROUND_NSIDE, tiles, _AROUND_TILES_DEG).astype(np.float32)
         around = healpy.ud_grade(near, maps.nside) > 0.5
         where = where & pixels_in_tiles(maps.nside, tiles)
     return _Ground(config, network, maps, where, around, sources, catalogue, haloes)
@@ -146,11 +163,33 @@ class HaloCheck:
 
 
 @dataclass(frozen=True)
+class DetectionCheck:
+    """Known clusters in bins of the S/N that they have in the maps: how many are found, how many are expected.
+
+    Parameters
+    ----------
+    snr : list of float
+        Lower edges of the bins.
+    n_known, n_found : list of int
+    n_expected : list of float
+        From injections of the same S/N.
+    probability : float
+        Of a chi-square as large as that of all bins together.
+    """
+
+    snr: list[float]
+    n_known: list[int]
+    n_found: list[int]
+    n_expected: list[float]
+    probability: float
+
+
+@dataclass(frozen=True)
 class Selected(Facts):
     """Injections and what was found of them.
 
-    ``chance`` is the share of injected positions that had a source before; ``no_position_errors`` says why there are
-    none.
+    ``chance`` is the share of injected positions that had a source before; ``look`` mean and error of what is known
+    of how clusters look, from ``n_look`` of them; ``no_position_errors`` says why there are none.
     """
 
     n_injected: int = 0
@@ -158,16 +197,32 @@ class Selected(Facts):
     p_max: float = 0.1
     chance: float = 0.0
     haloes: HaloCheck | None = None
+    known: DetectionCheck | None = None
+    look: dict[str, list[float]] = field(default_factory=dict)
+    n_look: int = 0
     no_position_errors: str = ""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What does not hold: a probability below 0.01 of what is found of own haloes or known clusters."""
+        checks = {"own haloes": self.haloes, "known clusters": self.known}
+        return [
+            f"the completeness does not hold for this sky's {name}: found {sum(check.n_found)}, expected "
+            f"{sum(check.n_expected):.0f}, probability {check.probability:.2g}"
+            for name, check in checks.items()
+            if check is not None and check.probability < LEAST_PROBABILITY
+        ]
 
 
 def selection_stage(options: SelectionOptions) -> Stage:
     """Completeness and position errors of a run by injection.
 
-    Clusters, of shapes as haloes have them, and the galaxies in them are painted into the run's own maps, 50 arcmin
+    Clusters, of shapes as haloes have them and of the looks that known clusters have in these maps
+    (:mod:`szeek.assess.looks`), and the galaxies in them are painted into the run's own maps, 50 arcmin
     from one another and from those that are known, and looked for with the run's own network and detection; the
-    matched-filter S/N maps are made anew with them inside. Position errors are those of the injections, but of a
-    simulated run those of its own haloes; how many of these are found is held against the completeness.
+    matched-filter S/N maps are made anew with them inside, but with the noise as it was without. Position errors are
+    those of the injections, but of a simulated run those of its own haloes. How many of these are found, and how many
+    of the known clusters that were not found by their SZ effect, is held against the completeness.
     """
 
     def work(run: Run, progress: Progress | None) -> Selected:
@@ -187,38 +242,51 @@ def selection_stage(options: SelectionOptions) -> Stage:
 
 def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> Selected:
     ground = _search_ground(run, options.tiles)
-    config, network, where, seed = run.config, ground.network, ground.where, options.seed
-    maps = replace(ground.maps, footprint=ground.maps.footprint & ground.around)
-    instrument = read_instrument(config.sky.instrument)
-    injections = draw_injections(
-        seed,
-        options.n,
-        y500_range_arcmin2=(1e-4, 1e-2),
-        footprint=where,
-        avoid=ground.known,
-        min_separation_arcmin=50.0,
-        shapes=True,
-    )
-    if progress is not None:
-        progress("selection", 0, 0, f"painting {options.n} clusters")
-    painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=run.threads)
-    p_max, margin, rotations = config.detect.p_max, config.predict.margin, config.predict.rotations
+    config, network, maps, where, seed = run.config, ground.network, ground.maps, ground.where, options.seed
+    instrument, nside = read_instrument(config.sky.instrument), network.normaliser.background_nside
+    states = field_states(run, maps, progress)
+    near = {pixel: states[pixel] for pixel in _fields_in(ground.around) if pixel in states}
     with (
         connect(run.scheduler) as client,
         tempfile.TemporaryDirectory(prefix=".selection-", dir=run.folder) as scratch,
     ):
+        work = _Work(run.threads, client, progress)
+        look = published_look()
+        if ground.catalogue is not None:
+            look = fit_look(maps, ground.catalogue, instrument, states, **work.options)
+        injections = draw_injections(
+            seed,
+            options.n,
+            y500_range_arcmin2=(1e-4, 1e-2),
+            footprint=where,
+            avoid=ground.known,
+            min_separation_arcmin=50.0,
+            shapes=True,
+            look=look.varied,
+        )
+        if progress is not None:
+            progress("selection", 0, 0, f"painting {options.n} clusters")
+        painted = inject_clusters(maps, injections, instrument, galaxies_seed=seed, threads=run.threads)
         if client is not None:  # the workers read maps from folders
             maps, painted = (SkyMaps.open(sky.save(Path(scratch) / k)) for k, sky in (("0", maps), ("1", painted)))
-            network.prepare(painted, client=client).save_snr(Path(scratch) / "1")
-            painted = SkyMaps.open(Path(scratch) / "1")
+        # noise and background are those of the maps without injections, however many there are
+        filtered = network.prepare(painted, run.threads, client, noise=near)
+        if client is not None:
+            filtered.save_snr(Path(scratch) / "1")
+            filtered = SkyMaps.open(Path(scratch) / "1")
         p_map = predict(
-            painted, network, margin=margin, rotations=rotations, where=where, threads=run.threads, client=client,
-            progress=progress,
+            filtered, network, margin=config.predict.margin, rotations=config.predict.rotations, where=where,
+            background=local_background(maps, nside) if nside else None, **work.options,
         )  # fmt: skip
-        del painted
-        sources = find_sources(p_map, p_max, deblend=config.detect.deblend)
-        noise = measure_noise(maps, instrument, threads=run.threads, client=client, progress=progress)
-    selection = judge_injections(injections, sources, ground.sources, noise, p_max)
+        sources = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
+        noise = measure_noise(maps, instrument, filtered=near, **work.options)
+        selection = judge_injections(
+            injections, sources, ground.sources, noise, config.detect.p_max, look=look.to_table()
+        )
+        known = None
+        if ground.catalogue is not None:
+            listed = _independent(ground.catalogue[ground.is_inside(ground.catalogue)])
+            known = _check_known(selection, ground.sources, listed, maps, painted, near, config, work)
     selection.write(run.target(products.SELECTION))
     haloes: HaloCheck | None = None
     if ground.haloes is not None:
@@ -237,11 +305,109 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
     return Selected(
         n_injected=len(selection.injections),
         n_found=int(np.isfinite(selection.injections["p"]).sum()),
-        p_max=p_max,
+        p_max=config.detect.p_max,
         chance=float(selection.chance),
         haloes=haloes,
+        known=known,
+        look={str(row["name"]): [float(row["mean"]), float(row["error"])] for row in look.to_table()},
+        n_look=look.n_clusters,
         no_position_errors=refused,
     )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How the work on fields is done: threads, workers, progress."""
+
+    threads: int | None
+    client: Client | None
+    progress: Progress | None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """As the functions that spread fields take them."""
+        return {"threads": self.threads, "client": self.client, "progress": self.progress}
+
+
+def _fields_in(around: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Pixels of nside 8 (RING) that hold any of this sky."""
+    vectors = healpy.pix2vec(
+        _AROUND_NSIDE, np.flatnonzero(healpy.ud_grade(around.astype(np.float32), _AROUND_NSIDE) > 0)
+    )
+    return np.unique(healpy.vec2pix(FIELD_NSIDE, *vectors))
+
+
+def _independent(catalogue: Table) -> Table:
+    """Clusters with a flux and a size that were not found by their SZ effect."""
+    flux, size = (np.asarray(catalogue[name], float) for name in ("y500_arcmin2", "theta500_arcmin"))
+    by_sz = np.isin(np.char.upper(np.asarray(catalogue["survey"], str)), SZ_SURVEYS)
+    return catalogue[(flux > 0) & (size > 0) & ~by_sz]
+
+
+def _check_known(
+    selection: Selection,
+    before: Table,
+    known: Table,
+    maps: SkyMaps,
+    painted: SkyMaps,
+    states: dict[int, FieldState],
+    config: Config,
+    work: _Work,
+) -> DetectionCheck | None:
+    """Known clusters found in bins of the S/N that they have in the maps, against injections of the same S/N.
+
+    The S/N is that of the matched filter at the cluster's own position and size, noise included: what a catalogue
+    says of the flux, and how many clusters there are of each, does not enter.
+    """
+    if len(known) < _FEWEST_KNOWN:
+        return None
+    instrument = config.sky.instrument
+    injected = selection.injections
+    there, here = (
+        np.asarray(measure_sources(
+            sky, table[["lon_deg", "lat_deg", "theta500_arcmin"]], instrument=instrument, filtered=states,
+            injected=sky is painted, **work.options,
+        )["fixed_snr"], float)
+        for sky, table in ((painted, injected), (maps, known))
+    )  # fmt: skip
+    found_there = np.isfinite(np.asarray(injected["p"], float))
+    found_here = np.zeros(len(known), bool)
+    found_here[match(before, known, truth_radius(known))["cluster"]] = True
+    return compare_by_snr(there, found_there, here, found_here)
+
+
+def compare_by_snr(
+    snr_injected: NDArray[np.float64],
+    found_injected: NDArray[np.bool_],
+    snr_known: NDArray[np.float64],
+    found_known: NDArray[np.bool_],
+) -> DetectionCheck | None:
+    """Known clusters that are found, and what injections of the same S/N say, in bins; None where too few are alike.
+
+    Examples
+    --------
+    >>> snr = np.repeat([2.5, 9.0], 50)
+    >>> check = compare_by_snr(snr, snr > 5, snr, snr > 5)
+    >>> check.n_found, check.n_expected
+    ([0, 50], [0.0, 50.0])
+    """
+    edges = np.asarray(SNR_BINS)
+    rows = []
+    for low, high in pairwise(edges.tolist()):
+        mine, theirs = ((snr >= low) & (snr < high) for snr in (snr_known, snr_injected))
+        n, n_injected = int(mine.sum()), int(theirs.sum())
+        if n == 0 or n_injected < _FEWEST_KNOWN:
+            continue
+        share = float(found_injected[theirs].mean())
+        # of a share that is 0 or 1 as the sample can show it
+        uncertain = (found_injected[theirs].sum() + 0.5) / (n_injected + 1)
+        variance = uncertain * (1 - uncertain) * n * (1 + n / n_injected)
+        rows.append((low, n, int(found_known[mine].sum()), n * share, variance))
+    if not rows:
+        return None
+    lows, ns, n_found, expected, variances = zip(*rows, strict=True)
+    chi2 = float(sum((a - b) ** 2 / v for a, b, v in zip(n_found, expected, variances, strict=True)))
+    return DetectionCheck(list(lows), list(ns), list(n_found), list(expected), float(chdtrc(len(rows), chi2)))
 
 
 def _check_haloes(selection: Selection, sources: Table, haloes: Table) -> HaloCheck:

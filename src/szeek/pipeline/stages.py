@@ -70,6 +70,7 @@ def _simulate(run: Run, progress: Progress | None) -> Facts:
                 seed=sky.config.seed,
                 instrument=sky.config.sky.instrument,
                 companions=sky.config.sky.companions and sky is run,
+                clusters=sky.config.sky.clusters,
                 threads=sky.threads or 0,
             ),
             sky.target(products.SIMULATED),

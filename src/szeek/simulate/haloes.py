@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from szeek.physics.cosmology import COSMOLOGY
 from szeek.physics.gas import Y5R500_PER_Y500
-from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
+from szeek.physics.looks import ClusterLook
+from szeek.physics.scaling import MASS_BIAS, Y_PIVOT_1E14MSUN, Y_SLOPE, theta500_from_mass, y500_from_mass
 from szeek.simulate.density import (
     SHELL_NSIDE,
     DensityShell,
@@ -188,6 +189,7 @@ def draw_haloes(
     z_max: float = 1.5,
     mass_bias: float = MASS_BIAS,
     shells: Sequence[DensityShell] | None = None,
+    look: ClusterLook | None = None,
 ) -> Table:
     """Draw every halo of the sky above a mass.
 
@@ -206,6 +208,8 @@ def draw_haloes(
         (1-b): 0.64 with this cosmology gives the observed number of Planck clusters.
     shells : sequence of DensityShell, optional
         The :func:`~szeek.simulate.density.density_shells` of this seed, where the caller has them already.
+    look : ClusterLook, optional
+        Of the clusters, as published if not given. Other looks leave positions, masses and shapes as they are.
 
     Returns
     -------
@@ -215,7 +219,8 @@ def draw_haloes(
         painted flux is 1.79 times it. Shape columns for painting: ``axis_ratio``; ``position_angle_deg`` from
         Galactic north towards increasing longitude; ``concentration``, factor on c500; ``clump_fraction`` of the
         flux in a second peak ``clump_distance`` theta500 away along the major axis; ``pair_id`` shared by the two
-        members of a merging pair, else -1.
+        members of a merging pair, else -1. For another look than the published one the columns of
+        :meth:`szeek.physics.looks.ClusterLook.columns`.
 
     Raises
     ------
@@ -247,7 +252,10 @@ def draw_haloes(
     random = random_generator(seed, "halo gas")
     n = z.size
     y500 = y500_from_mass(mass, z, mass_bias) * np.exp(_Y_SCATTER_LN * random.standard_normal(n))
-    gas = {**draw_shapes(random, pair_id >= 0), "pair_id": pair_id}
+    gas: dict[str, Any] = {**draw_shapes(random, pair_id >= 0), "pair_id": pair_id}
+    if look is not None:
+        gas |= look.columns(n, random_generator(seed, "cluster looks"))
+        y500 = y500 * (mass_bias * mass / Y_PIVOT_1E14MSUN) ** (look.y_slope - Y_SLOPE)
     order = np.argsort(-y500, kind="stable")
     return _truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
 

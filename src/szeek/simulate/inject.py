@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.physics.instrument import Instrument
+from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, mass_and_redshift
 from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
@@ -85,6 +86,8 @@ def inject_clusters(
         survey = np.asarray(clusters["survey"]) if "survey" in clusters.colnames else np.full(mass.size, "")
         xray = mass * np.where(survey == "TRUTH", MASS_BIAS, 1.0)
         temperature[weighed] = electron_temperature_kev(xray[weighed], z[weighed])
+    if "temperature_factor" in clusters.colnames:
+        temperature = temperature * np.asarray(clusters["temperature_factor"], float)
     response = band_response(instrument, temperature)[:, columns]
     values = np.array(skymaps.values)
     beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
@@ -108,6 +111,7 @@ def draw_injections(
     avoid: Table | None = None,
     min_separation_arcmin: float = 30.0,
     shapes: bool = False,
+    look: ClusterLook | None = None,
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
 
@@ -130,6 +134,8 @@ def draw_injections(
         Least distance to those and between injections.
     shapes : bool
         Draw elongation, concentration and second peaks as simulated haloes have them; round and alike otherwise.
+    look : ClusterLook, optional
+        As published if not given.
 
     Returns
     -------
@@ -166,6 +172,8 @@ def draw_injections(
     gas: dict[str, NDArray[Any]] = {}
     if shapes:
         gas = {**draw_shapes(random, np.zeros(n, bool)), "pair_id": np.full(n, -1)}
+    if look is not None:
+        gas |= look.columns(n, random_generator(seed, "injected looks"))
     return Table(
         {
             "name": np.array([f"INJECTED {i:06d}" for i in range(n)], dtype="U15"),

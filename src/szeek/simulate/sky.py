@@ -29,6 +29,7 @@ from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
 from szeek.parallel import Progress
 from szeek.physics.instrument import Instrument
+from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import Bandpass, band_response
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
@@ -94,6 +95,8 @@ class SimulateConfig(BaseModel):
         Make the X-ray, lensing, galaxy, star-formation, stellar-mass and 100 um maps that are stacked beside.
     half_missions : bool
         Write maps of the two half missions too: same sky, independent noise of twice the variance.
+    clusters : ClusterLook
+        How clusters look; as published by default.
     threads : int
         0 uses all cores; the result does not depend on it.
     """
@@ -107,6 +110,7 @@ class SimulateConfig(BaseModel):
     y_map: bool = True
     companions: bool = True
     half_missions: bool = False
+    clusters: ClusterLook = ClusterLook()
     threads: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("nside")
@@ -171,7 +175,7 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
 
     clock("haloes and catalogues")
     shells = all_density_shells(seed, threads)
-    haloes = draw_haloes(seed, shells=shells)
+    haloes = draw_haloes(seed, shells=shells, look=config.clusters)
     dust = read_column_map("dust_ebv_Planck13")
     catalogues = {"truth": haloes, "mcxc": mock_mcxc(haloes, seed), "redmapper": mock_redmapper(haloes, seed)}
     if not config.y_map:  # else with the y map's noise, below
@@ -319,6 +323,8 @@ def paint_haloes(
     The temperature belongs to the X-ray calibrated mass, (1-b) times the true one of the halo table.
     """
     temperature = electron_temperature_kev(MASS_BIAS * haloes["m500_1e14msun"], haloes["z"])
+    if "temperature_factor" in haloes.colnames:
+        temperature = temperature * np.asarray(haloes["temperature_factor"], float)
     response = band_response(instrument, temperature, bandpasses=bandpasses)
     return paint_clusters(haloes, nside, fwhm_arcmin, response, out=out, threads=threads or None)
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j0
 
-from szeek.physics.gas import MAX_KAPPA, TRUNCATION_R500, Y5R500_PER_Y500, profile_transform
+from szeek.physics.gas import MAX_KAPPA, TRUNCATION_R500, profile_transform, y5r500_per_y500
 from szeek.simulate.painting import Components, ProfileTable, paint_components
 from szeek.sky.healpix import pixel_window_sigma_rad
 
@@ -42,7 +42,9 @@ def _quadrature() -> tuple[Floats, Floats]:
     return np.polynomial.legendre.leggauss(16)
 
 
-def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin: Floats) -> tuple[Floats, Floats]:
+def _convolved_profile(
+    theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin: Floats, profile: str = "universal"
+) -> tuple[Floats, Floats]:
     """Surface brightness of a round cluster of unit flux through Gaussian beams, and the flux inside a radius.
 
     Returns (n_radius, n_band) in 1/arcmin^2 and (n_radius, n_band) dimensionless.
@@ -54,7 +56,7 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
     half = np.diff(edges)[:, None] / 2
     k = (edges[:-1, None] + half * (1 + nodes)).ravel()
     step = (half * weights).ravel()
-    shape = profile_transform(k * theta_arcmin)
+    shape = profile_transform(k * theta_arcmin, profile)
     seen = shape[:, None] * np.exp(-((k[:, None] * sigma_arcmin) ** 2) / 2)
     phase = np.outer(radius_arcmin, k)
     brightness = j0(phase) @ (seen * (k * step)[:, None]) / (2 * np.pi)
@@ -65,7 +67,7 @@ def _convolved_profile(theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin:
     return brightness, inside
 
 
-def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats) -> ProfileTable:
+def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats, profile: str) -> ProfileTable:
     """Profiles for theta500 (arcmin) in a range, through beams of ``sigma_arcmin`` (n_band,)."""
     n_theta = int(np.ceil(np.log(theta_max / theta_min) / _THETA_STEP)) + 2
     thetas = theta_min * np.exp(_THETA_STEP * np.arange(n_theta))
@@ -75,7 +77,7 @@ def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats)
     for theta in thetas:
         widest = TRUNCATION_R500 * theta + 6 * sigma_arcmin.max()
         radius = core * np.sqrt(np.expm1(np.linspace(0, 1, 240) * np.log1p((widest / core) ** 2)))
-        brightness, inside = _convolved_profile(theta, sigma_arcmin, radius)
+        brightness, inside = _convolved_profile(theta, sigma_arcmin, radius, profile)
         edge = max(np.interp(_FLUX_INSIDE, inside[:, b], radius) for b in range(sigma_arcmin.size))
         target = core * np.sqrt(np.expm1(fraction * np.log1p((edge / core) ** 2)))
         kept = CubicSpline(radius, brightness)(target)
@@ -124,7 +126,7 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> Components:
         column["lon_deg"],
         column["lat_deg"],
         np.maximum(column["theta500_arcmin"], sigma_arcmin / 10),
-        Y5R500_PER_Y500 * column["y500_arcmin2"],
+        _y5r500_per_y500(clusters) * column["y500_arcmin2"],
         np.arange(len(clusters)),
     )
     if "axis_ratio" not in clusters.colnames:
@@ -172,6 +174,17 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> Components:
     return _join(parts)
 
 
+def _profiles(clusters: Table) -> NDArray[np.str_]:
+    """Name of each cluster's pressure profile."""
+    named = "profile" in clusters.colnames
+    return np.asarray(clusters["profile"], str) if named else np.full(len(clusters), "universal")
+
+
+def _y5r500_per_y500(clusters: Table) -> Floats:
+    names, which = np.unique(_profiles(clusters), return_inverse=True)
+    return np.array([y5r500_per_y500(str(name)) for name in names])[which]
+
+
 def _draw_bridges(clusters: Table, whole: Components) -> Components:
     """The gas between the two members of each merging pair: a line of small components, beyond their own flux."""
     pair = np.asarray(clusters["pair_id"], np.int64)
@@ -216,8 +229,8 @@ def paint_clusters(
 ) -> NDArray[np.float32]:
     """Paint clusters into the maps of several bands, each through its own beam.
 
-    Source: pressure profile of Arnaud et al. (2010). The flux of a cluster, summed over pixels, is
-    response x 1.79 Y500 to 0.5 %.
+    Source: pressure profile of Arnaud et al. (2010), or of the column ``profile``. The flux of a cluster, summed over
+    pixels, is response x 1.79 Y500 to 0.5 % (or as :func:`szeek.physics.gas.y5r500_per_y500` has it).
 
     Parameters
     ----------
@@ -278,8 +291,11 @@ def paint_clusters(
     numba.set_num_threads(min(threads, threads_before) if threads else threads_before)
     try:
         components = _split_components(clusters, float(sigma.min()))
-        table = _tabulate_profiles(components.theta_arcmin.min(), components.theta_arcmin.max(), sigma)
-        paint_components(components, table, nside, sigma, responses, out)
+        profiles = _profiles(clusters)
+        for name in np.unique(profiles):
+            part = components.take(profiles[components.row] == name)
+            table = _tabulate_profiles(part.theta_arcmin.min(), part.theta_arcmin.max(), sigma, str(name))
+            paint_components(part, table, nside, sigma, responses, out)
     finally:
         numba.set_num_threads(threads_before)
     return out

@@ -153,39 +153,21 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
 
     Dust scales with mass and as (1 + z)^2 with the star formation of cluster galaxies (Planck Intermediate
     Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre. Masses are true.
+    Columns ``dust_factor`` and
+    ``radio_factor`` multiply the dust and the share of clusters with a radio galaxy.
     """
     rng = random_generator(seed, "cluster galaxies")
     z = np.asarray(haloes["z"], dtype=np.float64)
     mass = np.asarray(haloes["m500_1e14msun"], dtype=np.float64)
-    grid = np.geomspace(1e-3, 4.0, 500)
-    distance_m = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("m"))
-    dust_kg = (
-        _CLUSTER_DUST_MSUN
-        * 1.989e30
-        * MASS_BIAS
-        * mass
-        / _CLUSTER_DUST_M500
-        * ((1 + z) / 1.26) ** 2
-        * np.exp(0.4 * rng.standard_normal(z.size) - 0.08)
-    )
-    flux = np.stack(
-        [
-            # kappa B_nu at the emitted frequency; MJy/sr x m^2 / m^2 x 1e6 = Jy
-            dust_kg
-            * _CLUSTER_DUST_KAPPA
-            * (1 + z)
-            / distance_m**2
-            * 1e6
-            * modified_blackbody_redshifted(band.freq_ghz, z)
-            for band in instrument.bands
-        ],
-        axis=1,
-    )
+    scatter = np.exp(0.4 * rng.standard_normal(z.size) - 0.08)  # mean 1
+    flux = cluster_dust_jy(mass, z, instrument, scatter * _factor(haloes, "dust_factor"))
+    distance_m = _luminosity_distance_m(z)
     extent = np.asarray(haloes["theta500_arcmin"], dtype=np.float64)
     lon_deg = np.asarray(haloes["lon_deg"], dtype=np.float64)
     lat_deg = np.asarray(haloes["lat_deg"], dtype=np.float64)
     dusty = flux[:, -1] > 0.05  # Jy
-    loud = rng.uniform(size=z.size) < _CLUSTER_RADIO_FRACTION * np.clip(mass / 3.0, 0.2, 3.0)
+    share = _CLUSTER_RADIO_FRACTION * np.clip(mass / 3.0, 0.2, 3.0) * _factor(haloes, "radio_factor")
+    loud = rng.uniform(size=z.size) < share
     luminosity = _CLUSTER_RADIO_W_HZ * rng.uniform(size=z.size) ** (-1 / _CLUSTER_RADIO_SLOPE)
     radio = np.minimum(luminosity, 3e26) / (4 * np.pi * distance_m**2) * 1e26
     loud &= radio > 2e-3
@@ -195,6 +177,37 @@ def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> S
         np.concatenate([flux[dusty], _radio_spectrum(radio[loud], instrument, rng)]),
         np.concatenate([extent[dusty], np.zeros(np.count_nonzero(loud))]),
     )
+
+
+def cluster_dust_jy(m500_1e14msun: Floats, z: Floats, instrument: Instrument, times: Floats | float = 1.0) -> Floats:
+    """Mean flux of the dust of member galaxies in each band, (n, n_band) float64 in Jy.
+
+    Source: Planck Intermediate Results XLIII (2016), Sect. 5, as :func:`draw_cluster_galaxies` has it.
+
+    Parameters
+    ----------
+    m500_1e14msun, z : (n,) float64
+        True mass, redshift.
+    instrument : Instrument
+    times : (n,) float64
+        Of the mean.
+    """
+    dust_kg = _CLUSTER_DUST_MSUN * 1.989e30 * MASS_BIAS * m500_1e14msun / _CLUSTER_DUST_M500
+    dust_kg = dust_kg * ((1 + z) / 1.26) ** 2 * times
+    # kappa B_nu at the emitted frequency; MJy/sr x m^2 / m^2 x 1e6 = Jy
+    per_brightness = dust_kg * _CLUSTER_DUST_KAPPA * (1 + z) / _luminosity_distance_m(z) ** 2 * 1e6
+    brightness = [modified_blackbody_redshifted(band.freq_ghz, z) for band in instrument.bands]
+    return np.asarray(per_brightness[:, None] * np.stack(brightness, axis=1))
+
+
+def _luminosity_distance_m(z: Floats) -> Floats:
+    grid = np.geomspace(1e-3, 4.0, 500)
+    return np.asarray(np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("m")))
+
+
+def _factor(haloes: Table, name: str) -> Floats:
+    """How a halo differs from what is published; 1 where it does not."""
+    return np.asarray(haloes[name], np.float64) if name in haloes.colnames else np.ones(len(haloes))
 
 
 def modified_blackbody_redshifted(freq_ghz: float, z: Floats) -> Floats:

@@ -1,0 +1,257 @@
+r"""How the clusters of the maps at hand look: their dust and temperature, fitted to those that are known.
+
+    v_i = M_i (Y_i [t + tau dt_i] + R_i r) + delta M'_i d_i        for each known cluster i, in every band at once
+
+v is what the matched filter sees in each band at a cluster's position and size, M and M' what it sees of a source of
+unit flux, of the gas and of the galaxies (:mod:`szeek.measure.photometry`). t is the tSZ spectrum without and dt_i
+the change with relativistic electrons of the mean temperature of its mass, d_i the mean dust of its member galaxies.
+The flux Y_i and the radio flux R_i of each cluster are free, so that neither the catalogue's fluxes nor its selection
+by flux matter; delta and tau, in units of what is published, are common to all. Their errors are those of drawing
+other clusters. Where clusters are few or faint the published values, with wide errors, decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import healpy
+import numpy as np
+from astropy.table import Table
+from numpy.typing import NDArray
+
+from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.states import FieldState
+from szeek.parallel import Progress, spread
+from szeek.physics.gas import profile_transform
+from szeek.physics.instrument import Instrument
+from szeek.physics.looks import ClusterLook
+from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
+from szeek.physics.spectra import spectral_templates
+from szeek.physics.tsz import band_response
+from szeek.simulate.components.sources import cluster_dust_jy
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.skymaps import SkyMaps
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+Floats = NDArray[np.float64]
+
+#: What is taken to be known without any cluster: the published means, and how far off they may be. Dust: subsamples
+#: of Planck Intermediate Results XLIII differ by a factor of two. Temperature: X-ray calibrations differ by 15 %, and
+#: what a beam weighs by pressure is not what X-rays weigh by density squared. Radio: Gupta et al. (2017), Sect. 6.
+#: Profile: the share of cool-core less that of disturbed clusters; samples differ by half (Andrade-Santos et al.
+#: 2017, ApJ 843, 76: 59 % of X-ray selected clusters have cool cores by one measure, 28 % of those that Planck found
+#: by another).
+PRIOR = {"dust": (1.0, 0.5), "temperature": (1.0, 0.4), "radio": (1.0, 0.5), "profile": (0.0, 0.5)}
+#: Fluxes and sizes between which known clusters are used, arcmin^2 and arcmin: beyond, they are too faint to tell
+#: anything, or larger than the filter's local background.
+_LEAST_Y500_ARCMIN2, _LARGEST_THETA500_ARCMIN = 5e-4, 25.0
+_FEWEST, _N_BOOTSTRAP = 20, 200
+_FITTED = ("dust", "temperature")
+_MOST_DUST, _HOTTEST = 10.0, 3.0
+#: Looks are varied about no smaller mean than this, or nothing would be told of them.
+_LEAST_MEAN = 0.25
+_ARCMIN = np.pi / 10800
+_FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
+
+
+@dataclass(frozen=True)
+class LookFit:
+    """Dust, temperature, radio galaxies (times what is published) and profile of clusters, with their errors.
+
+    Parameters
+    ----------
+    mean, error : dict of str to float
+        Of 'dust' and 'temperature', from the known clusters and the published values together; of 'radio' and
+        'profile' (share of cool-core less that of disturbed clusters), as published: too few clusters hold a bright
+        radio galaxy or are resolved.
+    n_clusters : int
+        Known clusters that it was fitted to; 0 where there were too few.
+    from_clusters : dict of str to (float, float)
+        'dust' and 'temperature' and their errors from the clusters alone; empty where there were too few.
+    """
+
+    mean: dict[str, float]
+    error: dict[str, float]
+    n_clusters: int
+    from_clusters: dict[str, tuple[float, float]]
+
+    def to_table(self) -> Table:
+        """A row for each: ``name``, ``mean``, ``error``, and those from the clusters alone."""
+        names = list(self.mean)
+        alone = [self.from_clusters.get(name, (np.nan, np.nan)) for name in names]
+        return Table(
+            {
+                "name": names,
+                "mean": [self.mean[name] for name in names],
+                "error": [self.error[name] for name in names],
+                "clusters_mean": [value for value, _ in alone],
+                "clusters_error": [error for _, error in alone],
+            },
+            meta={"N_KNOWN": self.n_clusters},
+        )
+
+    @property
+    def varied(self) -> ClusterLook:
+        """Clusters of that look on average, each another one, so that what looks change can be measured."""
+        dust, temperature, radio = (max(self.mean[name], _LEAST_MEAN) for name in ("dust", "temperature", "radio"))
+        return ClusterLook(dust=dust, temperature=min(temperature, _HOTTEST), radio=radio, vary=True)
+
+
+def published_look() -> LookFit:
+    """What is known without any cluster."""
+    return LookFit(
+        {name: mean for name, (mean, _) in PRIOR.items()}, {name: err for name, (_, err) in PRIOR.items()}, 0, {}
+    )
+
+
+class _Stacked(NamedTuple):
+    """What one cluster adds to the normal equations of (dust, temperature)."""
+
+    normal: Floats
+    right: Floats
+
+
+def fit_look(
+    maps: SkyMaps,
+    clusters: Table,
+    instrument: Instrument,
+    filtered: Mapping[int, FieldState],
+    *,
+    threads: int | None = None,
+    client: Client | None = None,
+    progress: Progress | None = None,
+) -> LookFit:
+    """Fit dust and temperature of known clusters to the maps they are in.
+
+    Parameters
+    ----------
+    maps : SkyMaps
+    clusters : Table
+        ``lon_deg``, ``lat_deg``, ``z``, ``m500_1e14msun`` (X-ray calibrated, or true of survey 'TRUTH'),
+        ``y500_arcmin2``, ``theta500_arcmin``; rows where one of them is not known are left out, and of a cluster
+        that is listed twice the second.
+    instrument : Instrument
+    filtered : mapping of int to FieldState
+        What the filter has learnt of the fields of these maps; clusters elsewhere are left out.
+    threads, client, progress
+        As for :func:`szeek.measure.photometry.measure_sources`.
+
+    Returns
+    -------
+    LookFit
+        The published one where fewer than 20 clusters can be used.
+    """
+    known = _usable(clusters)
+    vectors = unit_vectors(np.asarray(known["lon_deg"], float), np.asarray(known["lat_deg"], float)).reshape(-1, 3)
+    pixel = np.asarray(healpy.vec2pix(FIELD_NSIDE, *vectors.T), int)
+    fields = list_fields(maps)
+    fields = fields[np.isin(fields["pixel"], pixel) & np.isin(fields["pixel"], list(filtered))]
+    spots = [
+        (float(row["lon_deg"]), float(row["lat_deg"]), filtered[int(row["pixel"])], known[pixel == row["pixel"]])
+        for row in fields
+    ]
+    work = spread(
+        _stack_field, spots, maps, instrument, client=client, threads=threads,
+        progress=progress, stage="look", detail="fields",
+    )  # fmt: skip
+    by_field = dict(work)
+    parts = [part for number in sorted(by_field) for part in by_field[number]]
+    return _combine(parts)
+
+
+def _usable(clusters: Table) -> Table:
+    columns = ("lon_deg", "lat_deg", "z", "m500_1e14msun", "y500_arcmin2", "theta500_arcmin")
+    values = {name: np.asarray(clusters[name], float) for name in columns}
+    survey = np.asarray(clusters["survey"], str)
+    values["m500_1e14msun"] = values["m500_1e14msun"] * np.where(survey == "TRUTH", MASS_BIAS, 1.0)
+    good = np.all([np.isfinite(value) for value in values.values()], axis=0)
+    good &= (values["z"] > 0) & (values["y500_arcmin2"] > _LEAST_Y500_ARCMIN2)
+    good &= (values["theta500_arcmin"] > 0) & (values["theta500_arcmin"] < _LARGEST_THETA500_ARCMIN)
+    table = Table(values)[good]
+    fine = healpy.ang2pix(1024, table["lon_deg"], table["lat_deg"], lonlat=True)
+    _, first = np.unique(fine, return_index=True)
+    return table[np.sort(first)]
+
+
+def _stack_field(
+    spot: tuple[float, float, FieldState, Table], maps: SkyMaps, instrument: Instrument
+) -> list[_Stacked]:
+    """What each seen cluster of a field adds."""
+    lon_deg, lat_deg, state, table = spot
+    vectors = unit_vectors(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"])).reshape(-1, 3)
+    field = FilteredField(maps, lon_deg, lat_deg, instrument, keep=vectors, known=state)
+    sums = field.ring_sums(vectors)
+    theta = np.asarray(table["theta500_arcmin"])
+    gas = profile_transform(field.ell * (theta[:, None] * _ARCMIN))
+    galaxies = np.exp(-0.5 * (field.ell * (theta[:, None] * _ARCMIN / _FWHM_PER_SIGMA)) ** 2)
+    unit = field.unit / _ARCMIN**2
+    own = field.information(gas) / np.outer(unit, unit)
+    cross = field.information(gas, galaxies) / np.outer(unit, unit)
+    columns = [instrument.band_names.index(band.name) for band in maps.bands]
+    still = band_response(instrument)[columns]
+    kelvin = electron_temperature_kev(np.asarray(table["m500_1e14msun"]), np.asarray(table["z"]))
+    moving = band_response(instrument, kelvin)[:, columns] - still
+    per_jy = 1e-6 * (instrument.unit_per_kcmb / instrument.mjysr_per_kcmb)[columns] / _ARCMIN**2
+    # the dust's mean belongs to true masses
+    mass = np.asarray(table["m500_1e14msun"]) / MASS_BIAS
+    dust = cluster_dust_jy(mass, np.asarray(table["z"]), instrument)[:, columns] * per_jy
+    radio = spectral_templates(instrument, ["radio"])[0][columns]
+    stacked = []
+    for k in np.flatnonzero(field.is_valid(vectors)):
+        area = float(vectors[k] @ field.basis[0]) ** 3
+        v, m, across = gas[k] @ sums[k] / unit / area, own[k] / area**2, cross[k] / area**2
+        stacked.append(_add_cluster(v, m, across @ dust[k], (still, moving[k], radio)))
+    return stacked
+
+
+def _add_cluster(v: Floats, m: Floats, dust: Floats, spectra: tuple[Floats, Floats, Floats]) -> _Stacked:
+    """Normal equations of (dust, temperature) with flux and radio flux projected out.
+
+    The temperature's column is the flux times the change of spectrum: it is linear once the flux is known.
+    """
+    scale = np.sqrt(np.diag(m))
+    root = np.linalg.cholesky(m / np.outer(scale, scale))
+
+    def whiten(x: Floats) -> Floats:
+        return np.asarray(np.linalg.solve(root, x / scale))
+
+    still, moving, radio = (whiten(m @ spectrum) for spectrum in spectra)
+    data, dusty = whiten(v), whiten(dust)
+    # the flux as the published look has it: a few per cent off is a temperature off by as much
+    free = np.stack([still + moving, radio], axis=1)
+    flux = max(float(np.linalg.lstsq(free, data - dusty, rcond=None)[0][0]), 0.0)
+    basis = np.linalg.qr(np.stack([still, radio], axis=1))[0]
+    common = np.stack([dusty, flux * moving], axis=1)
+    apart = common - basis @ (basis.T @ common)
+    return _Stacked(apart.T @ apart, apart.T @ data)
+
+
+def _combine(parts: list[_Stacked]) -> LookFit:
+    """Sum the normal equations, with errors from drawing clusters anew, and add what is published."""
+    published = published_look()
+    if len(parts) < _FEWEST:
+        return published
+    normal = np.array([part.normal for part in parts])
+    right = np.array([part.right for part in parts])
+    value = np.linalg.solve(normal.sum(axis=0), right.sum(axis=0))
+    rng = np.random.default_rng(len(parts))
+    draws = []
+    for _ in range(_N_BOOTSTRAP):
+        drawn = rng.integers(0, len(parts), len(parts))
+        draws.append(np.linalg.solve(normal[drawn].sum(axis=0), right[drawn].sum(axis=0)))
+    covariance = np.cov(np.array(draws), rowvar=False)
+    prior = np.array([PRIOR[name] for name in _FITTED])
+    weight, prior_weight = np.linalg.inv(covariance), np.diag(prior[:, 1] ** -2)
+    together = np.linalg.inv(weight + prior_weight)
+    best = together @ (weight @ value + prior_weight @ prior[:, 0])
+    best = np.clip(best, 0.0, (_MOST_DUST, _HOTTEST))
+    errors, alone = np.sqrt(np.diag(together)), np.sqrt(np.diag(covariance))
+    mean, error = dict(published.mean), dict(published.error)
+    for k, name in enumerate(_FITTED):
+        mean[name], error[name] = float(best[k]), float(errors[k])
+    fitted = {name: (float(value[k]), float(alone[k])) for k, name in enumerate(_FITTED)}
+    return LookFit(mean, error, len(parts), fitted)
