@@ -1,5 +1,7 @@
 """Completeness from injections: laws that are known beforehand come back, with their errors."""
 
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -8,11 +10,13 @@ from scipy.special import erfc
 
 from szeek.assess.selection import (
     NOISE_THETA500_ARCMIN,
+    VARIED,
     PositionErrors,
     Selection,
     fit_position_errors,
     halo_offsets,
     judge_injections,
+    match_injections,
     measure_noise,
     predicted_counts,
 )
@@ -66,7 +70,7 @@ def test_noise_is_interpolated_in_size_and_looked_up_in_position(selection):
 def test_the_law_comes_back(selection, lat_deg):
     """At 6 arcmin q is Y500 / 6e-4 in the north and half of it in the south; bins smooth by a few per cent."""
     flux = np.geomspace(5e-4, 9e-3, 12)
-    value, low, high = selection.completeness(flux, 6.0, 100.0, lat_deg)
+    value, low, high, _ = selection.completeness(flux, 6.0, 100.0, lat_deg)
     expected = law(flux / (6e-4 if lat_deg > 0 else 1.2e-3))
     assert np.abs(value - expected).max() < 0.07
     assert np.all(low <= value) and np.all(value <= high) and np.all(np.diff(value) >= 0)
@@ -172,13 +176,13 @@ def test_judging_by_hand():
     sources["lat_deg"] += np.tile([1.0, 6.0, 6.0], 7) / 60
     sources["p"] = np.tile([0.9, 0.8, 0.7], 7)
     before = sources[2:3]
-    judged = judge_injections(injections, sources, before, make_noise(), 0.1)
+    judged = judge_injections(match_injections(injections, sources), before, make_noise(), 0.1)
     table = judged.injections
     assert np.isfinite(table["p"]).reshape(7, 3).all(axis=0).tolist() == [True, False, True]
     np.testing.assert_allclose(table["offset_arcmin"][:3], [1.0, np.nan, 6.0], atol=1e-6)
     assert judged.chance == pytest.approx(1 / 21)
     with pytest.raises(ValueError, match="0 injections lie where the noise is known, expected at least 20"):
-        judge_injections(injections, sources, before, np.full((768, len(SIZES)), np.nan), 0.1)
+        judge_injections(match_injections(injections, sources), before, np.full((768, len(SIZES)), np.nan), 0.1)
 
 
 def test_bad_query_is_refused(selection):
@@ -257,3 +261,43 @@ def test_noise_of_white_maps_falls_with_the_number_of_pixels():
     assert len(pixels) and np.isfinite(one[here]).all()
     np.testing.assert_allclose(two[here], 2 * one[here], rtol=1e-3)
     assert one[here, 1] > one[here, 0] and Y5R500_PER_Y500 == 1.79
+
+
+def test_what_looks_change_comes_back():
+    """Found with a logit that rises by 0.5 per unit of dust; the look at hand has 0.5 more than the injections."""
+    table = draw(20_000, 4)
+    rng = np.random.default_rng(5)
+    for name in VARIED.values():
+        table[name] = rng.uniform(0, 2, len(table))
+    table["profile_balance"] -= 1.0
+    q = np.asarray(table["y500_arcmin2"]) / np.asarray(table["noise_arcmin2"])
+    logit = np.log(law(q) / (1 - law(q) + 1e-9) + 1e-9) + 0.5 * (np.asarray(table["dust_factor"]) - 1.0)
+    found = rng.random(len(table)) < 1 / (1 + np.exp(-logit))
+    table["p"] = np.where(found, 0.9, np.nan)
+    look = Table({"name": list(VARIED), "mean": [1.5, 1.0, 1.0, 0.0], "error": [0.25, 0.0, 0.0, 0.0]})
+    varied = Selection(table, SIZES, make_noise(), 0.1, look=look)
+    np.testing.assert_allclose(varied.slopes["slope"], [0.5, 0, 0, 0], atol=0.13)
+    # 5 noise units at 6 arcmin in the north: half of them, at the injections' mean look
+    even = replace(varied, look=None).completeness(3e-3, 6.0, 100.0, 40.0)
+    dusty = varied.completeness(3e-3, 6.0, 100.0, 40.0)
+    odds = even.value / (1 - even.value) * np.exp(varied.slopes["shift"].sum())
+    assert dusty.value == pytest.approx(odds / (1 + odds))
+    # 0.25 in the logit are 0.0625 at one half
+    assert dusty.value - even.value == pytest.approx(0.0625, abs=0.02)
+    # the error of the mean dust, 0.25, is 0.125 in the logit
+    assert even.systematic == 0 and dusty.systematic == pytest.approx(
+        0.125 * dusty.value * (1 - dusty.value), rel=0.25
+    )
+
+
+def test_look_is_kept_in_the_file(tmp_path):
+    table = draw(200, 6)
+    table["p"] = np.where(table["found"], 0.9, np.nan)
+    table["offset_arcmin"] = 1.0
+    for name in VARIED.values():
+        table[name] = np.linspace(-1, 1, len(table))
+    look = Table({"name": list(VARIED), "mean": np.ones(4), "error": np.full(4, 0.1)})
+    one = Selection(table, SIZES, make_noise(), 0.1, look=look)
+    other = Selection.read(one.write(tmp_path / "selection.fits"))
+    query = 3e-3, 6.0, 100.0, 40.0
+    np.testing.assert_allclose(other.completeness(*query), one.completeness(*query), rtol=1e-5)

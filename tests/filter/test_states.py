@@ -14,6 +14,7 @@ from szeek.filter.compact import find_compact_sources
 from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState, read_states, write_states
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.simulate.components.clusters import paint_clusters
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -81,3 +82,25 @@ def test_what_is_no_state_is_refused(
     save_file({"a": np.zeros(3)}, tmp_path / "weights")
     with pytest.raises(ValueError, match="holds field states of format None, expected 1; run the filter stage again"):
         read_states(tmp_path / "weights")
+
+
+def test_injected_clusters_are_no_noise(sky: tuple[SkyMaps, np.ndarray, np.ndarray], filtered: FilteredField) -> None:
+    """With the noise of the maps before, S/N is linear in what was added, and without additions as it was."""
+    maps, _, _ = sky
+    again = FilteredField(maps, *CENTRE, HFI, noise=filtered.state)
+    one = filtered.snr_map(5.0)[0]
+    np.testing.assert_allclose(again.snr_map(5.0)[0], one, atol=2e-4 * one.max())
+    injected = cluster_grid(5.0, 0.004, 12, 0.8)
+    added = []
+    for times in (1, 2):
+        values = maps.values.copy()
+        for _ in range(times):
+            paint_clusters(
+                injected, maps.nside, [band.fwhm_arcmin for band in maps.bands], HFI.tsz_response, out=values
+            )
+        field = FilteredField(SkyMaps(values, maps.footprint, maps.bands), *CENTRE, HFI, noise=filtered.state)
+        assert field.snr_map(5.0)[1] == pytest.approx(filtered.snr_map(5.0)[1], rel=1e-8)
+        row, column = (np.rint(at).astype(int) for at in field.pixels(vectors_of(injected)))
+        added.append((field.snr_map(5.0)[0] - one)[row, column])
+    # away from the clusters that are filled in, and with neighbours in the filter's wings
+    np.testing.assert_allclose(np.median(added[1]), 2 * np.median(added[0]), rtol=0.02)

@@ -8,6 +8,8 @@ from astropy.table import Table
 from scipy.stats import ks_2samp
 
 from szeek.inputs.instrument import read_instrument
+from szeek.physics.gas import y5r500_per_y500
+from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
@@ -140,3 +142,35 @@ def test_errors() -> None:
     wrong = SkyMaps(np.zeros((12, 1), np.float32), np.ones(12, bool), (Band("143", 143.0, 7.3, "MJy/sr"),))
     with pytest.raises(ValueError, match="band 143 in MJy/sr is none of planck-hfi's"):
         inject_clusters(wrong, draw_injections(1, 1), PLANCK)
+
+
+def test_looks_of_injections() -> None:
+    """Dust, radio galaxies and temperature as the columns say; the flux of another profile as its integral has it."""
+    clusters = draw_injections(4, 40, y500_range_arcmin2=(5e-3, 1e-2), look=ClusterLook(dust=2.0, radio=0.0))
+    plain = clusters[[name for name in clusters.colnames if not name.endswith("_factor")]]
+    double, single = (draw_cluster_galaxies(table, PLANCK, 1) for table in (clusters, plain))
+    n_dusty = len(double)  # no radio galaxies
+    assert not np.any(double.fwhm_arcmin == 0) and np.any(single.fwhm_arcmin == 0)
+    np.testing.assert_allclose(double.flux_jy, 2 * single.flux_jy[:n_dusty], rtol=1e-12)
+    cold = draw_injections(
+        4, 5, y500_range_arcmin2=(5e-3, 1e-2), look=ClusterLook(temperature=0, profile="planck-2013")
+    )
+    empty = SkyMaps(np.zeros((N_PIX, 6), np.float32), np.ones(N_PIX, bool), PLANCK.bands)
+    area = 4 * np.pi / N_PIX * (10800 / np.pi) ** 2
+    flux = inject_clusters(empty, cold, PLANCK).values.sum(axis=0, dtype=float) * area
+    expected = y5r500_per_y500("planck-2013") * cold["y500_arcmin2"].sum() * PLANCK.tsz_response
+    np.testing.assert_allclose(flux, expected, rtol=0.01)
+
+
+def test_few_bright_injections() -> None:
+    """Log-uniform to the knee of 1e-3 arcmin^2, N(>Y) ~ (Y / knee)^-2 - (Y_max / knee)^-2 above it."""
+    drawn = draw_injections(
+        1, 20_000, y500_range_arcmin2=(1e-4, 1e-2), theta500_range_arcmin=(1.0, 5.0), min_separation_arcmin=1.0,
+        few_bright=True,
+    )["y500_arcmin2"]  # fmt: skip
+    below, above = np.log(10), 0.5 * (1 - 0.01)
+    for flux in (2e-4, 5e-4, 1e-3, 2e-3, 5e-3):
+        rest = above if flux <= 1e-3 else 0.5 * ((1e-3 / flux) ** 2 - 0.01)
+        share = (max(np.log(1e-3 / flux), 0.0) + rest) / (below + above)
+        assert np.mean(drawn > flux) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 20_000))
+    assert drawn.min() >= 1e-4 and drawn.max() <= 1e-2

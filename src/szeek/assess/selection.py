@@ -373,9 +373,26 @@ def _noise_in_field(
     return [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
 
 
+def match_injections(injections: Table, sources: Table) -> Table:
+    """The injections with ``p`` and ``offset_arcmin`` of the source that was found, NaN where none was.
+
+    Parameters
+    ----------
+    injections : Table
+        What was painted: ``lon_deg``, ``lat_deg``, ``theta500_arcmin``.
+    sources : Table
+        Sources above the threshold in the maps with them.
+    """
+    matches, table = match(sources, injections, truth_radius(injections)), injections.copy()
+    for name in ("p", "offset_arcmin"):
+        table[name] = np.full(len(table), np.nan)
+    table["p"][matches["cluster"]] = matches["p"]
+    table["offset_arcmin"][matches["cluster"]] = matches["separation_arcmin"]
+    return table
+
+
 def judge_injections(
     injections: Table,
-    sources: Table,
     before: Table,
     noise_arcmin2: Floats,
     p_max: float,
@@ -387,9 +404,9 @@ def judge_injections(
     Parameters
     ----------
     injections : Table
-        What was painted: ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``.
-    sources, before : Table
-        Sources above ``p_max`` in the maps with and without them.
+        From :func:`match_injections`, with ``y500_arcmin2``.
+    before : Table
+        Sources above ``p_max`` in the maps without them.
     noise_arcmin2 : (768, n_size) float64
         From :func:`measure_noise`.
     p_max : float
@@ -409,23 +426,17 @@ def judge_injections(
         If fewer than 20 injections are left.
     """
     sizes = np.asarray(theta500_arcmin, float)
-    radius = truth_radius(injections)
-    matches = match(sources, injections, radius)
-    columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin"]
+    columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin", "p", "offset_arcmin"]
     if look is not None:
         cool, disturbed = (np.asarray(injections["profile"]) == name for name in ("cool-core", "disturbed"))
         injections = Table({**{name: injections[name] for name in injections.colnames if name != "profile"}})
         injections["profile_balance"] = cool.astype(float) - disturbed
         columns += VARIED.values()
     table = Table({name: np.asarray(injections[name], float) for name in columns})
-    for name in ("p", "offset_arcmin"):
-        table[name] = np.full(len(table), np.nan)
-    table["p"][matches["cluster"]] = matches["p"]
-    table["offset_arcmin"][matches["cluster"]] = matches["separation_arcmin"]
     pixel = healpy.ang2pix(FIELD_NSIDE, table["lon_deg"], table["lat_deg"], lonlat=True)
     table["noise_arcmin2"] = Selection(table, sizes, noise_arcmin2, p_max).noise(table["theta500_arcmin"], pixel)
     table["before"] = np.zeros(len(table), bool)
-    table["before"][list_pairs(before, table, radius)[1]] = True
+    table["before"][list_pairs(before, table, truth_radius(table))[1]] = True
     known = np.isfinite(table["noise_arcmin2"])
     if known.sum() < _FEWEST:
         raise ValueError(f"{known.sum()} injections lie where the noise is known, expected at least {_FEWEST}")

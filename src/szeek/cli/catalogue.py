@@ -146,6 +146,10 @@ def selection(
     typer.echo(describe_selection(found, run_folder))
 
 
+#: What is fitted of how clusters look.
+_FITTED = ("dust", "temperature")
+
+
 def describe_selection(found: Selected, folder: Path) -> str:
     """What was found of the injections."""
     from szeek.pipeline.products import POSITIONS, SELECTION
@@ -156,6 +160,16 @@ def describe_selection(found: Selected, folder: Path) -> str:
         f"{found.chance:.1%} of the positions had a source before",
         f"completeness: {folder / SELECTION}",
     ]
+    fitted = [(name, values) for name, values in found.look.items() if name in _FITTED]
+    looks = ", ".join(f"{name} {mean:.2f} +- {error:.2f}" for name, (mean, error) in fitted)
+    lines.append(f"look of clusters, times what is published, from {found.n_look} known ones: {looks}")
+    if found.known is not None:
+        known = found.known
+        rows = ", ".join(f"{n} ({e:.0f})" for n, e in zip(known.n_found, known.n_expected, strict=True))
+        lines.append(
+            f"known clusters found (expected) by their S/N in the maps from {known.snr[0]:g} up: {rows}; "
+            f"probability {known.probability:.2g}"
+        )
     if found.haloes is not None:
         check = found.haloes
         rows = ", ".join(f"{n} ({expected:.0f})" for n, expected in zip(check.n_found, check.n_expected, strict=True))
@@ -167,6 +181,7 @@ def describe_selection(found: Selected, folder: Path) -> str:
         lines.append(f"no position errors: {found.no_position_errors}")
     else:
         lines.append(f"position errors: {folder / POSITIONS}")
+    lines += [f"warning: {warning}" for warning in found.warnings]
     return "\n".join(lines)
 
 

@@ -112,6 +112,7 @@ def draw_injections(
     min_separation_arcmin: float = 30.0,
     shapes: bool = False,
     look: ClusterLook | None = None,
+    few_bright: bool = False,
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
 
@@ -136,6 +137,9 @@ def draw_injections(
         Draw elongation, concentration and second peaks as simulated haloes have them; round and alike otherwise.
     look : ClusterLook, optional
         As published if not given.
+    few_bright : bool
+        Above 1e-3 arcmin^2 (and theta500 / 5 arcmin times that, where it is more) draw fluxes as dN/dY ~ Y^-3, about
+        as the sky has them: what is brighter is found anyhow, and dims its surroundings in filtered maps.
 
     Returns
     -------
@@ -166,6 +170,8 @@ def draw_injections(
         np.exp(random.uniform(np.log(low), np.log(high), n))
         for low, high in (y500_range_arcmin2, theta500_range_arcmin)
     )
+    if few_bright:
+        y500 = _steepen(y500, y500_range_arcmin2, 1e-3 * np.maximum(theta / 5.0, 1.0))
     icrs = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
     mass, z = mass_and_redshift(y500, theta)
     missing = np.full(n, np.nan)
@@ -191,6 +197,17 @@ def draw_injections(
             **gas,
         }
     )
+
+
+def _steepen(y500: Floats, y500_range: tuple[float, float], knee: Floats) -> Floats:
+    """From log-uniform fluxes those that are log-uniform to the knee, and fall as dN/dY ~ Y^-3 above it."""
+    low, high = y500_range
+    knee = np.clip(knee, low, high)
+    below, above = np.log(knee / low), 0.5 * (1 - (knee / high) ** 2)  # integrals of dN/dln Y, 1 at the knee
+    at = np.log(y500 / low) / np.log(high / low) * (below + above)
+    bright = np.maximum(at - below, 0.0)
+    tail = knee / np.sqrt(np.maximum(1 - 2 * bright, (knee / high) ** 2))
+    return np.asarray(np.where(bright > 0, tail, low * np.exp(at)))
 
 
 def _vectors(lon_deg: Floats, lat_deg: Floats) -> Floats:
