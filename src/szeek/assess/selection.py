@@ -374,7 +374,7 @@ def _noise_in_field(
 
 
 def match_injections(injections: Table, sources: Table) -> Table:
-    """The injections with ``p`` and ``offset_arcmin`` of the source that was found, NaN where none was.
+    """The injections with ``p``, ``offset_arcmin`` and position of the source that was found, NaN where none was.
 
     Parameters
     ----------
@@ -384,10 +384,15 @@ def match_injections(injections: Table, sources: Table) -> Table:
         Sources above the threshold in the maps with them.
     """
     matches, table = match(sources, injections, truth_radius(injections)), injections.copy()
-    for name in ("p", "offset_arcmin"):
+    columns = {
+        "p": matches["p"],
+        "offset_arcmin": matches["separation_arcmin"],
+        "found_lon_deg": sources["lon_deg"][matches["source"]],
+        "found_lat_deg": sources["lat_deg"][matches["source"]],
+    }
+    for name, values in columns.items():
         table[name] = np.full(len(table), np.nan)
-    table["p"][matches["cluster"]] = matches["p"]
-    table["offset_arcmin"][matches["cluster"]] = matches["separation_arcmin"]
+        table[name][matches["cluster"]] = values
     return table
 
 

@@ -152,7 +152,7 @@ _FITTED = ("dust", "temperature")
 
 def describe_selection(found: Selected, folder: Path) -> str:
     """What was found of the injections."""
-    from szeek.pipeline.products import POSITIONS, SELECTION
+    from szeek.pipeline.products import FLUXES, POSITIONS, SELECTION
     from szeek.pipeline.searches import Y500_BINS_ARCMIN2
 
     lines = [
@@ -181,6 +181,10 @@ def describe_selection(found: Selected, folder: Path) -> str:
         lines.append(f"no position errors: {found.no_position_errors}")
     else:
         lines.append(f"position errors: {folder / POSITIONS}")
+    if found.no_flux_correction:
+        lines.append(f"no flux correction: {found.no_flux_correction}")
+    else:
+        lines.append(f"flux correction: {folder / FLUXES}")
     lines += [f"warning: {warning}" for warning in found.warnings]
     return "\n".join(lines)
 

@@ -7,7 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import healpy
 import numpy as np
@@ -37,6 +37,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
 from szeek.learn.normalise import local_background
+from szeek.measure.fluxes import count_haloes, fit_flux_correction
 from szeek.measure.pairs import list_pairs, truth_radius
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import Progress, connect
@@ -200,7 +201,8 @@ class Selected(Facts):
     """Injections and what was found of them.
 
     ``chance`` is the share of injected positions that had a source before; ``look`` mean and error of what is known
-    of how clusters look, from ``n_look`` of them; ``no_position_errors`` says why there are none.
+    of how clusters look, from ``n_look`` of them; ``no_position_errors`` and ``no_flux_correction`` say why
+    there are none.
     """
 
     n_injected: int = 0
@@ -212,6 +214,7 @@ class Selected(Facts):
     look: dict[str, list[float]] = field(default_factory=dict)
     n_look: int = 0
     no_position_errors: str = ""
+    no_flux_correction: str = ""
 
     @property
     def warnings(self) -> list[str]:
@@ -245,7 +248,7 @@ def selection_stage(options: SelectionOptions) -> Stage:
         sections=("detect", "predict"),
         reads=(products.MAPS, products.FILTERED, products.WEIGHTS, products.PREDICTION, products.CLUSTERS),
         writes=(products.SELECTION,),
-        may_write=(products.POSITIONS,),
+        may_write=(products.POSITIONS, products.FLUXES),
         facts=Selected,
         options=asdict(options),
     )
@@ -282,17 +285,19 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         background = local_background(maps, nside) if nside else None
         search = _Search(network, config, near, background, where, Path(scratch))
         parts = _split_rounds(injections, float(where.mean()))
-        rounds, painted = zip(*(search.inject(maps, part, instrument, seed, work) for part in parts), strict=True)
-        look = fit_look(sums, [each for of_round in painted for each in of_round])
+        rounds = [search.inject(maps, part, instrument, seed, work) for part in parts]
+        look = fit_look(sums, [each for of_round in rounds for each in of_round.looks])
+        found = vstack([of_round.injections for of_round in rounds])
         noise = measure_noise(maps, instrument, filtered=near, **work.options)
         selection = judge_injections(
-            vstack(rounds), ground.sources, noise, config.detect.p_max, look=look.to_table()
+            found, ground.sources, noise, config.detect.p_max, look=look.to_table()
         )
         known = None
         if ground.catalogue is not None:
             listed = _independent(ground.catalogue[ground.is_inside(ground.catalogue)])
-            known = _check_known(vstack(rounds), ground.sources, listed, maps, search, work)
+            known = _check_known(found, ground.sources, listed, maps, search, work)
     selection.write(run.target(products.SELECTION))
+    no_fluxes = _write_flux_correction(run, vstack([of_round.fluxes for of_round in rounds]))
     haloes: HaloCheck | None = None
     if ground.haloes is not None:
         own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
@@ -317,7 +322,19 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         look={str(row["name"]): [float(row["mean"]), float(row["error"])] for row in look.to_table()},
         n_look=look.n_clusters,
         no_position_errors=refused,
+        no_flux_correction=no_fluxes,
     )
+
+
+def _write_flux_correction(run: Run, fluxes: Table) -> str:
+    """Fit and write the correction of fluxes; returns why there is none."""
+    truth = Table({"y500_arcmin2": fluxes["true_y500_arcmin2"], "weight": fluxes["weight"]})
+    try:
+        write_table(fit_flux_correction(fluxes, truth).to_table(), run.target(products.FLUXES))
+    except ValueError as error:  # too few were found
+        run.target(products.FLUXES).unlink(missing_ok=True)
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True)
@@ -349,6 +366,18 @@ def _split_rounds(injections: Table, sky_fraction: float) -> list[Table]:
     return [injections[k::n_round] for k in range(n_round)]
 
 
+class _Round(NamedTuple):
+    """A round of injections.
+
+    ``injections`` have p and offset of what was found, and their S/N in the maps; ``fluxes`` is the photometry of
+    those found, with their true flux and the number of haloes that each stands for.
+    """
+
+    injections: Table
+    fluxes: Table
+    looks: list[LookSums]
+
+
 @dataclass(frozen=True)
 class _Search:
     """How maps with injections are searched: with the noise and the background of those without."""
@@ -362,8 +391,8 @@ class _Search:
 
     def inject(
         self, maps: SkyMaps, part: Table, instrument: Instrument, seed: int, work: _Work
-    ) -> tuple[Table, list[LookSums]]:
-        """Paint these clusters, search and measure: they come back with p, offset and their S/N in the maps."""
+    ) -> _Round:
+        """Paint these clusters, search and measure."""
         if work.progress is not None:
             work.progress("selection", 0, 0, f"painting {len(part)} clusters")
         painted = inject_clusters(maps, part, instrument, galaxies_seed=seed, threads=work.threads)
@@ -379,17 +408,30 @@ class _Search:
             background=self.background, **work.options,
         )  # fmt: skip
         table = match_injections(part, find_sources(p_map, detect.p_max, deblend=detect.deblend))
-        table["snr_there"] = self.measure(painted, part, work, injected=True)
-        return table, sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
+        where_painted = table[["lon_deg", "lat_deg", "theta500_arcmin"]]
+        where_found = table[np.isfinite(np.asarray(table["p"], float))]
+        found = Table({"lon_deg": where_found["found_lon_deg"], "lat_deg": where_found["found_lat_deg"]})
+        # every second one as a candidate with a redshift is measured
+        found["z"] = np.where(np.arange(len(found)) % 2, np.nan, np.asarray(where_found["z"], float))
+        measured = self.measure(painted, vstack([where_painted, found]), work, injected=True)
+        table["snr_there"] = np.asarray(measured["fixed_snr"][: len(table)], float)
+        fluxes = measured[len(table) :]
+        fluxes["z"], fluxes["true_y500_arcmin2"] = found["z"], where_found["y500_arcmin2"]
+        number = count_haloes(where_found["y500_arcmin2"], where_found["theta500_arcmin"])
+        fluxes["weight"] = number / np.asarray(where_found["density"], float)
+        looks = sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
+        return _Round(table, fluxes, looks)
 
-    def measure(self, maps: SkyMaps, clusters: Table, work: _Work, *, injected: bool = False) -> NDArray[np.float64]:
-        """S/N of the matched filter at positions, for the sizes that are given."""
-        positions = clusters[["lon_deg", "lat_deg", "theta500_arcmin"]]
-        found = measure_sources(
-            maps, positions, instrument=self.config.sky.instrument, filtered=self.states, injected=injected,
+    def measure(self, maps: SkyMaps, positions: Table, work: _Work, *, injected: bool = False) -> Table:
+        """Photometry in these maps, with what the filter has learnt of those without injections."""
+        columns: dict[str, NDArray[np.float64]] = {}
+        for name in ("lon_deg", "lat_deg", "theta500_arcmin", "z"):
+            if name in positions.colnames:
+                columns[name] = np.ma.filled(np.ma.asarray(positions[name], float), np.nan)
+        return measure_sources(
+            maps, Table(columns), instrument=self.config.sky.instrument, filtered=self.states, injected=injected,
             **work.options,
         )  # fmt: skip
-        return np.asarray(found["fixed_snr"], float)
 
 
 def _independent(catalogue: Table) -> Table:
@@ -417,7 +459,7 @@ def _check_known(
     return compare_by_snr(
         np.asarray(injections["snr_there"], float),
         np.isfinite(np.asarray(injections["p"], float)),
-        search.measure(maps, known, work),
+        np.asarray(search.measure(maps, known[["lon_deg", "lat_deg", "theta500_arcmin"]], work)["fixed_snr"], float),
         found,
     )
 

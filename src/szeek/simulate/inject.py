@@ -144,7 +144,8 @@ def draw_injections(
     Returns
     -------
     Table
-        Truth, common catalogue columns, survey 'TRUTH', and with shapes the columns that have them.
+        Truth, common catalogue columns, survey 'TRUTH', and with shapes the columns that have them;
+        ``density`` of the draws there per ln Y500 and ln theta500, up to a factor.
 
     Raises
     ------
@@ -170,8 +171,9 @@ def draw_injections(
         np.exp(random.uniform(np.log(low), np.log(high), n))
         for low, high in (y500_range_arcmin2, theta500_range_arcmin)
     )
+    density = np.ones(n)
     if few_bright:
-        y500 = _steepen(y500, y500_range_arcmin2, 1e-3 * np.maximum(theta / 5.0, 1.0))
+        y500, density = _steepen(y500, y500_range_arcmin2, 1e-3 * np.maximum(theta / 5.0, 1.0))
     icrs = SkyCoord(lon, lat, unit="deg", frame="galactic").icrs
     mass, z = mass_and_redshift(y500, theta)
     missing = np.full(n, np.nan)
@@ -194,20 +196,23 @@ def draw_injections(
             "richness": missing,
             "snr": missing.copy(),
             "survey": np.full(n, "TRUTH"),
+            "density": density,
             **gas,
         }
     )
 
 
-def _steepen(y500: Floats, y500_range: tuple[float, float], knee: Floats) -> Floats:
-    """From log-uniform fluxes those that are log-uniform to the knee, and fall as dN/dY ~ Y^-3 above it."""
+def _steepen(y500: Floats, y500_range: tuple[float, float], knee: Floats) -> tuple[Floats, Floats]:
+    """From log-uniform fluxes those log-uniform to the knee, falling as dN/dY ~ Y^-3 above it; and their density."""
     low, high = y500_range
     knee = np.clip(knee, low, high)
     below, above = np.log(knee / low), 0.5 * (1 - (knee / high) ** 2)  # integrals of dN/dln Y, 1 at the knee
     at = np.log(y500 / low) / np.log(high / low) * (below + above)
     bright = np.maximum(at - below, 0.0)
     tail = knee / np.sqrt(np.maximum(1 - 2 * bright, (knee / high) ** 2))
-    return np.asarray(np.where(bright > 0, tail, low * np.exp(at)))
+    drawn = np.where(bright > 0, tail, low * np.exp(at))
+    density = np.minimum(1.0, (knee / drawn) ** 2) * np.log(high / low) / (below + above)
+    return np.asarray(drawn), np.asarray(density)
 
 
 def _vectors(lon_deg: Floats, lat_deg: Floats) -> Floats:
