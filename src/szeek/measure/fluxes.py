@@ -44,6 +44,7 @@ _LOG_FLUX = np.linspace(math.log(Y5R500_PER_Y500 * TRUTH_Y500_ARCMIN2), math.log
 _FLUX_SCATTER_LN, _SIZE_SCATTER_LN = 0.075 * math.log(10), 0.25
 # One cluster in a hundred has any size, so that maps can show what the relations do not know.
 _ODD_SHARE, _SIZE_RANGE_LN = 0.01, math.log(100.0)
+_NONE = 1e-100
 # Values of the flux that are tried, out to so many sigma, over at least this range of its logarithm, at sizes of this
 # probability; the flux of gas of 15 keV is within this factor of its non-relativistic one.
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
@@ -89,7 +90,7 @@ def _population(sizes_arcmin: tuple[float, ...], slice_: int | None) -> Populati
     at_size = _normal(np.log(sizes_arcmin)[:, None] - log_size, _SIZE_SCATTER_LN)
     at_size = (1 - _ODD_SHARE) * at_size + _ODD_SHARE / _SIZE_RANGE_LN
     at_flux = _normal(log_flux[:, None] - _LOG_FLUX, _FLUX_SCATTER_LN)
-    density = np.maximum((at_size * number) @ at_flux, 1e-100)
+    density = np.maximum((at_size * number) @ at_flux, _NONE)
     mean = ((at_size * (number * temperature)) @ at_flux) / density
     step = TEMPERATURES_KEV[1]
     return Population(np.log(density), np.rint(np.minimum(mean, TEMPERATURES_KEV[-1]) / step).astype(np.int64))
@@ -142,11 +143,14 @@ def count_haloes(y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Floats:
     True
     """
     flux, size = np.broadcast_arrays(np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float))
-    sizes = np.geomspace(0.5, 100.0, 40)
-    number = RegularGridInterpolator(
-        (np.log(sizes), _LOG_FLUX), halo_population(tuple(sizes)).log_number, bounds_error=False, fill_value=-np.inf
+    number, log_size, log_flux, _ = (column.ravel() for column in _haloes())
+    grid = np.linspace(math.log(0.5), math.log(100.0), 107)
+    at_size = _normal(grid[:, None] - log_size, grid[1] - grid[0])
+    density = (at_size * number) @ _normal(log_flux[:, None] - _LOG_FLUX, _FLUX_SCATTER_LN)
+    log_number = RegularGridInterpolator(
+        (grid, _LOG_FLUX), np.log(np.maximum(density, _NONE)), bounds_error=False, fill_value=-np.inf
     )
-    return np.asarray(np.exp(number((np.log(size), np.log(Y5R500_PER_Y500 * flux)))))
+    return np.asarray(np.exp(log_number((np.log(size), np.log(Y5R500_PER_Y500 * flux)))))
 
 
 class Inferred(NamedTuple):
