@@ -16,7 +16,7 @@ from szeek.measure.fluxes import (
     infer_flux,
 )
 from szeek.measure.photometry import SIZES_ARCMIN, list_spectra
-from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.physics.gas import Y5R500_PER_Y500, profile_transform, y5r500_per_y500
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, theta500_from_mass, y500_from_mass
 
 SPECTRA = list_spectra(HFI, HFI.band_names)
@@ -174,6 +174,9 @@ def test_correction_is_what_was_put_in(tmp_path) -> None:  # type: ignore[no-unt
     assert correction.redshift_factor == 1.0 and correction.constrained_factor == pytest.approx(1.25, rel=0.02)
     assert correction.error_scale == pytest.approx(1 / 0.8, rel=0.03)
     assert correction.error_slope == pytest.approx(0.5, abs=0.05)
+    # of cool-core clusters 1.62 times Y500 is in 5 R500, not 1.79
+    cool = fit_flux_correction(measured, Table({**truth, "profile": ["cool-core"] * len(truth)}))
+    np.testing.assert_allclose(cool.factor, correction.factor * y5r500_per_y500("cool-core") / Y5R500_PER_Y500)
     # what lies under a radio source tells nothing
     measured["kind"][::2] = "radio"
     measured["population_y5r500_arcmin2"][::2] = 1.0

@@ -28,7 +28,7 @@ from scipy.optimize import isotonic_regression
 
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.physics.gas import Y5R500_PER_Y500, y5r500_per_y500
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, theta500_from_mass, y500_from_mass
 
 Floats = NDArray[np.float64]
@@ -197,8 +197,8 @@ def infer_flux(
     flux = np.exp(log_flux)
     step = _LOG_FLUX[1] - _LOG_FLUX[0]
     column = np.minimum(np.rint((log_flux - _LOG_FLUX[0]) / step).astype(np.int64), _LOG_FLUX.size - 1)
-    spectrum = response[population.temperature[:, column]]  # (n_size, n_node, n_band)
-    signal = np.einsum("kjb,pkb->pkj", spectrum, v)
+    spectrum = np.take(response, population.temperature[:, column], axis=0)  # (n_size, n_node, n_band)
+    signal = (spectrum @ v[..., None])[..., 0]
     power = np.einsum("pkjb,kjb->pkj", spectrum @ information, spectrum)
     log_p = population.log_number[:, column] + flux * (signal - 0.5 * flux * power)
     if weight is None:
@@ -228,12 +228,12 @@ def deproject(v: Floats, information: Floats, spectra: Floats) -> tuple[Floats, 
     spectra : (n_spectrum, n_band) float64
     """
     seen = information @ spectra.T
-    scale = 1 / np.sqrt(np.einsum("...bs,sb->...s", seen, spectra))
+    scale = 1 / np.sqrt((seen * spectra.T).sum(axis=-2))  # spectra differ by orders of magnitude
     seen = seen * scale[..., None, :]
-    normal = np.einsum("...bs,tb->...st", seen, spectra) * scale[..., None, :]
+    normal = (spectra @ seen) * scale[..., :, None]
     share = np.linalg.solve(normal, seen.swapaxes(-1, -2))  # (..., n_spectrum, n_band)
-    data = np.einsum("sb,...b->...s", spectra, v) * scale
-    return v - np.einsum("...sb,...s->...b", share, data), information - seen @ share
+    data = (v @ spectra.T) * scale
+    return v - (data[..., None, :] @ share)[..., 0, :], information - seen @ share
 
 
 @dataclass(frozen=True)
@@ -300,15 +300,17 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
         :func:`szeek.measure.photometry.measure_sources`; with ``z`` where redshifts were given. Those whose ``kind``
         is not 'cluster' have another source upon them and do not count.
     truth : Table
-        Row by row, ``y500_arcmin2`` of these clusters; ``weight``, where they are not as frequent as in the sky
-        (:func:`count_haloes` for injections even in the logarithms of flux and size).
+        Row by row, ``y500_arcmin2`` of these clusters and ``profile``, if it is not the universal one; ``weight``,
+        where they are not as frequent as in the sky (:func:`count_haloes` for injections even in the logarithms of
+        flux and size).
 
     Raises
     ------
     ValueError
         If fewer than 20 were measured.
     """
-    true = Y5R500_PER_Y500 * np.asarray(truth["y500_arcmin2"], float)
+    profile = np.asarray(truth["profile"], str) if "profile" in truth.colnames else np.full(len(truth), "universal")
+    true = np.array([y5r500_per_y500(name) for name in profile.tolist()]) * np.asarray(truth["y500_arcmin2"], float)
     weight = np.asarray(truth["weight"], float) if "weight" in truth.colnames else np.ones(len(truth))
     found = np.isfinite(np.asarray(measured["population_y5r500_arcmin2"], float)) & (weight > 0)
     found &= np.asarray(measured["kind"]) == "cluster"

@@ -29,6 +29,7 @@ from szeek.measure.fluxes import TEMPERATURES_KEV, deproject, halo_population, i
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.physics.instrument import Instrument
+from szeek.physics.looks import VARIED_PROFILES
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
 from szeek.physics.tsz import band_response
@@ -288,8 +289,9 @@ def measure_sources(
         ``fixed_theta500_arcmin``, ``fixed_snr``, ``fixed_y5r500_arcmin2``, ``fixed_y5r500_err_arcmin2`` : at the size
         given, or else that of M500.
         ``population_y5r500_arcmin2``, ``population_y5r500_err_arcmin2``, ``population_theta500_arcmin`` : flux and
-        apparent size with the population of haloes as prior, at the temperature of the gas, beside dust of member
-        galaxies (:func:`szeek.measure.fluxes.infer_flux`).
+        apparent size with the population of haloes as prior, at the temperature of the gas, for the mean profiles of
+        all, cool-core and disturbed clusters, beside dust of member galaxies
+        (:func:`szeek.measure.fluxes.infer_flux`).
         ``constrained_snr``, ``constrained_y5r500_arcmin2``, ``constrained_y5r500_err_arcmin2`` : likewise beside dust
         of any amplitude and index; the highest S/N over the sizes, and the flux at the sizes of the above.
         ``m500_1e14msun``, ``m500_err_1e14msun`` : see :func:`mass_from_flux`.
@@ -358,7 +360,8 @@ def _measure_in_field(
     known, noise = (None, spots.known) if spots.injected else (spots.known, None)
     field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=known, noise=noise)
     sums = field.ring_sums(spots.vectors)
-    shapes = profile_transform(field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN))
+    kappa = field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN)
+    shapes = np.stack([profile_transform(kappa, profile) for profile in VARIED_PROFILES])
     unit = field.unit / _ARCMIN**2
     information = field.information(shapes) / np.outer(unit, unit)
     y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
@@ -377,7 +380,8 @@ def _measure_in_field(
 def _describe(
     v: Floats, information: Floats, spectra: Spectra, mjy: Floats, theta500_arcmin: float, z: float
 ) -> dict[str, Any]:
-    """A row of :func:`measure_sources` from v and M at every size."""
+    """A row of :func:`measure_sources` from v and M of each profile at every size."""
+    profiles, (v, information) = (v, information), (v[0], information[0])
     sizes, fit = fit_size(v, information, spectra.tsz), fit_kind(v, information, spectra)
     flux, error = sizes.marginalised()
     mass, mass_error = mass_from_flux(sizes, z) if np.isfinite(z) and z > 0 else (np.nan, np.nan)
@@ -387,7 +391,7 @@ def _describe(
     haloes = halo_population(tuple(SIZES_ARCMIN.tolist()), z)
     # one band more than there is to fit
     n_fit = [min(n, len(spectra.tsz) - 1) for n in (1, 2)]
-    beside_dust, constrained = (deproject(v[None], information[None], spectra.members[:n]) for n in n_fit)
+    beside_dust, constrained = (deproject(*profiles, spectra.members[:n]) for n in n_fit)
     inferred = infer_flux(*beside_dust, spectra.hot, SIZES_ARCMIN, haloes)
     bound = infer_flux(*constrained, spectra.hot, SIZES_ARCMIN, haloes, inferred.weight)
     bound_fit = fit_size(constrained[0][0], constrained[1][0], spectra.tsz)

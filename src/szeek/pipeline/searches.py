@@ -328,7 +328,8 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
 
 def _write_flux_correction(run: Run, fluxes: Table) -> str:
     """Fit and write the correction of fluxes; returns why there is none."""
-    truth = Table({"y500_arcmin2": fluxes["true_y500_arcmin2"], "weight": fluxes["weight"]})
+    truth = Table({name: fluxes[f"true_{name}"] for name in ("y500_arcmin2", "profile")})
+    truth["weight"] = fluxes["weight"]
     try:
         write_table(fit_flux_correction(fluxes, truth).to_table(), run.target(products.FLUXES))
     except ValueError as error:  # too few were found
@@ -417,6 +418,7 @@ class _Search:
         table["snr_there"] = np.asarray(measured["fixed_snr"][: len(table)], float)
         fluxes = measured[len(table) :]
         fluxes["z"], fluxes["true_y500_arcmin2"] = found["z"], where_found["y500_arcmin2"]
+        fluxes["true_profile"] = where_found["profile"]
         number = count_haloes(where_found["y500_arcmin2"], where_found["theta500_arcmin"])
         fluxes["weight"] = number / np.asarray(where_found["density"], float)
         looks = sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
