@@ -6,7 +6,7 @@ import pytest
 from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, cluster_grid
 
-from szeek.assess.looks import LookFit, LookSums, fit_look, published_look, sum_looks
+from szeek.assess.looks import LookFit, LookSums, fit_look, published_look, stack_spectra, sum_looks
 from szeek.filter.matchedfilter import FilteredField, list_fields
 from szeek.filter.states import FieldState
 from szeek.physics.looks import ClusterLook
@@ -89,6 +89,19 @@ def test_catalogued_masses_are_x_ray_calibrated(looked_at: Looked) -> None:
     survey["survey"], survey["m500_1e14msun"] = "PSZ2", MASS_BIAS * np.asarray(clusters["m500_1e14msun"])
     for one, other in zip(known, sum_looks(maps, survey, HFI, states), strict=True):
         np.testing.assert_allclose(one.normal, other.normal, rtol=1e-9)
+
+
+def test_spectra_are_stacked_by_flux_and_size(looked_at: Looked) -> None:
+    """Of one flux and size: dark in two bands, bright in the higher ones, dust on top."""
+    known, injected, *_ = looked_at
+    one, other = (stack_spectra(parts, HFI.band_names) for parts in (known, injected))
+    assert one["n"].tolist() == [0, 0, 25, 0] and one.meta["BANDS"] == "100,143,217,353,545,857"
+    spectrum, error = (np.asarray(one[name][2]) for name in ("spectrum", "spectrum_err"))
+    assert np.all(np.abs(spectrum[:2] + 1) < 0.1) and spectrum[3] > 0.9
+    # 2.5 times the published dust against 0.8 times
+    ratio = (spectrum[5] - 1) / (float(other["spectrum"][2][5]) - 1)
+    assert ratio == pytest.approx(2.5 / 0.8, rel=0.3) and np.all(error < 0.5 * np.abs(spectrum) + 1)
+    assert np.isnan(one["spectrum"][0]).all()
 
 
 def test_few_clusters_leave_the_published_look(looked_at: Looked) -> None:

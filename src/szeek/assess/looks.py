@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import healpy
@@ -53,6 +54,9 @@ PRIOR = {"dust": (1.0, 0.5), "temperature": (1.0, 0.4), "radio": (1.0, 0.5), "pr
 _LEAST_Y500_ARCMIN2, _LARGEST_THETA500_ARCMIN = 5e-4, 25.0
 _FEWEST, _N_BOOTSTRAP = 20, 200
 _FITTED = ("dust", "temperature")
+#: Borders of the bins of flux and size in which spectra are stacked.
+_STACKED_Y5R500_ARCMIN2, _STACKED_THETA500_ARCMIN = (0.0, 2e-3, np.inf), (0.0, 6.0, np.inf)
+_LEAST_FLUX_ARCMIN2 = 1e-5
 #: Errors of both where no injections tell what beams and pixels do: on simulated skies.
 _UNCALIBRATED = (0.1, 0.6)
 _MOST_DUST, _HOTTEST = 10.0, 3.0
@@ -121,11 +125,19 @@ class LookSums(NamedTuple):
     right : (2,) float64
     painted : (2,) float64
         NaN for a cluster that was not.
+    spectrum, spectrum_err : (n_band,) float64
+        Flux in each band over the size of that of the non-relativistic tSZ effect of the cluster's flux.
+    y5r500_arcmin2, theta500_arcmin : float
+        Flux, as all bands together have it, and the size that it was measured at.
     """
 
     normal: Floats
     right: Floats
     painted: Floats
+    spectrum: Floats
+    spectrum_err: Floats
+    y5r500_arcmin2: float
+    theta500_arcmin: float
 
 
 def sum_looks(
@@ -226,13 +238,28 @@ def _sum_field(spots: _Spots, maps: SkyMaps, instrument: Instrument) -> list[Loo
     for k in np.flatnonzero(field.is_valid(vectors)):
         area = float(vectors[k] @ field.basis[0]) ** 3
         v, m, across = gas[k] @ sums[k] / unit / area, own[k] / area**2, cross[k] / area**2
-        normal, right = _add_cluster(v, m, across @ dust[k], (still, moving[k], radio))
-        stacked.append(LookSums(normal, right, np.array([table[name][k] for name in PAINTED])))
+        normal, right, flux = _add_cluster(v, m, across @ dust[k], (still, moving[k], radio))
+        scale = np.sqrt(np.diag(m))
+        covariance = np.linalg.inv(m / np.outer(scale, scale)) / np.outer(scale, scale)
+        unit_flux = max(flux, _LEAST_FLUX_ARCMIN2) * np.abs(still)
+        stacked.append(
+            LookSums(
+                normal,
+                right,
+                np.array([table[name][k] for name in PAINTED]),
+                covariance @ v / unit_flux,
+                np.sqrt(np.diag(covariance)) / unit_flux,
+                flux,
+                float(theta[k]),
+            )
+        )
     return stacked
 
 
-def _add_cluster(v: Floats, m: Floats, dust: Floats, spectra: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats]:
-    """Normal equations of (dust, temperature) with flux and radio flux projected out.
+def _add_cluster(
+    v: Floats, m: Floats, dust: Floats, spectra: tuple[Floats, Floats, Floats]
+) -> tuple[Floats, Floats, float]:
+    """Normal equations of (dust, temperature) with flux and radio flux projected out; and the flux.
 
     The temperature's column is the flux times the change of spectrum: it is linear once the flux is known.
     """
@@ -244,13 +271,13 @@ def _add_cluster(v: Floats, m: Floats, dust: Floats, spectra: tuple[Floats, Floa
 
     still, moving, radio = (whiten(m @ spectrum) for spectrum in spectra)
     data, dusty = whiten(v), whiten(dust)
-    # the flux as the published look has it: a few per cent off is a temperature off by as much
-    free = np.stack([still + moving, radio], axis=1)
-    flux = max(float(np.linalg.lstsq(free, data - dusty, rcond=None)[0][0]), 0.0)
+    # the flux at the published temperature, whatever the dust: a few per cent off is a temperature off by as much
+    free = np.stack([still + moving, radio, dusty], axis=1)
+    flux = max(float(np.linalg.lstsq(free, data, rcond=None)[0][0]), 0.0)
     basis = np.linalg.qr(np.stack([still, radio], axis=1))[0]
     common = np.stack([dusty, flux * moving], axis=1)
     apart = common - basis @ (basis.T @ common)
-    return apart.T @ apart, apart.T @ data
+    return apart.T @ apart, apart.T @ data, flux
 
 
 def fit_look(known: Sequence[LookSums], injected: Sequence[LookSums] = ()) -> LookFit:
@@ -303,3 +330,36 @@ def _solve(parts: Sequence[LookSums], what: Literal["right", "painted"]) -> tupl
         draws.append(np.linalg.solve(normal[drawn].sum(axis=0), right[drawn].sum(axis=0)))
     value = np.linalg.solve(normal.sum(axis=0), right.sum(axis=0))
     return np.asarray(value), np.asarray(np.cov(np.array(draws), rowvar=False))
+
+
+def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
+    """Mean spectra of clusters in two bins of flux by two of size, to hold known clusters against injected ones.
+
+    Parameters
+    ----------
+    parts : sequence of LookSums
+    bands : sequence of str
+        Their names, for the table's header.
+
+    Returns
+    -------
+    Table
+        ``y5r500_low``, ``y5r500_high`` (arcmin^2), ``theta500_low``, ``theta500_high`` (arcmin), ``n``,
+        ``spectrum`` and ``spectrum_err`` (n_band,): means of :class:`LookSums`, weighted by inverse variance, and their
+        errors from the scatter of the clusters; NaN where there is none.
+    """
+    flux, size = (np.array([getattr(part, name) for part in parts]) for name in ("y5r500_arcmin2", "theta500_arcmin"))
+    rows = []
+    for y_low, y_high in pairwise(_STACKED_Y5R500_ARCMIN2):
+        for t_low, t_high in pairwise(_STACKED_THETA500_ARCMIN):
+            inside = (flux > y_low) & (flux < y_high) & (size >= t_low) & (size < t_high)
+            mine = [part for part, used in zip(parts, inside, strict=True) if used]
+            mean, error = np.full(len(bands), np.nan), np.full(len(bands), np.nan)
+            if len(mine) > 1:
+                values = np.array([part.spectrum for part in mine])
+                weight = np.array([part.spectrum_err for part in mine]) ** -2
+                mean = (weight * values).sum(axis=0) / weight.sum(axis=0)
+                error = np.sqrt((weight**2 * (values - mean) ** 2).sum(axis=0)) / weight.sum(axis=0)
+            rows.append((y_low, y_high, t_low, t_high, len(mine), mean, error))
+    names = ("y5r500_low", "y5r500_high", "theta500_low", "theta500_high", "n", "spectrum", "spectrum_err")
+    return Table(rows=rows, names=names, meta={"BANDS": ",".join(bands)})

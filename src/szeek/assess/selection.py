@@ -259,7 +259,13 @@ class Selection:
         mock["completeness"] = value[drawn]
         return mock
 
-    def write(self, path: str | os.PathLike[str], y500_arcmin2: ArrayLike | None = None) -> Path:
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        y500_arcmin2: ArrayLike | None = None,
+        *,
+        spectra: Mapping[str, Table] | None = None,
+    ) -> Path:
         """Write selection.fits, whole or not at all: INJECTIONS, NOISE, LOOK, and the cube COMPLETENESS with errors.
 
         Parameters
@@ -267,6 +273,9 @@ class Selection:
         path : path
         y500_arcmin2 : (n_y,) float64, optional
             Fluxes of the cube; 16 over the range that was injected by default.
+        spectra : mapping of str to Table, optional
+            Stacked spectra of known and of injected clusters (:func:`szeek.assess.looks.stack_spectra`), by the name
+            of their extension.
         """
         injected = np.asarray(self.injections["y500_arcmin2"], float)
         flux = np.geomspace(injected.min(), injected.max(), 16) if y500_arcmin2 is None else np.asarray(y500_arcmin2)
@@ -282,6 +291,7 @@ class Selection:
             look = self.look.copy()
             look["slope"], look["slope_err"] = added["slope"], added["slope_err"]
             parts["LOOK"] = look
+        parts |= spectra or {}
         for name, table in parts.items():
             hdu = fits.table_to_hdu(table)
             hdu.name = name

@@ -27,7 +27,7 @@ from szeek.sky.tiles import TEST_TILE
 
 if TYPE_CHECKING:
     from szeek.assess.calibrate import Calibration
-    from szeek.assess.selection import PositionErrors
+    from szeek.assess.selection import PositionErrors, Selection
     from szeek.measure.fluxes import FluxCorrection
 
 RECORD = "run.json"
@@ -179,12 +179,19 @@ class RunFolder:
             raise ValueError(f"'{file}' holds a {type(content).__name__}, expected an object with named entries")
         return content
 
-    def table(self, product: str) -> Table | None:
-        """A table product (FITS, ECSV, VOTable or CSV), or None; text columns as str, missing text as ''."""
+    def table(self, product: str, extension: str | None = None) -> Table | None:
+        """A table product (FITS, ECSV, VOTable or CSV), or None; text columns as str, missing text as ''.
+
+        Of a FITS file with several tables the ``extension``, None where it has not that one.
+        """
         file = self.file(product)
         if not file.is_file():
             return None
-        table = Table.read(file)
+        if extension is not None:
+            with fits.open(file) as hdus:
+                if extension not in hdus:
+                    return None
+        table = Table.read(file) if extension is None else Table.read(file, hdu=extension)
         for column in table.colnames:
             values = table[column]
             if values.dtype.kind in "SU":
@@ -285,6 +292,13 @@ class RunFolder:
         from szeek.assess.selection import PositionErrors  # loads numba, which the rest does without
 
         return PositionErrors.from_table(Table.read(self.file(POSITIONS))) if self.has(POSITIONS) else None
+
+    @property
+    def selection(self) -> Selection | None:
+        """Completeness, where it was measured."""
+        from szeek.assess.selection import Selection  # loads numba, which the rest does without
+
+        return Selection.read(self.file(SELECTION)) if self.has(SELECTION) else None
 
     @property
     def flux_correction(self) -> FluxCorrection | None:

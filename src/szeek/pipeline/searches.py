@@ -15,7 +15,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from szeek.assess.looks import LookSums, fit_look, sum_looks
+from szeek.assess.looks import LookSums, fit_look, stack_spectra, sum_looks
 from szeek.assess.match import match
 from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
 from szeek.assess.selection import (
@@ -286,7 +286,8 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         search = _Search(network, config, near, background, where, Path(scratch))
         parts = _split_rounds(injections, float(where.mean()))
         rounds = [search.inject(maps, part, instrument, seed, work) for part in parts]
-        look = fit_look(sums, [each for of_round in rounds for each in of_round.looks])
+        injected_looks = [each for of_round in rounds for each in of_round.looks]
+        look = fit_look(sums, injected_looks)
         found = vstack([of_round.injections for of_round in rounds])
         noise = measure_noise(maps, instrument, filtered=near, **work.options)
         selection = judge_injections(
@@ -296,7 +297,9 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         if ground.catalogue is not None:
             listed = _independent(ground.catalogue[ground.is_inside(ground.catalogue)])
             known = _check_known(found, ground.sources, listed, maps, search, work)
-    selection.write(run.target(products.SELECTION))
+    bands = [band.name for band in maps.bands]
+    spectra = {"KNOWN": stack_spectra(sums, bands), "INJECTED": stack_spectra(injected_looks, bands)}
+    selection.write(run.target(products.SELECTION), spectra=spectra)
     no_fluxes = _write_flux_correction(run, vstack([of_round.fluxes for of_round in rounds]))
     haloes: HaloCheck | None = None
     if ground.haloes is not None:

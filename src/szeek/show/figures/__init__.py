@@ -3,9 +3,11 @@
 from szeek.show.figures.curves import (
     plot_completeness,
     plot_input,
+    plot_looks,
     plot_mass_redshift,
     plot_recovery,
     plot_reliability,
+    plot_selection,
     plot_training,
 )
 from szeek.show.figures.cutouts import cut_out, plot_field, plot_gallery
@@ -33,11 +35,13 @@ __all__ = [
     "plot_flux_against_p",
     "plot_gallery",
     "plot_input",
+    "plot_looks",
     "plot_mass_redshift",
     "plot_profiles",
     "plot_recovery",
     "plot_regions",
     "plot_reliability",
+    "plot_selection",
     "plot_sky",
     "plot_spectrum",
     "plot_stack_rows",

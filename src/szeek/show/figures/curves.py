@@ -7,7 +7,7 @@ state or a file.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -28,12 +28,16 @@ from szeek.show.figures.style import (
     plain_text,
 )
 
+if TYPE_CHECKING:
+    from szeek.assess.selection import Selection
+
 #: Recovered fraction of the test tile at p_max = 0.1. Bonjean (2020), Sect. 4.1: 40 of 40, 89 % and 12 %.
 PAPER_TEST_TILE: Mapping[str, float] = {"planck_z": 1.0, "planck_no-z": 0.89, "mcxcwp": 0.12}
 #: The same on the whole sky. Bonjean (2020), Sect. 4.2.
 PAPER_FULL_SKY: Mapping[str, float] = {"planck_z": 0.985, "planck_no-z": 0.764, "mcxcwp": 0.208}
 #: Sources of the test tile at p_max = 0.1 that are in none of the three catalogues. Bonjean (2020), Sect. 4.1.
 PAPER_NEW_SOURCES = 218
+_SELECTION_THETA500_ARCMIN = (3.0, 6.0, 12.0)
 _THRESHOLD = "threshold on the largest $p$ of a source, $p_\\mathrm{max}$"
 
 
@@ -252,4 +256,65 @@ def plot_reliability(reliability: Table) -> Figure:
     axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", markersize=4, capsize=2, label="measured")
     axes.set(xlabel="purity predicted", ylabel="share that are clusters", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left")
+    return figure
+
+
+@journal
+def plot_selection(selection: Selection) -> Figure:
+    """Completeness against flux for three sizes, mean over the seen sky, with statistical and all errors.
+
+    Parameters
+    ----------
+    selection : Selection
+    """
+    figure = Figure(figsize=(5.2, 3.8), layout="constrained")
+    axes = figure.add_subplot()
+    flux = np.geomspace(1e-4, 1e-2, 40)
+    cube = selection.completeness_cube(flux, _SELECTION_THETA500_ARCMIN)
+    value, low, high, systematic = (np.nanmean(part, axis=0) for part in cube)
+    for k, (theta, colour) in enumerate(zip(_SELECTION_THETA500_ARCMIN, (BLUE, ORANGE, GREEN), strict=True)):
+        below, above = np.hypot(value - low, systematic)[k], np.hypot(high - value, systematic)[k]
+        axes.fill_between(flux, value[k] - below, value[k] + above, color=colour, alpha=0.15, linewidth=0)
+        axes.fill_between(flux, low[k], high[k], color=colour, alpha=0.3, linewidth=0)
+        axes.plot(flux, value[k], color=colour, label=f"$\\theta_{{500}}$ = {theta:g} arcmin")
+    axes.set(xscale="log", ylim=(0, 1.03), xlabel="$Y_{500}$ [arcmin$^2$]", ylabel="completeness")
+    axes.legend(loc="lower right")
+    return figure
+
+
+@journal
+def plot_looks(known: Table, injected: Table, bands: Sequence[str]) -> Figure:
+    """Spectra of known clusters and of injected ones, over the size of the non-relativistic tSZ spectrum.
+
+    Parameters
+    ----------
+    known, injected : Table
+        From :func:`szeek.assess.looks.stack_spectra`.
+    bands : sequence of str
+        Names of the bands.
+    """
+    rows = [k for k in range(len(known)) if known["n"][k] > 1 and injected["n"][k] > 1]
+    figure = Figure(figsize=(2.7 * max(len(rows), 1), 3.2), layout="constrained")
+    place = np.arange(len(bands))
+    for number, k in enumerate(rows):
+        axes = figure.add_subplot(1, len(rows), number + 1)
+        for table, colour, marker, away, label in (
+            (injected, ORANGE, "s", 0.12, "injected"), (known, BLUE, "o", -0.12, "known"),
+        ):  # fmt: skip
+            axes.errorbar(
+                place + away, table["spectrum"][k], yerr=table["spectrum_err"][k], color=colour, marker=marker,
+                markersize=4, capsize=2, linestyle="none", label=f"{label}, {table['n'][k]}",
+            )  # fmt: skip
+        axes.axhline(0.0, color="0.6", linewidth=0.8)
+        size, flux = known["theta500_high"][k], known["y5r500_high"][k]
+        axes.set_title(
+            f"{'below' if np.isfinite(size) else 'above'} 6 arcmin, "
+            f"$Y_{{5R500}}$ {'<' if np.isfinite(flux) else '>'} 2 × 10$^{{-3}}$",
+            fontsize="small",
+        )
+        axes.set_xticks(place, bands, rotation=45)
+        axes.set(yscale="symlog", xlabel="band [GHz]")
+        axes.legend(fontsize="small")
+    if rows:
+        figure.axes[0].set_ylabel("flux over that of the tSZ effect")
     return figure

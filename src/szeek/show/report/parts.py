@@ -59,12 +59,13 @@ class Block:
 
 @dataclass
 class Section:
-    """One part of the report: what can be shown, and notes on what cannot."""
+    """One part of the report: what can be shown, notes on what cannot, and warnings of what does not hold."""
 
     id: str
     title: str
     blocks: list[Block] = field(default_factory=list)
     absent: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     def missing(self, product: str, stage: str) -> None:
         """Note that a product is not in the run folder, and which stage makes it."""

@@ -24,6 +24,7 @@ from szeek.show.report.field import section_fields
 from szeek.show.report.known import in_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
+from szeek.show.report.selectionsection import section_selection
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -517,6 +518,7 @@ _SECTIONS: tuple[Callable[[RunFolder, Figures], Section], ...] = (
     section_sky,
     section_recovery,
     section_reliability,
+    section_selection,
     section_paper,
     section_kinds,
     section_candidates,
