@@ -345,8 +345,8 @@ def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
     -------
     Table
         ``y5r500_low``, ``y5r500_high`` (arcmin^2), ``theta500_low``, ``theta500_high`` (arcmin), ``n``,
-        ``spectrum`` and ``spectrum_err`` (n_band,): means of :class:`LookSums`, weighted by inverse variance, and their
-        errors from the scatter of the clusters; NaN where there is none.
+        ``spectrum`` and ``spectrum_err`` (n_band,): means of :class:`LookSums`, weighted by inverse variance, and
+        their errors from the scatter of the clusters; NaN where there is none.
     """
     flux, size = (np.array([getattr(part, name) for part in parts]) for name in ("y5r500_arcmin2", "theta500_arcmin"))
     rows = []
