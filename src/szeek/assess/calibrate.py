@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from szeek.assess.match import further_peaks, match
 from szeek.assess.recovery import wilson_interval
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.measure.pairs import truth_radius
 from szeek.sky.tiles import tile_of
 
@@ -39,6 +40,8 @@ class Calibration:
         'beta' or 'isotonic'.
     log_loss : float
         Cross-validated mean of -ln(probability given to what turned out), in nats per source.
+    y500_min_arcmin2 : float
+        What counted as a cluster: haloes above this flux. Sources of fainter ones count as false.
     """
 
     p: NDArray[np.float64]
@@ -46,6 +49,7 @@ class Calibration:
     dust_edges: NDArray[np.float64]
     method: str
     log_loss: float
+    y500_min_arcmin2: float = TRUTH_Y500_ARCMIN2
 
     def predict(self, p: ArrayLike, dust: ArrayLike | None = None) -> NDArray[np.float64]:
         """Calibrated purity of sources.
@@ -88,7 +92,7 @@ class Calibration:
                 "p": np.tile(self.p, len(self.purity)),
                 "purity": self.purity.ravel(),
             },
-            meta={"method": self.method, "log_loss": self.log_loss},
+            meta={"method": self.method, "log_loss": self.log_loss, "y500_min_arcmin2": self.y500_min_arcmin2},
         )
 
     @classmethod
@@ -102,6 +106,7 @@ class Calibration:
             low[1:],
             str(table.meta["method"]),
             float(table.meta["log_loss"]),
+            float(table.meta.get("y500_min_arcmin2", TRUTH_Y500_ARCMIN2)),
         )
 
 
@@ -181,7 +186,12 @@ def fit_calibration(
 
 
 def judge_sources(
-    sources: Table, truth: Table, tiles: Iterable[int], *, y500_min_arcmin2: float = 3e-4, radius_arcmin: float = 5.0
+    sources: Table,
+    truth: Table,
+    tiles: Iterable[int],
+    *,
+    y500_min_arcmin2: float = TRUTH_Y500_ARCMIN2,
+    radius_arcmin: float = 5.0,
 ) -> tuple[Table, NDArray[np.bool_]]:
     """The sources of held-out tiles on a sky with known truth, and which of them are clusters: to calibrate on.
 
