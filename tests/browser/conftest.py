@@ -35,9 +35,10 @@ def _find(*names: str) -> str:
     return path
 
 
-@pytest.fixture(scope="session")
+# Browsers live as long as their module: one that draws goes on drawing, with software GL on most of a core.
+@pytest.fixture(scope="module")
 def open_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
-    """Start a Chromium: ``open_browser(size=(w, h), webgl=True)``; all are closed at the end."""
+    """Start a Chromium: ``open_browser(size=(w, h), webgl=True)``; all are closed with the module."""
     opened: list[Any] = []
     service_path, binary = _find("chromedriver"), _find("chromium", "chromium-browser", "google-chrome")
 
@@ -60,13 +61,13 @@ def open_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opener]:
         driver.quit()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(open_browser: Opener) -> Any:
-    """One Chromium with WebGL for all tests that need no other."""
+    """One Chromium with WebGL for all tests of a module that need no other."""
     return open_browser()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExplorerServer]:
     """The explorer of a small synthetic run, on a free port."""
     folder = make_run(tmp_path_factory.mktemp("run") / "demo", nside=64, n_clusters=30)
