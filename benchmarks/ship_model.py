@@ -34,7 +34,6 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import load_model
 from szeek.pipeline.searches import SelectionOptions
-from szeek.pipeline.stages import held_out_tiles
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 from szeek.verbs import measure_selection
@@ -65,7 +64,8 @@ def main() -> None:
     model = load_model(given.run)
     record = json.loads((given.run / "run.json").read_text())
     config = Config.model_validate(record["config"])
-    tiles, options = held_out_tiles(config), {"margin": config.predict.margin, "rotations": config.predict.rotations}
+    tiles = config.split.held_out_tiles
+    options = {"margin": config.predict.margin, "rotations": config.predict.rotations}
     skies = [given.run, *(given.run / f"sky-{seed}" for seed in config.sky.further_seeds)]
     judged, real, groups, offsets = [], [], [], []
     for number, sky in enumerate(skies):
@@ -94,7 +94,8 @@ def main() -> None:
     write_table(calibration.to_table(), given.out / "calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
     measure_selection(given.run, SelectionOptions(given.n, tiles), threads=given.threads)
-    shutil.copy(given.run / "fluxes.ecsv", given.out / "fluxes.ecsv")
+    for name in ("fluxes.ecsv", "detections.ecsv"):
+        shutil.copy(given.run / name, given.out / name)
     for name in SHIPPED:
         shutil.copy(given.run / name, given.out / name)
     card = json.loads((given.out / "model.json").read_text())

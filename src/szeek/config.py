@@ -89,6 +89,11 @@ class SplitConfig(_Section):
         "predicted by one that never saw it; 0: one network and the tiles above",
     )
 
+    @property
+    def held_out_tiles(self) -> tuple[int, ...]:
+        """Tiles that are predicted by a network which was not trained on them."""
+        return tuple(range(48)) if self.folds else (*self.test_tiles, *self.validation_tiles)
+
     @model_validator(mode="after")
     def _disjoint(self) -> SplitConfig:
         if self.folds in (1, 2):

@@ -20,7 +20,7 @@ from szeek.cli.options import (
     given_sky,
     named_values,
 )
-from szeek.cli.pipeline import describe_kinds
+from szeek.cli.pipeline import describe_check, describe_kinds
 from szeek.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -164,12 +164,7 @@ def describe_selection(found: Selected, folder: Path) -> str:
     looks = ", ".join(f"{name} {mean:.2f} +- {error:.2f}" for name, (mean, error) in fitted)
     lines.append(f"look of clusters, times what is published, from {found.n_look} known ones: {looks}")
     if found.known is not None:
-        known = found.known
-        rows = ", ".join(f"{n} ({e:.0f})" for n, e in zip(known.n_found, known.n_expected, strict=True))
-        lines.append(
-            f"known clusters found (expected) by their S/N in the maps from {known.snr[0]:g} up: {rows}; "
-            f"probability {known.probability:.2g}"
-        )
+        lines.append(describe_check(found.known))
     if found.haloes is not None:
         check = found.haloes
         rows = ", ".join(f"{n} ({expected:.0f})" for n, expected in zip(check.n_found, check.n_expected, strict=True))

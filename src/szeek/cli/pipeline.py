@@ -29,6 +29,7 @@ from szeek.cli.options import (
 from szeek.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from szeek.assess.detections import DetectionCheck
     from szeek.simulate.sky import SimulateConfig
     from szeek.verbs import RunResult
 
@@ -86,7 +87,19 @@ def describe_candidates(result: RunResult) -> str:
         lines.append(
             f"{measured.n_known_found} of {measured.n_known} known clusters inside have a candidate within 5 arcmin"
         )
+    if measured.check is not None:
+        lines.append(describe_check(measured.check))
+        lines += [f"warning: {warning}" for warning in measured.check.warn()]
     return "\n".join(lines)
+
+
+def describe_check(check: DetectionCheck) -> str:
+    """Known clusters by their S/N in the maps."""
+    rows = ", ".join(f"{n} ({e:.0f})" for n, e in zip(check.n_found, check.n_expected, strict=True))
+    return (
+        f"known clusters found (expected) by their S/N in the maps from {check.snr[0]:g} up: {rows}; "
+        f"probability {check.probability:.2g}"
+    )
 
 
 def describe_kinds(kinds: dict[str, int]) -> str:

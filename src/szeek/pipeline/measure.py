@@ -11,8 +11,9 @@ import numpy as np
 from astropy.table import Table, hstack, vstack
 from numpy.typing import NDArray
 
+from szeek.assess.detections import DetectionCheck, independent_clusters
 from szeek.assess.match import match
-from szeek.config import SkyConfig
+from szeek.config import Config, SkyConfig
 from szeek.files import write_table
 from szeek.filter.snrmaps import filter_sky
 from szeek.filter.states import FieldState, read_states, write_states
@@ -25,14 +26,18 @@ from szeek.measure.candidates import list_sources, make_candidates, read_candida
 from szeek.measure.flags import set_flags
 from szeek.measure.fluxes import FluxCorrection
 from szeek.measure.identify import identify_sources
+from szeek.measure.pairs import truth_radius
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import tile_of
 
 #: Radius within which a known cluster counts as found, as in the paper.
 _MATCH_ARCMIN = 5.0
+#: Where known clusters are looked up for the check of a network that saw none of this sky: a quarter of it.
+_CHECKED_TILES = range(0, 48, 4)
 #: Endings of column names and the units that they stand for.
 _UNITS = {"_1e14msun": "1e14 Msun", "_arcmin2": "arcmin2", "_arcmin": "arcmin", "_deg": "deg", "_mjy": "mJy"}
 
@@ -42,12 +47,15 @@ class Measured(Facts):
     """Candidates, how many of each kind, and what became of the known clusters in the footprint.
 
     ``kinds`` is empty where nothing was measured; the numbers of known clusters are None where none are known.
+    ``check`` holds those that were not found by their SZ effect against what is known of the network
+    (:mod:`szeek.assess.detections`), where that is known.
     """
 
     n_candidates: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
     n_known: int | None = None
     n_known_found: int | None = None
+    check: DetectionCheck | None = None
 
 
 def _measure(run: Run, progress: Progress | None) -> Measured:
@@ -87,7 +95,36 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     if maps is not None:
         pixel = healpy.ang2pix(maps.nside, clusters["lon_deg"], clusters["lat_deg"], lonlat=True)
         clusters = clusters[maps.footprint[pixel]]
-    return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)))
+    check = None
+    curve, config = folder.detection_curve, run.config
+    if kinds and maps is not None and curve is not None and curve.p_max == config.detect.p_max:
+        listed = independent_clusters(clusters)
+        tile = tile_of(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))
+        listed = listed[np.isin(tile, _CHECKED_TILES if config.model else config.split.held_out_tiles)]
+        check = curve.check(*look_up_clusters(listed, sources, maps, config, field_states(run, maps, progress)))
+    return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)), check)
+
+
+def look_up_clusters(
+    clusters: Table,
+    sources: Table,
+    maps: SkyMaps,
+    config: Config,
+    states: dict[int, FieldState],
+    threads: int | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """S/N that clusters have in the maps at their own place and size, and whether a source is matched to them."""
+    found = np.zeros(len(clusters), bool)
+    if len(clusters):
+        found[match(sources, clusters, truth_radius(clusters))["cluster"]] = True
+    measured = measure_sources(
+        maps,
+        Table({name: np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg", "theta500_arcmin")}),
+        instrument=config.sky.instrument,
+        filtered=states,
+        threads=threads,
+    )
+    return np.asarray(measured["fixed_snr"], float), found
 
 
 def _correct_fluxes(found: Table, z: NDArray[np.float64], correction: FluxCorrection | None) -> Table:
@@ -143,7 +180,10 @@ MEASURE = Stage(
     "measure",
     _measure,
     sections=("measure",),
-    reads=(products.SOURCES, products.MAPS, products.FILTERED, products.CLUSTERS, products.FLUXES),
+    reads=(
+        *(products.SOURCES, products.MAPS, products.FILTERED, products.CLUSTERS),
+        *(products.FLUXES, products.DETECTIONS),
+    ),
     writes=(products.CANDIDATES,),
     may_write=(products.PHOTOMETRY,),
     facts=Measured,

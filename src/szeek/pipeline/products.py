@@ -27,6 +27,7 @@ from szeek.sky.tiles import TEST_TILE
 
 if TYPE_CHECKING:
     from szeek.assess.calibrate import Calibration
+    from szeek.assess.detections import DetectionCurve
     from szeek.assess.selection import PositionErrors, Selection
     from szeek.measure.fluxes import FluxCorrection
 
@@ -48,6 +49,7 @@ PREDICTION = "prediction.fits"
 CALIBRATION = "calibration.ecsv"
 POSITIONS = "positions.ecsv"
 FLUXES = "fluxes.ecsv"
+DETECTIONS = "detections.ecsv"
 SOURCES = "sources.fits"
 PHOTOMETRY = "photometry.fits"
 CANDIDATES = "candidates.fits"
@@ -92,6 +94,7 @@ PRODUCTS: dict[str, Product] = {
     PREDICTION: Product("p, HEALPix NESTED, Galactic, UNSEEN outside the footprint", "szeek predict"),
     CALIBRATION: Product("purity against p", "szeek run on a simulated sky"),
     POSITIONS: Product("position errors against p", "szeek selection"),
+    DETECTIONS: Product("share of clusters found against their S/N in the maps", "szeek selection"),
     FLUXES: Product("correction of fluxes against S/N", "szeek selection"),
     SOURCES: Product("sources above the threshold, before they are measured", "szeek detect"),
     CANDIDATES: Product("candidate catalogue, also as .vot, .csv, .reg and .md", "szeek detect"),
@@ -299,6 +302,13 @@ class RunFolder:
         from szeek.assess.selection import Selection  # loads numba, which the rest does without
 
         return Selection.read(self.file(SELECTION)) if self.has(SELECTION) else None
+
+    @property
+    def detection_curve(self) -> DetectionCurve | None:
+        """Share of clusters found against their S/N, where it was measured."""
+        from szeek.assess.detections import DetectionCurve  # loads numba, which the rest does without
+
+        return DetectionCurve.from_table(Table.read(self.file(DETECTIONS))) if self.has(DETECTIONS) else None
 
     @property
     def flux_correction(self) -> FluxCorrection | None:

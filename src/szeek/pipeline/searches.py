@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from astropy.table import Table, vstack
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
+from szeek.assess.detections import LEAST_PROBABILITY, DetectionCheck, DetectionCurve, independent_clusters
 from szeek.assess.looks import LookSums, fit_look, stack_spectra, sum_looks
 from szeek.assess.match import match
 from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
@@ -38,12 +38,12 @@ from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import Model, load_model
 from szeek.learn.normalise import local_background
 from szeek.measure.fluxes import count_haloes, fit_flux_correction
-from szeek.measure.pairs import list_pairs, truth_radius
+from szeek.measure.pairs import truth_radius
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import Progress, connect
 from szeek.physics.instrument import Instrument
 from szeek.pipeline import products
-from szeek.pipeline.measure import field_states
+from szeek.pipeline.measure import field_states, look_up_clusters
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.haloes import draw_haloes
@@ -56,16 +56,6 @@ if TYPE_CHECKING:
 
 #: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
 Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
-#: Bins of the S/N that known clusters have in the maps.
-SNR_BINS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, np.inf)
-#: Surveys that found clusters by their SZ effect: their entries are not independent of the maps.
-SZ_SURVEYS = ("PSZ2", "PSZ1", "ACT", "SPT", "TRUTH")
-#: Below it, what is found is not what is expected.
-LEAST_PROBABILITY = 0.01
-_FEWEST_KNOWN = 20
-#: Share of known clusters that blend with neighbours, are listed beside their place, or lie in the hole of a compact
-#: source, as no injection does: 4 of 100 on simulated skies.
-_ODD_SHARE, _ALONE_ARCMIN = 0.05, 15.0
 #: Most flux (Y500, arcmin^2) per deg^2 that one round of injections adds; the haloes of a simulated sky have half of
 #: it. Four times as much, from clusters of up to 1e-2 arcmin^2, lowers S/N maps between them by 0.1 to 0.6 (theta500
 #: of 2.5 to 20 arcmin), for their filter takes the mean around a cluster off.
@@ -175,28 +165,6 @@ class HaloCheck:
 
 
 @dataclass(frozen=True)
-class DetectionCheck:
-    """Known clusters in bins of the S/N that they have in the maps: how many are found, how many are expected.
-
-    Parameters
-    ----------
-    snr : list of float
-        Lower edges of the bins.
-    n_known, n_found : list of int
-    n_expected : list of float
-        From injections of the same S/N.
-    probability : float
-        Of a chi-square as large as that of all bins together.
-    """
-
-    snr: list[float]
-    n_known: list[int]
-    n_found: list[int]
-    n_expected: list[float]
-    probability: float
-
-
-@dataclass(frozen=True)
 class Selected(Facts):
     """Injections and what was found of them.
 
@@ -219,13 +187,14 @@ class Selected(Facts):
     @property
     def warnings(self) -> list[str]:
         """What does not hold: a probability below 0.01 of what is found of own haloes or known clusters."""
-        checks = {"own haloes": self.haloes, "known clusters": self.known}
-        return [
-            f"the completeness does not hold for this sky's {name}: found {sum(check.n_found)}, expected "
-            f"{sum(check.n_expected):.0f}, probability {check.probability:.2g}"
-            for name, check in checks.items()
-            if check is not None and check.probability < LEAST_PROBABILITY
-        ]
+        lines = [] if self.known is None else self.known.warn()
+        haloes = self.haloes
+        if haloes is not None and haloes.probability < LEAST_PROBABILITY:
+            lines.append(
+                f"{sum(haloes.n_found)} of this sky's own haloes are found where {sum(haloes.n_expected):.0f} are "
+                f"expected from injections (probability {haloes.probability:.2g}): the completeness does not hold"
+            )
+        return lines
 
 
 def selection_stage(options: SelectionOptions) -> Stage:
@@ -247,7 +216,7 @@ def selection_stage(options: SelectionOptions) -> Stage:
         work,
         sections=("detect", "predict"),
         reads=(products.MAPS, products.FILTERED, products.WEIGHTS, products.PREDICTION, products.CLUSTERS),
-        writes=(products.SELECTION,),
+        writes=(products.SELECTION, products.DETECTIONS),
         may_write=(products.POSITIONS, products.FLUXES),
         facts=Selected,
         options=asdict(options),
@@ -293,10 +262,14 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         selection = judge_injections(
             found, ground.sources, noise, config.detect.p_max, look=look.to_table()
         )
+        curve = DetectionCurve.count(
+            np.asarray(found["snr_there"], float), np.isfinite(np.asarray(found["p"], float)), config.detect.p_max
+        )
         known = None
         if ground.catalogue is not None:
-            listed = _independent(ground.catalogue[ground.is_inside(ground.catalogue)])
-            known = _check_known(found, ground.sources, listed, maps, search, work)
+            listed = independent_clusters(ground.catalogue[ground.is_inside(ground.catalogue)])
+            known = curve.check(*look_up_clusters(listed, ground.sources, maps, config, near, work.threads))
+    write_table(curve.to_table(), run.target(products.DETECTIONS))
     bands = [band.name for band in maps.bands]
     spectra = {"KNOWN": stack_spectra(sums, bands), "INJECTED": stack_spectra(injected_looks, bands)}
     selection.write(run.target(products.SELECTION), spectra=spectra)
@@ -437,70 +410,6 @@ class _Search:
             maps, Table(columns), instrument=self.config.sky.instrument, filtered=self.states, injected=injected,
             **work.options,
         )  # fmt: skip
-
-
-def _independent(catalogue: Table) -> Table:
-    """Clusters of known size that were not found by their SZ effect, without another one beside them."""
-    by_sz = np.isin(np.char.upper(np.asarray(catalogue["survey"], str)), SZ_SURVEYS)
-    listed = catalogue[(np.asarray(catalogue["theta500_arcmin"], float) > 0) & ~by_sz]
-    first, second, _ = list_pairs(listed, listed, np.full(len(listed), _ALONE_ARCMIN))
-    beside = np.zeros(len(listed), bool)
-    beside[first[first != second]] = True
-    return listed[~beside]
-
-
-def _check_known(
-    injections: Table, before: Table, known: Table, maps: SkyMaps, search: _Search, work: _Work
-) -> DetectionCheck | None:
-    """Known clusters found in bins of the S/N that they have in the maps, against injections of the same S/N.
-
-    The S/N is that of the matched filter at the cluster's own position and size, noise included: what a catalogue
-    says of the flux, and how many clusters there are of each, does not enter.
-    """
-    if len(known) < _FEWEST_KNOWN:
-        return None
-    found = np.zeros(len(known), bool)
-    found[match(before, known, truth_radius(known))["cluster"]] = True
-    return compare_by_snr(
-        np.asarray(injections["snr_there"], float),
-        np.isfinite(np.asarray(injections["p"], float)),
-        np.asarray(search.measure(maps, known[["lon_deg", "lat_deg", "theta500_arcmin"]], work)["fixed_snr"], float),
-        found,
-    )
-
-
-def compare_by_snr(
-    snr_injected: NDArray[np.float64],
-    found_injected: NDArray[np.bool_],
-    snr_known: NDArray[np.float64],
-    found_known: NDArray[np.bool_],
-) -> DetectionCheck | None:
-    """Known clusters that are found, and what injections of the same S/N say, in bins; None where too few are alike.
-
-    Examples
-    --------
-    >>> snr = np.repeat([2.5, 9.0], 50)
-    >>> check = compare_by_snr(snr, snr > 5, snr, snr > 5)
-    >>> check.n_found, check.n_expected
-    ([0, 50], [0.0, 50.0])
-    """
-    edges = np.asarray(SNR_BINS)
-    rows = []
-    for low, high in pairwise(edges.tolist()):
-        mine, theirs = ((snr >= low) & (snr < high) for snr in (snr_known, snr_injected))
-        n, n_injected = int(mine.sum()), int(theirs.sum())
-        if n == 0 or n_injected < _FEWEST_KNOWN:
-            continue
-        share = float(found_injected[theirs].mean())
-        # of a share that is 0 or 1 as the sample can show it
-        uncertain = (found_injected[theirs].sum() + 0.5) / (n_injected + 1)
-        variance = uncertain * (1 - uncertain) * n * (1 + n / n_injected) + (_ODD_SHARE * n) ** 2
-        rows.append((low, n, int(found_known[mine].sum()), n * share, variance))
-    if not rows:
-        return None
-    lows, ns, n_found, expected, variances = zip(*rows, strict=True)
-    chi2 = float(sum((a - b) ** 2 / v for a, b, v in zip(n_found, expected, variances, strict=True)))
-    return DetectionCheck(list(lows), list(ns), list(n_found), list(expected), float(chdtrc(len(rows), chi2)))
 
 
 def _check_haloes(selection: Selection, sources: Table, haloes: Table) -> HaloCheck:

@@ -297,6 +297,10 @@ TRAIN = Stage(
 )
 
 
+#: What was measured of a network and lies beside it.
+_MEASURED = (products.CALIBRATION, products.POSITIONS, products.FLUXES, products.DETECTIONS)
+
+
 def _take_model(run: Run, progress: Progress | None) -> Facts:
     """Copy the network that is given, and what was measured of it."""
     for file in _model_files(run):
@@ -306,15 +310,15 @@ def _take_model(run: Run, progress: Progress | None) -> Facts:
 
 def _model_files(run: Run) -> list[Path]:
     source = find_model(run.config.model)
-    names = (products.WEIGHTS, products.MODEL_CARD, products.CALIBRATION, products.POSITIONS, products.FLUXES)
-    return [source / name for name in names if (source / name).is_file()]
+    files = (source / name for name in (products.WEIGHTS, products.MODEL_CARD, *_MEASURED))
+    return [file for file in files if file.is_file()]
 
 
 MODEL = Stage(
     "model",
     _take_model,
     writes=(products.WEIGHTS, products.MODEL_CARD),
-    may_write=(products.CALIBRATION, products.POSITIONS, products.FLUXES),
+    may_write=_MEASURED,
     files=_model_files,
 )
 
@@ -380,17 +384,12 @@ class Calibrated(Facts):
     reliability: list[dict[str, Any]] = field(default_factory=list)
 
 
-def held_out_tiles(config: Config) -> tuple[int, ...]:
-    """Tiles that are predicted by a network which was not trained on them."""
-    return tuple(range(48)) if config.split.folds else (*config.split.test_tiles, *config.split.validation_tiles)
-
-
 def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     """Fit purity against p on the held-out tiles of a simulated sky; on a real one the truth is not known."""
     config, target = run.config, run.target(products.CALIBRATION)
     target.unlink(missing_ok=True)
     _say(progress, "calibrate", "purity against p")
-    held_out = held_out_tiles(config)
+    held_out = config.split.held_out_tiles
     sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
     judged, real = judge_sources(sources, read_catalogue(run.file(products.TRUTH)), held_out)
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
@@ -490,7 +489,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
         _say(progress, "assess", "completeness and purity")
-        held_out = held_out_tiles(config)
+        held_out = config.split.held_out_tiles
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
             detect_sources(p_map, LOWEST_P, weighted=True, deblend=True, min_prominence=0.05),

@@ -12,6 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek._version import __version__
+from szeek.assess.detections import DetectionCheck
 from szeek.assess.recovery import ALL_TILES
 from szeek.learn.normalise import Normaliser
 from szeek.pipeline import products
@@ -24,7 +25,7 @@ from szeek.show.report.field import section_fields
 from szeek.show.report.known import in_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
-from szeek.show.report.selectionsection import section_selection
+from szeek.show.report.selectionsection import check_block, section_selection
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -387,6 +388,10 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
             "noise, beams and selection. Compare their size, not their last digit."
         )
         part.blocks.append(Block("text", text=words))
+    check = (((run.json(products.RECORD) or {}).get("stages") or {}).get("measure") or {}).get("check")
+    if check:
+        part.warnings += DetectionCheck(**check).warn()
+        part.blocks.append(check_block(DetectionCheck(**check)))
     return part
 
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from szeek.assess.detections import DetectionCheck
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
-from szeek.pipeline.searches import LEAST_PROBABILITY
+from szeek.pipeline.searches import HaloCheck, Selected
 from szeek.show.figures import curves as figures
 from szeek.show.figures.style import page_text
-from szeek.show.report.parts import Cell, Column, Figures, Section, number, table_block
+from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
 
 
 def section_selection(run: RunFolder, made: Figures) -> Section:
@@ -59,32 +60,27 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
                 "Spectra of known and of injected clusters",
             )
         )
-    check = found.get("known")
-    if check:
-        columns = [
-            Column("S/N in the maps from"),
-            *(Column(head, "", True) for head in ("known", "found", "expected")),
-        ]
-        rows = [
-            (number(low), number(n), number(n_found), number(expected, 1))
-            for low, n, n_found, expected in zip(
-                *(check[name] for name in ("snr", "n_known", "n_found", "n_expected")), strict=True
-            )
-        ]
-        caption = (
-            "Known clusters that were not found by their SZ effect, by the S/N that they have in the maps, and what "
-            f"injections of the same S/N say (probability {check['probability']:.2g})"
-        )
-        part.blocks.append(table_block(caption, columns, rows))
+    if found.get("known"):
+        part.blocks.append(check_block(DetectionCheck(**found["known"])))
     return part
 
 
 def _warnings(found: Mapping[str, Any]) -> list[str]:
-    """Warnings of the selection stage, from its record."""
-    checks = {"own haloes": found.get("haloes"), "known clusters": found.get("known")}
-    return [
-        f"The completeness does not hold for this sky's {name}: found {sum(check['n_found'])}, expected "
-        f"{sum(check['n_expected']):.0f}, probability {check['probability']:.2g}."
-        for name, check in checks.items()
-        if check and check["probability"] < LEAST_PROBABILITY
-    ]
+    """What the selection stage warned of."""
+    known, haloes = found.get("known"), found.get("haloes")
+    return Selected(
+        known=None if known is None else DetectionCheck(**known),
+        haloes=None if haloes is None else HaloCheck(**haloes),
+    ).warnings
+
+
+def check_block(check: DetectionCheck) -> Block:
+    """Known clusters by their S/N in the maps, found and expected."""
+    columns = [Column("S/N in the maps from"), *(Column(head, "", True) for head in ("known", "found", "expected"))]
+    bins = zip(check.snr, check.n_known, check.n_found, check.n_expected, strict=True)
+    rows = [(number(low), number(n), number(n_found), number(expected, 3)) for low, n, n_found, expected in bins]
+    caption = (
+        "Known clusters that were not found by their SZ effect, by the S/N that they have in the maps, and what "
+        f"injections of the same S/N say (probability {check.probability:.2g})"
+    )
+    return table_block(caption, columns, rows)
