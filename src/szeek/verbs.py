@@ -442,7 +442,7 @@ def _threshold_of_purity(
 #: What a folder that continues another one reads there.
 _CONTINUED = (
     products.PREDICTION, products.MAPS, products.CLUSTERS, products.CALIBRATION, products.POSITIONS,
-    products.FLUXES, products.MODEL_CARD, products.WEIGHTS, products.SIMULATED,
+    products.FLUXES, products.DETECTIONS, products.MODEL_CARD, products.WEIGHTS, products.SIMULATED,
 )  # fmt: skip
 
 

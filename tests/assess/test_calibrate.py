@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.special import expit, logit
 
+from szeek.assess import calibrate
 from szeek.assess.calibrate import (
     METHODS,
     Calibration,
@@ -212,3 +213,27 @@ def test_sources_are_judged_in_the_tiles_only_and_further_peaks_left_out() -> No
     assert judged["p"].tolist() == [0.9, 0.8, 0.7, 0.2]
     assert real.tolist() == [True, True, False, False]
     assert judged["tile"].tolist() == [6] * 4
+
+
+def test_errors_are_the_scatter_of_other_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Purity p^2, groups of 20 sources: the error is what fits to fresh samples scatter by, and looks add to it."""
+
+    def sample(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(seed)
+        p = rng.random(2000)
+        return p, rng.random(2000) < p**2, np.arange(2000) // 20
+
+    p, real, groups = sample(0)
+    calibration = fit_calibration(p, real, groups=groups, method="beta")
+    at = np.array([0.3, 0.5, 0.7])
+    monkeypatch.setattr(calibrate, "_N_BOOTSTRAP", 2)  # of the fresh samples no errors are wanted
+    fits = [fit_calibration(*sample(seed)[:2], method="beta").predict(at) for seed in range(1, 31)]
+    np.testing.assert_allclose(calibration.predict_error(at), np.std(fits, axis=0), rtol=0.45)
+    purity = calibration.predict(at)
+    wider = calibration.predict_error(at, look_error=0.2)
+    np.testing.assert_allclose(wider, np.hypot(calibration.predict_error(at), 0.2 * purity * (1 - purity)), rtol=1e-9)
+    again = Calibration.from_table(calibration.to_table())
+    np.testing.assert_allclose(again.predict_error(at), calibration.predict_error(at))
+    old = calibration.to_table()
+    old.remove_column("error")
+    assert np.isnan(Calibration.from_table(old).predict_error(at)).all()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -21,7 +21,7 @@ from szeek.sky.tiles import tile_of
 
 METHODS = ("beta", "isotonic")
 _CLIP = 1e-6  # p of 0 and 1 exactly are float32 saturation, not certainty
-_N_KNOTS = 201
+_N_KNOTS, _N_BOOTSTRAP = 201, 50
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,8 @@ class Calibration:
         Cross-validated mean of -ln(probability given to what turned out), in nats per source.
     y500_min_arcmin2 : float
         What counted as a cluster: haloes above this flux. Sources of fainter ones count as false.
+    error : (n_bin, n_knot) float64, optional
+        Of the purity, from drawing other tiles (68 %).
     """
 
     p: NDArray[np.float64]
@@ -50,6 +52,27 @@ class Calibration:
     method: str
     log_loss: float
     y500_min_arcmin2: float = TRUTH_Y500_ARCMIN2
+    error: NDArray[np.float64] | None = None
+
+    def predict_error(
+        self, p: ArrayLike, dust: ArrayLike | None = None, look_error: float = 0.0
+    ) -> NDArray[np.float64]:
+        """Error of the calibrated purity, (n,) float64; NaN where no error was measured.
+
+        Parameters
+        ----------
+        p, dust : (n,) float
+            As of :meth:`predict`.
+        look_error : float
+            Systematic error of the logit of completeness, from what is not known of how clusters look
+            (:attr:`szeek.assess.selection.Selection.slopes`): so many more or fewer of the sources are clusters, and
+            the logit of purity moves as much.
+        """
+        if self.error is None:
+            return np.full(np.shape(p), np.nan)
+        purity = self.predict(p, dust)
+        statistical = replace(self, purity=self.error).predict(p, dust)
+        return np.asarray(np.hypot(statistical, purity * (1 - purity) * look_error))
 
     def predict(self, p: ArrayLike, dust: ArrayLike | None = None) -> NDArray[np.float64]:
         """Calibrated purity of sources.
@@ -82,7 +105,7 @@ class Calibration:
         return out
 
     def to_table(self) -> Table:
-        """One row per dust bin and knot: ``dust_low``, ``dust_high``, ``p``, ``purity``; for ECSV."""
+        """One row per dust bin and knot: ``dust_low``, ``dust_high``, ``p``, ``purity``, ``error``; for ECSV."""
         edges = np.concatenate([[-np.inf], self.dust_edges, [np.inf]])
         n_knot = self.p.size
         return Table(
@@ -91,6 +114,7 @@ class Calibration:
                 "dust_high": np.repeat(edges[1:], n_knot),
                 "p": np.tile(self.p, len(self.purity)),
                 "purity": self.purity.ravel(),
+                "error": np.full(self.purity.size, np.nan) if self.error is None else self.error.ravel(),
             },
             meta={"method": self.method, "log_loss": self.log_loss, "y500_min_arcmin2": self.y500_min_arcmin2},
         )
@@ -100,6 +124,7 @@ class Calibration:
         """The inverse of :meth:`to_table`."""
         low = np.unique(np.asarray(table["dust_low"], float))
         n_knot = len(table) // low.size
+        error = np.asarray(table["error"], float).reshape(low.size, n_knot) if "error" in table.colnames else None
         return cls(
             np.asarray(table["p"], float)[:n_knot],
             np.asarray(table["purity"], float).reshape(low.size, n_knot),
@@ -107,6 +132,7 @@ class Calibration:
             str(table.meta["method"]),
             float(table.meta["log_loss"]),
             float(table.meta.get("y500_min_arcmin2", TRUTH_Y500_ARCMIN2)),
+            None if error is None or np.isnan(error).all() else error,
         )
 
 
@@ -182,7 +208,19 @@ def fit_calibration(
         losses[name] = _log_loss(_predict_held_out(name, score, truth, bins, edges.size + 1, fold), truth)
     best = min(losses, key=lambda name: losses[name])
     knots, purity = _fit(best, score, truth, bins, edges.size + 1)
-    return Calibration(knots, purity, edges, best, losses[best])
+    drawn = [rows for rows in _draw_groups(tile, seed) if truth[rows].any() and not truth[rows].all()]
+    draws = [_fit(best, score[rows], truth[rows], bins[rows], edges.size + 1)[1] for rows in drawn]
+    return Calibration(knots, purity, edges, best, losses[best], error=np.std(draws, axis=0))
+
+
+def _draw_groups(tile: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of the sources of as many groups, drawn with repetition."""
+    rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"calibration_errors")]))
+    order = np.argsort(tile, kind="stable")
+    first = np.searchsorted(tile[order], np.arange(int(tile.max()) + 2))
+    for _ in range(_N_BOOTSTRAP):
+        groups = rng.integers(0, first.size - 1, first.size - 1)
+        yield np.concatenate([order[first[k] : first[k + 1]] for k in groups])
 
 
 def judge_sources(

@@ -73,14 +73,17 @@ class DetectionCurve:
         In the bins of :data:`SNR_BINS`.
     p_max : float
         Threshold of the detection.
+    look_error : float
+        Error of the logit of completeness from what is not known of how clusters look.
     """
 
     n: NDArray[np.int64]
     n_found: NDArray[np.int64]
     p_max: float
+    look_error: float = 0.0
 
     @classmethod
-    def count(cls, snr: Floats, found: NDArray[np.bool_], p_max: float) -> DetectionCurve:
+    def count(cls, snr: Floats, found: NDArray[np.bool_], p_max: float, look_error: float = 0.0) -> DetectionCurve:
         """Count injections of these S/N.
 
         Examples
@@ -91,7 +94,7 @@ class DetectionCurve:
         """
         edges = np.asarray(SNR_BINS)
         n, n_found = (np.histogram(values, edges)[0].astype(np.int64) for values in (snr, snr[found]))
-        return cls(n, n_found, p_max)
+        return cls(n, n_found, p_max, look_error)
 
     def check(self, snr: Floats, found: NDArray[np.bool_]) -> DetectionCheck | None:
         """Hold known clusters against it; None where too few are alike.
@@ -122,7 +125,8 @@ class DetectionCurve:
 
     def to_table(self) -> Table:
         """One row per bin, for ECSV."""
-        return Table({"snr": SNR_BINS[:-1], "n": self.n, "n_found": self.n_found}, meta={"p_max": self.p_max})
+        meta = {"p_max": self.p_max, "look_error": self.look_error}
+        return Table({"snr": SNR_BINS[:-1], "n": self.n, "n_found": self.n_found}, meta=meta)
 
     @classmethod
     def from_table(cls, table: Table) -> DetectionCurve:
@@ -130,7 +134,7 @@ class DetectionCurve:
         if not np.array_equal(np.asarray(table["snr"], float), SNR_BINS[:-1]):
             raise ValueError(f"the bins of S/N begin at {list(table['snr'])}, expected {list(SNR_BINS[:-1])}")
         n, n_found = (np.array(table[name], np.int64) for name in ("n", "n_found"))
-        return cls(n, n_found, float(table.meta["p_max"]))
+        return cls(n, n_found, float(table.meta["p_max"]), float(table.meta["look_error"]))
 
 
 def independent_clusters(catalogue: Table) -> Table:

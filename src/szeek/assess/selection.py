@@ -181,15 +181,14 @@ class Selection:
         if not (np.all(flux > 0) and np.all(size > 0)):
             raise ValueError("y500_arcmin2 and theta500_arcmin must be positive everywhere")
         value, low, high = self._at_noise(flux, size, self.noise(size, at))
-        shift, error = self._shift
+        shift = float(self.slopes["shift"].sum())
         value, low, high = (_shift_logit(part, shift) for part in (value, low, high))
-        return Completeness(value, low, high, value * (1 - value) * error)
+        return Completeness(value, low, high, value * (1 - value) * self.look_error)
 
-    @cached_property
-    def _shift(self) -> tuple[float, float]:
-        """What the looks change in the logit of completeness, and its error."""
-        slopes = self.slopes
-        return float(slopes["shift"].sum()), float(np.sqrt((np.asarray(slopes["error"]) ** 2).sum()))
+    @property
+    def look_error(self) -> float:
+        """Error of the logit of completeness from what is not known of how clusters look."""
+        return float(np.sqrt((np.asarray(self.slopes["error"]) ** 2).sum()))
 
     def _at_noise(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, noise: ArrayLike) -> tuple[Floats, ...]:
         """Completeness and its statistical interval, of clusters that look as those injected."""

@@ -22,6 +22,7 @@ def find_sources(
     deblend: bool,
     calibration: Calibration | None = None,
     position_errors: PositionErrors | None = None,
+    look_error: float = 0.0,
 ) -> Table:
     """Sources above a threshold, with the reddening there and, where they were measured, purity and position errors.
 
@@ -37,17 +38,20 @@ def find_sources(
         Purity against p, of the network that made the map.
     position_errors : PositionErrors, optional
         Likewise.
+    look_error : float
+        See :meth:`szeek.assess.calibrate.Calibration.predict_error`.
 
     Returns
     -------
     Table
         As :func:`~szeek.find.detect.detect_sources` returns it, with ``dust`` (mag) and, where they are known,
-        ``purity``, ``pos_err_arcmin`` and ``pos_err95_arcmin``.
+        ``purity``, ``purity_err``, ``pos_err_arcmin`` and ``pos_err95_arcmin``.
     """
     sources = detect_sources(p_map, p_max, weighted=deblend, deblend=deblend)
     sources["dust"] = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
     if calibration is not None:
         sources["purity"] = calibration.predict(sources["p"], sources["dust"])
+        sources["purity_err"] = calibration.predict_error(sources["p"], sources["dust"], look_error)
     if position_errors is not None:
         sources["pos_err_arcmin"], sources["pos_err95_arcmin"] = position_errors.predict(sources["p"])
     return sources

@@ -263,7 +263,10 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
             found, ground.sources, noise, config.detect.p_max, look=look.to_table()
         )
         curve = DetectionCurve.count(
-            np.asarray(found["snr_there"], float), np.isfinite(np.asarray(found["p"], float)), config.detect.p_max
+            np.asarray(found["snr_there"], float),
+            np.isfinite(np.asarray(found["p"], float)),
+            config.detect.p_max,
+            selection.look_error,
         )
         known = None
         if ground.catalogue is not None:

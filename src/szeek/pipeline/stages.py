@@ -446,6 +446,7 @@ def _detect(run: Run, progress: Progress | None) -> Detected:
         deblend=options.deblend,
         calibration=folder.calibration,
         position_errors=folder.position_errors,
+        look_error=0.0 if folder.detection_curve is None else folder.detection_curve.look_error,
     )
     sources["tile"] = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
     if run.config.split.folds and not run.config.model:
@@ -458,7 +459,7 @@ DETECT = Stage(
     "detect",
     _detect,
     sections=("detect",),
-    reads=(products.PREDICTION, products.CALIBRATION, products.POSITIONS),
+    reads=(products.PREDICTION, products.CALIBRATION, products.POSITIONS, products.DETECTIONS),
     writes=(products.SOURCES,),
     facts=Detected,
 )
