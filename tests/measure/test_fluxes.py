@@ -213,5 +213,12 @@ def test_redshifts_and_weights_count() -> None:
     truth["weight"] = np.repeat([0.0, 3.0], 5000)
     np.testing.assert_allclose(fit_flux_correction(measured, truth).factor, 0.95, rtol=0.03)
     assert fit_flux_correction(measured[-20:], truth[-20:]).snr.size == 1
-    with pytest.raises(ValueError, match="19 clusters were measured, expected at least 20"):
+    with pytest.raises(
+        ValueError, match="19 clusters were measured, by their weights as good as 19, expected at least 20"
+    ):
         fit_flux_correction(measured[-19:], truth[-19:])
+    with pytest.raises(ValueError, match="0 clusters were measured"):
+        fit_flux_correction(measured[:9], truth[:9])
+    truth["weight"][-1] = 1e9
+    with pytest.raises(ValueError, match="by their weights as good as 1,"):
+        fit_flux_correction(measured, truth)

@@ -307,16 +307,19 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
     Raises
     ------
     ValueError
-        If fewer than 20 were measured.
+        If those measured tell less than 20 of equal weight.
     """
     profile = np.asarray(truth["profile"], str) if "profile" in truth.colnames else np.full(len(truth), "universal")
     true = np.array([y5r500_per_y500(name) for name in profile.tolist()]) * np.asarray(truth["y500_arcmin2"], float)
     weight = np.asarray(truth["weight"], float) if "weight" in truth.colnames else np.ones(len(truth))
     found = np.isfinite(np.asarray(measured["population_y5r500_arcmin2"], float)) & (weight > 0)
     found &= np.asarray(measured["kind"]) == "cluster"
-    if found.sum() < _FEWEST:
-        raise ValueError(f"{found.sum()} clusters were measured, expected at least {_FEWEST} for a flux correction")
     measured, true, weight = measured[found], true[found], weight[found]
+    if (number := _effective_number(weight)) < _FEWEST:
+        raise ValueError(
+            f"{found.sum()} clusters were measured, by their weights as good as {number:.0f}, expected at least "
+            f"{_FEWEST} for a flux correction"
+        )
     flux, snr = (np.asarray(measured[name], float) for name in ("population_y5r500_arcmin2", "snr"))
     known = _has_redshift(measured)
     both = min(known.sum(), (~known).sum()) >= _FEWEST
@@ -341,13 +344,17 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
 
 def _bins(values: Floats, weight: Floats) -> list[NDArray[np.int64]]:
     """Rows with a weight in bins of equal weight, at most eight of at least 150 clusters each."""
-    # weights differ: so many clusters of equal weight would tell as much
-    n_bin = int(np.clip(weight.sum() ** 2 / (weight**2).sum() / _PER_BIN, 1, _MOST_BINS))
+    n_bin = int(np.clip(_effective_number(weight) / _PER_BIN, 1, _MOST_BINS))
     order = np.argsort(values, kind="stable")
     order = order[weight[order] > 0]
     share = (np.cumsum(weight[order]) - 0.5 * weight[order]) / weight[order].sum()
     parts = [order[(share * n_bin).astype(np.int64) == k] for k in range(n_bin)]
     return [part for part in parts if part.size]
+
+
+def _effective_number(weight: Floats) -> float:
+    """So many clusters of equal weight would tell as much."""
+    return float(weight.sum() ** 2 / (weight**2).sum()) if weight.any() else 0.0
 
 
 def _size_from_5_arcmin(measured: Table) -> Floats:
