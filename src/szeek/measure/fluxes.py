@@ -49,7 +49,7 @@ _NONE = 1e-100
 # probability; the flux of gas of 15 keV is within this factor of its non-relativistic one.
 _N_NODES, _REACH, _LEAST_SPAN, _LEAST_WEIGHT, _HOTTEST = 64, 5.0, 0.3, 1e-4, 1.3
 # Of the correction: fewest clusters, clusters in a bin, most bins; least S/N, and sizes between which errors change.
-_FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR, _SIZE_ENDS_ARCMIN = 20, 150, 8, 1.0, (2.0, 20.0)
+_FEWEST, _PER_BIN, _MOST_BINS, _LEAST_SNR, _SIZE_ENDS_ARCMIN = 20, 80, 8, 1.0, (2.0, 20.0)
 _ONE_AT_A_TIME = Lock()
 _SINGLE = ("redshift_factor", "constrained_factor", "error_scale", "error_slope")
 
@@ -343,7 +343,7 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
 
 
 def _bins(values: Floats, weight: Floats) -> list[NDArray[np.int64]]:
-    """Rows with a weight in bins of equal weight, at most eight of at least 150 clusters each."""
+    """Rows with a weight in bins of equal weight, at most eight of at least 80 clusters each."""
     n_bin = int(np.clip(_effective_number(weight) / _PER_BIN, 1, _MOST_BINS))
     order = np.argsort(values, kind="stable")
     order = order[weight[order] > 0]
