@@ -137,13 +137,16 @@ def test_chance_is_taken_out():
 
 
 def test_few_injections_give_fewer_ranges_of_size():
-    """Of 45 all above 30 sigma and found: two ranges, and completeness 1 in both; none of 45 found: 0."""
+    """Of 45 all above 30 sigma and found: one range, and completeness 1; none of 45 found: 0; 400 fill two ranges."""
     table = draw(60, 6, y=(0.08, 0.2))[:45]
     for p, expected in ((0.9, 1.0), (np.nan, 0.0)):
         table["p"] = p
         few = Selection(table, SIZES, make_noise(), 0.1)
-        assert len(few._curves) == 2
+        assert [len(curve[1]) for curve in few._curves] == [4]
         np.testing.assert_allclose(few.completeness(0.1, [1.5, 15.0], 10.0, 20.0).value, expected)
+    more = draw(400, 6)
+    more["p"] = 0.9
+    assert [len(curve[1]) for curve in Selection(more, SIZES, make_noise(), 0.1)._curves] == [5, 5]
 
 
 def test_mass_and_redshift_go_through_the_scaling_relations(selection):

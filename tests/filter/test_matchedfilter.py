@@ -10,7 +10,7 @@ from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, ve
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from szeek.filter.matchedfilter import FilteredField, list_fields, matched_filter, merge_detections
+from szeek.filter.matchedfilter import FilteredField, _discs, list_fields, matched_filter, merge_detections
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.sky.healpix import pixel_window_sigma_rad
 from szeek.sky.projection import project
@@ -198,3 +198,12 @@ def test_field_centres_on_the_meridian_keep_the_bits_of_a_seeds_maps() -> None:
     fields = list_fields(SkyMaps(np.ones((12 * 64**2, 1), np.float32), np.ones(12 * 64**2, bool), bands))
     assert len(fields) == 768 and not (fields["lon_deg"] == 0.0).any()
     assert fields["pixel"][fields["lon_deg"] == 360.0].tolist() == [144, 208, 272, 336, 400, 464, 528, 592]
+
+
+@pytest.mark.parametrize("place", [(-30.0, 5.0), (5.0, -30.0), (40.0, 5.0), (5.0, 40.0), (-30.0, 40.0)])
+def test_discs_beside_the_field_are_not_in_it(place: tuple[float, float]) -> None:
+    """A cluster of a catalogue may lie off a small footprint's field, on any side."""
+    row, column = place
+    assert not _discs(20, [row], [column], np.array([10.0])).any()
+    both = _discs(20, [row, 3.0], [column, 4.0], np.array([10.0, 2.0]))
+    assert np.array_equal(both, _discs(20, [3.0], [4.0], np.array([2.0]))) and both.sum() == 13

@@ -56,7 +56,7 @@ _FEWEST, _N_BOOTSTRAP = 20, 200
 _FITTED = ("dust", "temperature")
 #: Borders of the bins of flux and size in which spectra are stacked.
 _STACKED_Y5R500_ARCMIN2, _STACKED_THETA500_ARCMIN = (0.0, 2e-3, np.inf), (0.0, 6.0, np.inf)
-_LEAST_FLUX_ARCMIN2 = 1e-5
+_LEAST_FLUX_ARCMIN2, _SURE = 1e-5, 0.2
 #: Errors of both where no injections tell what beams and pixels do: on simulated skies.
 _UNCALIBRATED = (0.1, 0.6)
 _MOST_DUST, _HOTTEST = 10.0, 3.0
@@ -346,13 +346,15 @@ def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
     Table
         ``y5r500_low``, ``y5r500_high`` (arcmin^2), ``theta500_low``, ``theta500_high`` (arcmin), ``n``,
         ``spectrum`` and ``spectrum_err`` (n_band,): means of :class:`LookSums`, weighted by inverse variance, and
-        their errors from the scatter of the clusters; NaN where there is none.
+        their errors from the scatter of the clusters, of those of S/N 5 or more in one band; NaN where there is none.
     """
     flux, size = (np.array([getattr(part, name) for part in parts]) for name in ("y5r500_arcmin2", "theta500_arcmin"))
+    # of fainter ones the flux, over which spectra are taken, is not known well enough
+    sure = np.array([part.spectrum_err.min() < _SURE for part in parts], bool)
     rows = []
     for y_low, y_high in pairwise(_STACKED_Y5R500_ARCMIN2):
         for t_low, t_high in pairwise(_STACKED_THETA500_ARCMIN):
-            inside = (flux > y_low) & (flux < y_high) & (size >= t_low) & (size < t_high)
+            inside = sure & (flux > y_low) & (flux < y_high) & (size >= t_low) & (size < t_high)
             mine = [part for part, used in zip(parts, inside, strict=True) if used]
             mean, error = np.full(len(bands), np.nan), np.full(len(bands), np.nan)
             if len(mine) > 1:

@@ -129,10 +129,11 @@ class Selection:
         log_q = np.log(np.asarray(table["y500_arcmin2"], float) / np.asarray(table["noise_arcmin2"], float))
         found = np.isfinite(np.asarray(table["p"], float))
         curves = []
-        # equal counts, and fewer ranges where there are too few injections to fill them
-        for mine in np.array_split(np.argsort(size, kind="stable"), min(_N_THETA, len(size) // _FEWEST)):
+        # equal counts, and fewer ranges of size rather than of flux where there are few injections
+        n_theta = int(np.clip(len(size) // (4 * _PER_BIN), 1, _N_THETA))
+        for mine in np.array_split(np.argsort(size, kind="stable"), n_theta):
             order = mine[np.argsort(log_q[mine])]
-            parts = np.array_split(order, max(1, round(len(order) / _PER_BIN)))
+            parts = np.array_split(order, max(round(len(order) / _PER_BIN), min(4, len(order) // 10), 1))
             n = np.array([len(part) for part in parts])
             n_found = np.array([int(found[part].sum()) for part in parts])
             knots = np.array([log_q[part].mean() for part in parts])

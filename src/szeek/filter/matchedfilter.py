@@ -713,8 +713,8 @@ def _discs(n: int, row: ArrayLike, column: ArrayLike, radius_pixel: Floats) -> M
     """True within the radius of any of the positions, (n, n)."""
     mask = np.zeros((n, n), bool)
     for y, x, r in zip(np.asarray(row), np.asarray(column), radius_pixel, strict=True):
-        i0, i1 = max(0, math.ceil(y - r)), min(n, math.floor(y + r) + 1)
-        j0, j1 = max(0, math.ceil(x - r)), min(n, math.floor(x + r) + 1)
+        i0, i1 = (min(max(k, 0), n) for k in (math.ceil(y - r), math.floor(y + r) + 1))
+        j0, j1 = (min(max(k, 0), n) for k in (math.ceil(x - r), math.floor(x + r) + 1))
         mask[i0:i1, j0:j1] |= np.hypot(np.arange(i0, i1)[:, None] - y, np.arange(j0, j1) - x) <= r
     return mask
 

@@ -80,8 +80,13 @@ class _Ground:
 
     @property
     def known(self) -> Table | None:
-        """Catalogued clusters and true haloes."""
-        tables = [table for table in (self.catalogue, self.haloes) if table is not None]
+        """Catalogued clusters of known size and true haloes.
+
+        Not those known by their richness alone: there are three in a deg^2, most of them too faint for the maps.
+        """
+        tables = [] if self.haloes is None else [self.haloes]
+        if self.catalogue is not None:
+            tables.append(self.catalogue[np.isfinite(np.asarray(self.catalogue["theta500_arcmin"], float))])
         return vstack(tables, metadata_conflicts="silent") if tables else None
 
     def is_inside(self, table: Table) -> NDArray[np.bool_]:

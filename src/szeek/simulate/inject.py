@@ -255,7 +255,7 @@ def _place(
     if len(placed) < n:
         raise ValueError(
             f"only {len(placed)} of {n} clusters fit {min_separation_arcmin} arcmin apart from each other and the "
-            "known ones; ask for fewer, a smaller separation or a larger footprint"
+            "known ones; ask for fewer, or for a larger part of the sky"
         )
     lon, lat = healpy.vec2ang(placed[:n], lonlat=True) if n else (np.zeros(0), np.zeros(0))
     return np.asarray(lon, np.float64), np.asarray(lat, np.float64)

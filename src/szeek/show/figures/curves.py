@@ -309,7 +309,7 @@ def plot_looks(known: Table, injected: Table, bands: Sequence[str]) -> Figure:
         size, flux = known["theta500_high"][k], known["y5r500_high"][k]
         axes.set_title(
             f"{'below' if np.isfinite(size) else 'above'} 6 arcmin, "
-            f"$Y_{{5R500}}$ {'<' if np.isfinite(flux) else '>'} 2 × 10$^{{-3}}$",
+            f"$Y_{{5R500}}$ {'<' if np.isfinite(flux) else '>'} 2 × 10$^{{-3}}$ arcmin$^2$",
             fontsize="small",
         )
         axes.set_xticks(place, bands, rotation=45)
