@@ -2,7 +2,7 @@
 
 python benchmarks/ship_model.py RUN OUT [--n 2000] [--threads 2]
 
-RUN is a finished training on simulated skies (`szeek run szeek-1 --until train`). The tiles that were held out of it,
+RUN is a finished training on simulated skies (`szeek run szeek-2 --until train`). The tiles that were held out of it,
 on all of its skies, are predicted; PURITY and position errors are fitted to what is found there, and the flux
 correction to injections in the first of these skies (`szeek selection`). What is fitted is then measured on other
 skies (performance page), never on these.
@@ -43,7 +43,7 @@ WORDS = {
     "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} patches "
     "of {size} x {size} pixels; dust, temperature, radio galaxies and pressure profile of each cluster drawn at "
     "random (szeek.physics.looks); labels: mock Planck_z for 1, haloes with Y500 > 3e-4 arcmin^2 for 1/2; "
-    "`szeek run szeek-1` trains the same anew",
+    "`szeek run {preset}` trains the same anew",
     "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees), "
     "and as a start for work with other maps.",
     "limits": "Trained on simulated skies and on no real one. p is a score: clusters below Planck's detection limit "
@@ -101,8 +101,11 @@ def main() -> None:
     card = json.loads((given.out / "model.json").read_text())
     n_patches = config.patches.n_training * config.train.max_epochs
     seeds = ", ".join(map(str, (config.seed, *config.sky.further_seeds)))
-    words = {"version": card["szeek"], "seeds": seeds, "n_patches": n_patches, "size": config.patches.size}
+    words = {"preset": card["preset"], "version": card["szeek"], "seeds": seeds}
+    words |= {"n_patches": n_patches, "size": config.patches.size}
     card |= {name: text.format(**words) for name, text in WORDS.items()}
+    # which sky it was trained on, the words say; on which it is used, and what is measured there, is not its own
+    card["config"] = {name: part for name, part in card["config"].items() if name not in ("sky", "model", "measure")}
     card["calibration"] = {
         "sources": len(p), "clusters": int(is_real.sum()), "skies": len(skies), "tiles": list(tiles),
         "error_out_of_fold": round(float(error), 4),
