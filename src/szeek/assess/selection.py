@@ -1,10 +1,11 @@
 r"""Completeness by injection: clusters painted into the maps and looked for with the very network and detection used.
 
-    q = Y500 / sigma(theta500, position),     C(Y500, theta500, position) = C_theta(q)
+    q = Y500 / sigma(theta500, position),     logit C(Y500, theta500, position) = logit C_theta(q) + b ln E(B-V) + ...
 
 sigma is the error of the matched filter's flux in the field around the position: it carries how noise, dust and beams
 vary over the sky, and what is left, C_theta(q), is counted from the injections. Not the filter decides what is
-found, but the network; q only says which injections are alike.
+found, but the network; q only says which injections are alike. What q does not know - dust that is not Gaussian, and
+how clusters look - is a logistic regression beside it.
 
 Source: the selection function of PSZ2 in this form, Planck 2015 results XXVII (A&A 594, A27), Sect. 3.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,7 @@ from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
 from szeek.filter.states import FieldState
+from szeek.inputs.reddening import reddening_mag
 from szeek.measure.pairs import direction_table, list_pairs, table_vectors, truth_radius
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500
@@ -56,6 +58,7 @@ VARIED = {
     "radio": "radio_factor",
     "profile": "profile_balance",
 }
+_LEAST_REDDENING_MAG = 0.03
 _CLIP = 1e-6  # of p: between knots errors are straight lines in the logit of p, which saturates
 
 
@@ -104,22 +107,31 @@ class Selection:
     def slopes(self) -> Table:
         """What each look changes in the logit of completeness: ``slope``, ``slope_err``, ``shift`` and ``error``.
 
-        A logistic regression of what was found on the looks, beside flux, size and noise. ``shift`` is what the mean
-        of the injections' looks, being another than that of ``look``, makes of it, and ``error`` what the error of
-        that mean leaves.
+        A logistic regression of what was found on the looks, and on the reddening, beside flux, size and noise.
+        ``shift`` is what the mean of the injections' looks, being another than that of ``look``, makes of it, and
+        ``error`` what the error of that mean leaves. The last row is that of the reddening, whose shift and error
+        belong to a place.
         """
-        if self.look is None:
-            return Table({name: np.zeros(0) for name in ("name", "slope", "slope_err", "shift", "error")})
-        names = [str(name) for name in self.look["name"]]
-        x = np.stack([np.asarray(self.injections[VARIED[name]], float) for name in names], axis=1)
+        names = [] if self.look is None else [str(name) for name in self.look["name"]]
         table = self.injections
+        looks = [np.asarray(table[VARIED[name]], float) for name in names]
+        x = np.stack([*looks, _log_reddening(table["lon_deg"], table["lat_deg"])], axis=1)
         expected = self._at_noise(*(table[n] for n in ("y500_arcmin2", "theta500_arcmin", "noise_arcmin2")))[0]
         mean = x.mean(axis=0)
         slope, covariance = _fit_logistic(x - mean, np.isfinite(np.asarray(table["p"], float)), expected)
         slope_err = np.sqrt(np.diag(covariance))
-        shift = slope * (np.asarray(self.look["mean"], float) - mean)
-        error = np.hypot(slope, slope_err) * np.asarray(self.look["error"], float)
-        return Table({"name": names, "slope": slope, "slope_err": slope_err, "shift": shift, "error": error})
+        wanted, uncertain = (
+            np.append([] if self.look is None else np.asarray(self.look[name], float), extra)
+            for name, extra in (("mean", mean[-1]), ("error", 0.0))
+        )
+        columns = {
+            "name": [*names, "reddening"],
+            "slope": slope,
+            "slope_err": slope_err,
+            "shift": slope * (wanted - mean),
+            "error": np.hypot(slope, slope_err) * uncertain,
+        }
+        return Table(columns, meta={"mean_log_reddening": float(mean[-1])})
 
     @cached_property
     def _curves(self) -> list[tuple[float, Floats, Floats, Floats, Floats]]:
@@ -173,18 +185,32 @@ class Selection:
         Completeness
         """
         pixel = healpy.ang2pix(FIELD_NSIDE, np.asarray(lon_deg, float), np.asarray(lat_deg, float), lonlat=True)
-        return self._at(y500_arcmin2, theta500_arcmin, pixel)
+        return self._at(y500_arcmin2, theta500_arcmin, pixel, _log_reddening(lon_deg, lat_deg))
 
-    def _at(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, pixel: ArrayLike) -> Completeness:
-        flux, size, at = np.broadcast_arrays(
-            np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float), np.asarray(pixel, int)
+    def _at(
+        self,
+        y500_arcmin2: ArrayLike,
+        theta500_arcmin: ArrayLike,
+        pixel: ArrayLike,
+        log_reddening: ArrayLike | None = None,
+    ) -> Completeness:
+        """Completeness in pixels of nside 8, at their mean reddening where none is given."""
+        if log_reddening is None:
+            log_reddening = _mean_log_reddening()[np.asarray(pixel, int)]
+        flux, size, at, dust = np.broadcast_arrays(
+            *(np.asarray(part, float) for part in (y500_arcmin2, theta500_arcmin)),
+            np.asarray(pixel, int),
+            np.asarray(log_reddening, float),
         )
         if not (np.all(flux > 0) and np.all(size > 0)):
             raise ValueError("y500_arcmin2 and theta500_arcmin must be positive everywhere")
         value, low, high = self._at_noise(flux, size, self.noise(size, at))
-        shift = float(self.slopes["shift"].sum())
+        slopes = self.slopes
+        away = dust - slopes.meta["mean_log_reddening"]
+        shift = float(slopes["shift"].sum()) + slopes["slope"][-1] * away
         value, low, high = (_shift_logit(part, shift) for part in (value, low, high))
-        return Completeness(value, low, high, value * (1 - value) * self.look_error)
+        error = np.hypot(self.look_error, slopes["slope_err"][-1] * away)
+        return Completeness(value, low, high, value * (1 - value) * error)
 
     @property
     def look_error(self) -> float:
@@ -287,7 +313,7 @@ class Selection:
         hdus = [fits.PrimaryHDU()]
         parts = {"INJECTIONS": self.injections, "NOISE": noise, "COMPLETENESS": pixels}
         if self.look is not None:
-            added = self.slopes
+            added = self.slopes[: len(self.look)]
             look = self.look.copy()
             look["slope"], look["slope_err"] = added["slope"], added["slope_err"]
             parts["LOOK"] = look
@@ -579,9 +605,22 @@ def _fit_logistic(x: Floats, found: NDArray[np.bool_], expected: Floats) -> tupl
     return slope, np.asarray(np.linalg.inv(hessian), float)
 
 
-def _shift_logit(value: Floats, shift: float) -> Floats:
+def _log_reddening(lon_deg: ArrayLike, lat_deg: ArrayLike) -> Floats:
+    """ln (E(B-V) + 0.03 mag) at positions: dust of less than that is lost in the CIB."""
+    return np.asarray(np.log(reddening_mag(lon_deg, lat_deg) + _LEAST_REDDENING_MAG))
+
+
+@cache
+def _mean_log_reddening() -> Floats:
+    """The same in the pixels of nside 8, RING, on average."""
+    nside = 8 * FIELD_NSIDE
+    lon_deg, lat_deg = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
+    return np.asarray(healpy.ud_grade(_log_reddening(lon_deg, lat_deg), FIELD_NSIDE))
+
+
+def _shift_logit(value: Floats, shift: ArrayLike) -> Floats:
     """Probabilities moved by this much in the logit; 0 and 1 stay."""
-    odds = value * np.exp(shift)
+    odds = value * np.exp(np.asarray(shift))
     return np.asarray(odds / (1 - value + odds))
 
 
