@@ -333,7 +333,7 @@ def _solve(parts: Sequence[LookSums], what: Literal["right", "painted"]) -> tupl
 
 
 def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
-    """Mean spectra of clusters in two bins of flux by two of size, to hold known clusters against injected ones.
+    """Median spectra of clusters in two bins of flux by two of size, to hold known clusters against injected ones.
 
     Parameters
     ----------
@@ -345,8 +345,8 @@ def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
     -------
     Table
         ``y5r500_low``, ``y5r500_high`` (arcmin^2), ``theta500_low``, ``theta500_high`` (arcmin), ``n``,
-        ``spectrum`` and ``spectrum_err`` (n_band,): means of :class:`LookSums`, weighted by inverse variance, and
-        their errors from the scatter of the clusters, of those of S/N 5 or more in one band; NaN where there is none.
+        ``spectrum`` and ``spectrum_err`` (n_band,): medians of :class:`LookSums` over the clusters of S/N 5 or more
+        in one band, and their errors from the median deviation; NaN where there is none.
     """
     flux, size = (np.array([getattr(part, name) for part in parts]) for name in ("y5r500_arcmin2", "theta500_arcmin"))
     # of fainter ones the flux, over which spectra are taken, is not known well enough
@@ -359,9 +359,8 @@ def stack_spectra(parts: Sequence[LookSums], bands: Sequence[str]) -> Table:
             mean, error = np.full(len(bands), np.nan), np.full(len(bands), np.nan)
             if len(mine) > 1:
                 values = np.array([part.spectrum for part in mine])
-                weight = np.array([part.spectrum_err for part in mine]) ** -2
-                mean = (weight * values).sum(axis=0) / weight.sum(axis=0)
-                error = np.sqrt((weight**2 * (values - mean) ** 2).sum(axis=0)) / weight.sum(axis=0)
+                mean = np.median(values, axis=0)  # a few hold a bright radio source
+                error = 1.25 * 1.4826 * np.median(np.abs(values - mean), axis=0) / np.sqrt(len(mine))
             rows.append((y_low, y_high, t_low, t_high, len(mine), mean, error))
     names = ("y5r500_low", "y5r500_high", "theta500_low", "theta500_high", "n", "spectrum", "spectrum_err")
     return Table(rows=rows, names=names, meta={"BANDS": ",".join(bands)})
