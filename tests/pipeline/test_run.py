@@ -15,6 +15,7 @@ import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
 
+from szeek.assess.detections import DetectionCurve
 from szeek.assess.selection import PositionErrors, Selection
 from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
@@ -75,8 +76,12 @@ def test_selection_of_a_run(job, tmp_path):
     tiles = tile_of(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]))
     assert 100 < len(table) <= 150 and set(tiles) == {6, 9}
     assert np.isfinite(table["noise_arcmin2"]).all() and np.isnan(selection.noise_arcmin2).any()
-    value, low, high = selection.completeness(1e-2, 5.0, 112.5, 41.81)
-    assert 0 <= low <= value <= high <= 1
+    value, low, high, systematic = selection.completeness(1e-2, 5.0, 112.5, 41.81)
+    assert 0 <= low <= value <= high <= 1 and systematic >= 0
+    # the curve that known clusters are held against on every run counts the injections that have an S/N
+    assert "look of clusters, times what is published" in done.stdout
+    curve = DetectionCurve.from_table(Table.read(folder / "detections.ecsv"))
+    assert curve.p_max == 0.1 and 0 < curve.n.sum() <= len(table) and np.all(curve.n_found <= curve.n)
     # what lies beside the map fills POS_ERR: 3 arcmin at p = 1e-6, 1 at 1 - 1e-6, straight in ln odds (13.8155)
     errors = PositionErrors(*(np.array(column) for column in ([0.0, 1.0], [3.0, 1.0], [6.0, 2.0])))
     errors.to_table().write(folder / "positions.ecsv", overwrite=True)
