@@ -100,7 +100,9 @@ def test_spectra_are_stacked_by_flux_and_size(looked_at: Looked) -> None:
     assert np.all(np.abs(spectrum[:2] + 1) < 0.1) and spectrum[3] > 0.9
     # 2.5 times the published dust against 0.8 times
     ratio = (spectrum[5] - 1) / (float(other["spectrum"][2][5]) - 1)
-    assert ratio == pytest.approx(2.5 / 0.8, rel=0.3) and np.all(error < 0.5 * np.abs(spectrum) + 1)
+    assert ratio == pytest.approx(2.5 / 0.8, rel=0.3)
+    # dust scatters by 0.4 in ln: a median of 25 by 0.1
+    assert 0.04 < error[5] / spectrum[5] < 0.2
     assert np.isnan(one["spectrum"][0]).all()
 
 

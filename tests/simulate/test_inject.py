@@ -15,7 +15,7 @@ from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import draw_cluster_galaxies
 from szeek.simulate.haloes import draw_haloes
-from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.simulate.inject import draw_injections, inject_clusters, with_looks
 from szeek.sky.skymaps import Band, SkyMaps
 
 PLANCK = read_instrument("planck-hfi")
@@ -146,14 +146,16 @@ def test_errors() -> None:
 
 def test_looks_of_injections() -> None:
     """Dust, radio galaxies and temperature as the columns say; the flux of another profile as its integral has it."""
-    clusters = draw_injections(4, 40, y500_range_arcmin2=(5e-3, 1e-2), look=ClusterLook(dust=2.0, radio=0.0))
+    clusters = with_looks(
+        draw_injections(4, 40, y500_range_arcmin2=(5e-3, 1e-2)), ClusterLook(dust=2.0, radio=0.0), 4
+    )
     plain = clusters[[name for name in clusters.colnames if not name.endswith("_factor")]]
     double, single = (draw_cluster_galaxies(table, PLANCK, 1) for table in (clusters, plain))
     n_dusty = len(double)  # no radio galaxies
     assert not np.any(double.fwhm_arcmin == 0) and np.any(single.fwhm_arcmin == 0)
     np.testing.assert_allclose(double.flux_jy, 2 * single.flux_jy[:n_dusty], rtol=1e-12)
-    cold = draw_injections(
-        4, 5, y500_range_arcmin2=(5e-3, 1e-2), look=ClusterLook(temperature=0, profile="planck-2013")
+    cold = with_looks(
+        draw_injections(4, 5, y500_range_arcmin2=(5e-3, 1e-2)), ClusterLook(temperature=0, profile="planck-2013"), 4
     )
     empty = SkyMaps(np.zeros((N_PIX, 6), np.float32), np.ones(N_PIX, bool), PLANCK.bands)
     area = 4 * np.pi / N_PIX * (10800 / np.pi) ** 2

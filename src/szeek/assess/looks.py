@@ -42,12 +42,12 @@ Floats = NDArray[np.float64]
 
 #: Columns with the looks that clusters were painted with.
 PAINTED = ("dust_factor", "temperature_factor")
-#: What is taken to be known without any cluster: the published means, and how far off they may be. Dust: subsamples
-#: of Planck Intermediate Results XLIII differ by a factor of two. Temperature: X-ray calibrations differ by 15 %, and
-#: what a beam weighs by pressure is not what X-rays weigh by density squared. Radio: Gupta et al. (2017), Sect. 6.
-#: Profile: the share of cool-core less that of disturbed clusters; samples differ by half (Andrade-Santos et al.
-#: 2017, ApJ 843, 76: 59 % of X-ray selected clusters have cool cores by one measure, 28 % of those that Planck found
-#: by another).
+#: What is taken to be known without any cluster: the published means, and how far off they may be, which is a
+#: judgement. Dust: subsamples of Planck Intermediate Results XLIII differ by a factor of two. Temperature: X-ray
+#: calibrations differ by 15 %, and what a beam weighs by pressure is not what X-rays weigh by density squared. Radio:
+#: few are known at these frequencies. Profile, the share of cool-core less that of disturbed clusters: by four
+#: measures 44 to 64 % of X-ray selected clusters have cool cores, but 28 to 39 % of those that Planck found
+#: (Andrade-Santos et al. 2017, ApJ 843, 76).
 PRIOR = {"dust": (1.0, 0.5), "temperature": (1.0, 0.4), "radio": (1.0, 0.5), "profile": (0.0, 0.5)}
 #: Fluxes and sizes between which known clusters are used, arcmin^2 and arcmin: beyond, they are too faint to tell
 #: anything, or larger than the filter's local background.

@@ -66,7 +66,9 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     sources = identify_sources(sources, clusters)
     maps = SkyMaps.open(run.file(products.MAPS)) if folder.has(products.MAPS) else None
     kinds: dict[str, int] = {}
+    states: dict[int, FieldState] = {}
     if run.config.measure.enabled and maps is not None:
+        states = field_states(run, maps, progress)
         nothing = np.full(len(sources), np.nan)
         z = np.asarray(sources["match_z"], float) if "match_z" in sources.colnames else nothing
         positions = Table({"lon_deg": sources["lon_deg"], "lat_deg": sources["lat_deg"], "z": z})
@@ -74,7 +76,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
             maps,
             positions,
             instrument=run.config.sky.instrument,
-            filtered=field_states(run, maps, progress),
+            filtered=states,
             threads=run.threads,
             progress=progress,
         )
@@ -101,7 +103,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         listed = independent_clusters(clusters)
         tile = tile_of(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))
         listed = listed[np.isin(tile, _CHECKED_TILES if config.model else config.split.held_out_tiles)]
-        check = curve.check(*look_up_clusters(listed, sources, maps, config, field_states(run, maps, progress)))
+        check = curve.check(*look_up_clusters(listed, sources, maps, config, states, run.threads))
     return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)), check)
 
 

@@ -47,7 +47,7 @@ from szeek.pipeline.measure import field_states, look_up_clusters
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.haloes import draw_haloes
-from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.simulate.inject import draw_injections, inject_clusters, with_looks
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 #: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
 Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
-#: Most flux (Y500, arcmin^2) per deg^2 that one round of injections adds; the haloes of a simulated sky have half of
-#: it. Four times as much, from clusters of up to 1e-2 arcmin^2, lowers S/N maps between them by 0.1 to 0.6 (theta500
-#: of 2.5 to 20 arcmin), for their filter takes the mean around a cluster off.
+#: Most flux (Y500, arcmin^2) per deg^2 that one round of injections adds: half as much again as the haloes above 1e-4
+#: arcmin^2 of a simulated sky have. Four times as much, from clusters of up to 1e-2 arcmin^2, lowers S/N maps between
+#: them by 0.1 to 0.6 (theta500 of 2.5 to 20 arcmin), for their filter takes the mean around a cluster off.
 _MOST_FLUX_PER_DEG2 = 2.5e-4
 _SKY_DEG2 = 41252.96
 #: Sky around chosen tiles that is filtered: more than the network sees beyond a pixel.
@@ -232,6 +232,16 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
     ground = _search_ground(run, options.tiles)
     config, network, maps, where, seed = run.config, ground.network, ground.maps, ground.where, options.seed
     instrument, nside = read_instrument(config.sky.instrument), network.normaliser.background_nside
+    injections = draw_injections(
+        seed,
+        options.n,
+        y500_range_arcmin2=(1e-4, 1e-2),
+        footprint=where,
+        avoid=ground.known,
+        min_separation_arcmin=50.0,
+        shapes=True,
+        few_bright=True,
+    )
     states = field_states(run, maps, progress)
     near = {pixel: states[pixel] for pixel in _fields_in(ground.around) if pixel in states}
     with (
@@ -242,18 +252,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         sums: list[LookSums] = []
         if ground.catalogue is not None:
             sums = sum_looks(maps, ground.catalogue, instrument, states, **work.options)
-        look = fit_look(sums)
-        injections = draw_injections(
-            seed,
-            options.n,
-            y500_range_arcmin2=(1e-4, 1e-2),
-            footprint=where,
-            avoid=ground.known,
-            min_separation_arcmin=50.0,
-            shapes=True,
-            look=look.varied,
-            few_bright=True,
-        )
+        injections = with_looks(injections, fit_look(sums).varied, seed)
         if client is not None:  # the workers read maps from folders
             maps = SkyMaps.open(maps.save(Path(scratch) / "0"))
         background = local_background(maps, nside) if nside else None

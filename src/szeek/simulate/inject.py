@@ -111,7 +111,6 @@ def draw_injections(
     avoid: Table | None = None,
     min_separation_arcmin: float = 30.0,
     shapes: bool = False,
-    look: ClusterLook | None = None,
     few_bright: bool = False,
 ) -> Table:
     """Clusters to inject: log-uniform in Y500 and theta500, uniform on the sky, apart from each other and others.
@@ -135,8 +134,6 @@ def draw_injections(
         Least distance to those and between injections.
     shapes : bool
         Draw elongation, concentration and second peaks as simulated haloes have them; round and alike otherwise.
-    look : ClusterLook, optional
-        As published if not given.
     few_bright : bool
         Above 1e-3 arcmin^2 (and theta500 / 5 arcmin times that, where it is more) draw fluxes as dN/dY ~ Y^-3, about
         as the sky has them: what is brighter is found anyhow, and dims its surroundings in filtered maps.
@@ -180,8 +177,6 @@ def draw_injections(
     gas: dict[str, NDArray[Any]] = {}
     if shapes:
         gas = {**draw_shapes(random, np.zeros(n, bool)), "pair_id": np.full(n, -1)}
-    if look is not None:
-        gas |= look.columns(n, random_generator(seed, "injected looks"))
     return Table(
         {
             "name": np.array([f"INJECTED {i:06d}" for i in range(n)], dtype="U15"),
@@ -200,6 +195,21 @@ def draw_injections(
             **gas,
         }
     )
+
+
+def with_looks(injections: Table, look: ClusterLook, seed: int) -> Table:
+    """The same clusters, each of a look; as published they are without.
+
+    Examples
+    --------
+    >>> dusty = with_looks(draw_injections(1, 3), ClusterLook(dust=2.0), 1)
+    >>> dusty["dust_factor"].tolist()
+    [2.0, 2.0, 2.0]
+    """
+    looking = injections.copy()
+    for name, values in look.columns(len(injections), random_generator(seed, "injected looks")).items():
+        looking[name] = values
+    return looking
 
 
 def _steepen(y500: Floats, y500_range: tuple[float, float], knee: Floats) -> tuple[Floats, Floats]:
