@@ -314,6 +314,7 @@ def plot_looks(known: Table, injected: Table, bands: Sequence[str]) -> Figure:
         )
         axes.set_xticks(place, bands, rotation=45)
         axes.set(yscale="symlog", xlabel="band [GHz]")
+        axes.margins(y=0.08)
         axes.legend(fontsize="small")
     if rows:
         figure.axes[0].set_ylabel("flux over that of the tSZ effect")

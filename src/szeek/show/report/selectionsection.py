@@ -16,6 +16,10 @@ from szeek.show.figures.style import page_text
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
 
 
+#: Properties that are no factor on what is published.
+_PROPERTIES = {"profile": "profile: share of cool-core less that of disturbed clusters"}
+
+
 def section_selection(run: RunFolder, made: Figures) -> Section:
     """Completeness from injections, and whether it holds for the clusters that are known."""
     part = Section("selection", "Completeness against flux")
@@ -42,7 +46,7 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
         )]  # fmt: skip
         cells = [
             (
-                Cell(page_text(str(row["name"]))),
+                Cell(page_text(_PROPERTIES.get(str(row["name"]), str(row["name"])))),
                 *(number(row[name], 2) for name in ("mean", "error", "clusters_mean", "clusters_error")),
             )
             for row in fitted
