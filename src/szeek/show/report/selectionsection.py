@@ -15,7 +15,6 @@ from szeek.show.figures import curves as figures
 from szeek.show.figures.style import page_text
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
 
-
 #: Properties that are no factor on what is published.
 _PROPERTIES = {"profile": "profile: share of cool-core less that of disturbed clusters"}
 
