@@ -8,7 +8,11 @@ from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
     from szeek.sky.fields import Field, cover_sphere
+    from szeek.sky.grids import ImageGrid
     from szeek.sky.healpix import lonlat_deg, nside_of, unit_vectors
+    from szeek.sky.imagemaps import ImageMaps, Pixels
+    from szeek.sky.mapset import MapSet, open_maps
+    from szeek.sky.partial import PartialMap
     from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field
     from szeek.sky.skymaps import Band, SkyMaps
     from szeek.sky.tiles import pixels_in_tiles, tile_of
@@ -16,6 +20,11 @@ if TYPE_CHECKING:
 __all__ = [
     "Band",
     "Field",
+    "ImageGrid",
+    "ImageMaps",
+    "MapSet",
+    "PartialMap",
+    "Pixels",
     "SkyMaps",
     "cover_sphere",
     "field_basis",
@@ -23,6 +32,7 @@ __all__ = [
     "interpolate",
     "lonlat_deg",
     "nside_of",
+    "open_maps",
     "pixels_in_tiles",
     "project",
     "sample_field",

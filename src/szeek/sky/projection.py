@@ -27,6 +27,9 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from szeek.sky.healpix import interpolation_weights, nside_of, ring_above_direction, ring_table
+from szeek.sky.imagemaps import ImageMaps
+from szeek.sky.mapset import MapSet
+from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
 
 #: Pixel of the paper's patches, that of HEALPix nside 2048. Bonjean (2020), Sect. 3.
@@ -238,7 +241,7 @@ def interpolate(
 
 
 def sample_field(
-    maps: SkyMaps | NDArray[np.float32],
+    maps: SkyMaps | MapSet | PartialMap | NDArray[np.float32],
     lon_deg: float,
     lat_deg: float,
     angle_deg: float = 0.0,
@@ -248,10 +251,13 @@ def sample_field(
 ) -> NDArray[np.float32]:
     """Cut a field out of maps: (ny, nx, n_band) float32, NaN outside the footprint.
 
+    HEALPix maps are interpolated between four pixels, images by splines of fifth degree.
+
     Parameters
     ----------
-    maps : SkyMaps, or (n_pix, n_band) float32 array
-        RING, Galactic. A bare array counts as seen everywhere.
+    maps : SkyMaps, MapSet, PartialMap, or (n_pix, n_band) float32 array
+        A bare array is RING, Galactic, and counts as seen everywhere. Of a set a band is NaN where that one was not
+        observed.
     lon_deg, lat_deg : float
         Centre, Galactic.
     angle_deg : float
@@ -266,6 +272,19 @@ def sample_field(
     >>> sample_field(np.ones((12 * 8**2, 6), np.float32), 30.0, -10.0, 45.0).shape
     (64, 64, 6)
     """
+    if isinstance(maps, MapSet | PartialMap):
+        directions = field_directions(lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+        if isinstance(maps, PartialMap):
+            return maps.interpolate(directions)
+        return np.concatenate(
+            [
+                group.sample(directions)
+                if isinstance(group, ImageMaps)
+                else sample_field(group, lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
+                for group in maps.groups
+            ],
+            axis=-1,
+        )
     values = maps.values if isinstance(maps, SkyMaps) else maps
     footprint = maps.footprint if isinstance(maps, SkyMaps) and not maps.is_full_sky else EVERYWHERE
     nside = _nside(values)

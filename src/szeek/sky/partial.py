@@ -1,0 +1,176 @@
+"""HEALPix maps of a part of the sky, as runs of consecutive pixels: memory goes with the area, not with nside."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from szeek.sky.healpix import interpolation_weights, ring_above_direction, ring_table
+
+
+@dataclass(frozen=True)
+class PartialMap:
+    """Values of the pixels that a map has, RING, Galactic; NaN everywhere else.
+
+    Parameters
+    ----------
+    nside : int
+    runs : (n_run, 2) int64
+        First pixel of each run and one past its last; in order, apart from each other.
+    values : (n_own,) or (n_own, k) float32
+        Of the runs' pixels, in order; NaN where nothing was observed.
+
+    Examples
+    --------
+    >>> part = PartialMap.empty(64, [(10, 12), (100, 103)])
+    >>> part.values[:] = np.arange(5)
+    >>> part[np.array([11, 50, 100])].tolist()
+    [1.0, nan, 2.0]
+    >>> part.ipix.tolist()
+    [10, 11, 100, 101, 102]
+    """
+
+    nside: int
+    runs: NDArray[np.int64]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def empty(cls, nside: int, runs: Iterable[Any], n_column: int = 0) -> PartialMap:
+        """A map of NaN that has these pixels; runs in any order, those side by side are joined."""
+        table = np.array([run for run in runs if run[1] > run[0]], np.int64).reshape(-1, 2)
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        begins = np.ones(len(table), bool)
+        begins[1:] = table[1:, 0] > table[:-1, 1]
+        if len(table) and (table[1:, 0] < table[:-1, 1]).any():
+            raise ValueError("runs overlap, expected each pixel once")
+        ends = np.append(begins[1:], True) if len(table) else begins
+        joined = np.column_stack([table[begins, 0], table[ends, 1]])
+        n = int((joined[:, 1] - joined[:, 0]).sum())
+        return cls(nside, joined, np.full((n, n_column) if n_column else n, np.nan, np.float32))
+
+    @classmethod
+    def from_pixels(cls, nside: int, ipix: NDArray[np.int64], values: NDArray[np.float32]) -> PartialMap:
+        """The map of these pixels, in any order."""
+        order = np.argsort(ipix, kind="stable")
+        ipix = ipix[order]
+        begins = np.flatnonzero(np.diff(ipix, prepend=-2) != 1)
+        ends = np.append(begins[1:], len(ipix))
+        runs = np.column_stack([ipix[begins], ipix[ends - 1] + 1]) if len(ipix) else np.zeros((0, 2), np.int64)
+        return cls(nside, runs, np.asarray(values, np.float32)[order])
+
+    @property
+    def ipix(self) -> NDArray[np.int64]:
+        """Its pixels, (n_own,), rising."""
+        length = self.runs[:, 1] - self.runs[:, 0]
+        ipix: NDArray[np.int64] = np.repeat(self.runs[:, 0] - run_offsets(self.runs), length)
+        return ipix + np.arange(len(self.values))
+
+    def find(self, ipix: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where pixels are in ``values``; -1 where the map has none."""
+        flat = np.ascontiguousarray(ipix, np.int64).reshape(-1)
+        found: NDArray[np.int64] = _find_all(self.runs, run_offsets(self.runs), flat)
+        return found.reshape(np.shape(ipix))
+
+    def __getitem__(self, ipix: NDArray[np.int64]) -> NDArray[np.float32]:
+        at = self.find(np.asarray(ipix))
+        out = np.full((*at.shape, *self.values.shape[1:]), np.nan, np.float32)
+        out[at >= 0] = self.values[at[at >= 0]]
+        return out
+
+    def place(self, runs: NDArray[np.int64], values: NDArray[np.float32]) -> None:
+        """Write the values of runs that the map has, in their order.
+
+        Raises
+        ------
+        ValueError
+            If the map has not all of their pixels.
+        """
+        runs = runs[runs[:, 1] > runs[:, 0]]
+        first, last = self.find(runs[:, 0]), self.find(runs[:, 1] - 1)
+        if (first < 0).any() or (last - first != runs[:, 1] - 1 - runs[:, 0]).any():
+            raise ValueError("values are given for pixels that the map has not")
+        _place_runs(first, last + 1, values, self.values)
+
+    def interpolate(self, vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Bilinear interpolation at directions (..., 3) of any length: (...) or (..., k) float32.
+
+        Weights as of :func:`szeek.sky.projection.interpolate`; pixels that are NaN get none, and a direction with
+        less than half of its weight on others is NaN.
+        """
+        flat = np.ascontiguousarray(vectors, np.float64).reshape(-1, 3)
+        columns = self.values.reshape(len(self.values), -1)
+        out = np.empty((len(flat), columns.shape[1]), np.float32)
+        table = ring_table(self.nside)
+        _interpolate_runs(self.nside, table, self.runs, run_offsets(self.runs), columns, flat, out)
+        return out.reshape(*np.shape(vectors)[:-1], *self.values.shape[1:])
+
+
+def run_offsets(runs: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where the values of each run begin, (n_run,)."""
+    length = runs[:, 1] - runs[:, 0]
+    return np.asarray(np.cumsum(length) - length)
+
+
+@njit(cache=True, nogil=True)
+def find_in_runs(runs, offsets, pixel):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    """Position of a pixel among those of the runs, -1 where it is in none."""
+    low, high = 0, runs.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if runs[middle, 0] <= pixel:
+            low = middle + 1
+        else:
+            high = middle
+    if low == 0 or pixel >= runs[low - 1, 1]:
+        return -1
+    return offsets[low - 1] + pixel - runs[low - 1, 0]
+
+
+@njit(cache=True, nogil=True)
+def _find_all(runs, offsets, pixels):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    out = np.empty(pixels.size, np.int64)
+    for k in range(pixels.size):
+        out[k] = find_in_runs(runs, offsets, pixels[k])
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _place_runs(first, stop, values, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    n = 0
+    for k in range(first.size):
+        for at in range(first[k], stop[k]):
+            out[at] = values[n]
+            n += 1
+
+
+@njit(cache=True, nogil=True)
+def _interpolate_runs(nside, rings, runs, offsets, values, vectors, out):  # type: ignore[no-untyped-def]  # pragma: no cover - compiled
+    pixel, weight = np.empty(4, np.int64), np.empty(4)
+    for k in range(vectors.shape[0]):
+        x, y, z = vectors[k]
+        phi = math.atan2(y, x)
+        if phi < 0.0:
+            phi += 2.0 * math.pi
+        across = math.sqrt(x * x + y * y)
+        length = 1.0 / math.sqrt(x * x + y * y + z * z)
+        cosine, sine = z * length, across * length
+        above = int(ring_above_direction(nside, cosine, sine))
+        pixel[0], pixel[1], pixel[2], pixel[3], weight[0], weight[1], weight[2], weight[3] = interpolation_weights(
+            nside, rings, above, cosine, sine, phi
+        )
+        out[k] = 0.0
+        total = 0.0
+        for m in range(4):
+            at = find_in_runs(runs, offsets, pixel[m]) if weight[m] > 0.0 else -1
+            if at >= 0 and not np.isnan(values[at, 0]):
+                total += weight[m]
+                for b in range(values.shape[1]):
+                    out[k, b] += weight[m] * values[at, b]
+        for b in range(values.shape[1]):
+            out[k, b] = out[k, b] / total if total >= 0.5 else np.nan
