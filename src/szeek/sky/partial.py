@@ -104,7 +104,7 @@ class PartialMap:
         less than half of its weight on others is NaN.
         """
         flat = np.ascontiguousarray(vectors, np.float64).reshape(-1, 3)
-        columns = self.values.reshape(len(self.values), -1)
+        columns = self.values[:, None] if self.values.ndim == 1 else self.values
         out = np.empty((len(flat), columns.shape[1]), np.float32)
         table = ring_table(self.nside)
         _interpolate_runs(self.nside, table, self.runs, run_offsets(self.runs), columns, flat, out)
