@@ -186,8 +186,8 @@ def test_what_was_not_observed_is_nan_in_its_band_alone():
     got = maps.sample(grid.directions(row, column))
     np.testing.assert_allclose(got[:, 0], [3, 3, 3, 3, np.nan], rtol=1e-6)  # the last is on the rim
     np.testing.assert_allclose(got[:, 1], [2, np.nan, 2, 2, np.nan], rtol=1e-6)
-    seen = maps.sees(grid.directions(np.array([50.0, 110.0, 50.0]), np.array([100.0, 220.0, 20.0])))
-    np.testing.assert_array_equal(seen, [[True, True], [True, False], [False, True]])
+    near = maps.nearest(grid.directions(np.array([50.2, 110.0, 50.0]), np.array([100.0, 220.0, 20.0])))
+    np.testing.assert_array_equal(near, [[3, 2], [3, np.nan], [np.nan, 2]])
     np.testing.assert_allclose(maps.sample_ivar(grid.directions(row[:2], column[:2])), [[2, np.nan]] * 2)
     assert np.isnan(maps.sample(field_directions(90.0, 80.0, 0.0, 4, 4, 0.5))).all()
 

@@ -165,10 +165,16 @@ class ImageMaps:
             out[inside, k] = _interpolate(values, seen, row - box.first_row, column - box.first_column, degree)
         return out
 
-    def sees(self, vectors: Floats) -> NDArray[np.bool_]:
-        """Whether the nearest pixel was observed, in each band: (n, n_band) bool, of directions (n, 3) anywhere."""
+    def nearest(self, vectors: Floats) -> Map32:
+        """The nearest pixel's value in every band: (n, n_band) float32, NaN if not observed; of directions anywhere.
+
+        Parameters
+        ----------
+        vectors : (n, 3) float64
+            Galactic.
+        """
         row, column = self.grid.pixels(vectors)
-        seen = np.zeros((len(row), self.n_band), bool)
+        out = np.full((len(row), self.n_band), np.nan, np.float32)
         with np.errstate(invalid="ignore"):
             inside = (row > -0.5) & (row < self.grid.shape[0] - 0.5)
             column = column % self.grid.period if self.grid.is_full_circle else column
@@ -178,14 +184,14 @@ class ImageMaps:
         i, j = i[order], j[order]
         at = np.flatnonzero(inside)[order]
         for k, (signal, ivar) in enumerate(zip(self.signal, self.ivar, strict=True)):
-            values = signal.values[i, j]
+            values = np.asarray(signal.values[i, j], np.float32)
             good = np.isfinite(values) & (values != 0.0)
             if ivar is not None:
                 good &= ivar.values[i, j] > 0.0
             if self.keep is not None:
                 good &= self.keep[i, j]
-            seen[at, k] = good
-        return seen
+            out[at, k] = np.where(good, values * np.float32(signal.factor), np.nan)
+        return out
 
     def window(self, n_ell: int, ell_step: float) -> Floats:
         """Transfer function of the sampling, (n_ell,), see :func:`szeek.sky.grids.interpolation_window`."""

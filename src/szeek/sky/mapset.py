@@ -117,13 +117,8 @@ class MapSet:
 
     def sees(self, vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Whether any group has all of its bands at these directions, (n, 3): (n,) bool."""
-        out = np.zeros(len(vectors), bool)
-        for group in self.groups:
-            if isinstance(group, SkyMaps):
-                out |= group.footprint[healpy.vec2pix(group.nside, *vectors.T)]
-            else:
-                out |= group.sees(vectors).all(axis=1)
-        return out
+        known = np.isfinite(nearest(self, vectors))
+        return np.asarray(np.any([known[:, columns].all(axis=1) for columns in self.columns], axis=0))
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write what is needed to open the maps again: HEALPix maps themselves, and where those of images are.
@@ -218,7 +213,7 @@ def measure_coverage(group: SkyMaps | ImageMaps) -> NDArray[np.bool_]:
         if isinstance(group, SkyMaps):
             seen = np.repeat(group.footprint[healpy.vec2pix(group.nside, *vectors.T)][:, None], group.n_band, axis=1)
         else:
-            seen = group.sees(vectors)
+            seen = np.isfinite(group.nearest(vectors))
         out[ring[first : first + block]] = seen.reshape(block, n_probe, -1).any(axis=1)
     return out
 
@@ -226,6 +221,25 @@ def measure_coverage(group: SkyMaps | ImageMaps) -> NDArray[np.bool_]:
 def open_maps(folder: str | os.PathLike[str]) -> SkyMaps | MapSet:
     """Memory-map saved maps of either kind."""
     return MapSet.open(folder) if (Path(folder) / "maps.json").is_file() else SkyMaps.open(folder)
+
+
+def nearest(maps: SkyMaps | MapSet, vectors: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The nearest pixels' values in every band: (n, n_band) float32, NaN where a band was not observed.
+
+    Parameters
+    ----------
+    maps : SkyMaps or MapSet
+    vectors : (n, 3) float64
+        Galactic, anywhere on the sky.
+    """
+    if isinstance(maps, MapSet):
+        return np.concatenate(
+            [g.nearest(vectors) if isinstance(g, ImageMaps) else nearest(g, vectors) for g in maps.groups], axis=1
+        )
+    ipix = healpy.vec2pix(maps.nside, *vectors.T)
+    values = maps.values[ipix]
+    values[~maps.footprint[ipix]] = np.nan
+    return values
 
 
 def sees(maps: SkyMaps | MapSet, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> NDArray[np.bool_]:
