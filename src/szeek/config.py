@@ -34,7 +34,11 @@ class SkyConfig(_Section):
     further_seeds: tuple[int, ...] = Field(
         (), description="seeds of more simulated skies; the training sees their patches in turn with the first one's"
     )
-    instrument: str = Field("planck-hfi", description="experiment whose bands the maps are in")
+    instrument: str = Field(
+        "planck-hfi",
+        description="experiment whose bands the maps are in: one that ships (`szeek instruments`), a TOML file, or "
+        "several joined by '+'",
+    )
     maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
     unit: str | dict[str, str] | None = Field(
         None, description="brightness unit of the maps, of all or by band name, instead of what their headers say"
@@ -405,6 +409,8 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     anchored = dict(sky)
     if isinstance(sky.get("saved_maps"), str):
         anchored["saved_maps"] = str(folder / sky["saved_maps"])
+    if isinstance(sky.get("instrument"), str):
+        anchored["instrument"] = anchor_instrument(sky["instrument"], folder)
     if isinstance(sky.get("y_maps"), list):
         anchored["y_maps"] = [str(folder / file) for file in sky["y_maps"]]
     if isinstance(sky.get("maps"), dict):
@@ -414,3 +420,11 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             named = [named_file(str(text)) for text in sky[key]]
             anchored[key] = [f"{name}={folder / file}" if name else str(folder / file) for name, file in named]
     return {**values, "sky": anchored}
+
+
+def anchor_instrument(instrument: str, folder: Path) -> str:
+    """An experiment, or several joined by '+', with the paths of its files relative to the folder."""
+    if (folder / instrument).is_file():
+        return str(folder / instrument)
+    parts = instrument.split("+")
+    return "+".join(str(folder / part) if part.endswith((".toml", ".json")) else part for part in parts)

@@ -276,13 +276,14 @@ def config_of_model(model: str | os.PathLike[str], **changes: Any) -> Config:
     ValueError
         If a value is refused.
     """
-    card = load_model(model).card
+    card, own = load_model(model).card, find_model(model) / products.MODEL_CARD
     values = dict(card.get("config") or {})
     values.setdefault("preset", card.get("preset", "bonjean2020"))
     for section, change in changes.items():
         both = isinstance(change, Mapping) and section != "sky"
         values[section] = {**values.get(section, {}), **change} if both else change
-    values["sky"] = {"instrument": card.get("instrument", "planck-hfi"), **values.get("sky", {})}
+    kept = card.get("instrument", "planck-hfi")
+    values["sky"] = {"instrument": kept if isinstance(kept, str) else str(own.resolve()), **values.get("sky", {})}
     shipped = not Path(model).is_dir()
     values["model"] = str(model) if shipped else str(Path(model).resolve())
     return Config.model_validate(values)

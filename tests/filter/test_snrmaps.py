@@ -9,6 +9,8 @@ import pytest
 from szeek.filter.matchedfilter import FilteredField, list_fields
 from szeek.filter.snrmaps import add_snr_maps, filter_sky
 from szeek.inputs.instrument import read_instrument
+from szeek.physics.beams import BeamTable
+from szeek.physics.instrument import BandDetails
 from szeek.sky.skymaps import SkyMaps
 
 NSIDE = 1024
@@ -95,3 +97,21 @@ def test_bands_that_show_nothing_but_dust_do_not_break_it():
     values[~footprint] = 0
     snr = add_snr_maps(SkyMaps(values, footprint, instrument.bands), (2.5, 20.0)).snr
     assert np.isfinite(snr).all() and np.abs(snr[footprint]).max() < 10
+
+
+def test_beam_tables_are_used_where_the_instrument_has_them(noise):
+    planck = read_instrument("planck-hfi")
+    ell = np.arange(0.0, 12001.0, 5.0)
+    tables = [BeamTable(ell, planck.beam(ell)[:, b]) for b in range(6)]
+    details = tuple(BandDetails(beam=table) for table in tables)
+    gauss, tabulated = (FilteredField(noise, 30.0, 60.0, i) for i in (planck, replace(planck, details=details)))
+    (expected, sigma), (found, sigma2) = gauss.snr_map(3.0), tabulated.snr_map(3.0)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+    assert sigma2 == pytest.approx(sigma, rel=1e-3)
+    # half the beam's amplitude, and maps that do not average over pixels: what the filter is told is what it uses
+    halved = tuple(BandDetails(beam=BeamTable(ell, 0.5 * table.b_ell)) for table in tables)
+    assert FilteredField(noise, 30.0, 60.0, replace(planck, details=halved)).snr_map(3.0)[1] == pytest.approx(
+        2 * sigma, rel=1e-3
+    )
+    sharp = replace(planck, details=(BandDetails(pixel_window=False),) * 6)
+    assert FilteredField(noise, 30.0, 60.0, sharp).snr_map(3.0)[1] < sigma

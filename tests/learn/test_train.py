@@ -4,20 +4,23 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import tomli_w
 import torch
 from astropy.table import Table, vstack
 
 from szeek.config import TrainConfig, load_config
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.predict import predict
-from szeek.inputs.instrument import read_instrument
+from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.model import find_model, list_models, load_model
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.train import join_members, learning_rate, make_labels, train
 from szeek.sky.skymaps import SkyMaps
+from szeek.verbs import config_of_model
 
 SMALL = {
     "patches": {"n_patches": 44, "validation_fraction": 0.2, "size": 32, "pixel_arcmin": 27.5, "fresh": False},
@@ -277,3 +280,17 @@ def test_network_sees_the_matched_filter_and_finds_it_again(sky, tmp_path):
     fields = np.zeros((1, 32, 32, 6), np.float32)
     with pytest.raises(ValueError, match=r"fields have 6 channels, expected 6 bands and S/N maps for the sizes \(40"):
         again.predict(fields)
+
+
+def test_instrument_that_does_not_ship_is_kept_in_the_card(sky, tmp_path):
+    maps, clusters = sky
+    own = tmp_path / "mine.toml"
+    own.write_text(tomli_w.dumps(record_instrument(replace(read_instrument(), name="mine"))))
+    config = load_config("bonjean2020", **SMALL, input={"theta500_arcmin": [40.0]}, sky={"instrument": str(own)})
+    train(maps, clusters, config, tmp_path, stop_after_steps=1).save(tmp_path)
+    own.unlink()
+    model = load_model(tmp_path)
+    assert model.instrument.name == "mine"
+    np.testing.assert_array_equal(model.prepare(maps).snr, add_snr_maps(maps, [40.0]).snr)
+    again = read_instrument(config_of_model(tmp_path).sky.instrument)
+    assert again.bands == maps.bands and again.name == "mine"

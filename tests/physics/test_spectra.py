@@ -10,8 +10,9 @@ from astropy.io import fits
 from scipy.optimize import brentq
 
 from szeek.inputs.instrument import read_bandpasses, read_instrument
+from szeek.physics.bandpass import T_CMB_K, Bandpass
 from szeek.physics.scaling import electron_temperature_kev
-from szeek.physics.tsz import T_CMB_K, Bandpass, band_response, tsz_spectrum
+from szeek.physics.tsz import band_response, tsz_spectrum
 
 PLANCK = read_instrument("planck-hfi")
 

@@ -12,6 +12,7 @@ from szeek.cli.options import (
     Check,
     Columns,
     Frame,
+    Instrument,
     Ordering,
     Out,
     Scheduler,
@@ -82,6 +83,7 @@ def photometry(
     out: Annotated[Path, typer.Option("--out", "-o", help="folder to write to, with --map")] = Path("."),
     column: Columns = None,
     threads: Threads = None,
+    instrument: Instrument = None,
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
@@ -98,7 +100,8 @@ def photometry(
             kinds = measure(positions, threads=threads, progress=progress).kinds
             written = f"{positions / PHOTOMETRY}, {positions / CANDIDATES}"
         else:
-            sky = SkyConfig.model_validate(given_sky(map, None, column, None, unit, frame, ordering, check))
+            known = instrument or "planck-hfi"
+            sky = SkyConfig.model_validate(given_sky(map, None, column, None, unit, frame, ordering, check, known))
             kinds = measure_list(positions, sky, out, threads=threads, progress=progress)
             written = str(out / PHOTOMETRY)
     typer.echo(f"{sum(kinds.values())} positions: {describe_kinds(kinds) or 'none'}: {written}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,13 @@ Unit = Annotated[
         "100=uK_CMB,545=MJy/sr"
     ),
 ]
+Instrument = Annotated[
+    str | None,
+    typer.Option(
+        help="experiment whose bands the maps are in, by its name (see `szeek instruments`) or a TOML file of your "
+        "own; several joined by '+'"
+    ),
+]
 Frame = Annotated[
     str | None, typer.Option(help="frame of the maps, instead of what headers say; galactic, icrs, ecliptic")
 ]
@@ -98,24 +106,28 @@ def given_sky(
     frame: str | None,
     ordering: str | None,
     check: bool,
+    instrument: str,
 ) -> dict[str, object]:
     """The section ``sky`` of a configuration from what the command line gives; paths are absolute."""
-    stated = {"unit": read_units(unit), "frame": frame, "ordering": ordering}
+    from szeek.config import anchor_instrument
+    from szeek.inputs.instrument import read_instrument
+
+    instrument = anchor_instrument(instrument, Path.cwd())
+    bands = read_instrument(instrument).band_names
+    stated = {"instrument": instrument, "unit": read_units(unit, bands), "frame": frame, "ordering": ordering}
     known = {"catalogues": resolve_files(catalogue), "columns": named_values("--column", column)}
     sky: dict[str, object] = {"simulate": False, "check": check, **known, **stated}
     if mask:  # else those of the configuration
         sky["masks"] = resolve_files(mask)
     if len(maps) == 1 and Path(maps[0]).is_dir():
         return {**sky, "saved_maps": str(Path(maps[0]).resolve())}
-    return {**sky, "maps": {band: str(file.resolve()) for band, file in band_files(maps).items()}}
+    return {**sky, "maps": {band: str(file.resolve()) for band, file in band_files(maps, bands).items()}}
 
 
-def band_files(given: list[str]) -> dict[str, Path]:
+def band_files(given: list[str], bands: Sequence[str]) -> dict[str, Path]:
     """BAND=FILE pairs, or one pattern with {band}, to a file per band of the instrument."""
-    from szeek.inputs.instrument import read_instrument
-
     if len(given) == 1 and "{band}" in given[0]:
-        return {band: Path(given[0].replace("{band}", band)) for band in read_instrument().band_names}
+        return {band: Path(given[0].replace("{band}", band)) for band in bands}
     files: dict[str, Path] = {}
     for item in given:
         band, equals, file = item.partition("=")
@@ -127,13 +139,11 @@ def band_files(given: list[str]) -> dict[str, Path]:
     return files
 
 
-def read_units(given: str | None) -> str | dict[str, str] | None:
+def read_units(given: str | None, bands: Sequence[str]) -> str | dict[str, str] | None:
     """One unit for all bands, or BAND=UNIT pairs parted by commas."""
     if given is None or "=" not in given:
         return given
-    from szeek.inputs.instrument import read_instrument
-
-    named, bands = named_values("--unit", given.split(",")), read_instrument().band_names
+    named = named_values("--unit", given.split(","))
     if unknown := [name for name in named if name not in bands]:
         raise ValueError(f"--unit names the band {', '.join(unknown)}, expected one of {', '.join(bands)}")
     return named

@@ -14,6 +14,7 @@ from szeek.cli.options import (
     ConfigSource,
     Device,
     Frame,
+    Instrument,
     Maps,
     Masks,
     Ordering,
@@ -175,6 +176,7 @@ def train(
     column: Columns = None,
     seed: Seed = None,
     threads: Threads = None,
+    instrument: Instrument = None,
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
@@ -192,7 +194,8 @@ def train(
     from szeek.pipeline.products import MODEL_CARD, WEIGHTS
     from szeek.verbs import run as run_stages
 
-    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check)
+    known = instrument or load_config(config).sky.instrument
+    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known)
     settings = load_config(config, sky=sky) if seed is None else load_config(config, sky=sky, seed=seed)
     with show_progress() as progress:
         run_stages(
@@ -224,6 +227,7 @@ def predict(
     ] = False,
     scheduler: Scheduler = None,
     threads: Threads = None,
+    instrument: Instrument = None,
     unit: Unit = None,
     frame: Frame = None,
     ordering: Ordering = None,
@@ -242,7 +246,8 @@ def predict(
 
     if (shard is not None) + gather + (scheduler is not None) > 1:
         raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
-    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check)
+    known = instrument or config_of_model(model).sky.instrument
+    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known)
     sky["y_maps"] = [str(file.resolve()) for file in y_map or ()]
     changes: dict[str, object] = {"sky": sky, "measure": {"enabled": measure}}
     if p_max is not None:

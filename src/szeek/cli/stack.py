@@ -111,12 +111,12 @@ def stack_maps(
     from szeek.inputs.instrument import read_instrument
     from szeek.stack.catalogue import StackMap
 
+    bands = read_instrument().band_names
     files: dict[str, list[str]] = {}
     for item in given:
-        pairs = band_files([item]).items() if "{band}" in item else named_values("--map", [item]).items()
+        pairs = band_files([item], bands).items() if "{band}" in item else named_values("--map", [item]).items()
         for name, file in pairs:
             files.setdefault(name, []).append(str(file))
-    bands = read_instrument().band_names
     units, beams, masks = named_values("--unit", unit), named_numbers("--beam", beam), named_values("--mask", mask)
     maps: dict[str, StackMap] = {}
     for name, found in files.items():

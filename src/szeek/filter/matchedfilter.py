@@ -157,15 +157,20 @@ class FilteredField:
         self.n = 2 * fft.next_fast_len(math.ceil(FIELD_DEG * 30 / self.pixel_arcmin))
         self.basis = field_basis(lon_deg, lat_deg)
         self._modes, self._count, self.ell = _radial_modes(self.n, self.pixel_arcmin)
+        columns = [instrument.band_names.index(band.name) for band in maps.bands]
+        details = [instrument.details[column] for column in columns]
         fwhm = np.array([band.fwhm_arcmin for band in maps.bands])
-        pixel = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg)) / _ARCMIN
+        window = np.where([detail.pixel_window for detail in details], pixel_window_sigma_rad(maps.nside), 0.0)
+        pixel = np.hypot(window, interpolation_sigma_rad(maps.nside, lat_deg)) / _ARCMIN
         self._sigma_arcmin = np.hypot(fwhm / _FWHM_PER_SIGMA, pixel)
         self._beam = np.exp(-0.5 * (self.ell[:, None] * self._sigma_arcmin * _ARCMIN) ** 2)
+        for b, detail in enumerate(details):
+            if detail.beam is not None:
+                self._beam[:, b] = detail.beam(self.ell) * np.exp(-0.5 * (self.ell * pixel[b] * _ARCMIN) ** 2)
         self._n_used = int(np.searchsorted(self.ell, _NYQUIST_SHARE * 10800 / self.pixel_arcmin, side="right"))
         self._beam[self._n_used :] = 0.0
 
         bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
-        columns = [instrument.band_names.index(band.name) for band in maps.bands]
         #: tSZ signal per Compton y, in those units.
         self.response = band_response(instrument)[columns] / self.unit
         if noise is not None:

@@ -1,17 +1,22 @@
-"""Experiments: those that ship with the package, and Planck's instrument model files."""
+"""Experiments: those that ship with the package, your own, and Planck's instrument model files."""
 
 from __future__ import annotations
 
+import json
 import os
 import tomllib
+from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
 
+from szeek.inputs.instrumentfiles import ARRAYS, build_instrument, record_bands
+from szeek.physics.bandpass import Bandpass
 from szeek.physics.instrument import Instrument
-from szeek.physics.tsz import Bandpass
-from szeek.sky.skymaps import Band
 
 
 def list_instruments() -> list[str]:
@@ -20,26 +25,119 @@ def list_instruments() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
-def read_instrument(name: str = "planck-hfi") -> Instrument:
-    """Read an experiment that ships with the package.
+def read_instrument(source: str | os.PathLike[str] | Mapping[str, Any] = "planck-hfi") -> Instrument:
+    """Read an experiment that ships with the package, or your own from a TOML file.
+
+    Parameters
+    ----------
+    source : str, path or mapping
+        Name of an experiment that ships, or a TOML file, or several joined by '+' whose bands are put one after the
+        other. A trained model's ``model.json`` stands for the experiment that it was trained on. A mapping holds
+        what a file would (:func:`record_instrument`).
+
+    Returns
+    -------
+    Instrument
 
     Raises
     ------
     ValueError
-        If no experiment of that name ships with the package.
+        If no experiment of that name ships with the package, or a file is refused; the message names file, band and
+        key.
+    FileNotFoundError
+        If a file, or a table that it names, does not exist.
 
     Examples
     --------
     >>> read_instrument("planck-hfi").band_names
     ('100', '143', '217', '353', '545', '857')
     """
-    if name not in list_instruments():
-        raise ValueError(f"experiment '{name}' is unknown, expected one of {', '.join(list_instruments())}")
-    text = (resources.files("szeek.inputs") / "instruments" / f"{name}.toml").read_text()
-    rows = tomllib.loads(text)["bands"]
-    bands = tuple(Band(r["name"], r["freq_ghz"], r["fwhm_arcmin"], r["unit"]) for r in rows)
-    column = {k: np.array([r[k] for r in rows]) for k in ("mjysr_per_kcmb", "tsz_kcmb", "noise_uk_deg")}
-    return Instrument(name, bands, **column)
+    if isinstance(source, Mapping):
+        return build_instrument(source, f"instrument '{source.get('name', '')}'", Path())
+    parts = [_read_one(part) for part in split_instrument(source)]
+    if len(parts) == 1:
+        return parts[0]
+    names = [name for part in parts for name in part.band_names]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"'{source}' has the band {', '.join(twice)} more than once, expected names of their own; rename it in a "
+            "TOML file of your own (`szeek instruments NAME` prints those that ship) and name that file instead"
+        )
+    return Instrument(
+        "+".join(part.name for part in parts),
+        tuple(band for part in parts for band in part.bands),
+        details=tuple(detail for part in parts for detail in part.details),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
+    )
+
+
+def split_instrument(source: str | os.PathLike[str]) -> list[str]:
+    """The experiments of a combination: names or files, joined by '+'.
+
+    Examples
+    --------
+    >>> split_instrument("my-telescope.toml+planck-hfi")
+    ['my-telescope.toml', 'planck-hfi']
+    """
+    whole = os.fspath(source)
+    return [whole] if Path(whole).is_file() else whole.split("+")
+
+
+def ships(source: str | os.PathLike[str]) -> bool:
+    """Whether an experiment, or every part of a combination, ships with the package."""
+    return set(split_instrument(source)) <= set(list_instruments())
+
+
+def record_instrument(source: str | os.PathLike[str] | Instrument) -> str | dict[str, Any]:
+    """What a model's card keeps of an experiment: its name where it ships, else all of it.
+
+    Parameters
+    ----------
+    source : str, path or Instrument
+        An Instrument is taken whole.
+
+    Returns
+    -------
+    str or dict
+        A dict holds numbers and text only, and :func:`read_instrument` makes the same instrument of it.
+
+    Examples
+    --------
+    >>> record_instrument("planck-hfi")
+    'planck-hfi'
+    >>> record_instrument(read_instrument("planck-hfi"))["bands"][0]["fwhm_arcmin"]
+    9.68
+    """
+    if not isinstance(source, Instrument):
+        if ships(source):
+            return os.fspath(source)
+        source = read_instrument(source)
+    return {"name": source.name, "bands": record_bands(source)}
+
+
+def _read_one(source: str) -> Instrument:
+    if source in list_instruments():
+        text = (resources.files("szeek.inputs") / "instruments" / f"{source}.toml").read_text()
+        return build_instrument({"name": source, **tomllib.loads(text)}, f"'{source}.toml'", Path())
+    path = Path(source)
+    if not path.is_file():
+        if path.suffix in (".toml", ".json"):
+            raise FileNotFoundError(f"instrument file '{source}' does not exist")
+        near = get_close_matches(source, list_instruments(), 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(
+            f"experiment '{source}' is unknown, expected one of {', '.join(list_instruments())}, or a TOML file{hint}"
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is no valid {path.suffix.lstrip('.').upper() or 'TOML'}: {error}") from None
+    if path.suffix == ".json":  # a model's card: what it was trained on
+        values = values.get("instrument", values)
+    if isinstance(values, str):
+        return read_instrument(values)
+    return build_instrument({"name": path.stem, **values}, f"'{path}'", path.parent)
 
 
 def read_beams(path: str | os.PathLike[str]) -> dict[str, float]:

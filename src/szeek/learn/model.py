@@ -20,9 +20,11 @@ from szeek._version import __version__
 from szeek.files import whole_file, write_json
 from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
 from szeek.filter.states import FieldState
+from szeek.inputs.instrument import read_instrument
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.parallel import Progress
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -44,7 +46,8 @@ class Model:
     pixel_arcmin : float
         Pixel size the network was trained at.
     card : dict
-        Preset, seed, configuration, training curve, scores: anything JSON holds.
+        Preset, seed, instrument, configuration, training curve, scores: anything JSON holds. The instrument is a name
+        where it ships with the package, else all of it (:func:`szeek.inputs.instrument.record_instrument`).
     """
 
     network: UNet | Ensemble
@@ -53,6 +56,11 @@ class Model:
     pixel_arcmin: float
     network_config: dict[str, Any]
     card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def instrument(self) -> Instrument:
+        """The experiment whose maps the network was trained on."""
+        return read_instrument(self.card.get("instrument", "planck-hfi"))
 
     def filter_sky(
         self,
@@ -65,7 +73,7 @@ class Model:
         """S/N maps that the network was trained with, and what else the filter finds; refuses maps of other bands."""
         self.check_bands(maps)
         return filter_sky(
-            maps, self.normaliser.theta500_arcmin, instrument=self.card.get("instrument", "planck-hfi"),
+            maps, self.normaliser.theta500_arcmin, instrument=self.instrument,
             threads=threads, client=client, progress=progress,
         )  # fmt: skip
 
@@ -81,9 +89,8 @@ class Model:
         ``noise`` is for injected maps, see :func:`szeek.filter.snrmaps.add_snr_maps`.
         """
         self.check_bands(maps)
-        instrument = self.card.get("instrument", "planck-hfi")
         sizes = self.normaliser.theta500_arcmin
-        return add_snr_maps(maps, sizes, instrument=instrument, noise=noise, threads=threads, client=client)
+        return add_snr_maps(maps, sizes, instrument=self.instrument, noise=noise, threads=threads, client=client)
 
     def check_bands(self, maps: SkyMaps) -> None:
         """Refuse maps of other bands than the network was trained on."""

@@ -34,6 +34,7 @@ from szeek.arguments import plain_table
 from szeek.config import Config, TrainConfig
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.inputs.catalogues import select_clusters
+from szeek.inputs.instrument import record_instrument
 from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
@@ -152,7 +153,7 @@ def train(
         {
             "preset": config.preset,
             "seed": config.seed,
-            "instrument": config.sky.instrument,
+            "instrument": record_instrument(config.sky.instrument),
             "config": config.model_dump(mode="json", exclude={"sky"}),
         },
     )

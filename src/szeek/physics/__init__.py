@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
+    from szeek.physics.bandpass import Bandpass
+    from szeek.physics.beams import BeamTable
     from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
     from szeek.physics.gas import (
         PROFILES,
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
         profile_transform,
         y5r500_per_y500,
     )
-    from szeek.physics.instrument import Instrument
+    from szeek.physics.instrument import BandDetails, Instrument
     from szeek.physics.looks import ClusterLook
     from szeek.physics.scaling import (
         MASS_BIAS,
@@ -26,14 +28,16 @@ if TYPE_CHECKING:
         y500_from_mass,
     )
     from szeek.physics.spectra import spectral_templates
-    from szeek.physics.tsz import Bandpass, band_response, tsz_spectrum
+    from szeek.physics.tsz import band_response, tsz_spectrum
 
 __all__ = [
     "COSMOLOGY",
     "MASS_BIAS",
     "PROFILES",
     "Y5R500_PER_Y500",
+    "BandDetails",
     "Bandpass",
+    "BeamTable",
     "ClusterLook",
     "Instrument",
     "PressureProfile",

@@ -2,13 +2,14 @@
 
     tSZ: t_band(T_e),   dust: D = nu^beta B_nu(T_d) / (the same at 857 GHz),   radio: R = (nu / 100 GHz)^alpha
 
-D and R are in MJy/sr at the nominal frequency: no colour correction, which is a few per cent for both in HFI (Planck
-2013 results IX, A&A 571, A9).
+D and R are in MJy/sr at the nominal frequency. Where a band has its bandpass they are averaged over it, in the IRAS
+convention; elsewhere there is no colour correction, which is a few per cent for both in HFI (Planck 2013 results IX,
+A&A 571, A9).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,15 +60,25 @@ def spectral_templates(
     freq_ghz = np.array([band.freq_ghz for band in instrument.bands])
     per_mjysr = instrument.unit_per_kcmb / instrument.mjysr_per_kcmb  # MJy/sr -> the band's map unit
 
+    def radio(nu: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((nu / _RADIO_PIVOT_GHZ) ** radio_index)
+
     def dust(nu: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(nu ** (3 + dust_index) / np.expm1(nu / (_GHZ_PER_K * dust_temperature_k)))
+
+    def in_bands(spectrum: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> NDArray[np.float64]:
+        values = spectrum(freq_ghz)
+        for b, (band, detail) in enumerate(zip(instrument.bands, instrument.details, strict=True)):
+            if detail.bandpass is not None:
+                values[b] = detail.bandpass.read_mjysr(spectrum, band.freq_ghz)
+        return values
 
     if unknown := sorted(set(components) - set(COMPONENTS)):
         raise ValueError(f"components {', '.join(unknown)} are unknown, expected some of {', '.join(COMPONENTS)}")
     rows = {
         "tsz": np.asarray(band_response(instrument, t_e_kev), float).ravel(),
-        "dust": dust(freq_ghz) / dust(np.array(_DUST_PIVOT_GHZ)) * per_mjysr,
-        "radio": (freq_ghz / _RADIO_PIVOT_GHZ) ** radio_index * per_mjysr,
+        "dust": in_bands(dust) / dust(np.array(_DUST_PIVOT_GHZ)) * per_mjysr,
+        "radio": in_bands(radio) * per_mjysr,
         "cmb": instrument.unit_per_kcmb,
     }
     return np.stack([rows[name] for name in components])

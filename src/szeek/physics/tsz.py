@@ -9,36 +9,21 @@ x = h nu / k T_CMB, theta_e = k T_e / m_e c^2; the Y_i are of Itoh, Kohyama & No
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from szeek.physics.bandpass import GHZ_PER_X, T_CMB_K, Bandpass, Floats
 from szeek.physics.instrument import Instrument
 
-Floats = NDArray[np.float64]
-
-T_CMB_K = 2.7255  # Fixsen (2009)
-_GHZ_PER_X = 20.836619 * T_CMB_K  # k T_CMB / h
 _KEV_PER_THETA = 510.99895  # m_e c^2
 #: Largest electron temperature for which the third-order expansion is used, keV.
 T_E_MAX_KEV = 15.0
-# Half width of a band without a measured bandpass, of its frequency: HFI's are about 33 % wide
-# (Planck 2013 results IX).
-_HALF_WIDTH = 0.165
-
-
-@dataclass(frozen=True)
-class Bandpass:
-    """Transmission of a band: ``freq_ghz`` (n,) float64 increasing, ``transmission`` (n,) float64, any scale."""
-
-    freq_ghz: Floats
-    transmission: Floats
 
 
 def _expansion(freq_ghz: Floats) -> tuple[Floats, Floats, Floats, Floats]:
     """Y0 to Y3 of Itoh, Kohyama & Nozawa (1998), eqs. 2.26-2.29, at some frequencies."""
-    x = freq_ghz / _GHZ_PER_X
+    x = freq_ghz / GHZ_PER_X
     c = x / np.tanh(x / 2)
     s = (x / np.sinh(x / 2)) ** 2
     y0 = c - 4
@@ -86,10 +71,23 @@ def tsz_spectrum(freq_ghz: ArrayLike, t_e_kev: float = 0.0) -> Floats:
 
 def _average(bandpass: Bandpass) -> Floats:
     """Band averages of Y0 to Y3 in K_CMB per (y T_CMB), (4,)."""
-    x = bandpass.freq_ghz / _GHZ_PER_X
+    x = bandpass.freq_ghz / GHZ_PER_X
     weight = bandpass.transmission * x**4 * np.exp(-x) / np.expm1(-x) ** 2  # dB/dT
     total = np.trapezoid(weight, bandpass.freq_ghz)
     return np.array([np.trapezoid(weight * y, bandpass.freq_ghz) / total for y in _expansion(bandpass.freq_ghz)])
+
+
+def bandpass_response(bandpass: Bandpass) -> float:
+    """Non-relativistic tSZ response of a band: K_CMB per unit Compton y.
+
+    Examples
+    --------
+    Planck 2015 results XXII has -2.785 for the measured bandpass at 143 GHz:
+
+    >>> round(bandpass_response(Bandpass.flat(143.0)), 2)
+    -2.78
+    """
+    return float(T_CMB_K * _average(bandpass)[0])
 
 
 def band_response(
@@ -108,7 +106,8 @@ def band_response(
         Electron temperatures; clipped at 15 keV, 0 for the non-relativistic limit.
     bandpasses : mapping of band name to Bandpass, optional
         Measured transmissions (:func:`szeek.inputs.instrument.read_bandpasses`). Without them the relativistic
-        *change* is averaged over a flat band 33 % wide and added to the instrument's table.
+        *change* is averaged over the band's own bandpass, or a flat band 33 % wide where it has none, and added to
+        the instrument's table.
 
     Returns
     -------
@@ -137,8 +136,8 @@ def band_response(
         if bandpasses is not None:
             y0, y1, y2, y3 = T_CMB_K * _average(bandpasses[band.name])
         else:
-            freq_ghz = band.freq_ghz * np.linspace(1 - _HALF_WIDTH, 1 + _HALF_WIDTH, 101)
-            _, y1, y2, y3 = T_CMB_K * _average(Bandpass(freq_ghz, np.ones_like(freq_ghz)))
+            own = instrument.details[column].bandpass or Bandpass.flat(band.freq_ghz)
+            _, y1, y2, y3 = T_CMB_K * _average(own)
             y0 = instrument.tsz_kcmb[column]
         kelvin[..., column] = y0 + theta * (y1 + theta * (y2 + theta * y3))
     return kelvin * instrument.unit_per_kcmb

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from szeek.config import Config
 from szeek.files import write_json
 from szeek.inputs.fits_files import parse_part
+from szeek.inputs.instrument import read_instrument
 from szeek.measure.candidates import list_sources, read_candidates
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
 
@@ -224,6 +226,12 @@ class RunFolder:
     def config(self) -> Config:
         """The run's configuration; the defaults where the folder states none."""
         return Config.model_validate(self.stated)
+
+    @cached_property
+    def instrument(self) -> Instrument:
+        """The experiment whose maps these are, from the model's card, or by its name in the configuration."""
+        kept = (self.json(MODEL_CARD) or {}).get("instrument")
+        return read_instrument(kept if isinstance(kept, dict) else self.config.sky.instrument)
 
     @property
     def title(self) -> str:

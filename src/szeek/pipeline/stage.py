@@ -23,6 +23,7 @@ from szeek._version import __version__
 from szeek.config import Config, named_file
 from szeek.files import remove_path, write_json
 from szeek.inputs.fits_files import parse_part
+from szeek.inputs.instrument import record_instrument
 from szeek.learn.distributed import Ranks
 from szeek.parallel import Progress
 from szeek.pipeline import products
@@ -277,7 +278,8 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
 
 
 def _named_alike(sky: dict[str, Any], stage: Stage, run: Run) -> dict[str, Any]:
-    """The section with files by their names alone: the same files by whatever path are the same."""
+    """The section with files by their names alone, and all of an instrument's file: the path does not matter."""
+    sky["instrument"] = record_instrument(sky["instrument"])
     masks = [[name, file.name] for name, file in map(named_file, sky.pop("masks"))]
     if stage.name != "sky":  # a simulated sky is the same behind any mask
         sky["masks"] = masks

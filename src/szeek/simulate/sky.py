@@ -28,10 +28,11 @@ from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
 from szeek.parallel import Progress
+from szeek.physics.bandpass import Bandpass
 from szeek.physics.instrument import Instrument
 from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
-from szeek.physics.tsz import Bandpass, band_response
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.cmb import draw_cmb

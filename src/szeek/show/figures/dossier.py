@@ -201,7 +201,7 @@ def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) ->
 
 def spectrum_of(run: RunFolder, row: int) -> Spectrum | None:
     """Spectrum of a candidate; None without maps of known bands there."""
-    if run.maps is None or (instrument := instrument_of(run.maps)) is None:
+    if run.maps is None or (instrument := instrument_of(run)) is None:
         return None
     candidate = candidate_of(run, row)
     return measure_spectrum(run.maps, instrument, float(candidate["lon_deg"]), float(candidate["lat_deg"]))

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.inputs.instrument import list_instruments, read_instrument
 from szeek.physics.instrument import Instrument
+from szeek.pipeline.products import RunFolder
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import SkyMaps
 
@@ -55,13 +55,12 @@ class Spectrum:
     dust_shape: NDArray[np.float64]
 
 
-def instrument_of(maps: SkyMaps) -> Instrument | None:
-    """The experiment whose bands these are, None if none that the package knows."""
-    for name in list_instruments():
-        instrument = read_instrument(name)
-        if instrument.band_names == tuple(band.name for band in maps.bands):
-            return instrument
-    return None
+def instrument_of(run: RunFolder) -> Instrument | None:
+    """The experiment of a run; None where the run has no maps, or maps of other bands."""
+    if run.maps is None:
+        return None
+    names = tuple(band.name for band in run.maps.bands)
+    return run.instrument if run.instrument.band_names == names else None
 
 
 def measure_spectrum(maps: SkyMaps, instrument: Instrument, lon_deg: float, lat_deg: float) -> Spectrum | None:

@@ -229,9 +229,9 @@ def _say_cuts(run: RunFolder, part: Section) -> None:
 
 def _add_spectrum(run: RunFolder, part: Section, made: Figures, sample: str) -> None:
     file = run.path / "stacks" / sample / "spectrum.ecsv"
-    if not file.is_file() or run.maps is None:
+    if not file.is_file():
         return
-    instrument, spectrum = instrument_of(run.maps), Table.read(file)
+    instrument, spectrum = instrument_of(run), Table.read(file)
     if instrument is None or "tsz" not in spectrum.colnames:
         return
     fit = spectrum.meta["fit"]
