@@ -6,13 +6,20 @@ import json
 from pathlib import Path
 
 import astropy.units as u
+import healpy
 import numpy as np
 import pytest
 import tomli_w
 from scipy.special import jv
 
 from szeek.config import load_config
-from szeek.inputs.instrument import list_instruments, read_instrument, record_instrument, split_instrument
+from szeek.inputs.instrument import (
+    list_instruments,
+    read_bandpasses,
+    read_instrument,
+    record_instrument,
+    split_instrument,
+)
 from szeek.physics.bandpass import T_CMB_K
 from szeek.physics.spectra import spectral_templates
 from szeek.physics.tsz import band_response, tsz_spectrum
@@ -217,7 +224,7 @@ def test_path_in_a_configuration_is_relative_to_it(tmp_path):
         ({"bandpass": "words.txt"}, "words.txt' is no table of numbers"),
         ({"bandpass": "one.txt"}, "one.txt' has 1 columns and 3 rows, expected at least 2 columns"),
         ({"bandpass": "hertz.txt"}, "covers 1.4e[+]11 to 1.6e[+]11 GHz and freq_ghz is 150, expected a table in GHz"),
-        ({"bandpass": "down.txt"}, "bandpass 'down.txt' has frequencies that do not increase"),
+        ({"bandpass": "down.txt"}, "bandpass 'down.txt' has frequencies that are not sorted"),
         ({"bandpass": "below.txt"}, "bandpass 'below.txt' is nowhere above 0"),
         ({"bandpass": "hertz.txt", "width_ghz": 9.0}, "has bandpass and width_ghz, expected one of the two"),
         ({"bandpass": {"freq_ghz": [1.0, 2.0], "transmission": [1.0]}}, "bandpass has 2 and 1 values"),
@@ -269,3 +276,104 @@ def test_what_ships_can_be_used(name):
     assert found.name == name
     assert np.isfinite(found.tsz_kcmb).all() and (found.noise_uk_deg > 0).all() and (found.mjysr_per_kcmb > 0).all()
     assert len(set(found.band_names)) == len(found.bands)
+
+
+def test_numbers_of_what_ships_fit_together():
+    """Goal and baseline of one telescope; ACT and SPT near the same frequencies; LFI near the low-frequency limit."""
+    goal, baseline = read_instrument("so-lat"), read_instrument("so-lat-baseline")
+    assert goal.bands == baseline.bands and (goal.noise_uk_deg < baseline.noise_uk_deg).all()
+    # the knees are of one red noise: white noise times knee^3.5 is the same where the white noise differs
+    red = [i.noise_power([1000.0])[0] - i.noise_power([1e9])[0] for i in (goal, baseline)]
+    np.testing.assert_allclose(red[0], red[1], rtol=0.05)
+    lfi = read_instrument("planck-lfi")
+    assert (abs(lfi.tsz_kcmb / (-2 * T_CMB_K) - 1) < [0.03, 0.06, 0.14]).all()
+    dust = spectral_templates(read_instrument("act-dr6+spt-3g"), ["dust"])[0]
+    np.testing.assert_allclose(dust[:2], dust[3:5], rtol=0.05)
+
+
+@pytest.mark.realdata
+def test_planck_computed_from_its_bandpasses_is_as_published(real_data, tmp_path):
+    """Planck 2013 results IX, Table 6, and 2015 XXII, Table 1, from an instrument file that has bandpasses alone."""
+    passes = read_bandpasses(real_data / "instrument" / "HFI_RIMO_R3.00.fits")
+    hfi, bands = read_instrument("planck-hfi"), []
+    for band in hfi.bands:
+        one = passes[band.name]
+        name = table(tmp_path, f"{band.name}.txt", one.freq_ghz, one.transmission)  # wings count at 857 GHz
+        bands.append({**BAND, "name": band.name, "freq_ghz": band.freq_ghz, "unit": band.unit, "bandpass": name})
+    found = read_instrument(write(tmp_path, *bands))
+    np.testing.assert_allclose(found.mjysr_per_kcmb, hfi.mjysr_per_kcmb, rtol=0.008)
+    np.testing.assert_allclose(found.mjysr_per_kcmb[:3], hfi.mjysr_per_kcmb[:3], rtol=0.003)
+    away = np.array(hfi.band_names) != "217"  # which lies on the null
+    np.testing.assert_allclose(found.tsz_kcmb[away], hfi.tsz_kcmb[away], rtol=0.005)
+    np.testing.assert_allclose(found.tsz_kcmb[~away], hfi.tsz_kcmb[~away], atol=0.02)
+    # dust in the bands' own colours: Planck 2013 IX has corrections of 3 to 10 per cent
+    colour = spectral_templates(found, ["dust"])[0] / spectral_templates(hfi, ["dust"])[0]
+    assert ((colour > 0.97) & (colour < 1.13)).all() and colour.max() > 1.03
+
+
+@pytest.mark.realdata
+def test_act_ships_what_its_bandpasses_give(real_data, tmp_path):
+    folder, files = real_data / "instrument" / "act", {"f090": "PA5_avg", "f150": "PA5_avg", "f220": "PA4_avg"}
+    shipped, bands = read_instrument("act-dr6"), []
+    for band in shipped.bands:
+        path = folder / f"{files[band.name]}_passband_{band.name}_wErr_trunc_20200505.txt"
+        bands.append({"name": band.name, "fwhm_arcmin": 1.0, "noise_uk_arcmin": 1.0, "bandpass": str(path),
+                      "bandpass_response": "rayleigh-jeans"})  # fmt: skip
+    found = read_instrument(write(tmp_path, *bands))
+    np.testing.assert_allclose(found.tsz_kcmb, shipped.tsz_kcmb, atol=6e-4)
+    np.testing.assert_allclose(found.mjysr_per_kcmb, shipped.mjysr_per_kcmb, rtol=1e-4)
+    freq = [[band.freq_ghz for band in i.bands] for i in (found, shipped)]
+    np.testing.assert_allclose(*freq, atol=0.01)
+    # flat bands of the same variance stand in for the bandpasses: colours to 0.1 per cent
+    for component in ("dust", "radio"):
+        colours = [spectral_templates(i, [component])[0] for i in (found, shipped)]
+        np.testing.assert_allclose(*colours, rtol=1.5e-3)
+    # mean frequency of the response to a Rayleigh-Jeans source, as the collaboration states it
+    plain = read_instrument(write(tmp_path, *({k: v for k, v in b.items() if "response" not in k} for b in bands)))
+    np.testing.assert_allclose([band.freq_ghz for band in plain.bands], [96.9, 149.7, 224.8], atol=0.06)
+
+
+@pytest.mark.realdata
+def test_spt_3g_ships_what_its_release_states(real_data, tmp_path):
+    folder, shipped = real_data / "instrument" / "spt3g", read_instrument("spt-3g")
+    stated, part = {}, ""
+    for line in (folder / "effective_frequencies.yaml").read_text().splitlines()[1:]:
+        key, _, value = line.partition(":")
+        part = key if not value.strip() else part
+        if value.strip():
+            stated[part, key.strip()] = float(value)
+    names = ("90", "150", "220")
+    tsz_ghz = [stated["tSZ", name] for name in names]
+    np.testing.assert_allclose(tsz_ghz, [95.7, 148.8, 220.2], atol=0.06)
+    np.testing.assert_allclose(shipped.tsz_kcmb, T_CMB_K * tsz_spectrum(tsz_ghz), atol=6e-4)
+    np.testing.assert_allclose(
+        [b.freq_ghz for b in shipped.bands], [stated["CIB", name] for name in names], rtol=1e-4
+    )
+    beam = {"beam": str(folder / "B_ell_300_4100.txt"), "beam_from_ell": 300.0}
+    bands = [{"name": name, "freq_ghz": 150.0, "noise_uk_arcmin": 5.0, **beam, "beam_column": column}
+             for column, name in enumerate(names, 2)]  # fmt: skip
+    with pytest.raises(
+        ValueError, match=r"B_ell_300_4100.txt' starts at l = 300, expected 1 at l = 0; state beam_norm"
+    ):
+        read_instrument(write(tmp_path, *bands))
+    found = read_instrument(write(tmp_path, *({**band, "beam_normalise": False} for band in bands)))
+    np.testing.assert_allclose(
+        [b.fwhm_arcmin for b in found.bands], [b.fwhm_arcmin for b in shipped.bands], atol=0.01
+    )
+    np.testing.assert_allclose(found.beam([804.0]), 1.0, atol=5e-4)  # where the maps are calibrated
+    ell = np.arange(800.0, 4100.0)
+    np.testing.assert_allclose(shipped.beam(ell) / shipped.beam([804.0]), found.beam(ell), rtol=0.06)
+
+
+@pytest.mark.realdata
+def test_profile_of_act_s_beam(real_data, tmp_path):
+    path = real_data / "instrument" / "act" / "profile_AR1_2009_pixwin_130224.txt"
+    band = {"name": "148", "freq_ghz": 148.0, "noise_uk_arcmin": 30.0, "beam_profile": str(path)}
+    found = read_instrument(write(tmp_path, {**band, "pixel_window": False}))
+    # the core is as wide as the profile at half maximum, 1.42 arcmin; the wings lower b_l besides
+    assert found.bands[0].fwhm_arcmin == pytest.approx(1.42, abs=0.03)
+    radius, profile = np.loadtxt(path).T
+    expected = healpy.beam2bl(profile[::10], np.radians(radius[::10]), 3000)
+    np.testing.assert_allclose(
+        found.beam([500, 1500, 3000])[:, 0], expected[[500, 1500, 3000]] / expected[0], rtol=2e-3
+    )

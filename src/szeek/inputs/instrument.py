@@ -83,6 +83,11 @@ def split_instrument(source: str | os.PathLike[str]) -> list[str]:
     return [whole] if Path(whole).is_file() else whole.split("+")
 
 
+def read_shipped(name: str) -> str:
+    """The file of an experiment that ships, as it is: numbers with their sources."""
+    return (resources.files("szeek.inputs") / "instruments" / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def ships(source: str | os.PathLike[str]) -> bool:
     """Whether an experiment, or every part of a combination, ships with the package."""
     return set(split_instrument(source)) <= set(list_instruments())
@@ -117,8 +122,7 @@ def record_instrument(source: str | os.PathLike[str] | Instrument) -> str | dict
 
 def _read_one(source: str) -> Instrument:
     if source in list_instruments():
-        text = (resources.files("szeek.inputs") / "instruments" / f"{source}.toml").read_text()
-        return build_instrument({"name": source, **tomllib.loads(text)}, f"'{source}.toml'", Path())
+        return build_instrument(tomllib.loads(read_shipped(source)), f"'{source}.toml'", Path())
     path = Path(source)
     if not path.is_file():
         if path.suffix in (".toml", ".json"):

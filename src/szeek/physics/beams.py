@@ -29,13 +29,18 @@ class BeamTable:
 
     @cached_property
     def fwhm_arcmin(self) -> float:
-        """FWHM of the Gaussian nearest to the table: least squares in b_l / b_0, each multipole as many modes."""
-        weight, shape = np.gradient(self.ell) * self.ell, self.b_ell / self.b_ell[0]
+        """FWHM of the Gaussian nearest to the table: least squares over the modes, with free amplitude.
+
+        Sidelobes, which make b_l fall at low multipoles, go into the amplitude.
+        """
+        weight = np.gradient(self.ell) * self.ell
 
         def misfit(log_sigma: float) -> float:
-            return float(weight @ (shape - np.exp(-0.5 * (self.ell * math.exp(log_sigma)) ** 2)) ** 2)
+            gauss = np.exp(-0.5 * (self.ell * math.exp(log_sigma)) ** 2)
+            amplitude = (weight * gauss) @ self.b_ell / ((weight * gauss) @ gauss)
+            return float(weight @ (self.b_ell - amplitude * gauss) ** 2)
 
-        start = math.log(1 / self.ell[np.argmax(shape < 0.5) or -1])
+        start = math.log(1 / self.ell[np.argmax(self.b_ell < 0.5 * self.b_ell[0]) or -1])
         found = minimize_scalar(misfit, bounds=(start - 3, start + 3), method="bounded", options={"xatol": 1e-9})
         return math.exp(found.x) * FWHM_PER_SIGMA / _ARCMIN
 
@@ -107,7 +112,7 @@ def transform_profile(radius_deg: Floats, profile: Floats) -> BeamTable:
     radius = np.radians(radius_deg)
     half = radius[int(np.argmax(profile < 0.5 * profile[0])) or -1]
     top = 4.8 * FWHM_PER_SIGMA / (2 * half)
-    ell = np.linspace(0.0, top, 1000)
+    ell = np.linspace(0.0, top, 500)
     kernel = j0(np.sqrt(ell * (ell + 1))[:, None] * (2 * np.sin(radius / 2)))
     b_ell = np.trapezoid(kernel * (profile * np.sin(radius)), radius, axis=1)
     return BeamTable(ell, np.asarray(b_ell / b_ell[0]))
