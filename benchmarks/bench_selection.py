@@ -17,7 +17,7 @@ from bench_predict import _in_a_process_of_its_own
 from rows import Memory, Row, run, use_threads
 
 from szeek.assess.selection import measure_noise
-from szeek.filter.matchedfilter import FIELD_NSIDE, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict

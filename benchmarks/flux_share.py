@@ -22,7 +22,8 @@ import healpy
 import numpy as np
 from scipy import fft, ndimage
 
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.gas import Y5R500_PER_Y500

@@ -30,7 +30,8 @@ from astropy.table import Table
 from scipy import ndimage
 from scipy.special import ndtr
 
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag

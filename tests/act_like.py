@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import j0
 
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
-from szeek.physics.instrument import Instrument
+from szeek.physics.instrument import BandDetails, Instrument
 from szeek.physics.tsz import T_CMB_K, tsz_spectrum
 from szeek.sky.grids import ImageGrid
 from szeek.sky.healpix import lonlat_deg
@@ -39,7 +39,7 @@ _H_OVER_K = 0.0479924  # K / GHz
 
 
 def act_like_instrument() -> Instrument:
-    """Three bands of no width."""
+    """Three bands of no width, whose pixels are points."""
     freq = np.array(FREQ_GHZ)
     names = ("f090", "f150", "f220")
     bands = tuple(Band(*band, "K_CMB") for band in zip(names, FREQ_GHZ, FWHM_ARCMIN, strict=True))
@@ -47,7 +47,8 @@ def act_like_instrument() -> Instrument:
     # dB/dT = 2 k nu^2/c^2 x^2 e^x / (e^x - 1)^2 in W/m^2/Hz/sr/K; 1e20 MJy
     rayleigh_jeans = 2 * 1.380649e-23 * (freq * 1e9 / 2.99792458e8) ** 2 * 1e20
     mjysr = rayleigh_jeans * x**2 * np.exp(x) / np.expm1(x) ** 2
-    return Instrument("act-like", bands, mjysr, T_CMB_K * tsz_spectrum(freq), np.array(NOISE_UK_ARCMIN) / 60)
+    details = (BandDetails(pixel_window=False),) * 3
+    return Instrument("act-like", bands, mjysr, T_CMB_K * tsz_spectrum(freq), np.array(NOISE_UK_ARCMIN) / 60, details)
 
 
 @dataclass(frozen=True)

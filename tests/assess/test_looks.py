@@ -7,7 +7,8 @@ from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, cluster_grid
 
 from szeek.assess.looks import LookFit, LookSums, fit_look, published_look, stack_spectra, sum_looks
-from szeek.filter.matchedfilter import FilteredField, list_fields
+from szeek.filter.layout import list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState
 from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, mass_and_redshift

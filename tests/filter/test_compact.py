@@ -8,7 +8,8 @@ from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, vectors_of
 
 from szeek.filter.compact import find_compact_sources, merge_compact_sources
-from szeek.filter.matchedfilter import FilteredField, list_fields
+from szeek.filter.layout import list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.snrmaps import filter_sky
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.sky.healpix import pixel_window_sigma_rad

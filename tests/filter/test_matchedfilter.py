@@ -10,7 +10,8 @@ from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, ve
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from szeek.filter.matchedfilter import FilteredField, _discs, list_fields, matched_filter, merge_detections
+from szeek.filter.layout import list_fields
+from szeek.filter.matchedfilter import FilteredField, _discs, matched_filter, merge_detections
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.sky.healpix import pixel_window_sigma_rad
 from szeek.sky.projection import project

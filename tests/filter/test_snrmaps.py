@@ -6,7 +6,8 @@ import healpy
 import numpy as np
 import pytest
 
-from szeek.filter.matchedfilter import FilteredField, list_fields
+from szeek.filter.layout import list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.snrmaps import add_snr_maps, filter_sky
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.beams import BeamTable

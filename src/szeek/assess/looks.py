@@ -22,7 +22,8 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import profile_transform

@@ -30,7 +30,8 @@ from scipy.optimize import isotonic_regression
 from szeek.assess.match import match, shift_directions
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState
 from szeek.inputs.reddening import reddening_mag
 from szeek.measure.pairs import direction_table, list_pairs, table_vectors, truth_radius

@@ -19,11 +19,11 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField
+from szeek.filter.matchedfilter import FilteredField
 from szeek.sky.healpix import unit_vectors
 
 _ARCMIN = math.pi / 10800
-_BORDER_NSIDE = 1024  # a source in a pixel of this size beside a field's own is listed by both
+_BORDER = 128  # a source in a pixel so many times as fine, beside a field's own, is listed by both
 
 
 def find_compact_sources(field: FilteredField) -> Table:
@@ -75,13 +75,12 @@ def find_compact_sources(field: FilteredField) -> Table:
     return merge_compact_sources(found)
 
 
-def owned(sources: Table, pixel: int) -> Table:
-    """The sources in a HEALPix pixel of nside 8 or some arcmin outside: two fields may disagree about the side."""
+def owned(sources: Table, pixel: int, nside: int) -> Table:
+    """The sources in a field's HEALPix pixel or some arcmin outside: two fields may disagree about the side."""
     vectors = unit_vectors(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
-    ipix = healpy.vec2pix(_BORDER_NSIDE, *vectors.T, nest=True)
-    around = np.vstack([ipix, healpy.get_all_neighbours(_BORDER_NSIDE, ipix, nest=True)])
-    n_child = (_BORDER_NSIDE // FIELD_NSIDE) ** 2
-    return sources[(around // n_child == healpy.ring2nest(FIELD_NSIDE, pixel)).any(axis=0)]
+    ipix = healpy.vec2pix(_BORDER * nside, *vectors.T, nest=True)
+    around = np.vstack([ipix, healpy.get_all_neighbours(_BORDER * nside, ipix, nest=True)])
+    return sources[(around // _BORDER**2 == healpy.ring2nest(nside, pixel)).any(axis=0)]
 
 
 def merge_compact_sources(sources: Table) -> Table:

@@ -26,7 +26,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage
 from scipy.spatial import cKDTree
 
+from szeek.filter.depth import LocalNoise, measure_slope, relative_error, white_power
 from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
+from szeek.filter.layout import FIELD_NSIDE, field_nside, field_pixels, list_fields, own_pixels, pixel_arcmin
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
@@ -34,9 +36,11 @@ from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.physics.instrument import Instrument
 from szeek.physics.tsz import band_response
 from szeek.sky.healpix import interpolation_sigma_rad, lonlat_deg, pixel_window_sigma_rad, unit_vectors
+from szeek.sky.imagemaps import ImageMaps
+from szeek.sky.mapset import MapSet
+from szeek.sky.partial import PartialMap
 from szeek.sky.projection import field_basis, project, sample_field
-from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import TILE_NSIDE
+from szeek.sky.skymaps import Band, SkyMaps
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]
@@ -48,13 +52,9 @@ THETA500_ARCMIN = np.geomspace(0.9, 35.0, 14)
 #: Added to the bands' correlation matrix: transforms in float32 know it to 1e-7, and where dust is all there is to
 #: see its smallest eigenvalue is no larger, or negative.
 _LEAST_EIGENVALUE = 1e-6
-#: One field for each HEALPix pixel of this nside; a position belongs to the field whose pixel it is in.
-FIELD_NSIDE = 8
-FIELD_DEG = 14.66
-
 _TAPER_DEG = 0.3
-_ELL_STEP = 12.0  # of the radial tables: half the spacing of a field's modes
-_ELL_SMOOTHING = 30.0  # sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
+_ELL_STEP = 12.0  # of the radial tables of the largest fields: half the spacing of their modes
+_ELL_SMOOTHING = 2.5  # steps, sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
 _NYQUIST_SHARE = 0.85  # higher multipoles are not used
 _CLUSTER_SNR = 4.5  # detections that are no noise
 # Compact sources: found above the first S/N in one band, filled in as far as the bands reach that have them above the
@@ -66,7 +66,12 @@ _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
 # Two detections are one within the radius, or within half of the larger theta500.
 _MERGE_ARCMIN, _MERGE_THETA500 = 8.0, 0.5
-_FOOTPRINT_NSIDE = 256
+#: Lengths above are for HFI, whose narrowest beam this is; in sets of maps they go with the narrowest beam.
+_NARROWEST_FWHM_ARCMIN = 4.64
+_SMALLEST_THETA500_ARCMIN = 0.28
+# Bands of a set: one that covers less of the field is left out, places with so many times the median noise power are
+# as if not observed, holes up to this radius are filled in, and nothing within so many beams of them counts.
+_LEAST_COVER, _SHALLOW, _GAP_ARCMIN, _GAP_FWHM = 0.5, 16.0, 12.0, 2.0
 _ARCMIN = math.pi / 10800
 _FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 
@@ -100,13 +105,16 @@ class FilteredField:
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
+        Of a set, bands that cover less than half of what is seen of the field are left out; the others are needed
+        wherever anything is searched.
     lon_deg, lat_deg : float
         Centre of the field, Galactic.
     instrument : Instrument
         tSZ response of the bands.
     keep : (m, 3) float64, optional
-        Directions about which nothing is filled in, because it shall be measured: 10 arcmin.
+        Directions about which nothing is filled in, because it shall be measured: 10 arcmin, or less with narrow
+        beams (:func:`beam_scale`).
     known : FieldState, optional
         What was learnt of this field of these maps before: compact sources and P. Not looked for again.
     noise : FieldState, optional
@@ -129,6 +137,11 @@ class FilteredField:
     unit : (n_band,) float64
         Rms of each band in the field, in its map unit; inside, bands count in it.
     bands : tuple of Band
+        Those that are used, and ``columns``, (n_band,) int64, their numbers in the maps.
+    sizes : (n_size,) float64
+        theta500 that are tried, arcmin.
+    scale : float
+        Lengths of the method over those for HFI, see :func:`beam_scale`.
     instrument : Instrument
     point_peaks : PointPeaks
         Compact sources of S/N 5 or more in any single band, see :mod:`szeek.filter.compact`; None where ``known``.
@@ -141,7 +154,7 @@ class FilteredField:
 
     def __init__(
         self,
-        maps: SkyMaps,
+        maps: SkyMaps | MapSet,
         lon_deg: float,
         lat_deg: float,
         instrument: Instrument,
@@ -153,30 +166,32 @@ class FilteredField:
     ) -> None:
         self.bands, self.instrument = maps.bands, instrument
         self.point_peaks: PointPeaks | None = None
-        self.pixel_arcmin = float(healpy.nside2resol(maps.nside, arcmin=True))
-        self.n = 2 * fft.next_fast_len(math.ceil(FIELD_DEG * 30 / self.pixel_arcmin))
+        self.pixel_arcmin = pixel_arcmin(maps)
+        self.n = field_pixels(maps)
         self.basis = field_basis(lon_deg, lat_deg)
-        self._modes, self._count, self.ell = _radial_modes(self.n, self.pixel_arcmin)
-        columns = [instrument.band_names.index(band.name) for band in maps.bands]
-        details = [instrument.details[column] for column in columns]
-        fwhm = np.array([band.fwhm_arcmin for band in maps.bands])
-        window = np.where([detail.pixel_window for detail in details], pixel_window_sigma_rad(maps.nside), 0.0)
-        pixel = np.hypot(window, interpolation_sigma_rad(maps.nside, lat_deg)) / _ARCMIN
-        self._sigma_arcmin = np.hypot(fwhm / _FWHM_PER_SIGMA, pixel)
-        self._beam = np.exp(-0.5 * (self.ell[:, None] * self._sigma_arcmin * _ARCMIN) ** 2)
-        for b, detail in enumerate(details):
-            if detail.beam is not None:
-                self._beam[:, b] = detail.beam(self.ell) * np.exp(-0.5 * (self.ell * pixel[b] * _ARCMIN) ** 2)
+        self._modes, self._count, self.ell = _radial_modes(self.n, self.pixel_arcmin, _ell_step(maps))
         self._n_used = int(np.searchsorted(self.ell, _NYQUIST_SHARE * 10800 / self.pixel_arcmin, side="right"))
-        self._beam[self._n_used :] = 0.0
+        self._beam, self._sigma_arcmin, self._band_used = _beams(maps, instrument, lat_deg, self.ell, self._n_used)
+        self.columns: NDArray[np.int64] = np.arange(maps.n_band)
+        self._n_band = maps.n_band
+        self._depth: LocalNoise | None = None
+        self._slopes: dict[float, float] = {}
 
-        bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
+        if isinstance(maps, MapSet):
+            bands = self._cut_set(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
+        else:
+            bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
+        #: Lengths over those for HFI.
+        self.scale = beam_scale(maps, self.bands)
+        #: Sizes that are tried, arcmin.
+        self.sizes = list_sizes(self.scale)
+        columns = [instrument.band_names.index(band.name) for band in self.bands]
         #: tSZ signal per Compton y, in those units.
         self.response = band_response(instrument)[columns] / self.unit
         if noise is not None:
             quiet, _, _ = self._find_compact_sources(bands)
             self._set_data(bands, quiet, keep)
-            self._set_inverse(noise.full_inverse())
+            self._set_inverse(noise.full_inverse(self.columns))
         elif known is None:
             self._learn(bands, keep, iterate)
         else:
@@ -196,8 +211,9 @@ class FilteredField:
 
     def _continue(self, bands: Map32, keep: Floats | None, known: FieldState) -> None:
         """Do the same with what is known of the field."""
-        if not known.fits(self.unit, self._n_used):
-            expected, found = (", ".join(f"{rms:.4g}" for rms in unit) for unit in (known.unit, self.unit))
+        unit = _among(self.unit, self.columns, self._n_band)
+        if not known.fits(unit, self._n_used):
+            expected, found = (", ".join(f"{rms:.4g}" for rms in of) for of in (known.unit, unit))
             raise ValueError(
                 "what the filter has learnt of a field is of other maps: its bands have an rms of "
                 f"{expected}, found {found}; run the filter stage on these maps"
@@ -205,15 +221,15 @@ class FilteredField:
         quiet, self._holes = bands.copy(), known.holes
         for number in _ROUNDS:
             _fill_holes(quiet, self._hole_mask(number))
-        self._set_inverse(known.full_inverse())
-        self._first = known.first_weights, known.first_information
+        self._set_inverse(known.full_inverse(self.columns))
+        self._first = known.first_weights[:, self.columns], known.first_information
         if self._set_data(bands, quiet, keep):
             return
         # what was kept may be taken for a cluster, or hide one
         self._set_weights(*self._first)
         clusters = self._find_clusters()
         if np.array_equal(_discs(self.n, *clusters.T), self._hole_mask(_CLUSTERS)):
-            self._set_inverse(known.full_inverse())
+            self._set_inverse(known.full_inverse(self.columns))
         else:
             self._take_out(clusters, quiet)
 
@@ -227,11 +243,12 @@ class FilteredField:
         keep : (m, 3) float64, optional
         """
         compact = self._holes[self._holes[:, 0] < _CLUSTERS]
-        reach = np.full(len(compact), _COMPACT_ARCMIN / self.pixel_arcmin)
+        reach = np.full(len(compact), _COMPACT_ARCMIN * self.scale / self.pixel_arcmin)
         self.compact: Mask = _discs(self.n, compact[:, 1], compact[:, 2], reach)
         whole = True
         if keep is not None:
-            kept = _discs(self.n, *self.pixels(keep), np.full(len(keep), _KEEP_ARCMIN / self.pixel_arcmin))
+            radius = np.full(len(keep), _KEEP_ARCMIN * self.scale / self.pixel_arcmin)
+            kept = _discs(self.n, *self.pixels(keep), radius)
             whole = not (kept & self._hole_mask(*_ROUNDS)).any()
         data = quiet if whole else np.where(kept, bands, quiet)
         self._transform: Complex = fft.rfft2(data * self._window)
@@ -240,7 +257,7 @@ class FilteredField:
     def _find_clusters(self) -> Floats:
         """Row, column and radius, in pixels, of the holes that detections make, (n, 3)."""
         peaks = self.find_peaks(*self.best_snr(), _CLUSTER_SNR)
-        radius = np.clip(2 * THETA500_ARCMIN[peaks.size], 10.0, 60.0) / self.pixel_arcmin
+        radius = np.clip(2 * self.sizes[peaks.size], 10.0 * self.scale, 60.0) / self.pixel_arcmin
         return np.column_stack([peaks.row, peaks.column, radius])
 
     def _take_out(self, clusters: Floats, quiet: Map32) -> None:
@@ -258,7 +275,15 @@ class FilteredField:
     @property
     def state(self) -> FieldState:
         """What was learnt of the field, for another :class:`FilteredField` to continue from."""
-        return FieldState.pack(self.unit, self._holes, self._inverse[: self._n_used], *self._first)
+        first_weights, first_information = self._first
+        return FieldState.pack(
+            _among(self.unit, self.columns, self._n_band),
+            self._holes,
+            _among(np.moveaxis(_among(self._inverse[: self._n_used], self.columns, self._n_band, 0.0), 1, 2),
+                   self.columns, self._n_band, 0.0),
+            _among(first_weights, self.columns, self._n_band, 0.0),
+            first_information,
+        )  # fmt: skip
 
     def _cut(self, maps: SkyMaps, lon_deg: float, lat_deg: float, unit: Floats | None) -> Map32:
         """The bands less their mean, in units of their rms or in those given."""
@@ -275,9 +300,57 @@ class FilteredField:
         bands /= self.unit.astype(np.float32)[:, None, None]
         return bands
 
+    def _cut_set(self, maps: MapSet, lon_deg: float, lat_deg: float, unit: Floats | None) -> Map32:
+        """The same of the bands of a set that cover the field; small gaps in them are filled in."""
+        sky = np.moveaxis(sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin), -1, 0)
+        seen = ~np.isnan(sky)
+        white = white_power(maps, lon_deg, lat_deg, self.n, self.pixel_arcmin)
+        if white is not None:
+            for of_band, power in zip(seen, white, strict=True):
+                if not np.isnan(power[0, 0]) and of_band.any():
+                    of_band &= power < _SHALLOW * np.median(power[of_band][::16])
+        border = self.n // 4  # the HEALPix pixel that the field is of is half as wide
+        inner = seen[:, border:-border, border:-border]
+        inner = inner if inner.any() else seen
+        cover = inner.sum(axis=(1, 2)) / max(int(inner.any(axis=0).sum()), 1)
+        self._use_bands(np.flatnonzero(cover >= _LEAST_COVER))
+        if not len(self.columns):
+            raise ValueError(f"nothing is seen of the field at ({lon_deg:g}, {lat_deg:g}) deg")
+        everywhere: Mask = np.asarray(seen[self.columns].all(axis=0))
+        gaps = _small_gaps(everywhere, _GAP_ARCMIN / self.pixel_arcmin)
+        bands = np.ascontiguousarray(sky[self.columns])
+        bands[:, ~everywhere] = 0.0
+        whole = everywhere | gaps
+        self._window = _whole_taper(self.n, self.pixel_arcmin) if whole.all() else _taper(whole, self.pixel_arcmin)
+        self.valid = self._window > 0.99
+        if gaps.any():
+            _fill_holes(bands, gaps)
+            reach = _GAP_FWHM * max(band.fwhm_arcmin for band in self.bands) / self.pixel_arcmin
+            self.valid &= ndimage.distance_transform_edt(~gaps) > reach
+        if not self.valid.any():
+            self.valid = self._window > 0.99 * self._window.max()
+        weight = self._window / self._window.sum(dtype=np.float64)
+        bands -= np.einsum("bij,ij->b", bands, weight).astype(np.float32)[:, None, None]
+        bands[:, ~whole] = 0.0
+        self.unit = np.sqrt(np.einsum("bij,bij,ij->b", bands, bands, weight))
+        if unit is not None:
+            self.unit = unit[self.columns]
+        bands /= self.unit.astype(np.float32)[:, None, None]
+        if white is not None:
+            depth = LocalNoise(white[self.columns], self._window)
+            self._depth = depth if depth.varies else None
+        return bands
+
+    def _use_bands(self, columns: NDArray[np.int64]) -> None:
+        """Leave out all other bands."""
+        self.columns, self.bands = columns, tuple(self.bands[column] for column in columns)
+        self._beam, self._sigma_arcmin = self._beam[:, columns], self._sigma_arcmin[columns]
+        self._band_used = self._band_used[columns]
+
     def _set_power(self, transform: Complex, window: Map32) -> Floats:
         """Invert the cross-power of tapered bands; returns the bands' own power, (n_ell, n_band)."""
         power = _cross_power(transform, window, self._modes, self._count, self.ell, self.pixel_arcmin)
+        _separate(power, self._band_used)
         rms = np.sqrt(np.einsum("lbb->lb", power))
         used = power[: self._n_used]
         scale = rms[: self._n_used, :, None] * rms[: self._n_used, None, :]
@@ -316,13 +389,43 @@ class FilteredField:
         """S/N of a cluster of this size at every pixel, (n, n) float32, and the error of its Y5R500, arcmin^2.
 
         The error is that at the field's centre; elsewhere pixels are larger than their true area, see
-        :meth:`directions`.
+        :meth:`directions`. Where the maps' depth varies it is the mean one; S/N is over the local error
+        (:meth:`local_error`).
         """
         shape = profile_transform(self.ell * (theta500_arcmin * _ARCMIN))
-        sigma = math.sqrt(self._area / float(self._count @ (shape**2 * self._information)))
+        sigma = self._error(shape)
         v = self._back(shape, self._weigh())
         v *= np.float32(sigma)
+        if self._depth is not None:
+            excess = self._depth.excess(self._white_share(shape))
+            if theta500_arcmin not in self._slopes:
+                independent = self.valid.sum() * (self.pixel_arcmin / (3 * self._sigma_arcmin.min())) ** 2
+                self._slopes[theta500_arcmin] = measure_slope(v, excess, self.valid, float(independent))
+            v /= relative_error(excess, self._slopes[theta500_arcmin])
         return v, sigma / _ARCMIN**2
+
+    def _error(self, shape: Floats) -> float:
+        """Error of the flux of a cluster of this shape at the field's centre, sr."""
+        return math.sqrt(self._area / float(self._count @ (shape**2 * self._information)))
+
+    def flux_error(self, theta500_arcmin: float) -> float:
+        """Error of Y5R500 of a cluster of this size, arcmin^2, that :meth:`snr_map` gives beside the map."""
+        return self._error(profile_transform(self.ell * (theta500_arcmin * _ARCMIN))) / _ARCMIN**2
+
+    def _white_share(self, shape: Floats) -> Floats:
+        """Share of each band's white noise in the variance of the map filtered for a shape, (n_band,)."""
+        assert self._depth is not None
+        modes = self._count * shape**2
+        return np.asarray((modes @ self._weights**2) * self._depth.mean / self.unit**2 / (modes @ self._information))
+
+    def local_error(self, theta500_arcmin: float) -> Map32 | None:
+        """Error of the flux of a cluster of this size at every pixel over the mean one; None where it is the same."""
+        if self._depth is None:
+            return None
+        if theta500_arcmin not in self._slopes:
+            self.snr_map(theta500_arcmin)
+        shape = profile_transform(self.ell * (theta500_arcmin * _ARCMIN))
+        return relative_error(self._depth.excess(self._white_share(shape)), self._slopes[theta500_arcmin])
 
     def ring_sums(self, vectors: Floats) -> Floats:
         """B P^-1 d at positions, summed over the modes of each multipole: (m, n_ell, n_band) float64.
@@ -382,14 +485,14 @@ class FilteredField:
 
     def best_snr(self) -> tuple[Map32, NDArray[np.int8]]:
         """Highest S/N over the sizes at every pixel, and the number of that size."""
-        best, size = self.snr_map(THETA500_ARCMIN[0])[0], np.zeros((self.n, self.n), np.int8)
-        for number, theta in enumerate(THETA500_ARCMIN[1:], start=1):
+        best, size = self.snr_map(self.sizes[0])[0], np.zeros((self.n, self.n), np.int8)
+        for number, theta in enumerate(self.sizes[1:], start=1):
             raise_best(self.snr_map(theta)[0], number, best, size)
         return best, size
 
     def find_peaks(self, best: Map32, size: NDArray[np.int8], snr_min: float, where: Mask | None = None) -> Peaks:
         """Peaks of the best S/N above a threshold, where they count (and within ``where``)."""
-        counts = self.valid & (~self.compact | (THETA500_ARCMIN[size] > _LARGE_THETA500_ARCMIN))
+        counts = self.valid & (~self.compact | (self.sizes[size] > _LARGE_THETA500_ARCMIN * self.scale))
         if where is not None:
             counts &= where
         counts[[0, -1]] = counts[:, [0, -1]] = False
@@ -417,8 +520,30 @@ class FilteredField:
 
     def is_valid(self, vectors: Floats) -> Mask:
         """Whether the pixels of directions are valid, (m,)."""
+        return self._look_up(self.valid, vectors)
+
+    def is_seen(self, vectors: Floats) -> Mask:
+        """Whether directions were observed in all bands that are used, or filled in as a small gap, (m,)."""
+        return self._look_up(self._window > 0, vectors)
+
+    def _look_up(self, mask: Mask, vectors: Floats) -> Mask:
         row, column = (np.clip(np.rint(at), 0, self.n - 1).astype(int) for at in self.pixels(vectors))
-        return np.asarray(self.valid[row, column])
+        return np.asarray(mask[row, column])
+
+    def interpolate(self, values: Map32, vectors: Floats) -> Map32:
+        """A map of the field at directions, linear between its pixels; (m,)."""
+        return np.asarray(ndimage.map_coordinates(values, self.pixels(vectors), order=1, mode="nearest"), np.float32)
+
+    def local_errors(self, peaks: Peaks) -> Floats:
+        """Error at peaks over the mean one, (m,)."""
+        out = np.ones(len(peaks.snr))
+        if self._depth is not None:
+            row, column = (np.rint(at).astype(int) for at in (peaks.row, peaks.column))
+            for number in np.unique(peaks.size):
+                here = peaks.size == number
+                local = self.local_error(float(self.sizes[number]))
+                out[here] = 1.0 if local is None else local[row[here], column[here]]
+        return out
 
     def _find_compact_sources(self, bands: Map32) -> tuple[Map32, list[Complex], PointPeaks]:
         """Bands with compact sources filled in, the transforms of the bands, and the peaks of what was not filled in.
@@ -499,13 +624,13 @@ class FilteredField:
 
 
 def matched_filter(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     *,
     instrument: str | Instrument = "planck-hfi",
     tiles: Iterable[int] | None = None,
     snr_min: float = 4.5,
     threads: int | None = None,
-    out: Map32 | None = None,
+    out: Map32 | PartialMap | None = None,
     progress: Progress | None = None,
 ) -> Table:
     """Clusters in maps, by the multi-frequency matched filter.
@@ -513,12 +638,12 @@ def matched_filter(
     Source: Melin, Bartlett & Delabrouille (2006); Planck 2015 results XXVII, Sect. 2.
 
     Deviation: P is measured again without the detections above S/N 4.5. A position belongs to the field whose HEALPix
-    pixel of nside 8 it is in. Extended detections on compact sources are kept. Detections are merged within 8 arcmin
-    or half of the larger theta500.
+    pixel (of nside 8, or more for finer maps) it is in. Extended detections on compact sources are kept. Detections
+    are merged within 8 arcmin (less with narrow beams, see :func:`beam_scale`) or half of the larger theta500.
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
         Full sky, or any footprint some degrees wide, of nside 64 or more.
     instrument : str or Instrument
         tSZ response of the bands.
@@ -528,7 +653,7 @@ def matched_filter(
         Threshold.
     threads : int, optional
         Fields at once; the machine's cores by default. The result does not depend on it.
-    out : (n_pix,) float32, optional
+    out : (n_pix,) float32 or PartialMap, optional
         RING; the best S/N over all sizes is written to the pixels that were searched.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
@@ -556,77 +681,53 @@ def matched_filter(
         field = FilteredField(maps, float(lon_deg), float(lat_deg), setup)
         best, size = field.best_snr()
         vectors, _ = field.directions(*np.indices(best.shape))
-        own = healpy.vec2pix(FIELD_NSIDE, *np.moveaxis(vectors, -1, 0)) == int(pixel)
+        own = healpy.vec2pix(field_nside(maps), *np.moveaxis(vectors, -1, 0)) == int(pixel)
         if out is not None:
             _write_owned(field, best, int(pixel), maps, out)
         # two more pixels, so that a peak on the border is in one field at least
         peaks = field.find_peaks(best, size, snr_min, ndimage.binary_dilation(own, iterations=2))
         vectors, true_area = field.directions(peaks.row, peaks.column)
-        sigma = np.array([field.snr_map(theta)[1] for theta in THETA500_ARCMIN])[peaks.size]
-        error = sigma * true_area / Y5R500_PER_Y500
+        sigma = np.array([field.flux_error(theta) for theta in field.sizes])[peaks.size]
+        error = sigma * true_area * field.local_errors(peaks) / Y5R500_PER_Y500
         lon, lat = lonlat_deg(vectors)
         return Table(
             {
                 "lon_deg": lon,
                 "lat_deg": lat,
                 "snr": peaks.snr,
-                "theta500_arcmin": THETA500_ARCMIN[peaks.size],
+                "theta500_arcmin": field.sizes[peaks.size],
                 "y500_arcmin2": peaks.snr * error,
                 "y500_err_arcmin2": error,
             }
         )
 
     found = spread(work, range(len(fields)), threads=threads, progress=progress, stage="filter", detail="fields")
-    return merge_detections(vstack([table for _, table in found]))
+    return merge_detections(vstack([table for _, table in found]), _MERGE_ARCMIN * beam_scale(maps, maps.bands))
 
 
-def merge_detections(detections: Table) -> Table:
+def merge_detections(detections: Table, radius_arcmin: float = _MERGE_ARCMIN) -> Table:
     """Highest S/N first, without those within 8 arcmin, or half of theta500 if that is more, of a higher one.
 
     Parameters
     ----------
     detections : Table
         ``lon_deg``, ``lat_deg``, ``snr``, ``theta500_arcmin``.
+    radius_arcmin : float
+        Another radius.
     """
     detections = detections[np.argsort(-np.asarray(detections["snr"]), kind="stable")]
     if not len(detections):
         return detections
     vectors = unit_vectors(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]))
-    radius_arcmin = np.maximum(_MERGE_ARCMIN, _MERGE_THETA500 * np.asarray(detections["theta500_arcmin"]))
+    reach_arcmin = np.maximum(radius_arcmin, _MERGE_THETA500 * np.asarray(detections["theta500_arcmin"]))
     kept = np.ones(len(detections), bool)
-    for k, near in enumerate(cKDTree(vectors).query_ball_point(vectors, 2 * np.sin(radius_arcmin * _ARCMIN / 2))):
+    for k, near in enumerate(cKDTree(vectors).query_ball_point(vectors, 2 * np.sin(reach_arcmin * _ARCMIN / 2))):
         if kept[k]:
             kept[[other for other in near if other > k]] = False
     return detections[kept]
 
 
-def list_fields(maps: SkyMaps, tiles: Iterable[int] | None = None) -> Table:
-    """Fields that cover what is seen: ``pixel`` (of nside 8, RING) and centre ``lon_deg``, ``lat_deg``.
-
-    The centre is the barycentre of what is seen of the pixel, so that a small footprint lies amid its fields.
-
-    Parameters
-    ----------
-    maps : SkyMaps
-    tiles : iterable of int, optional
-        Those in these of the 48 tiles only.
-    """
-    coarse = min(_FOOTPRINT_NSIDE, maps.nside)
-    vectors = np.stack(healpy.pix2vec(coarse, np.arange(12 * coarse**2)), axis=1)
-    vectors = vectors[maps.footprint[healpy.vec2pix(maps.nside, *vectors.T)]]
-    pixel = healpy.vec2pix(FIELD_NSIDE, *vectors.T)
-    sums: Floats = np.stack([np.bincount(pixel, v, 12 * FIELD_NSIDE**2) for v in vectors.T], axis=1).astype(float)
-    wanted = np.bincount(pixel, minlength=12 * FIELD_NSIDE**2) > 0
-    if tiles is not None:
-        centres = healpy.pix2vec(FIELD_NSIDE, np.arange(12 * FIELD_NSIDE**2))
-        wanted &= np.isin(healpy.vec2pix(TILE_NSIDE, *centres), list(tiles))
-    lon_deg, lat_deg = lonlat_deg(sums[wanted])
-    # a hair west of the meridian stays 360: the last bits of the field are those of a seed's maps
-    lon_deg[(lon_deg == 0.0) & (sums[wanted][:, 1] < 0.0)] = 360.0
-    return Table({"pixel": np.flatnonzero(wanted), "lon_deg": lon_deg, "lat_deg": lat_deg})
-
-
-def check_bands_known(maps: SkyMaps, instrument: Instrument) -> None:
+def check_bands_known(maps: SkyMaps | MapSet, instrument: Instrument) -> None:
     """Raise ValueError if the maps have a band that the instrument has not, in another unit, or too large pixels."""
     known = {band.name: band.unit for band in instrument.bands}
     for band in maps.bands:
@@ -637,24 +738,129 @@ def check_bands_known(maps: SkyMaps, instrument: Instrument) -> None:
         raise ValueError(f"the maps have nside {maps.nside}, expected at least 64 for the matched filter")
 
 
-def _write_owned(field: FilteredField, best: Map32, pixel: int, maps: SkyMaps, out: Map32) -> None:
+def _write_owned(
+    field: FilteredField, best: Map32, pixel: int, maps: SkyMaps | MapSet, out: Map32 | PartialMap
+) -> None:
     """The best S/N at the HEALPix pixels that a field owns."""
-    n_child = (maps.nside // FIELD_NSIDE) ** 2
-    nested = healpy.ring2nest(FIELD_NSIDE, pixel) * n_child + np.arange(n_child)
-    ipix = healpy.nest2ring(maps.nside, nested)
-    ipix = ipix[maps.footprint[ipix]]
-    at = field.pixels(np.stack(healpy.pix2vec(maps.nside, ipix), axis=1))
-    out[ipix] = ndimage.map_coordinates(best, at, order=1, mode="nearest")
+    ipix = own_pixels(maps, pixel)
+    values = field.interpolate(best, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1))
+    if isinstance(out, PartialMap):
+        at = out.find(ipix)
+        out.values[at[at >= 0]] = values[at >= 0]
+    else:
+        out[ipix] = values
+
+
+def beam_scale(maps: SkyMaps | MapSet, bands: Sequence[Band]) -> float:
+    """Lengths of the method over those for HFI: 1, or of sets with narrower beams the narrowest over HFI's.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck = read_instrument("planck-hfi").bands
+    >>> maps = SkyMaps(np.zeros((12 * 64**2, 6), np.float32), np.ones(12 * 64**2, bool), planck)
+    >>> beam_scale(maps, planck)
+    1.0
+    """
+    if isinstance(maps, SkyMaps):
+        return 1.0
+    return min(1.0, min(band.fwhm_arcmin for band in bands) / _NARROWEST_FWHM_ARCMIN)
+
+
+def list_sizes(scale: float) -> Floats:
+    """Sizes theta500 that are tried, arcmin: :data:`THETA500_ARCMIN`, and below it in equal steps for narrow beams.
+
+    Examples
+    --------
+    >>> list_sizes(1.0)[:1].tolist(), list_sizes(0.2)[:5].round(2).tolist()
+    ([0.9], [0.29, 0.39, 0.51, 0.68, 0.9])
+    """
+    step = THETA500_ARCMIN[1] / THETA500_ARCMIN[0]
+    smallest = max(THETA500_ARCMIN[0] * scale, _SMALLEST_THETA500_ARCMIN)
+    n = math.floor(math.log(THETA500_ARCMIN[0] / smallest) / math.log(step) + 1e-9)
+    return np.concatenate([THETA500_ARCMIN[0] * step ** np.arange(-n, 0.0), THETA500_ARCMIN])
+
+
+def _ell_step(maps: SkyMaps | MapSet) -> float:
+    """Of the radial tables; fields that are half as wide have modes twice as far apart."""
+    return _ELL_STEP * field_nside(maps) / FIELD_NSIDE
+
+
+def _beams(
+    maps: SkyMaps | MapSet, instrument: Instrument, lat_deg: float, ell: Floats, n_used: int
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Beam and sampling of each band, (n_ell, n_band); their sigma, arcmin; and how many multipoles each is used at.
+
+    Pixels smooth where they hold the mean of the sky inside them. Images are then sampled by splines, HEALPix maps
+    bilinearly.
+    """
+    beams, sigmas, used = [], [], []
+    for group in maps.groups if isinstance(maps, MapSet) else (maps,):
+        details = [instrument.details[instrument.band_names.index(band.name)] for band in group.bands]
+        fwhm = np.array([band.fwhm_arcmin for band in group.bands])
+        if isinstance(group, ImageMaps):
+            resolution = group.pixel_arcmin
+            pixel_sigma, sampling_sigma = resolution * _ARCMIN / math.sqrt(12), 0.0
+            spline = group.window(ell.size, float(ell[1]))
+        else:
+            resolution = float(healpy.nside2resol(group.nside, arcmin=True))
+            pixel_sigma, sampling_sigma = (
+                pixel_window_sigma_rad(group.nside), interpolation_sigma_rad(group.nside, lat_deg)
+            )  # fmt: skip
+            spline = None
+        window = np.where([detail.pixel_window for detail in details], pixel_sigma, 0.0)
+        pixel = np.hypot(window, sampling_sigma) / _ARCMIN
+        sigma = np.hypot(fwhm / _FWHM_PER_SIGMA, pixel)
+        beam = np.exp(-0.5 * (ell[:, None] * sigma * _ARCMIN) ** 2)
+        for b, detail in enumerate(details):
+            if detail.beam is not None:
+                beam[:, b] = detail.beam(ell) * np.exp(-0.5 * (ell * pixel[b] * _ARCMIN) ** 2)
+        if spline is not None:
+            beam *= spline[:, None]
+        of_group = min(n_used, int(np.searchsorted(ell, _NYQUIST_SHARE * 10800 / resolution, side="right")))
+        beam[of_group:] = 0.0
+        beams.append(beam)
+        sigmas.append(sigma)
+        used.append(np.full(fwhm.size, of_group))
+    return np.concatenate(beams, axis=1), np.concatenate(sigmas), np.concatenate(used)
+
+
+def _separate(power: Floats, band_used: NDArray[np.int64]) -> None:
+    """Take a band out of the others' noise above the multipoles that it is used at: its pixels make waves there."""
+    for b in np.flatnonzero(band_used < band_used.max(initial=0)):
+        own = power[band_used[b] :, b, b].copy()
+        power[band_used[b] :, b, :] = power[band_used[b] :, :, b] = 0.0
+        power[band_used[b] :, b, b] = own
+
+
+def _among(values: Floats, columns: NDArray[np.int64], n_band: int, fill: float = np.nan) -> Floats:
+    """Values of some bands, along the last axis, among those of all."""
+    if len(columns) == n_band:
+        return values
+    out = np.full((*values.shape[:-1], n_band), fill)
+    out[..., columns] = values
+    return out
+
+
+def _small_gaps(seen: Mask, radius_pixel: float) -> Mask:
+    """What is not seen amid what is, if it is no larger than a disc of this radius."""
+    gaps, n = ndimage.label(~seen)
+    if not n:
+        return np.zeros_like(seen)
+    small = np.bincount(gaps.ravel(), minlength=n + 1) <= math.pi * radius_pixel**2
+    small[0] = False
+    small[np.unique(np.concatenate([gaps[[0, -1]].ravel(), gaps[:, [0, -1]].ravel()]))] = False
+    return np.asarray(small[gaps])
 
 
 @cache
-def _radial_modes(n: int, pixel_arcmin: float) -> tuple[NDArray[np.int32], Floats, Floats]:
+def _radial_modes(n: int, pixel_arcmin: float, ell_step: float) -> tuple[NDArray[np.int32], Floats, Floats]:
     """Number in the radial table of each mode of rfft2, the modes (of the whole plane) per entry, and its l."""
     frequency = 2 * math.pi / (pixel_arcmin * _ARCMIN)
     ell = frequency * np.hypot(fft.fftfreq(n)[:, None], fft.rfftfreq(n)[None, :])
-    modes: NDArray[np.int32] = np.rint(ell / _ELL_STEP).astype(np.int32)
+    modes: NDArray[np.int32] = np.rint(ell / ell_step).astype(np.int32)
     count: Floats = np.bincount(modes.ravel(), np.broadcast_to(_mirrored(n), modes.shape).ravel()).astype(float)
-    return modes, count, _ELL_STEP * np.maximum(np.arange(count.size), 0.5)
+    return modes, count, ell_step * np.maximum(np.arange(count.size), 0.5)
 
 
 def _mirrored(n: int) -> Floats:
@@ -684,7 +890,7 @@ def _cross_power(
 @cache
 def _smoothing(n_ell: int) -> Floats:
     step = np.arange(n_ell)
-    return np.asarray(np.exp(-0.5 * ((step[:, None] - step) * (_ELL_STEP / _ELL_SMOOTHING)) ** 2))
+    return np.asarray(np.exp(-0.5 * ((step[:, None] - step) * (1 / _ELL_SMOOTHING)) ** 2))
 
 
 def _highest_around(values: Map32, where: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -35,7 +35,7 @@ class FieldState:
     Parameters
     ----------
     unit : (n_band,) float64
-        Rms of each band, in its map unit: the maps' fingerprint.
+        Rms of each band, in its map unit: the maps' fingerprint. NaN of a band that is not used in this field.
     holes : (n_hole, 4) float64
         What was filled in: kind (compact sources of round 0 or 1, or a cluster, 2), row, column, and how far the hole
         reaches, in pixels.
@@ -68,15 +68,15 @@ class FieldState:
         return (
             len(self.inverse) == n_used
             and self.unit.shape == unit.shape
-            and np.allclose(self.unit, unit, rtol=1e-5, atol=0.0)
+            and np.allclose(self.unit, unit, rtol=1e-5, atol=0.0, equal_nan=True)
         )
 
-    def full_inverse(self) -> Floats:
-        """The inverse cross-power, (n_used, n_band, n_band)."""
+    def full_inverse(self, columns: NDArray[np.int64] | None = None) -> Floats:
+        """The inverse cross-power, (n_used, n_band, n_band), of all bands or of some."""
         row, column = np.tril_indices(len(self.unit))
         full = np.empty((len(self.inverse), len(self.unit), len(self.unit)))
         full[:, row, column] = full[:, column, row] = self.inverse
-        return full
+        return full if columns is None else full[np.ix_(np.arange(len(full)), columns, columns)]
 
 
 def write_states(states: Mapping[int, FieldState], path: str | os.PathLike[str]) -> None:

@@ -69,7 +69,7 @@ class Model:
         threads: int | None = None,
         client: Client | None = None,
         progress: Progress | None = None,
-    ) -> FilteredSky:
+    ) -> FilteredSky[SkyMaps]:
         """S/N maps that the network was trained with, and what else the filter finds; refuses maps of other bands."""
         self.check_bands(maps)
         return filter_sky(

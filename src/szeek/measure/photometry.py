@@ -22,7 +22,8 @@ from scipy.interpolate import CubicSpline
 from scipy.special import j1
 
 from szeek.arguments import plain_table
-from szeek.filter.matchedfilter import FIELD_NSIDE, FilteredField, check_bands_known, list_fields
+from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.matchedfilter import FilteredField, check_bands_known
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.fluxes import TEMPERATURES_KEV, deproject, halo_population, infer_flux

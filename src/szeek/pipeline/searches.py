@@ -30,7 +30,7 @@ from szeek.assess.selection import (
 from szeek.assess.sources import find_sources
 from szeek.config import Config
 from szeek.files import write_table
-from szeek.filter.matchedfilter import FIELD_NSIDE
+from szeek.filter.layout import FIELD_NSIDE
 from szeek.filter.states import FieldState
 from szeek.find.predict import predict, read_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters
@@ -263,9 +263,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         look = fit_look(sums, injected_looks)
         found = vstack([of_round.injections for of_round in rounds])
         noise = measure_noise(maps, instrument, filtered=near, **work.options)
-        selection = judge_injections(
-            found, ground.sources, noise, config.detect.p_max, look=look.to_table()
-        )
+        selection = judge_injections(found, ground.sources, noise, config.detect.p_max, look=look.to_table())
         curve = DetectionCurve.count(
             np.asarray(found["snr_there"], float),
             np.isfinite(np.asarray(found["p"], float)),
@@ -373,9 +371,7 @@ class _Search:
     where: NDArray[np.bool_]
     scratch: Path
 
-    def inject(
-        self, maps: SkyMaps, part: Table, instrument: Instrument, seed: int, work: _Work
-    ) -> _Round:
+    def inject(self, maps: SkyMaps, part: Table, instrument: Instrument, seed: int, work: _Work) -> _Round:
         """Paint these clusters, search and measure."""
         if work.progress is not None:
             work.progress("selection", 0, 0, f"painting {len(part)} clusters")
