@@ -230,7 +230,11 @@ def test_path_in_a_configuration_is_relative_to_it(tmp_path):
         ({"bandpass": {"freq_ghz": [1.0, 2.0], "transmission": [1.0]}}, "bandpass has 2 and 1 values"),
         ({"beam": "beam.txt"}, r"beam 'beam.txt' is 0.9 at l = 0, expected 1 at l = 0; state beam_normalise = true"),
         ({"beam": "beam.txt", "beam_column": 3}, "has 2 columns and 3 rows, expected at least 3 columns"),
-        ({"beam": "beam.txt", "beam_from_ell": 9e3}, "no two values above 0 from l = 9000 on"),
+        ({"beam": "beam.txt", "beam_from_ell": 9e3}, "has fewer than two values from l = 9000 on"),
+        (
+            {"beam": "below.txt"},
+            "beam 'below.txt' has fewer than two values from l = 0 on, or its first are not above 0; expected b_l",
+        ),
         ({"beam": "beam.txt", "beam_profile": "beam.txt"}, "has beam and beam_profile, expected one of the two"),
         ({"beam": "down.txt"}, "beam 'down.txt' has multipoles that do not increase from 0"),
         (

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from szeek.physics.bandpass import Bandpass
-from szeek.physics.beams import BeamTable, start_at_zero, transform_profile
+from szeek.physics.beams import BeamTable, first_points, start_at_zero, transform_profile
 from szeek.physics.instrument import BandDetails, Instrument
 from szeek.physics.tsz import bandpass_response
 from szeek.sky.skymaps import Band
@@ -251,8 +251,11 @@ def _make_beam(record: BandRecord, label: str, folder: Path) -> BeamTable | None
         raise ValueError(f"{what} has multipoles that do not increase from 0, expected l, sorted")
     used = ell >= record.beam_from_ell
     ell, b_ell = ell[used], b_ell[used]
-    if ell.size < 2 or not (b_ell[:2] > 0).all():
-        raise ValueError(f"{what} has no two values above 0 from l = {record.beam_from_ell:g} on, expected b_l")
+    if ell.size < 2 or not (b_ell[first_points(ell)] > 0).all():
+        raise ValueError(
+            f"{what} has fewer than two values from l = {record.beam_from_ell:g} on, or its first are not above 0; "
+            "expected b_l"
+        )
     if record.beam_normalise is None and (ell[0] > 0 or abs(b_ell[0] - 1) > _NORMALISED):
         found = f"starts at l = {ell[0]:g}" if ell[0] > 0 else f"is {b_ell[0]:.4g} at l = 0"
         raise ValueError(

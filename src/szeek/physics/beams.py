@@ -63,10 +63,15 @@ class BeamTable:
         return np.asarray(np.interp(at, self.ell, self.b_ell) * beyond)
 
 
-def start_at_zero(ell: Floats, b_ell: Floats) -> BeamTable:
-    """A table that starts above l = 0, continued to there by a Gaussian fitted to its first points.
+def first_points(ell: Floats) -> slice:
+    """The points of a table up to twice its first multipole, two at least."""
+    return slice(max(2, int(np.searchsorted(ell, 2 * ell[0], side="right"))))
 
-    The points up to twice the first multipole are fitted, two at least, in ln b_l against l^2, with free amplitude.
+
+def start_at_zero(ell: Floats, b_ell: Floats) -> BeamTable:
+    """A table that starts above l = 0, continued to there by a Gaussian fitted to its :func:`first_points`.
+
+    The fit is one of ln b_l against l^2, with free amplitude.
 
     Examples
     --------
@@ -77,7 +82,7 @@ def start_at_zero(ell: Floats, b_ell: Floats) -> BeamTable:
     """
     if ell[0] == 0:
         return BeamTable(ell, b_ell)
-    first = slice(max(2, int(np.searchsorted(ell, 2 * ell[0], side="right"))))
+    first = first_points(ell)
     slope, start = np.polyfit(ell[first] ** 2, np.log(b_ell[first]), 1)
     if slope > 0:  # noise, or a beam that is all but a point
         slope, start = 0.0, math.log(b_ell[0])
