@@ -330,6 +330,26 @@ def test_spectrum_of_clusters_of_known_mass_is_relativistic() -> None:
     assert cold.meta["fit"]["tsz"]["amplitude"] < 0.95 * hot.meta["fit"]["tsz"]["amplitude"]
 
 
+def test_three_bands_of_another_instrument() -> None:
+    """ACT's three bands cannot tell radio sources from dust: tSZ, dust and CMB are fitted, and tSZ comes back."""
+    instrument = read_instrument("act-dr6")
+    rng = np.random.default_rng(8)
+    sources = Table({"lon_deg": np.arange(40) * 9.0, "lat_deg": np.tile([35.0, 55.0], 20)})
+    nulls = Table({"lon_deg": rng.uniform(0, 360, 200), "lat_deg": rng.uniform(-70, -30, 200)})
+    tsz, dust = spectral_templates(instrument, ["tsz", "dust"])
+    values = rng.normal(0, 1e-6, (12 * 256**2, 3))
+    for row in sources:
+        values[healpy.query_disc(256, healpy.ang2vec(*row, lonlat=True), np.radians(0.2))] += 1e-4 * tsz + 0.5 * dust
+    bands = SkyMaps(values.astype(np.float32), np.ones(12 * 256**2, bool), instrument.bands)
+    found = measure_spectrum(bands, sources, nulls, instrument, radius_arcmin=20.0, background_arcmin=(40.0, 60.0))
+    assert list(found.meta["fit"]) == ["tsz", "dust", "cmb"] and found.meta["n_freedom"] == 0
+    ipix = [healpy.query_disc(256, healpy.ang2vec(*row, lonlat=True), np.radians(0.2)).size for row in sources]
+    area = np.mean(ipix) * healpy.nside2pixarea(256, degrees=True) * 3600
+    for name, amplitude in (("tsz", 1e-4), ("dust", 0.5)):
+        fit = found.meta["fit"][name]
+        assert abs(fit["amplitude"] - amplitude * area) < 4 * fit["error"] + 0.03 * amplitude * area
+
+
 def test_words_of_the_command() -> None:
     files = ["hfi_{band}.fits", "y=first.fits", "y=last.fits", "kappa=k.fits", "143x=one.fits"]
     maps = stack_maps(files, ["143=K_CMB", "y=y"], ["y=10"], ["bands=mask.fits"])
@@ -338,6 +358,8 @@ def test_words_of_the_command() -> None:
     assert (maps["bands"].unit, maps["bands"].mask) == ({"143": "K_CMB"}, "mask.fits")
     assert maps["y"] == StackMap(["first.fits", "last.fits"], "y", 10.0)
     assert maps["kappa"] == StackMap("k.fits")
+    of_act = stack_maps(["act_{band}.fits"], instrument="act-dr6")
+    assert dict(of_act["bands"].source) == {band: f"act_{band}.fits" for band in ("f090", "f150", "f220")}
     # one band alone is a map as any other
     assert stack_maps(["143=one.fits"]) == {"143": StackMap("one.fits")}
     for option, value in (("unit", "x=y"), ("beam", "x=1"), ("mask", "x=mask.fits")):

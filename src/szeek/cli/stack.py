@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from szeek.cli.options import Columns, Scheduler, band_files, named_numbers, named_values
+from szeek.cli.options import Columns, Instrument, Scheduler, band_files, named_numbers, named_values
 from szeek.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def stack(
     ] = None,
     column: Columns = None,
     survey: Annotated[str | None, typer.Option(help="name of the catalogue where its columns do not tell")] = None,
+    instrument: Instrument = None,
     extent: Annotated[float, typer.Option(min=0, help="FWHM of the sources in arcmin, for the spectrum")] = 0.0,
     weights: Annotated[str | None, typer.Option(help="column to weight the sources with, e.g. p or snr")] = None,
     oriented: Annotated[
@@ -61,7 +62,7 @@ def stack(
 ) -> None:
     """Stack a run's candidates in every map that is there, or any maps at any catalogue; with matched nulls.
 
-    With `--map` the stacks are drawn too: stacks.png and, where all six bands are given, spectrum.png.
+    With `--map` the stacks are drawn too: stacks.png and, where all bands of the instrument are given, spectrum.png.
     """
     from szeek.inputs.catalogues import read_catalogue
     from szeek.parallel import connect
@@ -72,10 +73,12 @@ def stack(
     from szeek.stack.products import StackOptions
     from szeek.stack.samples import SAMPLES
 
-    if map is None and (mask or unit or beam or survey or column or bins != 1 or cut or least or extent):
+    if map is None and (
+        mask or unit or beam or survey or column or bins != 1 or cut or least or extent or instrument
+    ):
         raise ValueError(
-            "--mask, --unit, --beam, --survey, --column, --cut, --least, --extent and --bins go with --map; a run's "
-            "stacks have their own"
+            "--mask, --unit, --beam, --survey, --column, --cut, --least, --instrument, --extent and --bins go with "
+            "--map; a run's stacks have their own"
         )
     if map is not None and (scheduler is not None or sample):
         raise ValueError("--scheduler and --sample are for a run's stacks, not for those of --map")
@@ -91,12 +94,13 @@ def stack(
         return
     folder = stack_catalogue(
         read_catalogue(positions, survey, columns=named_values("--column", column)),
-        stack_maps(map, unit, beam, mask),
+        stack_maps(map, unit, beam, mask, instrument or "planck-hfi"),
         out,
         replace(options, n_p_bins=bins),
         cut=list(named_numbers("--cut", cut).items()),
         least=named_numbers("--least", least),
         extent_arcmin=extent,
+        instrument=instrument or "planck-hfi",
     )
     drawn = draw_stack_folder(folder)
     record = json.loads((folder / Path(STACKS_RECORD).name).read_text())
@@ -105,13 +109,17 @@ def stack(
 
 
 def stack_maps(
-    given: list[str], unit: list[str] | None = None, beam: list[str] | None = None, mask: list[str] | None = None
+    given: list[str],
+    unit: list[str] | None = None,
+    beam: list[str] | None = None,
+    mask: list[str] | None = None,
+    instrument: str = "planck-hfi",
 ) -> dict[str, StackMap]:
     """NAME=FILE pairs: two files under one name are its halves; a file for every band, or a pattern, is 'bands'."""
     from szeek.inputs.instrument import read_instrument
     from szeek.stack.catalogue import StackMap
 
-    bands = read_instrument().band_names
+    bands = read_instrument(instrument).band_names
     files: dict[str, list[str]] = {}
     for item in given:
         pairs = band_files([item], bands).items() if "{band}" in item else named_values("--map", [item]).items()

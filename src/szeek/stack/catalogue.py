@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from szeek.arguments import plain_table
 from szeek.files import write_json, write_table
 from szeek.inputs.healpix_files import change_nside
-from szeek.inputs.instrument import read_instrument
+from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.stackmaps import read_stack_map
+from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.stack.cutting import cut_maps
 from szeek.stack.products import FluxMap, StackOptions, measure_spectrum, null_sets, stack_sources
@@ -38,8 +39,8 @@ class StackMap:
     ----------
     source : path, two paths, mapping of band to path, or SkyMaps
         HEALPix FITS files or TAN cut-outs. Two files are two halves of the data: their mean is stacked, and half
-        their difference beside it as NAME_noise. Files of all bands of Planck HFI, by their names, are read in K_CMB
-        and MJy/sr, without dipole.
+        their difference beside it as NAME_noise. Files of all bands of an instrument, by their names, are read in its
+        units, without dipole.
     unit : str, optional
         Or, of several bands, a mapping of band to unit.
     fwhm_arcmin : float, optional
@@ -63,6 +64,7 @@ def stack_catalogue(
     cut: Sequence[tuple[str | os.PathLike[str] | Table, float]] = (),
     least: Mapping[str, float] | None = None,
     extent_arcmin: float = 0.0,
+    instrument: str | Instrument = "planck-hfi",
 ) -> Path:
     """Stack any maps at the positions of any catalogue, without a run.
 
@@ -74,8 +76,8 @@ def stack_catalogue(
     sources : Table
         From :func:`szeek.inputs.catalogues.read_catalogue`, or any with ``lon_deg``, ``lat_deg``.
     maps : mapping of name to StackMap
-        Or what a StackMap is made from. In the one named 'y' fluxes are measured; 'bands', of all bands of Planck
-        HFI, gives a spectrum.
+        Or what a StackMap is made from. In the one named 'y' fluxes are measured; 'bands', of all bands of the
+        instrument, gives a spectrum.
     folder : path
         Receives stacks.fits, profiles.ecsv, stacks.json, with a map 'y' scaling.ecsv, with all bands spectrum.ecsv.
     options : StackOptions
@@ -85,6 +87,8 @@ def stack_catalogue(
         Only sources above this in a column: ``{"richness": 30}``.
     extent_arcmin : float
         FWHM of the sources, for the spectrum, see :func:`szeek.stack.products.measure_spectrum`.
+    instrument : str or Instrument
+        Of the map 'bands'.
 
     Returns
     -------
@@ -96,9 +100,10 @@ def stack_catalogue(
     ValueError
         If no source lies inside the maps, a map's unit or beam is stated nowhere, or a column is not there.
     """
+    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     listed = plain_table(sources, "sources")
     described = {name: one if isinstance(one, StackMap) else StackMap(one) for name, one in maps.items()}
-    groups = read_maps(described)
+    groups = read_maps(described, setup)
     masks = {name: one.mask for name, one in described.items() if one.mask is not None}
     cuts = cut_maps(groups, masks, sources=cut)
     seen = _seen_by_all(groups)
@@ -117,10 +122,9 @@ def stack_catalogue(
     flux_map = FluxMap("y", {"NULL": nulls}) if "y" in groups else None
     stack_sources(groups, chosen, dust, folder, options, footprint=seen, masks=cuts.masks, flux_map=flux_map)
     target = Path(folder)
-    instrument = read_instrument()
-    if "bands" in groups and tuple(band.name for band in groups["bands"].bands) == instrument.band_names:
+    if "bands" in groups and tuple(band.name for band in groups["bands"].bands) == setup.band_names:
         table = measure_spectrum(
-            groups["bands"], chosen, nulls, instrument, cuts.masks.get("bands"), extent_arcmin=extent_arcmin,
+            groups["bands"], chosen, nulls, setup, cuts.masks.get("bands"), extent_arcmin=extent_arcmin,
             y_map=groups.get("y"), y_mask=cuts.masks.get("y"),
         )  # fmt: skip
         write_table(table, target / "spectrum.ecsv")
@@ -128,13 +132,13 @@ def stack_catalogue(
         (target / "spectrum.ecsv").unlink(missing_ok=True)
     record = {
         "n_source": len(chosen), "n_listed": len(listed), "least": dict(least or {}), **options.record(),
-        "maps": describe_maps(groups), **cuts.record(),
+        "maps": describe_maps(groups), "instrument": record_instrument(instrument), **cuts.record(),
     }  # fmt: skip
     write_json(record, target / "stacks.json")
     return target
 
 
-def read_maps(maps: Mapping[str, StackMap]) -> dict[str, SkyMaps]:
+def read_maps(maps: Mapping[str, StackMap], instrument: str | Instrument = "planck-hfi") -> dict[str, SkyMaps]:
     """The maps by name, see :class:`StackMap`."""
     if not maps:
         raise ValueError("no map is given to stack, expected at least one")
@@ -143,7 +147,7 @@ def read_maps(maps: Mapping[str, StackMap]) -> dict[str, SkyMaps]:
         if isinstance(one.source, SkyMaps):
             groups[name] = one.source
         elif isinstance(one.source, Mapping):
-            groups[name] = read_skymaps(dict(one.source), unit=one.unit)
+            groups[name] = read_skymaps(dict(one.source), instrument, unit=one.unit)
         elif not (one.unit is None or isinstance(one.unit, str)):
             raise ValueError(f"units of the map '{name}' are given by band, expected one, as it is one map")
         elif isinstance(one.source, str | os.PathLike):

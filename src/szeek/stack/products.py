@@ -31,7 +31,7 @@ from szeek.stack.profiles import (
     measure_significance,
 )
 from szeek.stack.scaling import fit_scaling, measure_flux_in_bins, measure_selection_bias
-from szeek.stack.spectrum import SpectrumFit, fit_spectrum
+from szeek.stack.spectrum import SpectrumFit, fit_spectrum, separable_components
 from szeek.stack.stacks import Field, equal_count_bins, measure_error, stack_samples
 
 if TYPE_CHECKING:
@@ -309,7 +309,8 @@ def measure_spectrum(
     -------
     Table
         One row per band: ``band``, ``freq_ghz``, ``unit`` (of the map, times arcmin^2), ``flux``, ``error``,
-        ``null``, and with more sources or nulls than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts,
+        ``null``, and with more sources or nulls than bands ``tsz``, ``dust``, ``radio``, ``cmb``, the fitted parts
+        (of fewer than four bands not all, see :func:`szeek.stack.spectrum.separable_components`),
         and ``rest``, ``rest_error``, the flux less all of them but tSZ: bands share CMB and dust, whose errors hide
         the tSZ of few sources in ``flux``; the amplitudes in the metadata ``fit``, the temperature in ``t_e_kev``.
         With a y map the metadata ``y_map`` too: ``flux`` (arcmin^2, beam and extent corrected as in the fit),
@@ -340,7 +341,8 @@ def measure_spectrum(
     kept = [gaussian_aperture_fraction(math.hypot(b.fwhm_arcmin, extent_arcmin), *disc) for b in bands.bands]
 
     def fitted(spectrum: NDArray[np.float64]) -> SpectrumFit:
-        return fit_spectrum(spectrum, covariance, instrument, beam_factor=kept, t_e_kev=out.meta["t_e_kev"])
+        components, t_e_kev = separable_components(bands.n_band), out.meta["t_e_kev"]
+        return fit_spectrum(spectrum, covariance, instrument, components, beam_factor=kept, t_e_kev=t_e_kev)
 
     fit = fitted(np.asarray(out["flux"], float))
     for name, part in zip(fit.components, fit.model, strict=True):

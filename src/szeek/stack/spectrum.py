@@ -74,6 +74,18 @@ class SpectrumFit:
         )
 
 
+def separable_components(n_band: int) -> tuple[str, ...]:
+    """The components that so many bands tell apart; of few, radio sources and then dust are not fitted.
+
+    Examples
+    --------
+    >>> separable_components(6), separable_components(3)
+    (('tsz', 'dust', 'radio', 'cmb'), ('tsz', 'dust', 'cmb'))
+    """
+    kept = ("tsz", "cmb", "dust", "radio")[:n_band]
+    return tuple(name for name in COMPONENTS if name in kept)
+
+
 def fit_spectrum(
     spectrum: ArrayLike,
     covariance: ArrayLike,

@@ -183,7 +183,7 @@ def draw_stack_folder(folder: str | os.PathLike[str]) -> list[Path]:
     if (home / "spectrum.ecsv").is_file():
         spectrum = Table.read(home / "spectrum.ecsv")
         if "tsz" in spectrum.colnames:
-            drawn["spectrum"] = plot_spectrum(spectrum, read_instrument())
+            drawn["spectrum"] = plot_spectrum(spectrum, read_instrument(record.get("instrument", "planck-hfi")))
     for ending in ("pdf", "png"):
         (home / f"spectrum.{ending}").unlink(missing_ok=True)  # an earlier one, of other maps
         for name, figure in drawn.items():
@@ -362,7 +362,7 @@ def plot_flux_against_p(scaling: Table) -> Figure:
 
 @journal
 def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
-    """Six-band spectrum of a stack, the matched nulls taken off, with the components fitted to it.
+    """Spectrum of a stack, the matched nulls taken off, with the components fitted to it.
 
     Parameters
     ----------
@@ -405,7 +405,8 @@ def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
         )  # fmt: skip
     axes.axhline(0, color="0.6", linewidth=0.6)
     axes.set_yscale("symlog", linthresh=10 ** np.floor(np.log10(largest) - 1.5), linscale=0.8)
-    axes.set(xlabel="frequency [GHz]", ylabel="flux density within 10′ [mJy]", xscale="log", xlim=(85, 1000))
+    axes.set(xlabel="frequency [GHz]", ylabel="flux density within 10′ [mJy]", xscale="log")
+    axes.set_xlim(0.85 * x.min(), x.max() / 0.857)
     axes.set_xticks(x, [f"{value:g}" for value in x])
     axes.xaxis.set_minor_locator(axes.xaxis.get_major_locator())
     figure.legend(fontsize=8, loc="outside right upper")
