@@ -9,9 +9,11 @@ import pytest
 from astropy.table import Table
 
 import szeek
+from szeek.config import load_config
 from szeek.files import write_json
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder, continue_folder
+from szeek.pipeline.stage import Facts, Run, Stage, stage_key
 
 SOURCE = Path(szeek.__file__).parent
 STRINGS = [value for name, value in vars(products).items() if name.isupper() and isinstance(value, str)]
@@ -78,3 +80,16 @@ def test_a_folder_that_continues_another_reads_there_and_writes_here(tmp_path):
     np.testing.assert_array_equal(RunFolder(two).clusters["z"], [0.2])
     with pytest.raises(FileNotFoundError, match=r"has no prediction.fits \(p, .*`szeek predict` makes it"):
         folder.need(products.PREDICTION)
+
+
+def test_an_instrument_file_counts_by_what_is_in_it(tmp_path):
+    """A stage is done again where a number of the file has changed, not where the file has moved."""
+    text = '[[bands]]\nname = "a"\nfreq_ghz = 150.0\nfwhm_arcmin = 1.4\nnoise_uk_arcmin = 9.0\n'
+    stage, keys = Stage("any", lambda run, progress: Facts(), sections=("sky",)), []
+    for folder, number in (("one", "1.4"), ("two", "1.4"), ("three", "1.5")):
+        path = tmp_path / folder / "mine.toml"
+        path.parent.mkdir()
+        path.write_text(text.replace("1.4", number))
+        run = Run(load_config("bonjean2020", sky={"instrument": str(path)}), tmp_path)
+        keys.append(stage_key(stage, run, {"stages": {}}))
+    assert keys[0] == keys[1] != keys[2]
