@@ -95,6 +95,30 @@ def test_maps_of_one_s_own_on_a_preset_that_simulates_are_not_passed_over(tmp_pa
     assert load_config(path).sky.simulate
 
 
+def test_a_table_for_each_map(tmp_path):
+    path = tmp_path / "act.toml"
+    text = (
+        '[sky]\nunit = "K_CMB"\ncatalogues = ["c.fits"]\n[sky.maps]\nf220 = "c.fits"\n'
+        '[sky.maps.f090]\nfile = "a.fits"\nivar = "a_ivar.fits"\nunit = "uK_CMB"\n[sky.maps.f150]\nfile = "b.fits"\n'
+    )
+    path.write_text(text)
+    sky = load_config(path).sky
+    assert sky.maps == {"f220": tmp_path / "c.fits", "f090": tmp_path / "a.fits", "f150": tmp_path / "b.fits"}
+    assert sky.ivar == {"f090": tmp_path / "a_ivar.fits"}
+    assert sky.unit == {"f220": "K_CMB", "f090": "uK_CMB", "f150": "K_CMB"}
+    (tmp_path / "again.toml").write_text(config_toml(load_config(path)))
+    assert load_config(tmp_path / "again.toml").sky == sky
+    path.write_text(text.replace("ivar =", "ivr ="))
+    with pytest.raises(ValueError, match=r"maps.f090 has the unknown key 'ivr', .* did you mean 'ivar'"):
+        load_config(path)
+    path.write_text(text.replace('file = "b.fits"', 'ivar = "b.fits"'))
+    with pytest.raises(ValueError, match=r"maps.f150 names no file"):
+        load_config(path)
+    path.write_text('[sky]\ncatalogues = ["c.fits"]\n[sky.maps]\nf090 = "a.fits"\n[sky.ivar]\nf150 = "b.fits"\n')
+    with pytest.raises(ValueError, match="ivar names the band f150, of which no map is given"):
+        load_config(path)
+
+
 def test_missing_file_lists_the_presets():
     with pytest.raises(FileNotFoundError, match="neither a file nor a preset; presets are bonjean2020"):
         load_config("nothing.toml")

@@ -39,7 +39,14 @@ class SkyConfig(_Section):
         description="experiment whose bands the maps are in: one that ships (`szeek instruments`), a TOML file, or "
         "several joined by '+'",
     )
-    maps: dict[str, Path] = Field(default_factory=dict, description="map file of each band, by band name")
+    maps: dict[str, Path] = Field(
+        default_factory=dict,
+        description="map file of each band, by band name; or a table [sky.maps.BAND] of file, ivar and unit",
+    )
+    ivar: dict[str, Path] = Field(
+        default_factory=dict,
+        description="inverse variance of a pixel, by band name: images on the pixels of the maps",
+    )
     unit: str | dict[str, str] | None = Field(
         None, description="brightness unit of the maps, of all or by band name, instead of what their headers say"
     )
@@ -57,7 +64,8 @@ class SkyConfig(_Section):
         description='columns of the catalogues where their names do not tell, e.g. {redshift = "z_spec"}',
     )
     masks: tuple[Path, ...] = Field(
-        (), description="HEALPix masks, 1 where the sky is to be used; as 'COLUMN=FILE' one column of several"
+        (),
+        description="HEALPix masks or images, 1 where the sky is to be used; as 'COLUMN=FILE' one column of several",
     )
 
     saved_maps: Path | None = Field(
@@ -66,12 +74,38 @@ class SkyConfig(_Section):
     y_maps: tuple[Path, ...] = Field((), description="Compton-y maps to show beside p; their mean")
     check: bool = Field(True, description="refuse maps whose bands do not belong together")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_maps(cls, values: Any) -> Any:
+        """A table for each band, [sky.maps.f090], as what it says of file, ivar and unit."""
+        maps = values.get("maps") if isinstance(values, dict) else None
+        if not isinstance(maps, dict):
+            return values
+        tables = {band: one for band, one in maps.items() if isinstance(one, dict)}
+        if not tables:
+            return values
+        for band, one in tables.items():
+            for key in set(one) - {"file", "ivar", "unit"}:
+                near = get_close_matches(str(key), ["file", "ivar", "unit"], 1)
+                hint = f", did you mean '{near[0]}'?" if near else ""
+                raise ValueError(f"maps.{band} has the unknown key '{key}', expected file, ivar and unit{hint}")
+            if "file" not in one:
+                raise ValueError(f'maps.{band} names no file; give file = "..."')
+        files = {band: one["file"] if band in tables else one for band, one in maps.items()}
+        ivar = {band: one["ivar"] for band, one in tables.items() if "ivar" in one}
+        unit, own = values.get("unit"), {band: one["unit"] for band, one in tables.items() if "unit" in one}
+        if own:
+            unit = {**(unit if isinstance(unit, dict) else dict.fromkeys(files, unit) if unit else {}), **own}
+        return {**values, "maps": files, "ivar": {**values.get("ivar", {}), **ivar}, "unit": unit}
+
     @model_validator(mode="after")
     def _one_sky(self) -> SkyConfig:
         if self.simulate and (self.maps or self.catalogues or self.saved_maps):
             raise ValueError("simulate is true and maps or catalogues are named, expected one of the two")
         if self.saved_maps and self.maps:
             raise ValueError(f"maps are named beside saved_maps ('{self.saved_maps}'), expected one of the two")
+        if lonely := sorted(set(self.ivar) - set(self.maps)):
+            raise ValueError(f"ivar names the band {', '.join(lonely)}, of which no map is given")
         if self.saved_maps and self.masks:
             raise ValueError(
                 f"masks are given beside '{self.saved_maps}', which holds maps already read; expected map files"
@@ -414,7 +448,14 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(sky.get("y_maps"), list):
         anchored["y_maps"] = [str(folder / file) for file in sky["y_maps"]]
     if isinstance(sky.get("maps"), dict):
-        anchored["maps"] = {band: str(folder / file) for band, file in sky["maps"].items()}
+        anchored["maps"] = {
+            band: {key: str(folder / text) if key in ("file", "ivar") else text for key, text in one.items()}
+            if isinstance(one, dict)
+            else str(folder / one)
+            for band, one in sky["maps"].items()
+        }
+    if isinstance(sky.get("ivar"), dict):
+        anchored["ivar"] = {band: str(folder / file) for band, file in sky["ivar"].items()}
     for key in ("catalogues", "masks"):
         if isinstance(sky.get(key), list):
             named = [named_file(str(text)) for text in sky[key]]

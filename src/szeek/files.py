@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -119,3 +120,24 @@ def write_blocks(blocks: Iterable[NDArray[np.float32]], header: fits.Header, pat
             stream.write(block.astype(">f4").tobytes())
             n += block.size
         stream.write(bytes(-4 * n % 2880))
+
+
+def allocate_array(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Zeros in memory, or in a .npy file whose disk space is claimed first: a full disk must not end in SIGBUS.
+
+    Raises
+    ------
+    OSError
+        If there is no room; names the folder and how much is needed.
+    """
+    if path is None:
+        return np.zeros(shape, np.float32)
+    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as handle:
+            try:
+                os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                needed = f"{error.strerror}; the maps need {path.stat().st_size / 1e9:.2g} GB there"
+                raise OSError(error.errno, needed, str(path.parent.parent)) from None
+    return values

@@ -25,7 +25,8 @@ from szeek.find.shards import predict_shard
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.mapfiles import read_skymaps
-from szeek.inputs.masks import find_masks, read_masks
+from szeek.inputs.masks import read_masks
+from szeek.inputs.surveymaps import check_masks
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import join_ranks
 from szeek.learn.model import find_model, load_model
@@ -213,7 +214,7 @@ def run(
         raise ValueError("the configuration names no maps; give [sky] maps, or simulate = true")
     if not sky.simulate and not sky.catalogues and not config.model:
         raise ValueError("the configuration names no catalogues to train on; give [sky] catalogues, or a model")
-    find_masks(sky.masks, sky.frame, sky.ordering)  # a wrong one is refused before minutes of simulation
+    check_masks(sky.masks, sky.frame, sky.ordering)  # a wrong one is refused before minutes of simulation
     if scheduler is None:
         pick_device(device)  # a wrong one is refused before hours of other work
     if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:

@@ -29,6 +29,13 @@ Maps = Annotated[
         "for `predict` also the folder `maps` of a run",
     ),
 ]
+Ivar = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ivar",
+        help="BAND=FILE, inverse variance of a band whose map is an image, on the same pixels; once per band",
+    ),
+]
 Catalogues = Annotated[
     list[str] | None,
     typer.Option(
@@ -107,6 +114,7 @@ def given_sky(
     ordering: str | None,
     check: bool,
     instrument: str,
+    ivar: list[str] | None = None,
 ) -> dict[str, object]:
     """The section ``sky`` of a configuration from what the command line gives; paths are absolute."""
     from szeek.config import anchor_instrument
@@ -121,7 +129,9 @@ def given_sky(
         sky["masks"] = resolve_files(mask)
     if len(maps) == 1 and Path(maps[0]).is_dir():
         return {**sky, "saved_maps": str(Path(maps[0]).resolve())}
-    return {**sky, "maps": {band: str(file.resolve()) for band, file in band_files(maps, bands).items()}}
+    weights = {band: str(Path(file).resolve()) for band, file in named_values("--ivar", ivar).items()}
+    files = {band: str(file.resolve()) for band, file in band_files(maps, bands).items()}
+    return {**sky, "maps": files, "ivar": weights}
 
 
 def band_files(given: list[str], bands: Sequence[str]) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from szeek.cli.options import (
     Device,
     Frame,
     Instrument,
+    Ivar,
     Maps,
     Masks,
     Ordering,
@@ -172,6 +173,7 @@ def train(
     config: ConfigSource,
     out: Out,
     map: Maps,
+    ivar: Ivar = None,
     catalogue: Catalogues = None,
     column: Columns = None,
     seed: Seed = None,
@@ -195,7 +197,7 @@ def train(
     from szeek.verbs import run as run_stages
 
     known = instrument or load_config(config).sky.instrument
-    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known)
+    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known, ivar)
     settings = load_config(config, sky=sky) if seed is None else load_config(config, sky=sky, seed=seed)
     with show_progress() as progress:
         run_stages(
@@ -209,6 +211,7 @@ def predict(
     map: Maps,
     out: Out,
     model: Annotated[str, typer.Option(help="a run's folder, a folder with a model, or a shipped model's name")],
+    ivar: Ivar = None,
     catalogue: Catalogues = None,
     column: Columns = None,
     y_map: Annotated[list[Path] | None, typer.Option(help="Compton-y map(s) to show beside p; their mean")] = None,
@@ -247,7 +250,7 @@ def predict(
     if (shard is not None) + gather + (scheduler is not None) > 1:
         raise ValueError("--shard, --gather and --scheduler exclude each other: first every shard, then gather")
     known = instrument or config_of_model(model).sky.instrument
-    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known)
+    sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known, ivar)
     sky["y_maps"] = [str(file.resolve()) for file in y_map or ()]
     changes: dict[str, object] = {"sky": sky, "measure": {"enabled": measure}}
     if p_max is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from szeek.inputs.masks import mask_sources, read_mask, read_masks, write_moc
     from szeek.inputs.reddening import reddening_mag
     from szeek.inputs.stackmaps import read_stack_map
+    from szeek.inputs.surveymaps import read_maps
 
 __all__ = [
     "data_folder",
@@ -26,6 +27,7 @@ __all__ = [
     "read_catalogue",
     "read_clusters",
     "read_instrument",
+    "read_maps",
     "read_mask",
     "read_masks",
     "read_skymaps",

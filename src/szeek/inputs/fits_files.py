@@ -157,6 +157,12 @@ def open_stream(path: Path) -> BinaryIO:
     return path.open("rb")
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether the bytes of a file are compressed, as its first ones say."""
+    with path.open("rb") as stream:
+        return stream.read(6).startswith(tuple(_COMPRESSED))
+
+
 @contextmanager
 def open_fits(path: Path, scale_images: bool = True) -> Iterator[fits.HDUList]:
     """Open a FITS file; one that ends early is left for the caller to tell, who knows how many bytes it needs.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from szeek.inputs.fits_columns import INTEGERS, TableColumn, make_column, split_format
 from szeek.inputs.fits_files import (
+    NOT_OBSERVED,
     FilePart,
     check_whole,
     is_auxiliary,
@@ -71,7 +72,7 @@ class HealpixFile:
     unit: str | None
     pixels: NDArray[np.int64] | None
     first_pixel: int
-    _column: TableColumn
+    _column: TableColumn | _Values
 
     @property
     def is_whole_sky(self) -> bool:
@@ -156,6 +157,44 @@ class HealpixFile:
         for pixels, block in self.read_ring_blocks(frame, ordering):
             values[pixels] = block
         return values
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Values in memory, read as those of a column are."""
+
+    values: NDArray[Any]
+
+    @property
+    def n_values(self) -> int:
+        return len(self.values)
+
+    def read_values(self, n_block: int) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(self.values), n_block):
+            values = self.values[start : start + n_block].astype(np.float32)
+            values[~((values > NOT_OBSERVED) & (values < np.inf))] = np.nan
+            yield values
+
+
+def healpix_of_healsparse(name: str, sparse: Any) -> HealpixFile:
+    """A map of healsparse, which is NESTED and says neither frame nor unit, as what the header of a file says.
+
+    Parameters
+    ----------
+    name : str
+        What it is called in messages.
+    sparse : healsparse.HealSparseMap
+        Of numbers, one a pixel.
+    """
+    pixels = np.asarray(sparse.valid_pixels, np.int64)
+    values = _Values(np.asarray(sparse.get_values_pix(pixels)))
+    return HealpixFile(Path(name), int(sparse.nside_sparse), "NESTED", None, None, pixels, 0, values)
+
+
+def is_healsparse(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is one of healsparse."""
+    with open_fits(parse_part(path).path) as hdus:
+        return any(str(hdu.header.get("PIXTYPE", "")).upper() == "HEALSPARSE" for hdu in hdus)
 
 
 def describe_healpix(

@@ -146,15 +146,26 @@ def read_image(path: str | os.PathLike[str]) -> Image | None:
     axis_of = kinds[lng].split("-")[0]
     wcs = wcs.sub([lng + 1, lat + 1])
     if axis_of == "RA":
-        system, equinox = str(wcs.wcs.radesys or "").strip().upper(), wcs.wcs.equinox
-        # neither keyword means ICRS, FK5 alone J2000: Calabretta & Greisen (2002, A&A 395, 1077), Sect. 3.1
-        if system != "ICRS" and not (system in ("", "FK5") and (np.isnan(equinox) or equinox == 2000.0)):
-            raise ValueError(
-                f"'{file}' is in {system or 'no stated system'}, equinox {equinox}, expected ICRS or FK5 J2000 "
-                "(RADESYS, EQUINOX); bring its header to one of them"
-            )
+        check_system(file, wcs)
     unit = str(header.get("BUNIT", "")).strip() or None
     return Image(file, pixels, wcs, _AXES.get(axis_of), unit, scale)
+
+
+def check_system(file: Path, wcs: WCS) -> None:
+    """Refuse equatorial axes of another system than ICRS or FK5 J2000.
+
+    Raises
+    ------
+    ValueError
+        Names it.
+    """
+    system, equinox = str(wcs.wcs.radesys or "").strip().upper(), wcs.wcs.equinox
+    # neither keyword means ICRS, FK5 alone J2000: Calabretta & Greisen (2002, A&A 395, 1077), Sect. 3.1
+    if system != "ICRS" and not (system in ("", "FK5") and (np.isnan(equinox) or equinox == 2000.0)):
+        raise ValueError(
+            f"'{file}' is in {system or 'no stated system'}, equinox {equinox}, expected ICRS or FK5 J2000 "
+            "(RADESYS, EQUINOX); bring its header to one of them"
+        )
 
 
 def read_pixels(path: str | os.PathLike[str]) -> tuple[Path, NDArray[np.float64], fits.Header] | None:
@@ -174,12 +185,9 @@ def read_pixels(path: str | os.PathLike[str]) -> tuple[Path, NDArray[np.float64]
     """
     part = parse_part(path)
     with open_fits(part.path, scale_images=False) as hdus:
-        chosen = _choose(part, hdus)
+        chosen = choose_image(part, hdus)
         if chosen is None:
             return None
-        part.state_cards(chosen.header)
-        if "TUNIT" in part.cards:
-            chosen.header["BUNIT"] = part.cards["TUNIT"]
         header = chosen.header
         shape = [int(header[f"NAXIS{axis}"]) for axis in range(header["NAXIS"], 0, -1)]
         if sum(size > 1 for size in shape) > 2:
@@ -207,8 +215,31 @@ def read_pixels(path: str | os.PathLike[str]) -> tuple[Path, NDArray[np.float64]
     return part.path, pixels, header
 
 
-def _choose(part: FilePart, hdus: fits.HDUList) -> Any:
-    """The HDU of the image that is meant; None where there is none."""
+def choose_image(part: FilePart, hdus: fits.HDUList, auxiliary: bool = False) -> Any:
+    """The HDU of the image that is meant, with the cards stated after the file's name; None where there is none.
+
+    Parameters
+    ----------
+    part : FilePart
+    hdus : HDUList
+        Of the file.
+    auxiliary : bool
+        Whether a weight or mask is meant, which is the only image or the only one so named, not the signal.
+
+    Raises
+    ------
+    ValueError
+        If there are several images and none is named in brackets.
+    """
+    chosen = _choose(part, hdus, auxiliary)
+    if chosen is not None:
+        part.state_cards(chosen.header)
+        if "TUNIT" in part.cards:
+            chosen.header["BUNIT"] = part.cards["TUNIT"]
+    return chosen
+
+
+def _choose(part: FilePart, hdus: fits.HDUList, auxiliary: bool) -> Any:
     images = [
         (name, hdu)
         for name, hdu in part.select(hdus)
@@ -218,14 +249,17 @@ def _choose(part: FilePart, hdus: fits.HDUList) -> Any:
         return images[0][1] if images else None
     if not images or any(isinstance(hdu, fits.BinTableHDU) and is_healpix(hdu) for hdu in hdus):
         return None
-    signal = [(name, hdu) for name, hdu in images if not is_auxiliary(name, str(hdu.header.get("BUNIT", "")))]
-    celestial = [pair for pair in signal if str(pair[1].header.get("CTYPE1", "")).strip()]
-    for some in (signal, celestial):
+    if auxiliary and len(images) == 1:
+        return images[0][1]
+    meant = [pair for pair in images if is_auxiliary(pair[0], str(pair[1].header.get("BUNIT", ""))) == auxiliary]
+    celestial = [pair for pair in meant if str(pair[1].header.get("CTYPE1", "")).strip()]
+    for some in (meant, celestial):
         if len(some) == 1:
             return some[0][1]
     listed = ", ".join(name for name, _ in images)
+    expected = "one that is a weight or mask" if auxiliary else "one that is neither noise, weight nor mask"
     raise ValueError(
-        f"'{part.path}' has the images {listed}, expected one that is neither noise, weight nor mask; name one in "
+        f"'{part.path}' has the images {listed}, expected {expected}; name one in "
         f"brackets: '{part.path.name}[{images[0][0]}]'"
     )
 

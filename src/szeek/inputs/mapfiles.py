@@ -22,7 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from szeek.files import remove_path
+from szeek.files import allocate_array, remove_path
 from szeek.inputs.bandcheck import check_bands
 from szeek.inputs.healpix_files import HealpixFile, change_nside, describe_healpix
 from szeek.inputs.image_files import Image, fill_from_images, read_image
@@ -109,18 +109,39 @@ def read_skymaps(
         A file is missing, truncated or no FITS file; the disk is full.
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
-    paths = _check_names(files, setup)
-    if isinstance(unit, Mapping) and (unknown := [name for name in unit if name not in setup.band_names]):
-        raise ValueError(f"unit names the band {', '.join(unknown)}, expected one of {', '.join(setup.band_names)}")
+    check_band_names(files, setup, all_of_them=True)
+    paths = [Path(files[name]) for name in setup.band_names]
+    check_stated_units(unit, setup)
     target = check_replaceable(out) if out is not None else None
     images = [read_image(path) for path in paths]
     if any(images) and not all(images):
         kinds = ", ".join(f"'{p.name}' {'image' if i else 'HEALPix'}" for p, i in zip(paths, images, strict=True))
         raise ValueError(f"images and HEALPix maps are mixed ({kinds}), expected one kind for all bands")
     maps = [i if i is not None else describe_healpix(p) for p, i in zip(paths, images, strict=True)]
+    return fill_skymaps(
+        maps, setup, unit=unit, frame=frame, ordering=ordering, nside=nside, mask=mask, target=target, check=check
+    )
+
+
+def fill_skymaps(
+    maps: Sequence[Image | HealpixFile],
+    setup: Instrument,
+    *,
+    unit: Stated = None,
+    frame: str | None = None,
+    ordering: str | None = None,
+    nside: int | None = None,
+    mask: NDArray[np.bool_] | None = None,
+    target: Path | None = None,
+    check: bool = True,
+) -> SkyMaps:
+    """The maps of files whose headers were read, one for each band and in the order of the bands.
+
+    Parameters and what is refused are those of :func:`read_skymaps`.
+    """
     n_side = _common_nside(maps, nside)
-    factors = np.array([_unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
-    units_in = tuple(_stated(unit, setup.band_names[b]) or m.unit or "" for b, m in enumerate(maps))
+    factors = np.array([unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
+    units_in = tuple(stated_unit(unit, setup.band_names[b]) or m.unit or "" for b, m in enumerate(maps))
     frames = [m.require_frame(frame) for m in maps]
 
     staging: Path | None = None
@@ -130,7 +151,8 @@ def read_skymaps(
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
             staging.chmod(0o755)  # as any other folder: others read it too
-        values = _allocate(staging, (12 * n_side**2, len(setup.bands)))
+        file = None if staging is None else staging / "values.npy"
+        values = allocate_array(file, (12 * n_side**2, len(setup.bands)))
         footprint = np.zeros(len(values), bool)
         if cutouts:
             fill_from_images([m for m in maps if isinstance(m, Image)], frames, factors, values, footprint)
@@ -146,7 +168,7 @@ def read_skymaps(
                 raise ValueError("the mask is False wherever the maps are observed, expected some sky to be left")
         if not footprint.any():
             raise ValueError(
-                f"no pixel is observed in every band of {', '.join(repr(p.name) for p in paths)}: "
+                f"no pixel is observed in every band of {', '.join(repr(m.path.name) for m in maps)}: "
                 "all are UNSEEN, NaN, Inf or exactly 0 in one or the other; expected overlapping maps"
             )
         skymaps = SkyMaps(values, footprint, setup.bands)
@@ -169,48 +191,77 @@ def read_skymaps(
     return SkyMaps.open(target)
 
 
-def _check_names(files: Files, instrument: Instrument) -> list[Path]:
+def check_band_names(files: Mapping[str, object], instrument: Instrument, *, all_of_them: bool) -> None:
+    """Refuse bands that the instrument does not have, a file given twice and, where all are needed, missing bands.
+
+    Raises
+    ------
+    ValueError
+        Names them.
+    """
     names = instrument.band_names
-    missing = [name for name in names if name not in files]
+    missing = [name for name in names if name not in files] if all_of_them or not files else []
     unknown = [str(name) for name in files if name not in names]
     if missing or unknown:
         faults = [f"no file for {', '.join(missing)}"] * bool(missing)
         faults += [f"unknown band {', '.join(unknown)}"] * bool(unknown)
         raise ValueError(f"{' and '.join(faults)}; {instrument.name} has the bands {', '.join(names)}")
-    paths = [Path(files[name]) for name in names]
-    for (first, path), (second, other) in combinations(zip(names, paths, strict=True), 2):
+    paths = [(name, Path(file)) for name in names if isinstance(file := files.get(name), str | os.PathLike)]
+    for (first, path), (second, other) in combinations(paths, 2):
         if path.resolve() == other.resolve():
             raise ValueError(f"'{path}' is given for {first} and for {second}, expected one file a band")
-    return paths
 
 
-def _stated(given: Stated, band: str) -> str | None:
+def check_stated_units(unit: Stated, instrument: Instrument) -> None:
+    """Refuse units stated for bands that the instrument does not have."""
+    names = instrument.band_names
+    if isinstance(unit, Mapping) and (unknown := [name for name in unit if name not in names]):
+        raise ValueError(f"unit names the band {', '.join(unknown)}, expected one of {', '.join(names)}")
+
+
+def stated_unit(given: Stated, band: str) -> str | None:
+    """What the argument ``unit`` says of a band."""
     return given.get(band) if isinstance(given, Mapping) else given
 
 
-def _unit_factor(path: Path, found: str | None, given: Stated, instrument: Instrument, b: int) -> float:
-    """Factor from the file's unit to the band's."""
+def unit_factor(path: Path, found: str | None, given: Stated, instrument: Instrument, b: int) -> float:
+    """Factor from the unit of a map to that of band number b.
+
+    Raises
+    ------
+    ValueError
+        If neither header nor argument states a unit, or it is none of brightness.
+    """
     band = instrument.bands[b]
-    stated = _stated(given, band.name) or found
+    stated = stated_unit(given, band.name) or found
+    if stated is None and (stated := instrument.details[b].published_unit or None):
+        log.info("'%s' states no unit: %s, in which maps of %s are published", path.name, stated, band.name)
     ways_out = (
         f"pass unit='K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr', or state it after the name: '{path.name}[TUNIT=K_CMB]'"
     )
     if stated is None:
         raise ValueError(f"'{path}' does not say its unit (TUNIT or BUNIT), expected {band.unit}; {ways_out}")
-    word = re.sub("[\u00b5\u03bc]", "u", stated).strip().upper()  # micro sign and Greek mu
-    if word in _MJYSR_UNITS:
-        kcmb = 1.0 / float(instrument.mjysr_per_kcmb[b])
-    elif word in _K_PER_UNIT:
-        kcmb = _K_PER_UNIT[word]
-    else:
+    kcmb = kcmb_per_unit(stated, instrument, b)
+    if kcmb is None:
         raise ValueError(
             f"'{path}' is in '{stated}', which is unknown; expected {band.unit} at {band.name}; {ways_out}"
         )
-    same = word in _MJYSR_UNITS and band.unit == "MJy/sr"
+    same = normalise_unit(stated) in _MJYSR_UNITS and band.unit == "MJy/sr"
     factor = 1.0 if same else kcmb * float(instrument.unit_per_kcmb[b])
     if factor != 1.0:
         log.info("'%s': %s -> %s, factor %.6g", path.name, stated, band.unit, factor)
     return factor
+
+
+def kcmb_per_unit(unit: str, instrument: Instrument, b: int) -> float | None:
+    """K_CMB of one of this unit in band number b; None where it is no unit of brightness."""
+    word = normalise_unit(unit)
+    return 1.0 / float(instrument.mjysr_per_kcmb[b]) if word in _MJYSR_UNITS else _K_PER_UNIT.get(word)
+
+
+def normalise_unit(unit: str) -> str:
+    """A unit in capitals, with u for micro."""
+    return re.sub("[\u00b5\u03bc]", "u", unit).strip().upper()  # micro sign and Greek mu
 
 
 def _common_nside(maps: Sequence[Image | HealpixFile], nside: int | None) -> int:
@@ -242,22 +293,6 @@ def _drop_zeros(values: NDArray[np.float32], footprint: NDArray[np.bool_]) -> No
             footprint[part][zero] = False
     if n_zero:
         log.warning("%d pixels are exactly 0 in one band or more: taken as not observed", n_zero)
-
-
-def _allocate(staging: Path | None, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Zeros in memory, or in a file whose disk space is claimed first: a full disk must not end in SIGBUS."""
-    if staging is None:
-        return np.zeros(shape, np.float32)
-    path = staging / "values.npy"
-    values = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as handle:
-            try:
-                os.posix_fallocate(handle.fileno(), 0, path.stat().st_size)
-            except OSError as error:
-                needed = f"{error.strerror}; the maps need {path.stat().st_size / 1e9:.2g} GB there"
-                raise OSError(error.errno, needed, str(staging.parent)) from None
-    return values
 
 
 # --- HEALPix files ---------------------------------------------------------------------------------------

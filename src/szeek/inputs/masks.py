@@ -64,7 +64,7 @@ def read_mask(
             kept.append(describe_healpix(path, name).read_ring(frame, ordering) > minimum)
     if not kept:
         raise ValueError(f"'{path}' has no columns, expected a HEALPix mask; give one")
-    keep = _keep_all(kept)
+    keep = keep_all(kept)
     return change_nside(keep, nside) if nside is not None else keep
 
 
@@ -118,7 +118,7 @@ def read_masks(
         file = describe_healpix(path, column)
         words = _if_unstated(file.frame, frame), _if_unstated(file.ordering, ordering)
         kept.append(read_mask(path, columns=(column,), frame=words[0], ordering=words[1]))
-    return _keep_all(kept) if kept else None
+    return keep_all(kept) if kept else None
 
 
 def _if_unstated(found: str | None, given: str | None) -> str | None:
@@ -126,7 +126,7 @@ def _if_unstated(found: str | None, given: str | None) -> str | None:
     return given if found is None else None
 
 
-def _keep_all(kept: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+def keep_all(kept: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
     """The sky that all of several RING masks leave, at the finest of their resolutions."""
     nside = max(healpy.npix2nside(len(keep)) for keep in kept)
     both = np.ones(12 * nside**2, bool)

@@ -98,9 +98,10 @@ class Run:
         return [parse_part(named_file(file)[1]).path for file in self.config.sky.masks]
 
     def input_files(self) -> list[Path]:
-        """Maps, catalogues and masks."""
+        """Maps, their inverse variances, catalogues and masks."""
         catalogues = [named_file(file)[1] for file in self.catalogue_files()]
-        return [*(parse_part(file).path for file in self.map_files().values()), *catalogues, *self.mask_files()]
+        maps = [parse_part(file).path for file in (*self.map_files().values(), *self.config.sky.ivar.values())]
+        return [*maps, *catalogues, *self.mask_files()]
 
 
 @dataclass(frozen=True)
@@ -286,6 +287,7 @@ def _named_alike(sky: dict[str, Any], stage: Stage, run: Run) -> dict[str, Any]:
     if not run.config.sky.simulate:
         named = [named_file(file) for file in run.catalogue_files()]
         sky["maps"] = {band: file.name for band, file in run.map_files().items()}
+        sky["ivar"] = {band: file.name for band, file in run.config.sky.ivar.items()}
         sky["catalogues"] = [[survey, file.name] for survey, file in named]
     return sky
 

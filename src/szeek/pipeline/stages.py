@@ -33,10 +33,9 @@ from szeek.find.predict import empty_map, predict, read_prediction, write_predic
 from szeek.find.shards import gather_shards
 from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
-from szeek.inputs.mapfiles import read_skymaps
-from szeek.inputs.masks import read_masks
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
+from szeek.inputs.surveymaps import read_maps
 from szeek.learn.distributed import current_ranks
 from szeek.learn.folds import fold_config, fold_of_tile
 from szeek.learn.model import find_model, load_model
@@ -46,6 +45,7 @@ from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
+from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 
@@ -117,18 +117,19 @@ def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
     if sky.saved_maps is not None:
         maps = _link_maps(sky.saved_maps, run.target(products.MAPS), run.config.input.theta500_arcmin)
     else:
-        maps = read_skymaps(
+        maps = read_maps(
             run.map_files(),
             sky.instrument,
+            ivar=sky.ivar,
             unit=sky.unit,
             frame=sky.frame,
             ordering=sky.ordering,
-            mask=read_masks(sky.masks, sky.frame, sky.ordering),
+            masks=sky.masks,
             check=sky.check,
             out=run.target(products.MAPS),
         )
     finding = ""
-    if known is not None:
+    if known is not None and isinstance(maps, SkyMaps):
         _say(progress, "maps", "preflight")
         finding = preflight(maps, known, sky.instrument, seed=run.config.seed).sentence
         _say(progress, "maps", finding)
@@ -137,16 +138,16 @@ def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
     return Maps(finding, {str(path): _checksum(path) for path in run.input_files()})
 
 
-def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -> SkyMaps:
+def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -> SkyMaps | MapSet:
     """A folder of links to saved maps, and to their S/N maps where these are of the wanted sizes."""
-    maps = SkyMaps.open(source)
+    maps = open_maps(source)
     remove_path(target)
     target.mkdir(parents=True)
     filtered = maps.theta500_arcmin == tuple(theta500_arcmin)
     for file in sorted(source.iterdir()):
-        if filtered or file.name in ("values.npy", "footprint.npy", "bands.json"):
+        if filtered or file.name not in ("snr.npy", "snr-runs.npy", "filter.json"):
             (target / file.name).symlink_to(file.resolve())
-    return SkyMaps.open(target)
+    return open_maps(target)
 
 
 def _with_truth(run: Run, clusters: Table) -> Table:
@@ -172,7 +173,10 @@ def _maps_inputs(run: Run) -> list[Path]:
     if run.config.sky.simulate:
         return run.mask_files()
     saved = run.config.sky.saved_maps
-    return [*run.input_files(), *([saved / "values.npy", saved / "bands.json"] if saved is not None else [])]
+    if saved is None:
+        return run.input_files()
+    names = ("maps.json",) if (saved / "maps.json").is_file() else ("values.npy", "bands.json")
+    return [*run.input_files(), *(saved / name for name in names)]
 
 
 MAPS = Stage(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from szeek.files import whole_file, whole_folder, write_json
+from szeek.sky.grids import ImageGrid
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.partial import PartialMap
@@ -22,6 +23,8 @@ from szeek.sky.skymaps import Band, SkyMaps, check_replaceable
 #: Resolution at which it is kept where each band was observed: 13.7 arcmin; and of the points that tell.
 COVERAGE_NSIDE = 256
 _PROBE_NSIDE = 1024
+#: Cells that are looked into or not: 55 arcmin.
+_COARSE_NSIDE = 64
 #: Finest maps of p: 0.43 arcmin.
 _MAX_ORDER = 13
 
@@ -204,18 +207,39 @@ def measure_coverage(group: SkyMaps | ImageMaps) -> NDArray[np.bool_]:
         cells = np.stack(healpy.pix2vec(COVERAGE_NSIDE, np.arange(12 * COVERAGE_NSIDE**2)), axis=1)
         seen = group.footprint[healpy.vec2pix(group.nside, *cells.T)]
         return np.broadcast_to(seen[:, None], (len(seen), group.n_band)).copy()
+    if isinstance(group, SkyMaps) and group.nside <= _PROBE_NSIDE:
+        nested = group.footprint[healpy.nest2ring(group.nside, np.arange(len(group.footprint)))]
+        seen = nested.reshape(12 * COVERAGE_NSIDE**2, -1).any(axis=1)
+        seen = seen[healpy.ring2nest(COVERAGE_NSIDE, np.arange(len(seen)))]
+        return np.broadcast_to(seen[:, None], (len(seen), group.n_band)).copy()
     out = np.zeros((12 * COVERAGE_NSIDE**2, group.n_band), bool)
-    ring = healpy.nest2ring(COVERAGE_NSIDE, np.arange(12 * COVERAGE_NSIDE**2))
-    block = 1 << 15
-    for first in range(0, len(out), block):
-        nested = np.arange(first * n_probe, (first + block) * n_probe)
+    whole = np.arange(12 * _COARSE_NSIDE**2)
+    coarse = whole if isinstance(group, SkyMaps) else whole[_may_touch(group.grid)]
+    n_cell = (COVERAGE_NSIDE // _COARSE_NSIDE) ** 2
+    block = (1 << 15) // n_cell
+    for first in range(0, len(coarse), block):
+        cells = (coarse[first : first + block, None] * n_cell + np.arange(n_cell)).ravel()
+        nested = (cells[:, None] * n_probe + np.arange(n_probe)).ravel()
         vectors = np.stack(healpy.pix2vec(_PROBE_NSIDE, nested, nest=True), axis=1)
         if isinstance(group, SkyMaps):
             seen = np.repeat(group.footprint[healpy.vec2pix(group.nside, *vectors.T)][:, None], group.n_band, axis=1)
         else:
             seen = np.isfinite(group.nearest(vectors))
-        out[ring[first : first + block]] = seen.reshape(block, n_probe, -1).any(axis=1)
+        out[healpy.nest2ring(COVERAGE_NSIDE, cells)] = seen.reshape(len(cells), n_probe, -1).any(axis=1)
     return out
+
+
+def _may_touch(grid: ImageGrid) -> NDArray[np.bool_]:
+    """Which cells of _COARSE_NSIDE, NESTED, an image may reach into: not those far beyond its sides."""
+    cells = np.arange(12 * _COARSE_NSIDE**2)
+    corners = np.moveaxis(healpy.boundaries(_COARSE_NSIDE, cells, step=1, nest=True), 1, 2)
+    touches = np.ones(len(cells), bool)
+    for at, n in zip(grid.pixels(corners), grid.shape, strict=True):
+        seen = np.isfinite(at).any(axis=1)
+        low, high = (np.where(seen, end(np.where(np.isfinite(at), at, fill), axis=1), 0.0)
+                     for end, fill in ((np.min, np.inf), (np.max, -np.inf)))  # fmt: skip
+        touches &= seen & (low - (high - low) - 2 < n) & (high + (high - low) + 2 > 0)
+    return touches
 
 
 def open_maps(folder: str | os.PathLike[str]) -> SkyMaps | MapSet:
@@ -237,7 +261,7 @@ def nearest(maps: SkyMaps | MapSet, vectors: NDArray[np.float64]) -> NDArray[np.
             [g.nearest(vectors) if isinstance(g, ImageMaps) else nearest(g, vectors) for g in maps.groups], axis=1
         )
     ipix = healpy.vec2pix(maps.nside, *vectors.T)
-    values = maps.values[ipix]
+    values: NDArray[np.float32] = maps.values[ipix]
     values[~maps.footprint[ipix]] = np.nan
     return values
 

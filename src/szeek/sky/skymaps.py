@@ -183,7 +183,8 @@ def check_replaceable(folder: str | os.PathLike[str]) -> Path:
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise ValueError(f"'{target}' is a file, expected a folder for the maps; give another")
-    others = target.is_dir() and any(target.iterdir()) and not (target / "bands.json").is_file()
+    saved = any((target / card).is_file() for card in ("bands.json", "maps.json"))
+    others = target.is_dir() and any(target.iterdir()) and not saved
     if others:
         raise ValueError(f"'{target}' holds other files, which saved maps would replace; give a new or empty folder")
     return target
