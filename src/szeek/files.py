@@ -101,13 +101,15 @@ def write_table(table: Table, path: Path) -> None:
         table.write(staging, overwrite=True)
 
 
-def write_blocks(blocks: Iterable[NDArray[np.float32]], header: fits.Header, path: Path) -> None:
-    """Write a binary table of float32 values as a FITS file, block by block: a copy of them may not fit into memory.
+def write_blocks(
+    blocks: Iterable[NDArray[np.float32] | NDArray[np.uint8]], header: fits.Header, path: Path
+) -> None:
+    """Write a binary table as a FITS file, block by block: a copy of it may not fit into memory.
 
     Parameters
     ----------
-    blocks : iterable of (n,) float32
-        The values, in the order of rows and columns.
+    blocks : iterable of (n,) float32 or uint8
+        Values in the order of rows and columns, or the bytes of rows as FITS has them.
     header : Header
         Of the table's extension.
     path : path
@@ -117,9 +119,10 @@ def write_blocks(blocks: Iterable[NDArray[np.float32]], header: fits.Header, pat
         stream.write(fits.PrimaryHDU().header.tostring().encode("ascii"))
         stream.write(header.tostring().encode("ascii"))
         for block in blocks:
-            stream.write(block.astype(">f4").tobytes())
-            n += block.size
-        stream.write(bytes(-4 * n % 2880))
+            written = (block if block.dtype == np.uint8 else block.astype(">f4")).tobytes()
+            stream.write(written)
+            n += len(written)
+        stream.write(bytes(-n % 2880))
 
 
 def allocate_array(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -60,6 +60,8 @@ from szeek.pipeline.stages import (
 )
 from szeek.show.report.field import FieldPicture, keep_field
 from szeek.show.report.page import write_report
+from szeek.sky.healpix import nside_of, unit_vectors
+from szeek.sky.mapset import MapSet, open_maps, sees
 from szeek.sky.skymaps import SkyMaps
 
 #: Names of the stages in their order; `train` stands for `model` too, where a network is given.
@@ -83,16 +85,17 @@ def _report(run: Run, progress: Progress | None) -> Facts:
 
 def _keep_small_field(run: Run) -> None:
     """A small footprint as a field of the report, beside Compton y where it is given."""
-    maps, clusters = SkyMaps.open(run.file(products.MAPS)), run.products.clusters
-    pixels = np.flatnonzero(maps.footprint)
-    area_deg2 = len(pixels) * healpy.nside2pixarea(maps.nside, degrees=True)
+    maps, clusters = open_maps(run.file(products.MAPS)), run.products.clusters
+    seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
+    pixels, nside = np.flatnonzero(seen), nside_of(seen)
+    area_deg2 = len(pixels) * healpy.nside2pixarea(nside, degrees=True)
     if clusters is None:
         return
     lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
-    inside = clusters[maps.footprint[healpy.ang2pix(maps.nside, lon_deg, lat_deg, lonlat=True)]]
+    inside = clusters[sees(maps, unit_vectors(lon_deg, lat_deg))]
     if not len(inside) or area_deg2 > _LARGEST_FIELD_DEG2:
         return
-    centre = np.stack(healpy.pix2vec(maps.nside, pixels), axis=1).mean(axis=0)
+    centre = np.stack(healpy.pix2vec(nside, pixels), axis=1).mean(axis=0)
     field_lon_deg, field_lat_deg = (float(angle[0]) for angle in healpy.vec2ang(centre, lonlat=True))
     y_files = run.config.sky.y_maps
     picture = FieldPicture(

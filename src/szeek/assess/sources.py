@@ -10,13 +10,14 @@ from szeek.assess.calibrate import Calibration
 from szeek.assess.selection import PositionErrors
 from szeek.find.detect import detect_sources
 from szeek.inputs.reddening import reddening_mag
+from szeek.sky.partial import PartialMap
 
 #: Sources down to here are calibrated on.
 LOWEST_P = 0.05
 
 
 def find_sources(
-    p_map: NDArray[np.float32],
+    p_map: NDArray[np.float32] | PartialMap,
     p_max: float,
     *,
     deblend: bool,
@@ -28,7 +29,7 @@ def find_sources(
 
     Parameters
     ----------
-    p_map : (n_pix,) float32
+    p_map : (n_pix,) float32, or PartialMap
         RING, Galactic, NaN outside the footprint.
     p_max : float
         Threshold on p.

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from szeek.arguments import plain_array
 from szeek.sky.healpix import lonlat_deg, pixel_direction, pixel_directions, write_neighbours
+from szeek.sky.partial import PartialMap, find_in_runs, run_offsets
 
 _ODDS_END = 1.02  # just above 1, so that no pixel weighs infinitely
 _WING = 0.25  # share of the highest pixel's weight below which others do not count
@@ -24,7 +25,7 @@ _UNSEEN_BELOW = -1.0e30  # HEALPix UNSEEN is -1.6375e30; no p, y or S/N map come
 
 
 def detect_sources(
-    p_map: NDArray[np.float32],
+    p_map: NDArray[np.float32] | PartialMap,
     p_max: float = 0.1,
     *,
     weighted: bool = False,
@@ -41,7 +42,7 @@ def detect_sources(
 
     Parameters
     ----------
-    p_map : (12 nside^2,) float32
+    p_map : (12 nside^2,) float32, or PartialMap
         The map, HEALPix RING, Galactic; NaN, or masked, outside the footprint. Any other map with a threshold will do
         as well, for example a signal-to-noise map. May be memory-mapped.
     p_max : float
@@ -83,41 +84,52 @@ def detect_sources(
     >>> [round(float(p), 2) for p in sources["p"]], sources["n_pix"].tolist()
     ([0.8, 0.3], [2, 1])
     """
-    p_map = plain_array(p_map, "p_map")
-    nside = _check(p_map)
+    if isinstance(p_map, PartialMap):
+        nside, values = p_map.nside, p_map.values
+    else:
+        p_map = values = plain_array(p_map, "p_map")
+        nside = _check(p_map)
     if deblend and not min_prominence > 0:
         raise ValueError(f"min_prominence is {min_prominence}, expected a positive height over the saddle")
-    index_type = np.int32 if p_map.size < 2**31 else np.int64
-    n_above, n_unseen = _count(p_map, p_max)
+    n_pix = 12 * nside**2
+    index_type = np.int32 if n_pix < 2**31 else np.int64
+    n_above, n_unseen = _count(values, p_max)
     if n_unseen:
         raise ValueError(
             f"p_map holds {n_unseen} UNSEEN values (below {_UNSEEN_BELOW:g}); "
             "mark pixels outside the footprint with NaN: p_map[p_map < -1e30] = np.nan"
         )
-    ipix = np.empty(n_above, index_type)
-    _list_above(p_map, p_max, ipix)
+    at = np.empty(n_above, index_type)
+    _list_above(values, p_max, at)
+    above = values[at]
+    if isinstance(p_map, PartialMap):
+        ipix = p_map.pixels_of(at).astype(index_type)
+        beside_unseen = _touch_unknown(nside, ipix, p_map.runs, run_offsets(p_map.runs), values)
+    else:
+        ipix = at
+        beside_unseen = _touch_unseen(nside, ipix, values)
     label = area = _label_areas(nside, ipix)
     if deblend:  # area by area, so that what is looked up lies near in memory; in each from the highest pixel down
-        height = _heights(p_map[ipix])
+        height = _heights(above)
         label = _label_peaks(height, nside, ipix, np.lexsort((-height, label)), min_prominence)
     n_source = _renumber(label)
-    vector, n_pix, peak, edge = _measure(p_map, nside, ipix, label, n_source, weighted)
-    p = p_map[peak].astype(np.float32)
-    order = np.lexsort((peak, -n_pix, -p))
-    vector, n_pix, peak, edge, p = vector[order], n_pix[order], peak[order], edge[order], p[order]
+    vector, n_own, highest, edge = _measure(above, nside, ipix, beside_unseen, label, n_source, weighted)
+    p, peak = above[highest].astype(np.float32), ipix[highest].astype(np.int64)
+    order = np.lexsort((peak, -n_own, -p))
+    vector, n_own, peak, edge, p = vector[order], n_own[order], peak[order], edge[order], p[order]
     peak_vector = pixel_directions(nside, peak)
     nowhere = np.linalg.norm(vector, axis=1) < 1e-9  # vector is the mean over pixels: 1 for a point, 0 for the sphere
     vector[nowhere] = peak_vector[nowhere]
     lon_deg, lat_deg = lonlat_deg(vector)
     peak_lon_deg, peak_lat_deg = lonlat_deg(peak_vector)
-    pixel_arcmin2 = 4 * math.pi * (180 * 60 / math.pi) ** 2 / p_map.size
+    pixel_arcmin2 = 4 * math.pi * (180 * 60 / math.pi) ** 2 / n_pix
     sources = Table(
         {
             "lon_deg": lon_deg,
             "lat_deg": lat_deg,
             "p": p,
-            "area_arcmin2": n_pix * pixel_arcmin2,
-            "n_pix": n_pix,
+            "area_arcmin2": n_own * pixel_arcmin2,
+            "n_pix": n_own,
             "peak_lon_deg": peak_lon_deg,
             "peak_lat_deg": peak_lat_deg,
             "edge": edge,
@@ -250,30 +262,50 @@ def _weight(p):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True)
-def _measure(p_map, nside, ipix, label, n_source, weighted):  # type: ignore[no-untyped-def]
+def _touch_unseen(nside, ipix, p_map):  # type: ignore[no-untyped-def]
+    """Whether a pixel that is NaN is beside each of these."""
+    near, out = np.empty(8, np.int64), np.zeros(ipix.size, np.bool_)
+    for k in range(ipix.size):
+        write_neighbours(nside, ipix[k], near)
+        for other in near:
+            if other >= 0 and np.isnan(p_map[other]):
+                out[k] = True
+    return out
+
+
+@numba.njit(cache=True)
+def _touch_unknown(nside, ipix, runs, offsets, values):  # type: ignore[no-untyped-def]
+    """The same for a map of runs, whose other pixels were not seen."""
+    near, out = np.empty(8, np.int64), np.zeros(ipix.size, np.bool_)
+    for k in range(ipix.size):
+        write_neighbours(nside, ipix[k], near)
+        for other in near:
+            at = find_in_runs(runs, offsets, other) if other >= 0 else 0
+            if other >= 0 and (at < 0 or np.isnan(values[at])):
+                out[k] = True
+    return out
+
+
+@numba.njit(cache=True)
+def _measure(p, nside, ipix, beside_unseen, label, n_source, weighted):  # type: ignore[no-untyped-def]
     vector = np.zeros((n_source, 3))
     weight = np.zeros(n_source)
     n_pix = np.zeros(n_source, np.int64)
-    peak = np.full(n_source, -1, np.int64)
+    peak = np.full(n_source, -1, np.int64)  # its number among the pixels
     edge = np.zeros(n_source, np.bool_)
-    near = np.empty(8, np.int64)
     for k in range(ipix.size):
-        pixel, s = ipix[k], label[k]
+        s = label[k]
         n_pix[s] += 1
-        if peak[s] < 0 or p_map[pixel] > p_map[peak[s]]:
-            peak[s] = pixel
-        if not edge[s]:
-            write_neighbours(nside, pixel, near)
-            for other in near:
-                if other >= 0 and np.isnan(p_map[other]):
-                    edge[s] = True
+        if peak[s] < 0 or p[k] > p[peak[s]]:
+            peak[s] = k
+        edge[s] |= beside_unseen[k]
     for k in range(ipix.size):
-        pixel, s = ipix[k], label[k]
+        s = label[k]
         w = 1.0
         if weighted:
-            w = _weight(np.float64(p_map[pixel])) - _WING * _weight(np.float64(p_map[peak[s]]))
+            w = _weight(np.float64(p[k])) - _WING * _weight(np.float64(p[peak[s]]))
         if w > 0:
-            x, y, z = pixel_direction(nside, pixel)
+            x, y, z = pixel_direction(nside, ipix[k])
             vector[s, 0] += w * x
             vector[s, 1] += w * y
             vector[s, 2] += w * z

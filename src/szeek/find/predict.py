@@ -33,9 +33,14 @@ from szeek.sky.fields import (
     cover_sphere,
     gather_field,
     gather_on_device,
+    meets,
+    own_runs,
     owns_seen_pixels,
     place_field,
 )
+from szeek.sky.mapset import MapSet
+from szeek.sky.partial import PartialMap
+from szeek.sky.projection import EVERYWHERE
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -45,12 +50,14 @@ if TYPE_CHECKING:
 P_COLUMNS = ("P_CLUSTER", "P", "PROB", "PROBABILITY", "I_STOKES", "TEMPERATURE", "SIGNAL")
 #: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
+#: Files that list their pixels are read as whole maps up to this nside.
+_LARGEST_WHOLE_NSIDE = 2048
 #: Fields under way at once on a GPU: one is cut while another is computed, and another is taken back.
 _FIELDS_ON_DEVICE = 4
 
 
 def predict(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     model: Model,
     *,
     margin: int = 16,
@@ -61,7 +68,7 @@ def predict(
     device: str = "cpu",
     background: NDArray[np.float32] | None = None,
     progress: Progress | None = None,
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | PartialMap:
     """Probability of a cluster at every pixel of the maps.
 
     Source: Bonjean (2020), Sect. 3.3. Deviation: overlapping fields as large as memory likes, evaluated by the
@@ -69,16 +76,17 @@ def predict(
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
         Of the bands that the model was trained on; any nside, any footprint. Matched-filter S/N maps are made where
-        the model wants them and the maps come without.
+        the model wants them and the maps come without. A set may lack whole groups of a model of several.
     model : Model
     margin : int
         Pixels around each field that are computed and not used, at least 16.
     rotations : {1, 2, 4, 8}
         Orientations (and, for 8, flips) of each field that are averaged.
     where : (n_pix,) bool, optional
-        Compute only these pixels, RING; the maps are seen beyond them. Default: the whole footprint.
+        Compute only these pixels, RING; the maps are seen beyond them. Default: the whole footprint. For a set of
+        maps: cells of its coverage, of which whole fields are computed.
     threads : int, optional
         Fields computed at once, one core each; the machine's cores by default. The result does not depend on it.
     client : distributed.Client, optional
@@ -95,8 +103,9 @@ def predict(
 
     Returns
     -------
-    (n_pix,) float32
-        RING; NaN outside the footprint and ``where``; as :func:`empty_map` makes it.
+    (n_pix,) float32, or PartialMap
+        RING; NaN outside the footprint and ``where``; as :func:`empty_map` makes it. Of a set of maps only the fields
+        that were computed.
 
     Raises
     ------
@@ -105,15 +114,21 @@ def predict(
         device is not there, or :func:`with_snr_maps` refuses the maps for workers.
     """
     where = None if where is None else plain_mask(where, "where")
-    wanted = maps.footprint if where is None else maps.footprint & where
     fields = plan_fields(maps, model, margin=margin, rotations=rotations)
-    fields = [field for field in fields if owns_seen_pixels(field, maps.nside, wanted)]
-    p_map = empty_map(len(maps.footprint))
+    seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
+    wanted = seen if where is None else seen & where
+    fields = [field for field in fields if _owns_seen(field, maps, wanted)]
     maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
     work = predict_fields(
         maps, model, fields, rotations=rotations, threads=threads, client=client, device=device,
         background=background, progress=progress,
     )  # fmt: skip
+    if isinstance(maps, MapSet):
+        part = PartialMap.empty(maps.nside, np.concatenate([own_runs(field, maps.nside) for field in fields]))
+        for field, values in work:
+            part.place(own_runs(field, maps.nside), values)
+        return part
+    p_map = empty_map(len(maps.footprint))
     for field, values in work:
         place_field(field, values, p_map)
     check_seen(p_map, wanted)
@@ -122,17 +137,24 @@ def predict(
     return p_map
 
 
-def plan_fields(maps: SkyMaps, model: Model, *, margin: int = 16, rotations: int = 1) -> list[Field]:
+def _owns_seen(field: Field, maps: SkyMaps | MapSet, wanted: NDArray[np.bool_]) -> bool:
+    """Whether a field owns a pixel that is wanted; of a set of maps, whether it may."""
+    owns = meets if isinstance(maps, MapSet) else owns_seen_pixels
+    return owns(field, maps.nside, wanted)
+
+
+def plan_fields(maps: SkyMaps | MapSet, model: Model, *, margin: int = 16, rotations: int = 1) -> list[Field]:
     """The fields to compute for these maps, from north to south; parameters and errors as of :func:`predict`."""
     model.check_bands(maps)
     if margin < 16:
         raise ValueError(f"margin is {margin} pixels, expected at least 16")
     if rotations not in (1, 2, 4, 8):
         raise ValueError(f"rotations is {rotations}, expected 1, 2, 4 or 8")
-    if not maps.footprint.any():
+    seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
+    if not seen.any():
         raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
     fields = cover_sphere(maps.nside, model.pixel_arcmin, margin, model.network.stride)
-    return [field for field in fields if owns_seen_pixels(field, maps.nside, maps.footprint)]
+    return [field for field in fields if _owns_seen(field, maps, seen)]
 
 
 def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[LocalMaps | DeviceSky, Model]:
@@ -141,6 +163,8 @@ def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[L
     if cuts_by_numba(device):
         return sky, model
     network = copy.deepcopy(model.network).to(device)
+    if isinstance(sky.maps, MapSet):  # cut on the CPU: its maps are files
+        return sky, replace(model, network=network)
     return DeviceSky(sky, model.normaliser, device), replace(model, network=network)
 
 
@@ -149,7 +173,13 @@ def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotati
     """Values of the pixels that one field owns, in the order of :func:`~szeek.sky.fields.own_runs`."""
     place, pixel_arcmin = (field.lon_deg, field.lat_deg, 0.0), model.pixel_arcmin
     if isinstance(sky, LocalMaps):
-        x = model.normaliser(sky.sample(*place, field.ny, field.nx, pixel_arcmin)[None])
+        cut = sky.sample(*place, field.ny, field.nx, pixel_arcmin)
+        x = model.normaliser(cut[None])
+        if isinstance(sky.maps, MapSet):
+            device = next(model.network.parameters()).device
+            p_field = _mean_over_rotations(model.network, x.to(device), rotations).cpu().numpy()
+            p_field[~model.normaliser.sees(cut)] = np.nan
+            return gather_field(field, p_field, pixel_arcmin, EVERYWHERE, sky.maps.nside)
         p = _mean_over_rotations(model.network, x, rotations)
         return gather_field(field, p.numpy(), pixel_arcmin, sky.maps.footprint)
     p = _mean_over_rotations(model.network, sky.cut([place], field.ny, field.nx, pixel_arcmin), rotations)
@@ -158,7 +188,7 @@ def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotati
 
 
 def predict_fields(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     model: Model,
     fields: Sequence[Field],
     *,
@@ -185,7 +215,7 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
         return
     at = pick_device(device)
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside, background)
+    sky = LocalMaps.prepare(maps, model.normaliser.background_nside, background, model.bands)
     here = put_on_device(sky, model, at)
     at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
@@ -201,7 +231,7 @@ def _prepare_in_worker(
 ) -> tuple[bytes, NDArray[np.float32] | None]:
     """Maps and model as they came, and the maps' local background where none is given."""
     maps, model = pickle.loads(pickled)
-    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside, background).background
+    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside, background, model.bands).background
 
 
 #: What a worker has opened, of the last prediction alone: (pickled maps and model, device, what predict_field takes).
@@ -222,12 +252,13 @@ def _predict_one(
     with _holding:  # one thread opens them
         if not any(held is pickled and at == device for held, at, _ in _held):
             maps, model = pickle.loads(pickled)
-            _held[:] = [(pickled, device, put_on_device(LocalMaps(maps, background), model, pick_device(device)))]
+            sky = LocalMaps(maps, background, model.bands)
+            _held[:] = [(pickled, device, put_on_device(sky, model, pick_device(device)))]
         there = _held[0][2]
     return predict_field(*there, field, rotations)
 
 
-def with_snr_maps(maps: SkyMaps, model: Model) -> SkyMaps:
+def with_snr_maps(maps: SkyMaps | MapSet, model: Model) -> SkyMaps | MapSet:
     """The maps with the S/N maps that the model wants, which must be there: no shard makes those of the whole sky.
 
     Raises
@@ -279,18 +310,27 @@ def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int) ->
     return total / rotations
 
 
-def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], **provenance: str) -> Path:
+def write_prediction(
+    p_map: NDArray[np.float32] | PartialMap, path: str | os.PathLike[str], **provenance: str
+) -> Path:
     """Write a p map as HEALPix FITS: NESTED, Galactic, float32, UNSEEN outside the footprint.
+
+    A partial map is written as the pixels that were seen, RING, with their numbers in the column PIXEL (INDXSCHM
+    EXPLICIT, which healpy.read_map reads as well).
 
     Parameters
     ----------
-    p_map : (n_pix,) float32
+    p_map : (n_pix,) float32, or PartialMap
         RING, NaN outside the footprint, as :func:`predict` returns it.
     path : path
     **provenance : str
         Header cards, e.g. ``MODEL='szeek-1'``.
     """
-    target, n_pix = Path(path), len(p_map)
+    target = Path(path)
+    cards = {"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}}
+    if isinstance(p_map, PartialMap):
+        return _write_partial(p_map, target, cards)
+    n_pix = len(p_map)
     nside = healpy.npix2nside(n_pix)
     row = math.gcd(n_pix, 1024)
     column = fits.Column("P_CLUSTER", f"{row}E", unit="1", array=np.zeros((1, row), np.float32))
@@ -298,7 +338,7 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     header["NAXIS2"] = n_pix // row
     header.update({"PIXTYPE": "HEALPIX", "ORDERING": "NESTED", "COORDSYS": "G", "NSIDE": nside, "FIRSTPIX": 0})
     header.update({"LASTPIX": n_pix - 1, "INDXSCHM": "IMPLICIT", "OBJECT": "FULLSKY", "BAD_DATA": healpy.UNSEEN})
-    header.update({"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}})
+    header.update(cards)
 
     def nested(part: slice) -> NDArray[np.float32]:
         values: NDArray[np.float32] = p_map[healpy.nest2ring(nside, np.arange(part.start, part.stop))]
@@ -309,7 +349,46 @@ def write_prediction(p_map: NDArray[np.float32], path: str | os.PathLike[str], *
     return target
 
 
-def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> NDArray[np.float32]:
+def read_whole_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """Read a p map of the whole sky, or of a part of it that is no finer than nside 2048: (n_pix,) float32, RING.
+
+    Raises
+    ------
+    ValueError
+        If it is a finer map of a part of the sky; and as of :func:`read_prediction`.
+    """
+    p_map = read_prediction(path)
+    if isinstance(p_map, PartialMap):
+        raise ValueError(
+            f"'{path}' is a map of a part of the sky at nside {p_map.nside}, expected at most "
+            f"{_LARGEST_WHOLE_NSIDE}; degrade it"
+        )
+    return p_map
+
+
+#: Rows of a partial map that are written at once.
+_ROWS = 1 << 20
+
+
+def _write_partial(p_map: PartialMap, target: Path, cards: dict[str, str]) -> Path:
+    """Pixel numbers and values of what was seen, block by block."""
+    columns = [fits.Column("PIXEL", "K", array=np.zeros(1, np.int64)), fits.Column("P_CLUSTER", "E", unit="1")]
+    header = fits.BinTableHDU.from_columns(columns).header
+    header["NAXIS2"] = int(np.isfinite(p_map.values).sum())
+    header.update({"PIXTYPE": "HEALPIX", "ORDERING": "RING", "COORDSYS": "G", "NSIDE": p_map.nside})
+    header.update({"INDXSCHM": "EXPLICIT", "OBJECT": "PARTIAL", "GRAIN": 1, "BAD_DATA": healpy.UNSEEN, **cards})
+
+    def rows(first: int) -> NDArray[np.uint8]:
+        at = first + np.flatnonzero(np.isfinite(p_map.values[first : first + _ROWS]))
+        table = np.empty(len(at), [("PIXEL", ">i8"), ("P_CLUSTER", ">f4")])
+        table["PIXEL"], table["P_CLUSTER"] = p_map.pixels_of(at), p_map.values[at]
+        return table.view(np.uint8)
+
+    write_blocks((rows(first) for first in range(0, len(p_map.values), _ROWS)), header, target)
+    return target
+
+
+def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> NDArray[np.float32] | PartialMap:
     """Read what :func:`write_prediction` wrote, or any HEALPix file of one map.
 
     Parameters
@@ -320,8 +399,9 @@ def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> N
 
     Returns
     -------
-    (n_pix,) float32
-        RING, Galactic, NaN outside the footprint; as :func:`empty_map` makes it.
+    (n_pix,) float32, or PartialMap
+        RING, Galactic, NaN outside the footprint; as :func:`empty_map` makes it. A file that lists its pixels is read
+        as a partial map where its nside is above 2048.
 
     Raises
     ------
@@ -331,6 +411,8 @@ def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> N
         If it holds no HEALPix map, or does not say its frame or ordering.
     """
     file = describe_healpix(path, wanted=P_COLUMNS)
-    file.require_frame(frame)
-    file.require_ordering()
+    where, ordering = file.require_frame(frame), file.require_ordering()
+    if file.pixels is not None and file.nside > _LARGEST_WHOLE_NSIDE and (where, ordering) == ("galactic", "RING"):
+        pixels, values = zip(*file.read_blocks(), strict=True)
+        return PartialMap.from_pixels(file.nside, np.concatenate(pixels), np.concatenate(values))
     return file.read_ring(frame, out=empty_map(12 * file.nside**2))

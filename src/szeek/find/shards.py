@@ -8,6 +8,7 @@ of a single machine bit for bit.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
@@ -22,6 +23,8 @@ from szeek.find.predict import check_seen, empty_map, plan_fields, predict_field
 from szeek.learn.model import Model
 from szeek.parallel import Progress
 from szeek.sky.fields import Field, own_runs
+from szeek.sky.mapset import MapSet
+from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
 
 _PART = re.compile(r"prediction\.part-(\d+)-of-(\d+)\.fits")
@@ -58,7 +61,7 @@ def share_fields(fields: list[Field], shard: tuple[int, int]) -> list[Field]:
 
 
 def predict_shard(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     model: Model,
     folder: str | os.PathLike[str],
     shard: tuple[int, int],
@@ -89,7 +92,7 @@ def predict_shard(
     """
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
-    index_type = np.int32 if len(maps.footprint) < 2**31 else np.int64
+    index_type = np.int32 if 12 * maps.nside**2 < 2**31 else np.int64
     pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
     work = predict_fields(
         with_snr_maps(maps, model), model, fields,
@@ -97,7 +100,7 @@ def predict_shard(
     )  # fmt: skip
     for field, p in work:
         own = np.concatenate([np.arange(*run, dtype=index_type) for run in own_runs(field, maps.nside)])
-        seen = maps.footprint[own]
+        seen = np.isfinite(p) if isinstance(maps, MapSet) else maps.footprint[own]
         pixels.append(own[seen])
         values.append(p[seen])
     ipix, p = np.concatenate(pixels), np.concatenate(values)
@@ -119,8 +122,8 @@ def predict_shard(
 
 
 def gather_shards(
-    maps: SkyMaps, model: Model, folder: str | os.PathLike[str], *, margin: int = 16, rotations: int = 1
-) -> NDArray[np.float32]:
+    maps: SkyMaps | MapSet, model: Model, folder: str | os.PathLike[str], *, margin: int = 16, rotations: int = 1
+) -> NDArray[np.float32] | PartialMap:
     """Put the part files of a folder together: the map that :func:`~szeek.find.predict.predict` returns.
 
     Parameters
@@ -132,7 +135,7 @@ def gather_shards(
 
     Returns
     -------
-    (n_pix,) float32
+    (n_pix,) float32, or PartialMap
         RING; NaN outside the footprint.
 
     Raises
@@ -156,7 +159,7 @@ def gather_shards(
         names = ", ".join(f"{number}/{of}" for number in missing)
         raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of {of} parts of the prediction: --shard {names}")
     key = _job_key(maps, model, margin, rotations)
-    p_map = empty_map(len(maps.footprint))
+    pixels, values = [], []
     for path in numbers.values():
         with fits.open(path) as hdus:
             if hdus[1].header.get("JOBKEY") != key:
@@ -164,17 +167,29 @@ def gather_shards(
                     f"'{path}' was made from other maps, with another model, other options or another version; "
                     "make it again, or gather with those of the parts"
                 )
-            p_map[hdus[1].data["PIXEL"]] = hdus[1].data["P_CLUSTER"]
+            pixels.append(np.asarray(hdus[1].data["PIXEL"], np.int64))
+            values.append(np.asarray(hdus[1].data["P_CLUSTER"], np.float32))
+    if isinstance(maps, MapSet):
+        return PartialMap.from_pixels(maps.nside, np.concatenate(pixels), np.concatenate(values))
+    p_map = empty_map(len(maps.footprint))
+    for ipix, p in zip(pixels, values, strict=True):
+        p_map[ipix] = p
     check_seen(p_map, maps.footprint)
     return p_map
 
 
-def _job_key(maps: SkyMaps, model: Model, margin: int, rotations: int) -> str:
+def _job_key(maps: SkyMaps | MapSet, model: Model, margin: int, rotations: int) -> str:
     """What all parts must agree in: version, options, network, and the maps (by some thousand of their pixels)."""
     text = repr((__version__, margin, rotations, model.pixel_arcmin, model.bands, model.normaliser.to_dict()))
     digest = hashlib.sha256(text.encode())
     for tensor in model.network.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())
+    if isinstance(maps, MapSet):
+        for group in maps.groups:
+            record = {"nside": group.nside} if isinstance(group, SkyMaps) else group.to_dict()
+            digest.update(json.dumps(record).encode())
+        digest.update(np.packbits(maps.coverage).tobytes())
+        return digest.hexdigest()[:32]
     digest.update(np.ascontiguousarray(maps.values[:: max(1, len(maps.values) // 4096)]).tobytes())
     digest.update(np.packbits(maps.footprint).tobytes())
     return digest.hexdigest()[:32]

@@ -22,7 +22,9 @@ from torch import Tensor
 from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps, PatchStream
 from szeek.sky.healpix import interpolation_weights_torch, nside_of, ring_table
+from szeek.sky.mapset import MapSet
 from szeek.sky.projection import field_basis
+from szeek.sky.skymaps import SkyMaps
 
 #: Rows of a map that are copied at a time: 24 MB of six bands.
 _BLOCK = 1 << 20
@@ -95,6 +97,7 @@ class DeviceSky:
 
     def __init__(self, sky: LocalMaps, normaliser: Normaliser, device: torch.device) -> None:
         maps = sky.maps
+        assert isinstance(maps, SkyMaps)
         self.device, self.nside = device, maps.nside
         self.footprint = None if maps.is_full_sky else _copy(maps.footprint, device)
         self._values = _copy(maps.values, device)
@@ -175,7 +178,8 @@ class Feed:
 
     def __init__(self, patches: PatchStream, normaliser: Normaliser, device: torch.device) -> None:
         self.patches, self.normaliser, self.device = patches, normaliser, device
-        numba = cuts_by_numba(device)
+        # images are files: they are cut where those are
+        numba = cuts_by_numba(device) or any(isinstance(of.sky.maps, MapSet) for of in patches.skies)
         self._skies = [] if numba else [DeviceSky(of.sky, normaliser, device) for of in patches.skies]
 
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[Tensor, Tensor]:
@@ -189,7 +193,7 @@ class Feed:
             cut = np.empty((len(numbers), config.size, config.size, self.normaliser.n_channel), np.float32)
             for i, plan, out in zip(numbers, plans, cut, strict=True):
                 self.normaliser.write(self.patches.of(i).field(*plan), out)
-            return torch.from_numpy(cut).permute(0, 3, 1, 2), torch.from_numpy(drawn)
+            return torch.from_numpy(cut).permute(0, 3, 1, 2).to(self.device), torch.from_numpy(drawn).to(self.device)
         parts, order = [], []
         for k, sky in enumerate(self._skies):
             mine = [n for n, i in enumerate(numbers) if i % len(self._skies) == k]

@@ -25,6 +25,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.parallel import Progress
 from szeek.physics.instrument import Instrument
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class Model:
 
     def filter_sky(
         self,
-        maps: SkyMaps,
+        maps: SkyMaps | MapSet,
         *,
         threads: int | None = None,
         client: Client | None = None,
@@ -79,11 +80,11 @@ class Model:
 
     def prepare(
         self,
-        maps: SkyMaps,
+        maps: SkyMaps | MapSet,
         threads: int | None = None,
         client: Client | None = None,
         noise: Mapping[int, FieldState] | None = None,
-    ) -> SkyMaps:
+    ) -> SkyMaps | MapSet:
         """The maps with the S/N maps that the network was trained with; refuses maps of other bands.
 
         ``noise`` is for injected maps, see :func:`szeek.filter.snrmaps.add_snr_maps`.
@@ -92,10 +93,16 @@ class Model:
         sizes = self.normaliser.theta500_arcmin
         return add_snr_maps(maps, sizes, instrument=self.instrument, noise=noise, threads=threads, client=client)
 
-    def check_bands(self, maps: SkyMaps) -> None:
-        """Refuse maps of other bands than the network was trained on."""
+    def check_bands(self, maps: SkyMaps | MapSet) -> None:
+        """Refuse maps of other bands than the network was trained on; of several groups whole ones may be missing."""
         found = tuple(band.name for band in maps.bands)
-        if found != self.bands:
+        there: tuple[str, ...] = ()
+        first = 0
+        for n_band in self.normaliser.groups:
+            names = self.bands[first : first + n_band]
+            there += names if names[0] in found else ()
+            first += n_band
+        if found != self.bands and (not there or sorted(found) != sorted(there)):
             raise ValueError(
                 f"the maps hold the bands {', '.join(found)}, but the model was trained on {', '.join(self.bands)}; "
                 "give maps of these bands, or train a model on yours"
@@ -178,7 +185,7 @@ def load_model(source: str | os.PathLike[str]) -> Model:
     if missing:
         raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is not an SZeek model card")
     normaliser = Normaliser.from_dict(card["normaliser"])
-    network = build_network(len(card["bands"]) + len(normaliser.theta500_arcmin), card["network"])
+    network = build_network(normaliser.n_channel, card["network"])
     try:
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:

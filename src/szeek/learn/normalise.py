@@ -8,6 +8,7 @@ is one direction and dust another, and what is left over is where the tSZ effect
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from torch import Tensor
 
+from szeek.sky.mapset import COVERAGE_NSIDE, MapSet, nearest
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -37,6 +39,9 @@ class Normaliser:
         Nside of the cells whose median is subtracted first; 0 for none.
     theta500_arcmin : tuple of float
         Sizes of the matched-filter S/N maps that follow the bands; only compressed.
+    groups : tuple of int
+        Numbers of bands that come and go together, where there are several such groups: each is 0 where one of its
+        bands was not observed, and the network is told by a channel of its own, 1 where it was.
     """
 
     kind: Literal["left-gaussian", "local-whitened"]
@@ -44,31 +49,51 @@ class Normaliser:
     matrix: NDArray[np.float32]
     background_nside: int = 0
     theta500_arcmin: tuple[float, ...] = ()
+    groups: tuple[int, ...] = ()
+
+    @property
+    def n_input(self) -> int:
+        """Number of bands and S/N maps."""
+        return len(self.offset) + len(self.theta500_arcmin)
 
     @property
     def n_channel(self) -> int:
-        """Number of bands and S/N maps."""
-        return len(self.offset) + len(self.theta500_arcmin)
+        """Number of bands, groups to be told of, and S/N maps."""
+        return self.n_input + len(self.groups)
+
+    def sees(self, field: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Where any group was observed, of a field (ny, nx, n_band + n_size): (ny, nx)."""
+        out = np.zeros(field.shape[:2], bool)
+        for bands in self._columns():
+            out |= ~np.isnan(field[..., bands]).any(axis=-1)
+        return out
+
+    def _columns(self) -> list[slice]:
+        sizes = self.groups or (len(self.offset),)
+        return [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
 
     def __call__(self, fields: NDArray[np.float32]) -> Tensor:
         """Fields (n, ny, nx, n_band + n_size), minus background where there is one -> network input.
 
         Returns
         -------
-        (n, n_band + n_size, ny, nx) float32 tensor, channels last in memory
+        (n, n_band + n_group + n_size, ny, nx) float32 tensor, channels last in memory
         """
-        x = np.empty(fields.shape, np.float32)
+        x = np.empty((*fields.shape[:3], self.n_channel), np.float32)
         for field, out in zip(fields, x, strict=True):
             self.write(field, out)
         return torch.from_numpy(x).permute(0, 3, 1, 2)
 
     def write(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Network input of one field into ``out``, both (ny, nx, n_band + n_size), ``out`` contiguous."""
-        if field.shape[-1] != self.n_channel:
+        """Network input of one field (ny, nx, n_band + n_size) into ``out``, which has the groups' channels too."""
+        if field.shape[-1] != self.n_input:
             raise ValueError(
                 f"fields have {field.shape[-1]} channels, expected {len(self.offset)} bands and S/N maps for the "
                 f"sizes {self.theta500_arcmin} arcmin"
             )
+        if self.groups:
+            self._write_groups(field, out)
+            return
         _normalise(
             np.ascontiguousarray(field).reshape(-1, self.n_channel),
             self.offset,
@@ -76,6 +101,18 @@ class Normaliser:
             self.kind == "local-whitened",
             out.reshape(-1, self.n_channel),
         )
+
+    def _write_groups(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """Each group by itself, what tells of them, and the S/N, which needs any of them."""
+        n_band, stretch = len(self.offset), self.kind == "local-whitened"
+        for number, bands in enumerate(self._columns()):
+            part = np.ascontiguousarray(field[..., bands]).reshape(-1, bands.stop - bands.start)
+            written, matrix = np.empty_like(part), np.ascontiguousarray(self.matrix[bands, bands])
+            _normalise(part, self.offset[bands], matrix, stretch, written)
+            out[..., bands] = written.reshape(*field.shape[:2], -1)
+            out[..., n_band + number] = ~np.isnan(field[..., bands]).any(axis=-1)
+        snr = np.arcsinh(field[..., n_band:])
+        out[..., n_band + len(self.groups) :] = np.where(self.sees(field)[..., None] & ~np.isnan(snr), snr, 0.0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for the model card."""
@@ -85,6 +122,7 @@ class Normaliser:
             "matrix": self.matrix.tolist(),
             "background_nside": self.background_nside,
             "theta500_arcmin": list(self.theta500_arcmin),
+            **({"groups": list(self.groups)} if self.groups else {}),
         }
 
     @classmethod
@@ -96,6 +134,7 @@ class Normaliser:
             np.array(record["matrix"], np.float32),
             record["background_nside"],
             tuple(record.get("theta500_arcmin", ())),
+            tuple(record.get("groups", ())),
         )
 
 
@@ -182,7 +221,7 @@ def fit_left_gaussian(values: NDArray[np.float32], n_bins: int = 400) -> tuple[f
     return float(centres[mode] + shape[1] * width), float(abs(shape[2]) * width)
 
 
-def local_background(maps: SkyMaps, nside: int) -> NDArray[np.float32]:
+def local_background(maps: SkyMaps | MapSet, nside: int) -> NDArray[np.float32]:
     """Median of each band in the HEALPix cells of a coarser nside: (12 nside^2, n_band) float32, RING.
 
     Cells without a seen pixel take the median of the seen cells around them, so that interpolation at
@@ -194,6 +233,9 @@ def local_background(maps: SkyMaps, nside: int) -> NDArray[np.float32]:
     n_fine = (fine // nside) ** 2
     step = 4 if n_fine >= 1024 else 1
     background = np.full((12 * nside * nside, maps.n_band), np.nan, np.float32)
+    if isinstance(maps, MapSet):
+        _set_background(maps, nside, background)
+        return background
     cells_ring = healpy.nest2ring(nside, np.arange(12 * nside * nside))
     block = max(1, 2**19 // n_fine)
     for first in range(0, len(background), block):
@@ -212,22 +254,47 @@ def local_background(maps: SkyMaps, nside: int) -> NDArray[np.float32]:
     return background
 
 
+#: Points of a cell from which the median of a set of maps is taken, about.
+_PROBES = 8192
+
+
+def _set_background(maps: MapSet, nside: int, background: NDArray[np.float32]) -> None:
+    """The same of a set of maps, whose bands are seen in parts of the sky of their own."""
+    n_fine = (maps.nside // nside) ** 2
+    step = max(1, n_fine // _PROBES)
+    nested = np.flatnonzero(_any_child(np.asarray(maps.coverage.any(axis=1)), nside))
+    for cell in nested:
+        children = cell * n_fine + np.arange(0, n_fine, step)
+        values = nearest(maps, np.stack(healpy.pix2vec(maps.nside, children, nest=True), axis=1))
+        ring = healpy.nest2ring(nside, cell)
+        for band in np.flatnonzero(np.isfinite(values).sum(axis=0) >= 8):
+            background[ring, band] = np.median(values[np.isfinite(values[:, band]), band])
+    _fill_around(background, nside)
+
+
+def _any_child(coverage: NDArray[np.bool_], nside: int) -> NDArray[np.bool_]:
+    """Which cells of a coarser nside, NESTED, have a covered one (RING) in them."""
+    fine = healpy.reorder(coverage.astype(np.uint8), r2n=True)
+    return np.asarray(fine.reshape(12 * nside**2, -1).any(axis=1))
+
+
 def _fill_around(background: NDArray[np.float32], nside: int) -> None:
-    """Two rings of neighbours around the seen cells take their mean; the rest becomes 0."""
-    for _ in range(2):
-        empty = np.flatnonzero(np.isnan(background[:, 0]))
-        if not len(empty):
-            return
-        neighbours = healpy.get_all_neighbours(nside, empty)
-        around = np.where((neighbours >= 0)[..., None], background[neighbours], np.nan)
-        count = np.isfinite(around).sum(axis=0)
-        total = np.nansum(around, axis=0)
-        background[empty] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    """Two rings of neighbours around the seen cells take their mean, band by band; the rest becomes 0."""
+    for band in background.T:
+        for _ in range(2):
+            empty = np.flatnonzero(np.isnan(band))
+            if not len(empty):
+                break
+            neighbours = healpy.get_all_neighbours(nside, empty)
+            around = np.where(neighbours >= 0, band[neighbours], np.nan)
+            count = np.isfinite(around).sum(axis=0)
+            total = np.nansum(around, axis=0)
+            band[empty] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     np.nan_to_num(background, copy=False, nan=0.0)
 
 
 def fit_normaliser(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     kind: Literal["left-gaussian", "local-whitened"] = "left-gaussian",
     *,
     use: NDArray[np.bool_] | None = None,
@@ -240,10 +307,11 @@ def fit_normaliser(
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
+        The groups of a set are whitened each by itself.
     kind : {'left-gaussian', 'local-whitened'}
     use : (n_pix,) bool, optional
-        Pixels to fit to (the training tiles); all of the footprint by default.
+        Pixels to fit to (the training tiles); all of the footprint by default. Of a set: cells of its coverage.
     background_nside : int
         Cells of the local median, 'local-whitened' only.
     background : (12 background_nside^2, n_band) float32, optional
@@ -254,6 +322,8 @@ def fit_normaliser(
     ValueError
         If fewer than 1000 pixels are left to fit to, or a band is constant.
     """
+    if isinstance(maps, MapSet):
+        return _fit_groups(maps, kind, use, background_nside, background)
     usable = maps.footprint if use is None else maps.footprint & use
     pixels = np.flatnonzero(usable)
     if len(pixels) < 1000:
@@ -269,27 +339,70 @@ def fit_normaliser(
         )
     if background is None:
         background = local_background(maps, background_nside)
-    covariance = _clean_sky_covariance(maps, pixels, background, background_nside)
-    power, axes = np.linalg.eigh(covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance))))
-    scale = 1 / np.sqrt(np.diag(covariance))
-    matrix = (axes / np.sqrt(power)).T * scale
-    # an eigenvector's sign is arbitrary: the largest entry is made positive, so that equal maps give equal inputs
-    matrix *= np.sign(matrix[np.arange(n_band), np.abs(matrix / scale).argmax(axis=1)])[:, None]
+    cell = healpy.vec2pix(background_nside, *healpy.pix2vec(maps.nside, pixels))
+    values = (maps.values[pixels] - background[cell]).astype(np.float64)
+    matrix = _whiten(values, cell, [band.name for band in maps.bands])
     return Normaliser(
         kind, np.zeros(n_band, np.float32), matrix.astype(np.float32), background_nside, maps.theta500_arcmin
     )
 
 
+def _fit_groups(
+    maps: MapSet,
+    kind: Literal["left-gaussian", "local-whitened"],
+    use: NDArray[np.bool_] | None,
+    background_nside: int,
+    background: NDArray[np.float32] | None,
+) -> Normaliser:
+    """Each group by itself, from up to 3 million points."""
+    if background is None and kind == "local-whitened":
+        background = local_background(maps, background_nside)
+    cells = np.flatnonzero(maps.coverage.any(axis=1) if use is None else maps.coverage.any(axis=1) & use)
+    per_cell = 1 << max(0, int(np.log2(3_000_000 / max(1, len(cells))) // 2 * 2))  # a power of 4
+    per_cell = min(per_cell, (maps.nside // COVERAGE_NSIDE) ** 2) if maps.nside > COVERAGE_NSIDE else 1
+    nside = COVERAGE_NSIDE * math.isqrt(per_cell)
+    nested = healpy.ring2nest(COVERAGE_NSIDE, cells)[:, None] * per_cell + np.arange(per_cell)
+    vectors = np.stack(healpy.pix2vec(nside, nested.ravel(), nest=True), axis=1)
+    values = nearest(maps, vectors)
+    offset, matrix = np.zeros(maps.n_band, np.float32), np.zeros((maps.n_band, maps.n_band), np.float32)
+    for columns, group in zip(maps.columns, maps.groups, strict=True):
+        seen = np.isfinite(values[:, columns]).all(axis=1)
+        names = [band.name for band in group.bands]
+        if seen.sum() < 1000:
+            raise ValueError(
+                f"{seen.sum()} points of {', '.join(names)} to fit the normalisation to, expected at least 1000"
+            )
+        mine = values[np.ix_(seen, columns)]
+        if background is None:
+            fits = [fit_left_gaussian(band) for band in mine.T]
+            offset[columns], matrix[columns, columns] = zip(*((mean, 1 / sigma) for mean, sigma in fits), strict=True)
+            continue
+        cell = healpy.vec2pix(background_nside, *vectors[seen].T)
+        apart = (mine - background[np.ix_(cell, columns)]).astype(np.float64)
+        matrix[np.ix_(columns, columns)] = _whiten(apart, cell, names)
+    groups = tuple(group.n_band for group in maps.groups) if len(maps.groups) > 1 else ()
+    background_nside = background_nside if kind == "local-whitened" else 0
+    return Normaliser(kind, offset, matrix, background_nside, maps.theta500_arcmin, groups)
+
+
+def _whiten(values: NDArray[np.float64], cell: NDArray[np.int64], names: list[str]) -> NDArray[np.float64]:
+    """Matrix that makes bands uncorrelated with unit variance, (n_band, n_band)."""
+    covariance = _clean_sky_covariance(values, cell, names)
+    power, axes = np.linalg.eigh(covariance / np.sqrt(np.outer(np.diag(covariance), np.diag(covariance))))
+    scale = 1 / np.sqrt(np.diag(covariance))
+    matrix: NDArray[np.float64] = (axes / np.sqrt(power)).T * scale
+    # an eigenvector's sign is arbitrary: the largest entry is made positive, so that equal maps give equal inputs
+    matrix *= np.sign(matrix[np.arange(len(names)), np.abs(matrix / scale).argmax(axis=1)])[:, None]
+    return matrix
+
+
 def _clean_sky_covariance(
-    maps: SkyMaps, pixels: NDArray[np.int64], background: NDArray[np.float32], nside: int
+    values: NDArray[np.float64], cell: NDArray[np.int64], names: list[str]
 ) -> NDArray[np.float64]:
     """Covariance of the background-subtracted bands over the quieter half of the cells.
 
     The dustiest cells would otherwise decide it alone: the variance at 857 GHz spans four decades.
     """
-    vectors = healpy.pix2vec(maps.nside, pixels)
-    cell = healpy.vec2pix(nside, *vectors)
-    values = (maps.values[pixels] - background[cell]).astype(np.float64)
     order = np.argsort(cell, kind="stable")
     values, cell = values[order], cell[order]
     _, starts = np.unique(cell, return_index=True)
@@ -297,10 +410,10 @@ def _clean_sky_covariance(
     products = np.einsum("pi,pj->pij", values, values).reshape(len(values), -1)
     per_cell = np.add.reduceat(products, starts) / counts[:, None]
     per_cell = per_cell[counts >= 16] if (counts >= 16).any() else per_cell
-    n_band = maps.n_band
+    n_band = len(names)
     loudness = per_cell[:, n_band * n_band - 1]
     quiet: NDArray[np.float64] = per_cell[loudness <= np.median(loudness)].mean(axis=0).reshape(n_band, n_band)
     if not np.all(np.diag(quiet) > 0):
-        names = [b.name for b, v in zip(maps.bands, np.diag(quiet), strict=True) if not v > 0]
-        raise ValueError(f"band {', '.join(names)} is constant over the sky; it carries no signal")
+        constant = [name for name, variance in zip(names, np.diag(quiet), strict=True) if not variance > 0]
+        raise ValueError(f"band {', '.join(constant)} is constant over the sky; it carries no signal")
     return quiet

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from szeek.config import PatchConfig, SplitConfig
 from szeek.learn.labels import ClusterLabels
 from szeek.learn.normalise import local_background
+from szeek.sky.mapset import MapSet, sees
 from szeek.sky.projection import field_basis, sample_field
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
@@ -25,19 +26,27 @@ _STREAM = {"training": 1, "validation": 2}
 
 @dataclass(frozen=True)
 class LocalMaps:
-    """Maps with the local background that a normalisation asks for (none where its nside is 0)."""
+    """Maps with the local background that a normalisation asks for (none where its nside is 0).
 
-    maps: SkyMaps
+    ``bands`` are those that a network expects, where the maps are a set: what it lacks is NaN.
+    """
+
+    maps: SkyMaps | MapSet
     background: NDArray[np.float32] | None
+    bands: tuple[str, ...] = ()
 
     @classmethod
     def prepare(
-        cls, maps: SkyMaps, background_nside: int, background: NDArray[np.float32] | None = None
+        cls,
+        maps: SkyMaps | MapSet,
+        background_nside: int,
+        background: NDArray[np.float32] | None = None,
+        bands: tuple[str, ...] = (),
     ) -> LocalMaps:
         """Compute the background, if any is to be taken off and none is given."""
         if background_nside and background is None:
             background = local_background(maps, background_nside)
-        return cls(maps, background)
+        return cls(maps, background, bands)
 
     def sample(
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
@@ -47,6 +56,12 @@ class LocalMaps:
         field = sample_field(self.maps, *place)
         if self.background is not None:
             field -= sample_field(self.background, *place)
+        names = tuple(band.name for band in self.maps.bands)
+        if self.bands and self.bands != names:
+            there = [k for k, name in enumerate(self.bands) if name in names]
+            whole = np.full((ny, nx, len(self.bands)), np.nan, np.float32)
+            whole[..., there] = field[..., [names.index(self.bands[k]) for k in there]]
+            field = whole
         if self.maps.snr is not None:
             field = np.concatenate([field, sample_field(self.maps.snr, *place)], axis=-1)
         return field
@@ -77,7 +92,7 @@ class Patches:
         kept_out = (*split.test_tiles, *split.validation_tiles)
         others = [tile for tile in range(48) if tile not in split.validation_tiles]
         centre_vectors = np.stack(healpy.pix2vec(_CENTRE_NSIDE, np.arange(12 * _CENTRE_NSIDE**2)), axis=1)
-        seen = sky.maps.footprint[healpy.vec2pix(sky.maps.nside, *centre_vectors.T)]
+        seen = sees(sky.maps, centre_vectors)
         self._allowed = {
             "training": seen & ~pixels_near_tiles(_CENTRE_NSIDE, kept_out, radius_deg + split.guard_deg),
             "validation": seen

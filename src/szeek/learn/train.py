@@ -43,6 +43,7 @@ from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
 from szeek.parallel import Progress, core_pool, one_torch_thread
+from szeek.sky.mapset import COVERAGE_NSIDE, MapSet
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 
@@ -53,12 +54,12 @@ _ORDER, _WEIGHTS, _DROPOUT = 3, 4, 5  # random streams; 1 and 2 are the patches'
 
 
 def train(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     clusters: Table,
     config: Config,
     folder: str | os.PathLike[str],
     *,
-    further: Sequence[tuple[SkyMaps, Table]] = (),
+    further: Sequence[tuple[SkyMaps | MapSet, Table]] = (),
     threads: int | None = None,
     device: str = "cpu",
     progress: Progress | None = None,
@@ -120,7 +121,7 @@ def train(
     kept_out = (*config.split.test_tiles, *config.split.validation_tiles)
     background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
 
-    def prepare(maps: SkyMaps, clusters: Table) -> Patches:
+    def prepare(maps: SkyMaps | MapSet, clusters: Table) -> Patches:
         labels = make_labels(clusters, config)  # first: an empty selection is refused before slow work
         maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
         sky = LocalMaps.prepare(maps, background_nside)
@@ -138,11 +139,11 @@ def train(
     normaliser = fit_normaliser(
         maps,
         config.input.kind,
-        use=~pixels_in_tiles(maps.nside, kept_out),
+        use=~pixels_in_tiles(COVERAGE_NSIDE if isinstance(maps, MapSet) else maps.nside, kept_out),
         background_nside=background_nside,
         background=sky.background,
     )
-    network = build_unet(maps.n_band + len(maps.theta500_arcmin), config.network.model_dump(exclude={"members"}))
+    network = build_unet(normaliser.n_channel, config.network.model_dump(exclude={"members"}))
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
     model = Model(
         network,
@@ -166,11 +167,11 @@ def train(
 
 
 def _train_members(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     clusters: Table,
     config: Config,
     folder: Path,
-    further: Sequence[tuple[SkyMaps, Table]],
+    further: Sequence[tuple[SkyMaps | MapSet, Table]],
     threads: int | None,
     device: str,
     progress: Progress | None,

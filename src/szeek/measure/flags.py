@@ -19,6 +19,7 @@ from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
 from szeek.physics.instrument import Instrument
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet
 from szeek.sky.projection import interpolate
 from szeek.sky.skymaps import SkyMaps
 
@@ -75,7 +76,7 @@ class _Finding(NamedTuple):
 
 def set_flags(
     sources: Table,
-    maps: SkyMaps | None = None,
+    maps: SkyMaps | MapSet | None = None,
     compact: Table | None = None,
     *,
     instrument: str | Instrument = "planck-hfi",
@@ -247,11 +248,17 @@ def find_contaminants(sources: Table, compact: Table, instrument: Instrument) ->
     return found
 
 
-def measure_dust_excess(maps: SkyMaps, vectors: Floats, instrument: Instrument) -> Floats:
+def measure_dust_excess(maps: SkyMaps | MapSet, vectors: Floats, instrument: Instrument) -> Floats:
     """Brightness of the highest-frequency band in a disc of 5 arcmin above that of its ring, (n,) in MJy/sr.
 
     NaN where nothing is seen of either, or the band is not that of 857 GHz or above, where dust is what is brightest.
+    Of a set of maps the HEALPix ones alone are looked at: no image has such a band.
     """
+    if isinstance(maps, MapSet):
+        groups = [group for group in maps.groups if isinstance(group, SkyMaps)]
+        if not groups:
+            return np.full(len(vectors), np.nan)
+        maps = max(groups, key=lambda group: max(band.freq_ghz for band in group.bands))
     column = int(np.argmax([band.freq_ghz for band in maps.bands]))
     excess = np.full(len(vectors), np.nan)
     if maps.bands[column].freq_ghz < _LEAST_DUST_GHZ:

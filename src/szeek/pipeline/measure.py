@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import healpy
 import numpy as np
 from astropy.table import Table, hstack, vstack
 from numpy.typing import NDArray
@@ -31,6 +30,8 @@ from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet, sees
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import tile_of
 
@@ -64,7 +65,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     sources = Table({name: np.asarray(sources[name]) for name in sources.colnames})
     clusters = folder.clusters
     sources = identify_sources(sources, clusters)
-    maps = SkyMaps.open(run.file(products.MAPS)) if folder.has(products.MAPS) else None
+    maps = folder.maps
     kinds: dict[str, int] = {}
     states: dict[int, FieldState] = {}
     if run.config.measure.enabled and maps is not None:
@@ -95,8 +96,8 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     if clusters is None:
         return Measured(len(sources), kinds)
     if maps is not None:
-        pixel = healpy.ang2pix(maps.nside, clusters["lon_deg"], clusters["lat_deg"], lonlat=True)
-        clusters = clusters[maps.footprint[pixel]]
+        lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
+        clusters = clusters[sees(maps, unit_vectors(lon_deg, lat_deg))]
     check = None
     curve, config = folder.detection_curve, run.config
     if kinds and maps is not None and curve is not None and curve.p_max == config.detect.p_max:
@@ -110,7 +111,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
 def look_up_clusters(
     clusters: Table,
     sources: Table,
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     config: Config,
     states: dict[int, FieldState],
     threads: int | None = None,
@@ -141,7 +142,7 @@ def _correct_fluxes(found: Table, z: NDArray[np.float64], correction: FluxCorrec
     return corrected
 
 
-def field_states(run: Run, maps: SkyMaps, progress: Progress | None) -> dict[int, FieldState]:
+def field_states(run: Run, maps: SkyMaps | MapSet, progress: Progress | None) -> dict[int, FieldState]:
     """What the filter has learnt of the fields; a network that wants no S/N maps has not had them filtered yet."""
     states, compact = run.file(products.STATES), run.file(products.COMPACT)
     if not states.exists():
@@ -151,7 +152,7 @@ def field_states(run: Run, maps: SkyMaps, progress: Progress | None) -> dict[int
     return read_states(states)
 
 
-def _set_flags(run: Run, sources: Table, maps: SkyMaps | None) -> Table:
+def _set_flags(run: Run, sources: Table, maps: SkyMaps | MapSet | None) -> Table:
     """Flags from the maps, from the compact sources found in them, and from what the user brings."""
     options, folder = run.config.measure, run.products
     mask = None if options.galactic_mask is None else read_mask(options.galactic_mask)

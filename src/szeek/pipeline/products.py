@@ -24,6 +24,8 @@ from szeek.inputs.fits_files import parse_part
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.candidates import list_sources, read_candidates
 from szeek.physics.instrument import Instrument
+from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE
 
@@ -73,6 +75,10 @@ REPRODUCTION = "reproduce"
 REPRODUCTION_PAGE = "reproduce.html"
 REPRODUCTION_TABLE = "reproduce.ecsv"
 VERDICTS = "verdicts.sqlite"
+
+
+#: Resolution at which fine maps of a part of the sky are shown whole.
+SHOWN_NSIDE = 2048
 
 
 class Product(NamedTuple):
@@ -326,13 +332,39 @@ class RunFolder:
         return FluxCorrection.from_table(Table.read(self.file(FLUXES))) if self.has(FLUXES) else None
 
     @cached_property
+    def p_map(self) -> NDArray[np.float32] | PartialMap | None:
+        """The p map at its own resolution: (12 nside^2,) float32 RING, or a partial map of a part of the sky."""
+        if self._is_fine_part:
+            from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
+
+            return read_prediction(self.file(PREDICTION))
+        return self.p_ring
+
+    @cached_property
+    def _is_fine_part(self) -> bool:
+        """Whether the p map lists its pixels and is finer than what is shown of the whole sky."""
+        file = self.file(PREDICTION)
+        header = fits.getheader(file, 1) if file.is_file() else {}
+        return header.get("INDXSCHM") == "EXPLICIT" and int(header.get("NSIDE", 0)) > SHOWN_NSIDE
+
+    @cached_property
     def p_nested(self) -> NDArray[np.float32] | None:
-        """The p map as it is written: (12 nside^2,) float32 NESTED, NaN outside the footprint."""
-        return self.healpix(PREDICTION, nested=True)
+        """The p map to be shown: (12 nside^2,) float32 NESTED, NaN outside the footprint.
+
+        Of a part of the sky at a finer nside the largest p in each pixel of nside 2048.
+        """
+        if not self._is_fine_part:
+            return self.healpix(PREDICTION, nested=True)
+        part = self.p_map
+        assert isinstance(part, PartialMap)
+        shown = np.full(12 * SHOWN_NSIDE**2, np.nan, np.float32)
+        parents = healpy.ring2nest(part.nside, part.ipix) // (part.nside // SHOWN_NSIDE) ** 2
+        np.fmax.at(shown, parents, part.values)
+        return shown
 
     @cached_property
     def p_ring(self) -> NDArray[np.float32] | None:
-        """The p map in RING order."""
+        """The p map to be shown, in RING order."""
         return None if self.p_nested is None else np.asarray(healpy.reorder(self.p_nested, n2r=True))
 
     @cached_property
@@ -355,9 +387,9 @@ class RunFolder:
         return 0.0
 
     @cached_property
-    def maps(self) -> SkyMaps | None:
+    def maps(self) -> SkyMaps | MapSet | None:
         """The frequency maps, memory-mapped, where the run kept them."""
-        return SkyMaps.open(self.file(MAPS)) if self.has(MAPS) else None
+        return open_maps(self.file(MAPS)) if self.has(MAPS) else None
 
     @property
     def fields(self) -> list[RunFolder]:

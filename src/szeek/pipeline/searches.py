@@ -48,6 +48,8 @@ from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters, with_looks
+from szeek.sky.healpix import nside_of
+from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
@@ -71,8 +73,8 @@ class _Ground:
 
     config: Config
     network: Model
-    maps: SkyMaps
-    where: NDArray[np.bool_]  # searched
+    maps: SkyMaps | MapSet
+    where: NDArray[np.bool_]  # searched: RING, of the maps' nside or that of a set's coverage
     around: NDArray[np.bool_]  # filtered: some degrees more
     sources: Table
     catalogue: Table | None
@@ -91,7 +93,7 @@ class _Ground:
 
     def is_inside(self, table: Table) -> NDArray[np.bool_]:
         """Whether the positions of a table are searched."""
-        pixel = healpy.ang2pix(self.maps.nside, table["lon_deg"], table["lat_deg"], lonlat=True)
+        pixel = healpy.ang2pix(nside_of(self.where), table["lon_deg"], table["lat_deg"], lonlat=True)
         return np.asarray(self.where[pixel])
 
 
@@ -101,7 +103,7 @@ def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
         raise ValueError(
             f"'{run.folder}' has {config.split.folds} folds, expected one network: give a run without folds"
         )
-    network, maps = load_model(run.folder), SkyMaps.open(run.file(products.MAPS))
+    network, maps = load_model(run.folder), open_maps(run.file(products.MAPS))
     # before slow work, so that a run without a prediction is refused at once
     p_map = read_prediction(run.file(products.PREDICTION))
     sources = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
@@ -109,11 +111,11 @@ def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
     haloes = None
     if config.sky.simulate:
         haloes = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
-    where = around = np.asarray(maps.footprint)
+    where = around = maps.seen if isinstance(maps, MapSet) else np.asarray(maps.footprint)
     if tiles is not None:
         near = pixels_near_tiles(_AROUND_NSIDE, tiles, _AROUND_TILES_DEG).astype(np.float32)
-        around = healpy.ud_grade(near, maps.nside) > 0.5
-        where = where & pixels_in_tiles(maps.nside, tiles)
+        around = healpy.ud_grade(near, nside_of(where)) > 0.5
+        where = where & pixels_in_tiles(nside_of(where), tiles)
     return _Ground(config, network, maps, where, around, sources, catalogue, haloes)
 
 
@@ -254,7 +256,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
             sums = sum_looks(maps, ground.catalogue, instrument, states, **work.options)
         injections = with_looks(injections, fit_look(sums).varied, seed)
         if client is not None:  # the workers read maps from folders
-            maps = SkyMaps.open(maps.save(Path(scratch) / "0"))
+            maps = open_maps(maps.save(Path(scratch) / "0"))
         background = local_background(maps, nside) if nside else None
         search = _Search(network, config, near, background, where, Path(scratch))
         parts = _split_rounds(injections, float(where.mean()))
@@ -371,17 +373,19 @@ class _Search:
     where: NDArray[np.bool_]
     scratch: Path
 
-    def inject(self, maps: SkyMaps, part: Table, instrument: Instrument, seed: int, work: _Work) -> _Round:
+    def inject(
+        self, maps: SkyMaps | MapSet, part: Table, instrument: Instrument, seed: int, work: _Work
+    ) -> _Round:
         """Paint these clusters, search and measure."""
         if work.progress is not None:
             work.progress("selection", 0, 0, f"painting {len(part)} clusters")
         painted = inject_clusters(maps, part, instrument, galaxies_seed=seed, threads=work.threads)
         if work.client is not None:
-            painted = SkyMaps.open(painted.save(self.scratch / "1"))
+            painted = open_maps(painted.save(self.scratch / "1"))
         filtered = self.network.prepare(painted, work.threads, work.client, noise=self.states)
         if work.client is not None:
             filtered.save_snr(self.scratch / "1")
-            filtered = SkyMaps.open(self.scratch / "1")
+            filtered = open_maps(self.scratch / "1")
         detect, options = self.config.detect, self.config.predict
         p_map = predict(
             filtered, self.network, margin=options.margin, rotations=options.rotations, where=self.where,
@@ -403,7 +407,7 @@ class _Search:
         looks = sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
         return _Round(table, fluxes, looks)
 
-    def measure(self, maps: SkyMaps, positions: Table, work: _Work, *, injected: bool = False) -> Table:
+    def measure(self, maps: SkyMaps | MapSet, positions: Table, work: _Work, *, injected: bool = False) -> Table:
         """Photometry in these maps, with what the filter has learnt of those without injections."""
         columns: dict[str, NDArray[np.float64]] = {}
         for name in ("lon_deg", "lat_deg", "theta500_arcmin", "z"):
@@ -487,6 +491,11 @@ def purity_stage(options: PurityOptions) -> Stage:
 def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None) -> Purity:
     ground = _search_ground(run, options.tiles)
     config, nulls = run.config, {}
+    if isinstance(ground.maps, MapSet):
+        raise ValueError(
+            f"'{run.folder}' has maps of several grids or of images, expected HEALPix maps of one nside: null skies "
+            "turn them on the sphere; `szeek selection` measures purity where the truth is known"
+        )
     for name, make in (("flipped", flip_signs), ("rotated", rotate_bands)):
         if progress is not None:
             progress("purity", 0, 0, f"{name} sky")

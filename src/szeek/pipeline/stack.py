@@ -170,9 +170,9 @@ def stack_run(
                 write_table(measure_spectrum(*shown), target / name / "spectrum.ecsv")
     target.mkdir(parents=True, exist_ok=True)
     if "y" in groups and run.has(products.PREDICTION):
-        from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
+        from szeek.find.predict import read_whole_prediction  # loads PyTorch, which the rest does without
 
-        p_map, seen = read_prediction(run.file(products.PREDICTION)), used_masks.get("y", groups["y"].footprint)
+        p_map, seen = read_whole_prediction(run.file(products.PREDICTION)), used_masks.get("y", groups["y"].footprint)
         held_out = (*tiles, *config.split.validation_tiles)
         if (law := fit_pixels(p_map, groups["y"], seen, held_out, p_max)) is not None:
             y_map = convert_to_y(p_map, law)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 
@@ -269,10 +271,10 @@ def _train(run: Run, progress: Progress | None) -> Trained:
     return Trained([load_model(folder).card["best_epoch"] for folder in folders])
 
 
-def _training_skies(run: Run) -> list[tuple[SkyMaps, Table]]:
+def _training_skies(run: Run) -> list[tuple[SkyMaps | MapSet, Table]]:
     """Maps and clusters of the run's own sky, and of those that only the training sees."""
     return [
-        (SkyMaps.open(sky.file(products.MAPS)), _with_truth(sky, read_catalogue(sky.file(products.CLUSTERS))))
+        (open_maps(sky.file(products.MAPS)), _with_truth(sky, read_catalogue(sky.file(products.CLUSTERS))))
         for sky in (run, *run.further_skies())
     ]
 
@@ -338,7 +340,7 @@ class Predicted(Facts):
 
 
 def _predict(run: Run, progress: Progress | None) -> Predicted:
-    maps, n_folds = SkyMaps.open(run.file(products.MAPS)), run.config.split.folds
+    maps, n_folds = open_maps(run.file(products.MAPS)), run.config.split.folds
     if run.config.model:
         n_folds = 0  # what is given is one network
     options: dict[str, Any] = {"margin": run.config.predict.margin, "rotations": run.config.predict.rotations}
@@ -348,19 +350,29 @@ def _predict(run: Run, progress: Progress | None) -> Predicted:
         options |= {"device": run.device, "progress": progress}
         with connect(run.scheduler) as client:
 
-            def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32]:
+            def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32] | PartialMap:
                 return predict(maps, load_model(folder), where=where, threads=run.threads, client=client, **options)
 
-            if not n_folds:
-                p_map = work(run.folder, None)
-            else:
-                of_tile = fold_of_tile(n_folds, run.config.seed)
-                p_map = empty_map(len(maps.footprint))
-                for fold in range(n_folds):
-                    mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
-                    p_map[mine] = work(_home_of_fold(run, fold), mine)[mine]
+            p_map = work(run.folder, None) if not n_folds else _predict_folds(run, maps, work)
     write_prediction(p_map, run.target(products.PREDICTION), model=run.config.preset)
-    return Predicted(round(float(np.isfinite(p_map).mean()) * _SKY_DEG2, 2))
+    values = p_map.values if isinstance(p_map, PartialMap) else p_map
+    return Predicted(round(float(np.isfinite(values).sum()) / (12 * maps.nside**2) * _SKY_DEG2, 2))
+
+
+def _predict_folds(
+    run: Run,
+    maps: SkyMaps | MapSet,
+    work: Callable[[Path, NDArray[np.bool_] | None], NDArray[np.float32] | PartialMap],
+) -> NDArray[np.float32]:
+    """Each tile by the network that was kept from it."""
+    if isinstance(maps, MapSet):
+        raise ValueError("split.folds shares the whole sky among networks, these maps are a part of it; set it to 0")
+    of_tile = fold_of_tile(run.config.split.folds, run.config.seed)
+    p_map = empty_map(len(maps.footprint))
+    for fold in range(run.config.split.folds):
+        mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
+        p_map[mine] = np.asarray(work(_home_of_fold(run, fold), mine))[mine]
+    return p_map
 
 
 PREDICT = Stage(

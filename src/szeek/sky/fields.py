@@ -165,7 +165,7 @@ def _gather(nside, ring_first, ring_last, part, n_parts, basis, pixel_rad, theta
         z, s = math.cos(theta[ring]), math.sin(theta[ring])
         for k in range(start, stop):
             n += 1
-            if not footprint[first + k]:
+            if footprint.size and not footprint[first + k]:
                 continue
             phi = (k + 0.5 * shifted) * 2.0 * math.pi / count
             x, y = s * math.cos(phi), s * math.sin(phi)
@@ -207,6 +207,31 @@ def owns_seen_pixels(field: Field, nside: int, footprint: NDArray[np.bool_]) -> 
     return bool(_any_seen(nside, *field.rings, field.part, field.n_parts, footprint))
 
 
+def meets(field: Field, nside: int, coarse: NDArray[np.bool_]) -> bool:
+    """Whether what a field owns of a map of this nside may touch the cells of a coarser RING map that are True.
+
+    Examples
+    --------
+    >>> coarse = np.zeros(12 * 16**2, bool)
+    >>> coarse[0] = True  # at the north pole
+    >>> [meets(field, 256, coarse) for field in cover_sphere(256, 13.7, 0, 1)].index(False)
+    1
+    """
+    coarse_nside = nside_of(coarse)
+    theta, fine = ring_theta(coarse_nside), ring_theta(nside)
+    cell = 2.0 * math.pi / (4 * coarse_nside)  # across its longest diagonal, at least
+    first, last = np.searchsorted(theta, [fine[field.rings[0]] - cell, fine[field.rings[1] - 1] + cell])
+    for ring in range(max(1, int(first) - 1), min(4 * coarse_nside, int(last) + 1)):
+        start, count, shifted = ring_info(coarse_nside, ring)
+        step = 2 * math.pi / count
+        west, east = (2 * math.pi * (field.part + k) / field.n_parts for k in (0, 1))
+        low = math.ceil((west - cell / max(math.sin(theta[ring]), cell)) / step - 0.5 * shifted)
+        high = math.floor((east + cell / max(math.sin(theta[ring]), cell)) / step - 0.5 * shifted)
+        if coarse[start + np.arange(low, min(high, low + count - 1) + 1) % count].any():
+            return True
+    return False
+
+
 def own_runs(field: Field, nside: int) -> NDArray[np.int64]:
     """First RING pixel, and one past the last, of each ring's run that the field owns: (n_ring, 2) int64.
 
@@ -220,7 +245,7 @@ def own_runs(field: Field, nside: int) -> NDArray[np.int64]:
 
 
 def gather_field(
-    field: Field, p_field: NDArray[np.float32], pixel_arcmin: float, footprint: NDArray[np.bool_]
+    field: Field, p_field: NDArray[np.float32], pixel_arcmin: float, footprint: NDArray[np.bool_], nside: int = 0
 ) -> NDArray[np.float32]:
     """Values of the RING pixels that a field owns, by bilinear interpolation.
 
@@ -230,19 +255,21 @@ def gather_field(
     p_field : (ny, nx) float32
     pixel_arcmin : float
     footprint : (n_pix,) bool
-        RING.
+        RING; or :data:`~szeek.sky.projection.EVERYWHERE`, where NaN in the field says what was not seen.
+    nside : int
+        Of the map, where the footprint does not tell.
 
     Returns
     -------
     (n_own,) float32
-        In the order of :func:`own_runs`; NaN outside the footprint.
+        In the order of :func:`own_runs`; NaN outside the footprint and beside NaN.
 
     Raises
     ------
     RuntimeError
         If a pixel that the field owns lies outside it: the cover would have a hole.
     """
-    nside = nside_of(footprint)
+    nside = nside or nside_of(footprint)
     own = (*field.rings, field.part, field.n_parts)
     pixel_rad = math.radians(pixel_arcmin / 60)
     values = np.full(int(np.diff(own_runs(field, nside)).sum()), np.nan, np.float32)

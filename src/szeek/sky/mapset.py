@@ -266,9 +266,20 @@ def nearest(maps: SkyMaps | MapSet, vectors: NDArray[np.float64]) -> NDArray[np.
     return values
 
 
-def sees(maps: SkyMaps | MapSet, lon_deg: NDArray[np.float64], lat_deg: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Whether positions were observed, (n,) bool."""
-    vectors = unit_vectors(np.asarray(lon_deg, np.float64), np.asarray(lat_deg, np.float64)).reshape(-1, 3)
+def draw_seen(maps: MapSet, n: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """About n random directions where a group was observed, fewer at the borders: (m, 3), and values (m, n_band)."""
+    rng = np.random.default_rng(seed)
+    cells = healpy.ring2nest(COVERAGE_NSIDE, np.flatnonzero(maps.seen))
+    n_child = (maps.nside // COVERAGE_NSIDE) ** 2 if maps.nside > COVERAGE_NSIDE else 1
+    nested = rng.choice(cells, n) * n_child + rng.integers(0, n_child, n)
+    vectors = np.stack(healpy.pix2vec(max(maps.nside, COVERAGE_NSIDE), nested, nest=True), axis=1)
+    values = nearest(maps, vectors)
+    seen = np.any([np.isfinite(values[:, columns]).all(axis=1) for columns in maps.columns], axis=0)
+    return vectors[seen], values[seen]
+
+
+def sees(maps: SkyMaps | MapSet, vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether all bands of any group were observed at directions (n, 3), (n,) bool."""
     if isinstance(maps, MapSet):
         return maps.sees(vectors)
     return np.asarray(maps.footprint[healpy.vec2pix(maps.nside, *vectors.T)])

@@ -71,6 +71,12 @@ class PartialMap:
         ipix: NDArray[np.int64] = np.repeat(self.runs[:, 0] - run_offsets(self.runs), length)
         return ipix + np.arange(len(self.values))
 
+    def pixels_of(self, at: NDArray[Any]) -> NDArray[np.int64]:
+        """Pixels of these rows of ``values``."""
+        offsets = run_offsets(self.runs)
+        run = np.searchsorted(offsets, at, side="right") - 1
+        return np.asarray(self.runs[run, 0] + at - offsets[run])
+
     def find(self, ipix: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where pixels are in ``values``; -1 where the map has none."""
         flat = np.ascontiguousarray(ipix, np.int64).reshape(-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.figures.style import P_COLOURS, P_TICKS
+from szeek.sky.mapset import MapSet, draw_seen, nearest
 from szeek.sky.skymaps import SkyMaps
 
 #: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.explorer.hips.
@@ -83,8 +84,39 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
     return [replace(layer, order_least=_ORDER_LEAST) for layer in layers]
 
 
-def _band_layers(maps: SkyMaps) -> list[HipsLayer]:
+def _band_layers(maps: SkyMaps | MapSet) -> list[HipsLayer]:
     """One layer per band; colours about the median, as wide as the sky away from the Galactic plane needs."""
+    nside, layers = maps.nside, []
+    samples = draw_seen(maps, 40_000)[1] if isinstance(maps, MapSet) else _values_off_plane(maps)
+    for column, band in enumerate(maps.bands):
+        factor, unit = (1e6, "uK_CMB") if band.unit == "K_CMB" else (1.0, "MJy/sr")
+        sample = factor * np.asarray(samples[:, column], float)
+        sample = sample[np.isfinite(sample)]
+        middle = float(np.median(sample)) if sample.size else 0.0
+        half = _round_limit(float(np.percentile(np.abs(sample - middle), 98))) if sample.size else 1.0
+        if isinstance(maps, MapSet):
+            read = _set_reader(maps, column, factor)
+        else:
+            read = ring_reader(maps.values, column, maps.footprint, factor)
+        title = f"{band.name} GHz" if band.name.isdigit() else band.name
+        layers.append(
+            HipsLayer(f"band-{band.name}", title, read, nside, unit, middle - half, middle + half, "RdBu_r")
+        )
+    return layers
+
+
+def _set_reader(maps: MapSet, column: int, factor: float) -> Callable[[int, int], NDArray[np.float32]]:
+    """Reader of NESTED pixels of a band on whatever grid it is: the nearest pixel's value."""
+
+    def read(first: int, n: int) -> NDArray[np.float32]:
+        vectors = np.stack(healpy.pix2vec(maps.nside, np.arange(first, first + n), nest=True), axis=1)
+        return nearest(maps, vectors)[:, column] * np.float32(factor)
+
+    return read
+
+
+def _values_off_plane(maps: SkyMaps) -> NDArray[np.float32]:
+    """Pixels at latitudes above 30 deg, of all where there are too few: (n, n_band)."""
     nside = maps.nside
     lon = np.random.default_rng(0).uniform(0, 360, 40_000)
     height = np.random.default_rng(1).uniform(0.5, 1, 40_000) * np.where(lon < 180, 1, -1)
@@ -92,18 +124,7 @@ def _band_layers(maps: SkyMaps) -> list[HipsLayer]:
     ipix = ipix[maps.footprint[ipix]]
     if ipix.size < 100:
         ipix = np.flatnonzero(maps.footprint)[:: max(1, int(maps.footprint.sum()) // 40_000)]
-    layers = []
-    for column, band in enumerate(maps.bands):
-        factor, unit = (1e6, "uK_CMB") if band.unit == "K_CMB" else (1.0, "MJy/sr")
-        sample = factor * np.asarray(maps.values[ipix, column], float)
-        middle = float(np.median(sample)) if sample.size else 0.0
-        half = _round_limit(float(np.percentile(np.abs(sample - middle), 98))) if sample.size else 1.0
-        read = ring_reader(maps.values, column, maps.footprint, factor)
-        title = f"{band.name} GHz" if band.name.isdigit() else band.name
-        layers.append(
-            HipsLayer(f"band-{band.name}", title, read, nside, unit, middle - half, middle + half, "RdBu_r")
-        )
-    return layers
+    return np.asarray(maps.values[ipix], np.float32)
 
 
 def _file_layer(name: str, title: str, file: Path, colours: str) -> HipsLayer:

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from szeek.show.figures.style import P_COLOURS, journal, label_p, plain_text, scale_p
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet
+from szeek.sky.partial import PartialMap
 from szeek.sky.projection import field_basis, field_directions, interpolate, project, sample_field
 from szeek.sky.skymaps import SkyMaps
 
@@ -53,8 +55,8 @@ def cut_out(
     lon_deg: float,
     lat_deg: float,
     *,
-    maps: SkyMaps | None = None,
-    p_map: NDArray[np.float32] | None = None,
+    maps: SkyMaps | MapSet | None = None,
+    p_map: NDArray[np.float32] | PartialMap | None = None,
     y_map: NDArray[np.float32] | None = None,
     y_fwhm_arcmin: float = 0.0,
     width_arcmin: float = 60.0,
@@ -70,7 +72,7 @@ def cut_out(
     lon_deg, lat_deg : float
         Centre, Galactic.
     p_map, y_map : (12 nside^2,) float32
-        RING, NaN outside the footprint.
+        RING, NaN outside the footprint; p also as a PartialMap.
     y_fwhm_arcmin : float
         Beam of the y map, 0 where it is not known.
     """
@@ -91,9 +93,16 @@ def cut_out(
         ("y", y_map, 1e6, "$10^{-6}$", y_fwhm_arcmin),
     ):
         if single is not None:
-            picture = np.asarray(interpolate(single[:, None], directions)[..., 0], float)
+            picture = picture_of(single, directions)
             cuts.append(Cutout(kind, factor * picture, unit, fwhm_arcmin))
     return cuts
+
+
+def picture_of(single: NDArray[np.float32] | PartialMap, directions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One map at the directions of a picture's pixels."""
+    if isinstance(single, PartialMap):
+        return np.asarray(single.interpolate(directions), float)
+    return np.asarray(interpolate(single[:, None], directions)[..., 0], float)
 
 
 def colour_limits(cuts: Sequence[Cutout]) -> Normalize:

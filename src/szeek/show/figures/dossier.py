@@ -32,7 +32,7 @@ from szeek.show.figures.style import (
     plain_text,
     rc_settings,
 )
-from szeek.sky.projection import field_directions, interpolate
+from szeek.sky.projection import field_directions
 from szeek.sky.tiles import tile_of
 
 #: Known clusters within this radius are listed, nearest first, this many at most.
@@ -71,7 +71,7 @@ def plot_dossier(run: RunFolder, row: int) -> Figure:
     candidate = candidate_of(run, row)
     lon_deg, lat_deg = float(candidate["lon_deg"]), float(candidate["lat_deg"])
     cuts = cutouts.cut_out(
-        lon_deg, lat_deg, maps=run.maps, p_map=run.p_ring, y_map=run.y_ring, y_fwhm_arcmin=run.y_fwhm_arcmin
+        lon_deg, lat_deg, maps=run.maps, p_map=run.p_map, y_map=run.y_ring, y_fwhm_arcmin=run.y_fwhm_arcmin
     )
     figure = Figure(figsize=(_WIDTH, _HEIGHT))
     figure.text(0.03, 0.955, str(candidate["name"]), fontsize=17, parse_math=False)
@@ -183,12 +183,12 @@ def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) ->
     edges = np.arange(0, 61, 4.0)
     bins = np.digitize(distance, edges) - 1
     for single, factor, colour, marker, label in (
-        (run.p_ring, 1.0, GREEN, "o", "$p$"),
+        (run.p_map, 1.0, GREEN, "o", "$p$"),
         (run.y_ring, 1e6, VERMILION, "s", "$y$ [$10^{-6}$]"),
     ):
         if single is None:
             continue
-        picture = factor * np.asarray(interpolate(single[:, None], directions)[..., 0], float)
+        picture = factor * cutouts.picture_of(single, directions)
         rings = [picture[(bins == k) & np.isfinite(picture)] for k in range(len(edges) - 1)]
         mean = np.array([ring.mean() if ring.size else np.nan for ring in rings])
         top = np.nanmax(np.abs(mean)) if np.isfinite(mean).any() else 1.0

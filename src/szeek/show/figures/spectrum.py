@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from szeek.physics.instrument import Instrument
 from szeek.pipeline.products import RunFolder
+from szeek.sky.mapset import MapSet
 from szeek.sky.projection import sample_field
 from szeek.sky.skymaps import SkyMaps
 
@@ -63,7 +64,9 @@ def instrument_of(run: RunFolder) -> Instrument | None:
     return run.instrument if run.instrument.band_names == names else None
 
 
-def measure_spectrum(maps: SkyMaps, instrument: Instrument, lon_deg: float, lat_deg: float) -> Spectrum | None:
+def measure_spectrum(
+    maps: SkyMaps | MapSet, instrument: Instrument, lon_deg: float, lat_deg: float
+) -> Spectrum | None:
     """Disc-less-ring excess of a position in every band, with the tSZ effect and dust fitted to it.
 
     Returns

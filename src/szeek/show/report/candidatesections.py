@@ -30,9 +30,9 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         return part
     if run.maps is None:
         part.missing("the frequency maps (maps/)", "The cut-outs show p alone.")
-    if run.maps is None and run.p_ring is None and run.y_ring is None:
+    if run.maps is None and run.p_map is None and run.y_ring is None:
         return part
-    look: dict[str, Any] = {"maps": run.maps, "p_map": run.p_ring, "y_map": run.y_ring}
+    look: dict[str, Any] = {"maps": run.maps, "p_map": run.p_map, "y_map": run.y_ring}
     look["y_fwhm_arcmin"] = run.y_fwhm_arcmin
     threshold = run.p_max
     best = run.candidates[: min(8, len(run.candidates))]

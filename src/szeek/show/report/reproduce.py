@@ -16,7 +16,7 @@ import tomli_w
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.find.predict import read_prediction
+from szeek.find.predict import read_whole_prediction
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
 from szeek.parallel import Progress
@@ -360,7 +360,7 @@ def _figure_8(
         return part
     columns = {"this run": _cut(p_ring, rows)}
     for label, path in models.items():
-        values = np.nan_to_num(read_prediction(path))
+        values = np.nan_to_num(read_whole_prediction(path))
         columns[label] = _cut(values[:, None], rows)
     if run.y_ring is not None:
         columns[_Y_COLUMN] = _cut(np.nan_to_num(run.y_ring)[:, None], rows)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from szeek._version import __version__
 from szeek.assess.detections import DetectionCheck
 from szeek.assess.recovery import ALL_TILES
-from szeek.learn.normalise import Normaliser
+from szeek.learn.normalise import Normaliser, local_background
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures import curves as figures
@@ -26,6 +26,7 @@ from szeek.show.report.known import in_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.report.selectionsection import check_block, section_selection
+from szeek.sky.mapset import MapSet, draw_seen
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -262,7 +263,7 @@ def _folds_table(run: RunFolder) -> Block:
     return table_block("The networks, one a fold", [*columns, Column("which tiles")], rows)
 
 
-def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
+def _input_block(maps: SkyMaps | MapSet, normaliser: Normaliser, made: Figures) -> Block:
     """Histograms of the network's input."""
     titles = [f"{band.name} GHz" if band.name.isdigit() else band.name for band in maps.bands]
     words = (
@@ -293,12 +294,22 @@ def _input_block(maps: SkyMaps, normaliser: Normaliser, made: Figures) -> Block:
     )
 
 
-def sample_input(maps: SkyMaps, normaliser: Normaliser) -> NDArray[np.float32]:
+def sample_input(maps: SkyMaps | MapSet, normaliser: Normaliser) -> NDArray[np.float32]:
     """The network's input at about a million pixels all over the footprint: (n, n_band + n_size) float32.
 
     The bands alone where the maps come without the S/N maps that the network is used to.
     """
     sizes = normaliser.theta500_arcmin if maps.snr is not None else ()
+    if isinstance(maps, MapSet):
+        vectors, values = draw_seen(maps, 300_000)
+        if normaliser.background_nside:
+            background = local_background(maps, normaliser.background_nside)
+            values = values - background[healpy.vec2pix(normaliser.background_nside, *vectors.T)]
+        if maps.snr is not None:
+            values = np.concatenate([values, maps.snr[healpy.vec2pix(maps.nside, *vectors.T)]], axis=1)
+        seen = replace(normaliser, theta500_arcmin=sizes)(values[None, None]).permute(0, 2, 3, 1)[0, 0]
+        shown = [*range(maps.n_band), *range(maps.n_band + len(normaliser.groups), seen.shape[1])]
+        return np.asarray(seen[:, shown])
     step = max(1, len(maps.footprint) // 1_000_000)
     pixels = step * np.flatnonzero(maps.footprint[::step])
     if normaliser.background_nside == 0:
