@@ -35,7 +35,7 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import load_model
 from szeek.pipeline.searches import SelectionOptions
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles, tile_of
+from szeek.sky.tiles import pixels_in_tiles
 from szeek.verbs import measure_selection
 
 SHIPPED = ("model.safetensors", "model.json")
@@ -64,7 +64,7 @@ def main() -> None:
     model = load_model(given.run)
     record = json.loads((given.run / "run.json").read_text())
     config = Config.model_validate(record["config"])
-    tiles = config.split.held_out_tiles
+    tiles = config.split.held_out
     options = {"margin": config.predict.margin, "rotations": config.predict.rotations}
     skies = [given.run, *(given.run / f"sky-{seed}" for seed in config.sky.further_seeds)]
     judged, real, groups, offsets = [], [], [], []
@@ -79,9 +79,9 @@ def main() -> None:
         table, is_real = judge_sources(sources, truth, tiles)
         judged.append(table)
         real.append(is_real)
-        groups.append(48 * number + np.asarray(table["tile"]))
+        groups.append(12 * tiles.nside**2 * number + np.asarray(table["tile"]))
         haloes = select_clusters(truth, "truth")
-        haloes = haloes[np.isin(tile_of(np.asarray(haloes["lon_deg"]), np.asarray(haloes["lat_deg"])), tiles)]
+        haloes = haloes[tiles.contain(np.asarray(haloes["lon_deg"]), np.asarray(haloes["lat_deg"]))]
         offsets.append(halo_offsets(find_sources(p_map, config.detect.p_max, deblend=True), haloes, where))
     sources, is_real, group = vstack(judged), np.concatenate(real), np.concatenate(groups)
     p = np.asarray(sources["p"], float)
@@ -93,7 +93,7 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(calibration.to_table(), given.out / "calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
-    measure_selection(given.run, SelectionOptions(given.n, tiles), threads=given.threads)
+    measure_selection(given.run, SelectionOptions(given.n, tiles.numbers), threads=given.threads)
     for name in ("fluxes.ecsv", "detections.ecsv"):
         shutil.copy(given.run / name, given.out / name)
     for name in SHIPPED:

@@ -15,7 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from szeek.physics.looks import ClusterLook
-from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES
+from szeek.sky.tiles import TEST_TILE, TILE_NSIDE, VALIDATION_TILES, Tiles
 
 
 class _Section(BaseModel):
@@ -114,8 +114,11 @@ class SkyConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """Tiles (HEALPix nside 2, RING) kept out of the training. Bonjean (2020), Sect. 2."""
+    """Tiles (HEALPix, RING) kept out of the training. Bonjean (2020), Sect. 2."""
 
+    nside: Literal[2, 4, 8, 16] = Field(
+        2, description="size of the tiles: nside 2 of the whole sky; finer of a survey of a part of it, 8 is 7.3 deg"
+    )
     test_tiles: tuple[int, ...] = (TEST_TILE,)
     validation_tiles: tuple[int, ...] = VALIDATION_TILES
     guard_deg: float = Field(0.0, ge=0, description="patches keep this much more away from test and validation tiles")
@@ -128,21 +131,40 @@ class SplitConfig(_Section):
     )
 
     @property
-    def held_out_tiles(self) -> tuple[int, ...]:
+    def held_out(self) -> Tiles:
         """Tiles that are predicted by a network which was not trained on them."""
-        return tuple(range(48)) if self.folds else (*self.test_tiles, *self.validation_tiles)
+        return Tiles(tuple(range(48)) if self.folds else (*self.test_tiles, *self.validation_tiles), self.nside)
+
+    @property
+    def test(self) -> Tiles:
+        """The test tiles."""
+        return Tiles(self.test_tiles, self.nside)
+
+    @property
+    def validation(self) -> Tiles:
+        """The validation tiles."""
+        return Tiles(self.validation_tiles, self.nside)
+
+    @property
+    def training(self) -> Tiles:
+        """All others than test and validation tiles."""
+        kept = {*self.test_tiles, *self.validation_tiles}
+        return Tiles(tuple(tile for tile in range(12 * self.nside**2) if tile not in kept), self.nside)
 
     @model_validator(mode="after")
     def _disjoint(self) -> SplitConfig:
         if self.folds in (1, 2):
             raise ValueError(f"folds is {self.folds}, expected 0 or at least 3: to test, validate and train on")
         both = sorted(set(self.test_tiles) & set(self.validation_tiles))
-        wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < 48)
+        n_tile = 12 * self.nside**2
+        wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < n_tile)
+        if self.folds and self.nside != TILE_NSIDE:
+            raise ValueError(f"folds share the 48 tiles of nside 2, and nside is {self.nside}; set one of them")
         if both or wrong:
             raise ValueError(
                 f"tiles {both or wrong} are in both test_tiles and validation_tiles"
                 if both
-                else f"tiles {wrong} do not exist, expected 0 to 47"
+                else f"tiles {wrong} do not exist, expected 0 to {n_tile - 1}"
             )
         return self
 

@@ -2,7 +2,7 @@ import healpy
 import numpy as np
 import pytest
 
-from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES, pixels_in_tiles, pixels_near_tiles, tile_of
+from szeek.sky.tiles import TEST_TILE, VALIDATION_TILES, Tiles, pixels_in_tiles, pixels_near_tiles, tile_of
 
 
 def test_test_tile_is_the_paper_s_in_either_ordering():
@@ -32,3 +32,16 @@ def test_no_point_of_a_patch_outside_the_near_zone_is_in_the_tile():
     assert not np.any(healpy.vec2pix(2, *rim.T) == 6)
     # and the zone is no wider than it must be: by 1.3 deg and two pixels
     assert near.mean() < 1.35 / 48
+
+
+def test_tiles_of_another_size_are_healpix_pixels_of_it():
+    rng = np.random.default_rng(1)
+    lon, lat = rng.uniform(0, 360, 2000), np.degrees(np.arcsin(rng.uniform(-1, 1, 2000)))
+    tiles = Tiles((5, 300, 700), 8)
+    expected = np.isin(healpy.ang2pix(8, lon, lat, lonlat=True), (5, 300, 700))
+    np.testing.assert_array_equal(tiles.contain(lon, lat), expected)
+    inside = pixels_in_tiles(64, tiles)
+    assert inside.sum() == 3 * 64
+    np.testing.assert_array_equal(inside[healpy.ang2pix(64, lon, lat, lonlat=True)], expected)
+    assert pixels_near_tiles(64, tiles, 1.0)[inside].all()
+    assert Tiles.given((1, 2)) == Tiles((1, 2), 2) and Tiles.given(tiles) is tiles

@@ -17,7 +17,7 @@ from szeek.assess.match import further_peaks, match
 from szeek.assess.recovery import wilson_interval
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.measure.pairs import truth_radius
-from szeek.sky.tiles import tile_of
+from szeek.sky.tiles import Tiles, tile_of
 
 METHODS = ("beta", "isotonic")
 _CLIP = 1e-6  # p of 0 and 1 exactly are float32 saturation, not certainty
@@ -226,7 +226,7 @@ def _draw_groups(tile: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int6
 def judge_sources(
     sources: Table,
     truth: Table,
-    tiles: Iterable[int],
+    tiles: Iterable[int] | Tiles,
     *,
     y500_min_arcmin2: float = TRUTH_Y500_ARCMIN2,
     radius_arcmin: float = 5.0,
@@ -239,7 +239,7 @@ def judge_sources(
         ``lon_deg``, ``lat_deg``, ``p``; out of sample in the tiles.
     truth : Table
         Haloes: ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``.
-    tiles : iterable of int
+    tiles : Tiles or iterable of int
         The held-out tiles.
     y500_min_arcmin2 : float
         Fainter haloes are no clusters that such maps can show.
@@ -257,8 +257,9 @@ def judge_sources(
     matches = match(sources, haloes, radius)
     real = np.zeros(len(sources), bool)
     real[matches["source"]] = True
-    tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
-    counted = np.isin(tile, list(tiles)) & ~further_peaks(sources, haloes, radius, matches, radius_arcmin)
+    chosen = Tiles.given(tiles)
+    tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), chosen.nside)
+    counted = np.isin(tile, chosen.numbers) & ~further_peaks(sources, haloes, radius, matches, radius_arcmin)
     judged = sources[counted]
     judged["tile"] = tile[counted]
     return judged, real[counted]

@@ -15,7 +15,9 @@ from szeek.arguments import plain_array, plain_mask, plain_table
 from szeek.assess.match import chance_rate, further_peaks, match
 from szeek.find.detect import detect_sources
 from szeek.measure.pairs import list_pairs, truth_radius
-from szeek.sky.tiles import TILE_NSIDE, pixels_in_tiles, tile_of
+from szeek.sky.mapset import COVERAGE_NSIDE
+from szeek.sky.partial import PartialMap
+from szeek.sky.tiles import TILE_NSIDE, Tiles, pixels_in_tiles, tile_of
 
 ALL_TILES = -1  #: in a column ``tile``: all selected tiles together
 Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3)
@@ -61,11 +63,11 @@ def wilson_interval(
 
 
 def measure_recovery(
-    detections: NDArray[np.float32] | Table,
+    detections: NDArray[np.float32] | PartialMap | Table,
     catalogues: Mapping[str, Table],
     p_max: Sequence[float] = tuple(np.round(np.arange(0.05, 0.96, 0.05), 2)),
     *,
-    tiles: Iterable[int] | None = None,
+    tiles: Iterable[int] | Tiles | None = None,
     known: Iterable[str] | None = None,
     footprint: NDArray[np.bool_] | None = None,
     radius_arcmin: float = 5.0,
@@ -79,7 +81,7 @@ def measure_recovery(
 
     Parameters
     ----------
-    detections : (12 nside^2,) float32 or Table
+    detections : (12 nside^2,) float32, PartialMap or Table
         The p map (RING, Galactic, NaN outside the footprint): sources are detected again at each threshold,
         as in the paper. Or a source list: then those with p above the threshold count, which merges fewer
         areas.
@@ -87,9 +89,9 @@ def measure_recovery(
         Clusters to recover (``lon_deg``, ``lat_deg``), e.g. planck_z, planck_no-z, mcxcwp.
     p_max : sequence of float
         Thresholds.
-    tiles : iterable of int, optional
-        Count in these of the 48 tiles only; matching still sees the sources beyond their borders. Default:
-        all.
+    tiles : Tiles or iterable of int, optional
+        Count in these tiles only, of the paper's 48 where no size is given; matching still sees the sources beyond
+        their borders. Default: all.
     known : iterable of str, optional
         A source counts as unmatched if it is in none of these catalogues. Default: all of ``catalogues``.
     footprint : (12 nside^2,) bool, optional
@@ -111,8 +113,8 @@ def measure_recovery(
     Raises
     ------
     ValueError
-        If there is no catalogue, no threshold, a name in ``known`` is not among the catalogues, or a tile is
-        not in 0 to 47.
+        If there is no catalogue, no threshold, a name in ``known`` is not among the catalogues, or there is no such
+        tile.
     """
     chosen = _chosen_tiles(tiles)
     if not catalogues or len(p_max) == 0:
@@ -124,6 +126,8 @@ def measure_recovery(
     footprint = None if footprint is None else plain_mask(footprint, "footprint")
     if isinstance(detections, Table):
         detections = plain_table(detections, "detections")
+    elif isinstance(detections, PartialMap):
+        footprint = detections.coverage(COVERAGE_NSIDE) if footprint is None else footprint
     else:
         detections = plain_array(detections, "detections")
         footprint = ~np.isnan(detections) if footprint is None else footprint
@@ -135,17 +139,17 @@ def measure_recovery(
             sources = detections[np.asarray(detections["p"]) > threshold]
         else:
             sources = detect_sources(detections, threshold)
-        source_tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+        source_tile = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), chosen.nside)
         unmatched = np.ones(len(sources), bool)
         for name in known_names:
             unmatched[match(sources, catalogues[name], radius_arcmin)["source"]] = False
         for name, clusters in here.items():
             recovered = np.zeros(len(clusters), bool)
             recovered[match(sources, clusters, radius_arcmin)["cluster"]] = True
-            cluster_tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]))
+            cluster_tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]), chosen.nside)
             chance = chance_rate(sources, clusters, radius_arcmin, region, n_shifts=n_shifts, seed=seed).clusters
             for tile in (ALL_TILES, *chosen):
-                in_tile = np.isin(source_tile, chosen if tile == ALL_TILES else (tile,))
+                in_tile = np.isin(source_tile, chosen.numbers if tile == ALL_TILES else (tile,))
                 mine = np.ones(len(clusters), bool) if tile == ALL_TILES else cluster_tile == tile
                 n, k = int(mine.sum()), int(recovered[mine].sum())
                 low, high = wilson_interval(k, n)
@@ -172,7 +176,7 @@ def completeness_purity(
     truth: Table,
     planck_z: Table | None = None,
     *,
-    tiles: Iterable[int] | None = None,
+    tiles: Iterable[int] | Tiles | None = None,
     footprint: NDArray[np.bool_] | None = None,
     purities: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
     thresholds: Sequence[float] = (0.1,),
@@ -197,8 +201,8 @@ def completeness_purity(
         Haloes: ``lon_deg``, ``lat_deg``, ``m500_1e14msun``, ``y500_arcmin2``, ``theta500_arcmin``.
     planck_z : Table, optional
         Mock Planck_z, whose completeness is measured beside the haloes' (matched by itself, same rules).
-    tiles : iterable of int, optional
-        The held-out tiles. Default: all 48.
+    tiles : Tiles or iterable of int, optional
+        The held-out tiles. Default: the whole sky.
     footprint : (12 nside^2,) bool, optional
         RING map of where sources could be found. Default: the whole sky.
     purities : sequence of float
@@ -252,7 +256,7 @@ def completeness_purity(
     detections = sources[counted]
     offset_arcmin = offset_arcmin[counted]
     p = np.asarray(detections["p"], float)
-    detection_tile = tile_of(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]))
+    detection_tile = tile_of(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]), chosen.nside)
     purity_chance = np.unique(list_pairs(positions, haloes, radius)[0]).size / len(positions)
 
     samples = {}
@@ -301,7 +305,7 @@ class _Sample:
         sources: Table,
         clusters: Table,
         radius_arcmin: NDArray[np.float64],
-        tiles: tuple[int, ...],
+        tiles: Tiles,
         footprint: NDArray[np.bool_] | None,
         positions: Table,
         matches: Table | None = None,
@@ -314,7 +318,7 @@ class _Sample:
         if chosen is not None:
             counted &= chosen
         self.found_p = found_p[counted]
-        self.tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]))[counted]
+        self.tile = tile_of(np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"]), tiles.nside)[counted]
         self.random_p = np.full(len(positions), -np.inf)
         if counted.any():
             radii = np.resize(radius_arcmin[counted], len(positions))
@@ -362,34 +366,37 @@ def _threshold_at_purity(p: NDArray[np.float64], true: NDArray[np.bool_], purity
     return float(p[order][np.flatnonzero(good)[-1]]) if good.any() else np.nan
 
 
-def _chosen_tiles(tiles: Iterable[int] | None) -> tuple[int, ...]:
-    chosen = tuple(range(12 * TILE_NSIDE**2)) if tiles is None else tuple(sorted(set(tiles)))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= 12 * TILE_NSIDE**2:
-        raise ValueError(f"tiles {list(chosen)}, expected at least one of 0 to {12 * TILE_NSIDE**2 - 1}")
-    return chosen
+def _chosen_tiles(tiles: Iterable[int] | Tiles | None) -> Tiles:
+    if tiles is None:
+        return Tiles(tuple(range(12 * TILE_NSIDE**2)))
+    given = Tiles.given(tiles)
+    chosen, n_tile = tuple(sorted(set(given))), 12 * given.nside**2
+    if not chosen or chosen[0] < 0 or chosen[-1] >= n_tile:
+        raise ValueError(f"tiles {list(chosen)}, expected at least one of 0 to {n_tile - 1}")
+    return Tiles(chosen, given.nside)
 
 
-def _inside(table: Table, tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+def _inside(table: Table, tiles: Tiles, footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
     lon_deg, lat_deg = np.asarray(table["lon_deg"], float), np.asarray(table["lat_deg"], float)
-    inside = np.isin(tile_of(lon_deg, lat_deg), tiles)
+    inside = tiles.contain(lon_deg, lat_deg)
     if footprint is not None:
         inside &= footprint[healpy.ang2pix(healpy.npix2nside(footprint.size), lon_deg, lat_deg, lonlat=True)]
     return inside
 
 
-def _tile_footprint(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
+def _tile_footprint(tiles: Tiles, footprint: NDArray[np.bool_] | None) -> NDArray[np.bool_] | None:
     """Where shifted clusters may land: the tiles within the footprint. None: anywhere."""
-    if len(tiles) == 12 * TILE_NSIDE**2:
+    if len(tiles) == 12 * tiles.nside**2:
         return footprint
     if footprint is None:
         return pixels_in_tiles(64, tiles)
     return footprint & pixels_in_tiles(healpy.npix2nside(footprint.size), tiles)
 
 
-def _random_positions(tiles: tuple[int, ...], footprint: NDArray[np.bool_] | None, seed: int) -> Table:
+def _random_positions(tiles: Tiles, footprint: NDArray[np.bool_] | None, seed: int) -> Table:
     rng = np.random.default_rng(np.random.SeedSequence([seed, zlib.crc32(b"random_positions")]))
-    parent = rng.choice(healpy.ring2nest(TILE_NSIDE, np.array(tiles)), _N_RANDOM)
-    n_child = (_POSITION_NSIDE // TILE_NSIDE) ** 2
+    parent = rng.choice(healpy.ring2nest(tiles.nside, np.array(tiles.numbers)), _N_RANDOM)
+    n_child = (_POSITION_NSIDE // tiles.nside) ** 2
     ipix = parent * n_child + rng.integers(0, n_child, _N_RANDOM)
     lon_deg, lat_deg = healpy.pix2ang(_POSITION_NSIDE, ipix, nest=True, lonlat=True)
     positions = Table({"lon_deg": lon_deg, "lat_deg": lat_deg})

@@ -16,7 +16,7 @@ from szeek.learn.normalise import local_background
 from szeek.sky.mapset import MapSet, sees
 from szeek.sky.projection import field_basis, sample_field
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
+from szeek.sky.tiles import Tiles, pixels_in_tiles, pixels_near_tiles
 
 #: Resolution at which allowed patch centres are kept: 14 arcmin.
 _CENTRE_NSIDE = 256
@@ -89,14 +89,14 @@ class Patches:
     ) -> None:
         self.sky, self.labels, self.config, self.seed = sky, labels, config, seed
         radius_deg = math.sqrt(0.5) * config.size * config.pixel_arcmin / 60
-        kept_out = (*split.test_tiles, *split.validation_tiles)
-        others = [tile for tile in range(48) if tile not in split.validation_tiles]
+        kept_out = Tiles((*split.test_tiles, *split.validation_tiles), split.nside)
+        others = Tiles((*split.test_tiles, *split.training), split.nside)
         centre_vectors = np.stack(healpy.pix2vec(_CENTRE_NSIDE, np.arange(12 * _CENTRE_NSIDE**2)), axis=1)
         seen = sees(sky.maps, centre_vectors)
         self._allowed = {
             "training": seen & ~pixels_near_tiles(_CENTRE_NSIDE, kept_out, radius_deg + split.guard_deg),
             "validation": seen
-            & pixels_in_tiles(_CENTRE_NSIDE, split.validation_tiles)
+            & pixels_in_tiles(_CENTRE_NSIDE, split.validation)
             & ~pixels_near_tiles(_CENTRE_NSIDE, others, radius_deg),
         }
         # only clusters with an allowed centre within reach can be inside a patch

@@ -118,7 +118,6 @@ def train(
         )
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    kept_out = (*config.split.test_tiles, *config.split.validation_tiles)
     background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
 
     def prepare(maps: SkyMaps | MapSet, clusters: Table) -> Patches:
@@ -139,7 +138,7 @@ def train(
     normaliser = fit_normaliser(
         maps,
         config.input.kind,
-        use=~pixels_in_tiles(COVERAGE_NSIDE if isinstance(maps, MapSet) else maps.nside, kept_out),
+        use=pixels_in_tiles(COVERAGE_NSIDE if isinstance(maps, MapSet) else maps.nside, config.split.training),
         background_nside=background_nside,
         background=sky.background,
     )

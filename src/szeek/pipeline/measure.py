@@ -33,12 +33,12 @@ from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.mapset import MapSet, sees
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import tile_of
+from szeek.sky.tiles import Tiles
 
 #: Radius within which a known cluster counts as found, as in the paper.
 _MATCH_ARCMIN = 5.0
 #: Where known clusters are looked up for the check of a network that saw none of this sky: a quarter of it.
-_CHECKED_TILES = range(0, 48, 4)
+_CHECKED_TILES = Tiles(tuple(range(0, 48, 4)))
 #: Endings of column names and the units that they stand for.
 _UNITS = {"_1e14msun": "1e14 Msun", "_arcmin2": "arcmin2", "_arcmin": "arcmin", "_deg": "deg", "_mjy": "mJy"}
 
@@ -102,8 +102,8 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     curve, config = folder.detection_curve, run.config
     if kinds and maps is not None and curve is not None and curve.p_max == config.detect.p_max:
         listed = independent_clusters(clusters)
-        tile = tile_of(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))
-        listed = listed[np.isin(tile, _CHECKED_TILES if config.model else config.split.held_out_tiles)]
+        checked = _CHECKED_TILES if config.model else config.split.held_out
+        listed = listed[checked.contain(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))]
         check = curve.check(*look_up_clusters(listed, sources, maps, config, states, run.threads))
     return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)), check)
 

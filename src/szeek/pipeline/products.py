@@ -27,7 +27,7 @@ from szeek.physics.instrument import Instrument
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import TEST_TILE
+from szeek.sky.tiles import TEST_TILE, TILE_NSIDE, Tiles
 
 if TYPE_CHECKING:
     from szeek.assess.calibrate import Calibration
@@ -274,9 +274,19 @@ class RunFolder:
         return int((self.stated.get("split") or {}).get("folds", 0))
 
     @property
+    def tile_nside(self) -> int:
+        """Size of the tiles that are held out."""
+        return int((self.stated.get("split") or {}).get("nside", TILE_NSIDE))
+
+    @property
     def test_tile(self) -> int:
         """The first sky tile held out for testing; the paper's where the folder does not say."""
         return next(iter((self.stated.get("split") or {}).get("test_tiles") or ()), TEST_TILE)
+
+    @property
+    def test_sky(self) -> Tiles:
+        """The first tile held out for testing, as a region."""
+        return Tiles((self.test_tile,), self.tile_nside)
 
     @property
     def radius_arcmin(self) -> float:

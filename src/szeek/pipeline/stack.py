@@ -32,6 +32,7 @@ from szeek.pipeline.products import RunFolder
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band, SkyMaps
+from szeek.sky.tiles import Tiles
 from szeek.stack.catalogue import describe_maps
 from szeek.stack.cutting import cut_maps, way_to_get
 from szeek.stack.nulls import dust_map
@@ -134,7 +135,7 @@ def stack_run(
     options.weights_of(sources)  # refused before slow work
     if not len(sources):
         raise ValueError(f"'{run.path}' has no candidate above p = {p_max:g} inside its maps: nothing to stack at")
-    tiles = config.split.test_tiles
+    tiles = config.split.test
     chosen = choose_samples(sources, clusters, tiles)
     cuts = cut_maps(groups, masks or {}, real_sky=not _is_simulated(run))
     used_masks = cuts.masks
@@ -173,7 +174,7 @@ def stack_run(
         from szeek.find.predict import read_whole_prediction  # loads PyTorch, which the rest does without
 
         p_map, seen = read_whole_prediction(run.file(products.PREDICTION)), used_masks.get("y", groups["y"].footprint)
-        held_out = (*tiles, *config.split.validation_tiles)
+        held_out = Tiles((*tiles, *config.split.validation_tiles), config.split.nside)
         if (law := fit_pixels(p_map, groups["y"], seen, held_out, p_max)) is not None:
             y_map = convert_to_y(p_map, law)
             np.nan_to_num(y_map, copy=False, nan=healpy.UNSEEN)

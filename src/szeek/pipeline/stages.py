@@ -49,7 +49,7 @@ from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles, tile_of
+from szeek.sky.tiles import Tiles, pixels_in_tiles, tile_of
 
 #: Full sky in square degrees.
 _SKY_DEG2 = 41252.96
@@ -405,7 +405,7 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     config, target = run.config, run.target(products.CALIBRATION)
     target.unlink(missing_ok=True)
     _say(progress, "calibrate", "purity against p")
-    held_out = config.split.held_out_tiles
+    held_out = config.split.held_out
     sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
     judged, real = judge_sources(sources, read_catalogue(run.file(products.TRUTH)), held_out)
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
@@ -491,7 +491,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
     clusters = read_catalogue(run.file(products.CLUSTERS))
     catalogues = group_clusters(clusters, config.assess.selections)
     tables = []
-    for tiles in (None, *((tile,) for tile in config.split.test_tiles)):
+    for tiles in (None, *(Tiles((tile,), config.split.nside) for tile in config.split.test)):
         table = measure_recovery(
             p_map,
             catalogues,
@@ -506,7 +506,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
         _say(progress, "assess", "completeness and purity")
-        held_out = config.split.held_out_tiles
+        held_out = config.split.held_out
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
             detect_sources(p_map, LOWEST_P, weighted=True, deblend=True, min_prominence=0.05),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+import healpy
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -76,6 +77,16 @@ class PartialMap:
         offsets = run_offsets(self.runs)
         run = np.searchsorted(offsets, at, side="right") - 1
         return np.asarray(self.runs[run, 0] + at - offsets[run])
+
+    def coverage(self, nside: int) -> NDArray[np.bool_]:
+        """Cells of a coarser nside that hold a value, (12 nside^2,) bool, RING."""
+        out = np.zeros(12 * nside**2, bool)
+        for first in range(0, len(self.values), 1 << 22):
+            part = self.values[first : first + (1 << 22)]
+            at = first + np.flatnonzero(np.isfinite(part if part.ndim == 1 else part[:, 0]))
+            nested = healpy.ring2nest(self.nside, self.pixels_of(at)) // (self.nside // nside) ** 2
+            out[healpy.nest2ring(nside, np.unique(nested))] = True
+        return out
 
     def find(self, ipix: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where pixels are in ``values``; -1 where the map has none."""

@@ -1,8 +1,9 @@
-"""The 48 sky tiles (HEALPix nside 2) that separate training, validation and test sky."""
+"""Sky tiles, HEALPix pixels of nside 2 or finer, that separate training, validation and test sky."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import healpy
 import numpy as np
@@ -15,8 +16,48 @@ TEST_TILE = 6
 VALIDATION_TILES = (9, 38, 41)
 
 
-def tile_of(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float) -> NDArray[np.int64]:
-    """Tile number (0 to 47, RING) of Galactic positions in degrees.
+@dataclass(frozen=True)
+class Tiles:
+    """Some tiles of one size.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        RING pixels.
+    nside : int
+        2 for the paper's 48; finer for a survey of a part of the sky.
+
+    Examples
+    --------
+    >>> Tiles((6,)).contain(np.array([112.5, 0.0]), np.array([41.81, 0.0])).tolist()
+    [True, False]
+    """
+
+    numbers: tuple[int, ...]
+    nside: int = TILE_NSIDE
+
+    @classmethod
+    def given(cls, tiles: Iterable[int] | Tiles) -> Tiles:
+        """Tiles as they are, or of the paper's size by their numbers."""
+        return tiles if isinstance(tiles, Tiles) else cls(tuple(int(tile) for tile in tiles))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.numbers)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def contain(
+        self, lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float
+    ) -> NDArray[np.bool_]:
+        """Whether Galactic positions are in them."""
+        return np.isin(tile_of(lon_deg, lat_deg, self.nside), self.numbers)
+
+
+def tile_of(
+    lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] | float, nside: int = TILE_NSIDE
+) -> NDArray[np.int64]:
+    """Tile number (RING; 0 to 47 of the paper's) of Galactic positions in degrees.
 
     Source: Bonjean (2020), Sect. 2: HEALPix pixels of nside 2.
 
@@ -25,18 +66,20 @@ def tile_of(lon_deg: NDArray[np.float64] | float, lat_deg: NDArray[np.float64] |
     >>> int(tile_of(112.5, 41.81))
     6
     """
-    return np.asarray(healpy.ang2pix(TILE_NSIDE, lon_deg, lat_deg, lonlat=True))
+    return np.asarray(healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True))
 
 
-def pixels_in_tiles(nside: int, tiles: Iterable[int]) -> NDArray[np.bool_]:
+def pixels_in_tiles(nside: int, tiles: Iterable[int] | Tiles) -> NDArray[np.bool_]:
     """Boolean RING map, shape (12 nside^2,): True inside any of the tiles."""
-    wanted = np.zeros(12 * TILE_NSIDE**2, bool)
-    wanted[list(tiles)] = True
-    inside = np.repeat(wanted[healpy.nest2ring(TILE_NSIDE, np.arange(48))], (nside // TILE_NSIDE) ** 2)
+    chosen = Tiles.given(tiles)
+    wanted = np.zeros(12 * chosen.nside**2, bool)
+    wanted[list(chosen)] = True
+    order = healpy.nest2ring(chosen.nside, np.arange(wanted.size))
+    inside = np.repeat(wanted[order], (nside // chosen.nside) ** 2)
     return np.asarray(healpy.reorder(inside.astype(np.uint8), n2r=True), bool)
 
 
-def pixels_near_tiles(nside: int, tiles: Iterable[int], radius_deg: float) -> NDArray[np.bool_]:
+def pixels_near_tiles(nside: int, tiles: Iterable[int] | Tiles, radius_deg: float) -> NDArray[np.bool_]:
     """Boolean RING map: True where a disc of ``radius_deg`` about the pixel's *any* point could touch a tile.
 
     Conservative by one pixel diagonal, so that a patch with its centre in a False pixel has no point

@@ -6,14 +6,15 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.inputs.catalogues import select_clusters, separation_arcmin
-from szeek.sky.tiles import TEST_TILE, tile_of
+from szeek.sky.tiles import TEST_TILE, Tiles
 
 #: Clusters that count as known, and the radius of a match: Bonjean (2020), Sect. 4.1.
 KNOWN, MATCH_ARCMIN = ("planck_z", "planck_no-z", "mcxcwp"), 5.0
+_TEST = Tiles((TEST_TILE,))
 SAMPLES = ("all", "unmatched", "test_tile")
 
 
-def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] = (TEST_TILE,)) -> dict[str, Table]:
+def choose_samples(sources: Table, clusters: Table, test_tiles: Tiles = _TEST) -> dict[str, Table]:
     """The three samples of a source table.
 
     Unmatched: no cluster of Planck_z, Planck_no-z or MCXCwP within 5 arcmin.
@@ -29,8 +30,10 @@ def choose_samples(sources: Table, clusters: Table, test_tiles: tuple[int, ...] 
     for name in KNOWN:
         free &= separation_arcmin(sources, select_known(clusters, name)) > MATCH_ARCMIN
     unmatched = sources[free]
-    tile = tile_of(np.asarray(unmatched["lon_deg"], float), np.asarray(unmatched["lat_deg"], float))
-    return {"all": sources, "unmatched": unmatched, "test_tile": unmatched[np.isin(tile, test_tiles)]}
+    tested = test_tiles.contain(
+        np.asarray(unmatched["lon_deg"], float), np.asarray(unmatched["lat_deg"], float)
+    )
+    return {"all": sources, "unmatched": unmatched, "test_tile": unmatched[tested]}
 
 
 def select_known(clusters: Table, selection: str) -> Table:

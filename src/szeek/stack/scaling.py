@@ -24,7 +24,7 @@ from scipy.optimize import least_squares
 from szeek.simulate.components.clusters import paint_y
 from szeek.sky.projection import field_basis
 from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles
+from szeek.sky.tiles import Tiles, pixels_in_tiles
 from szeek.stack.profiles import measure_fluxes
 from szeek.stack.stacks import bootstrap_weights, equal_count_bins, random_groups
 
@@ -294,7 +294,7 @@ def measure_selection_bias(injections: Table, bins: Table, *, n_bootstrap: int =
 
 
 def fit_pixels(
-    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: tuple[int, ...], p_max: float
+    p_map: NDArray[np.float32], y_map: SkyMaps, seen: NDArray[np.bool_], tiles: Tiles, p_max: float
 ) -> ScalingLaw | None:
     """The law of mean y against p of single pixels above the threshold, in tiles that the network was not trained on.
 

@@ -14,7 +14,7 @@ from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
 from szeek.show.figures.dossier import describe_flags
 from szeek.show.figures.style import catalogue_look, page_text, plain_text
-from szeek.show.report.known import in_tile, known_clusters, recovered
+from szeek.show.report.known import in_test_tile, known_clusters, recovered
 from szeek.show.report.links import explorer_link
 from szeek.show.report.parts import Block, Cell, Column, Figures, Link, Section, number, table_block
 
@@ -66,7 +66,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
     above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
     for selection in ("planck_z", "planck", "psz2"):
         known = clusters[np.asarray(clusters["selection"]) == selection]
-        known = known[in_tile(known, run.test_tile)]
+        known = known[in_test_tile(known, run)]
         if not len(known):
             continue
         missed = known[~recovered(above, known, run.radius_arcmin)]

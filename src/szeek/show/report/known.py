@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from szeek.assess.match import match
 from szeek.pipeline.products import RunFolder
-from szeek.sky.tiles import tile_of
 
 
 def recovered(sources: Table, clusters: Table, radius_arcmin: float = 5.0) -> NDArray[np.bool_]:
@@ -26,6 +25,6 @@ def known_clusters(run: RunFolder) -> Table | None:
     return run.clusters
 
 
-def in_tile(table: Table, tile: int) -> NDArray[np.bool_]:
-    """Which rows lie in a sky tile."""
-    return np.asarray(tile_of(np.asarray(table["lon_deg"], float), np.asarray(table["lat_deg"], float)) == tile)
+def in_test_tile(table: Table, run: RunFolder) -> NDArray[np.bool_]:
+    """Which rows lie in the sky tile that the report shows."""
+    return run.test_sky.contain(np.asarray(table["lon_deg"], float), np.asarray(table["lat_deg"], float))

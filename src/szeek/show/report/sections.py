@@ -22,7 +22,7 @@ from szeek.show.figures import skyplots
 from szeek.show.figures.style import P_LINEAR, catalogue_look, page_text
 from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
 from szeek.show.report.field import section_fields
-from szeek.show.report.known import in_tile, known_clusters, recovered
+from szeek.show.report.known import in_test_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.report.selectionsection import check_block, section_selection
@@ -102,7 +102,7 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
     threshold = run.p_max
     if run.candidates is not None:
         above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
-        inside = in_tile(above, run.test_tile)
+        inside = in_test_tile(above, run)
         tiles.append(
             {
                 "label": f"sources at p > {threshold:g}",
@@ -172,7 +172,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     part.blocks.append(
         made.block(
             "sky",
-            skyplots.plot_sky(run.p_nested, tile=tile),
+            skyplots.plot_sky(run.p_nested, tile=tile if run.tile_nside == TILE_NSIDE else None),
             f"p over the sky (nside {nside}, {100 * seen.mean():.1f} % of it observed). Each half-degree pixel shows "
             "its largest p, so that areas of a few arcminutes stay visible; the colours are linear in p up to "
             f"{P_LINEAR:g} and logarithmic above. Red outline: {name_tile(run)}.",
@@ -180,9 +180,11 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
             vector=False,
         )
     )
-    if not seen.reshape(48, -1)[healpy.ring2nest(TILE_NSIDE, tile)].any():
-        lon_deg, lat_deg = healpy.pix2ang(TILE_NSIDE, tile, lonlat=True)
+    if not seen.reshape(12 * run.tile_nside**2, -1)[healpy.ring2nest(run.tile_nside, tile)].any():
+        lon_deg, lat_deg = healpy.pix2ang(run.tile_nside, tile, lonlat=True)
         part.absent.append(f"Sky tile {tile} ({lon_deg:.1f}°, {lat_deg:+.2f}°) lies outside the footprint.")
+        return part
+    if run.tile_nside != TILE_NSIDE:  # the picture is of one of the 48
         return part
     if run.candidates is None:
         part.missing(products.CANDIDATES, "`szeek detect` writes it.")
@@ -191,7 +193,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     if clusters is None:
         part.missing(products.CLUSTERS, "The sources are shown without known clusters beside them.")
         clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
-    clusters = clusters[in_tile(clusters, tile)]
+    clusters = clusters[in_test_tile(clusters, run)]
     papers = np.isin(np.asarray(clusters["selection"]), list(figures.PAPER_TEST_TILE))
     clusters = clusters[papers] if papers.any() else clusters  # redMaPPer's thousands would hide the rest
     above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
@@ -505,7 +507,7 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
     rows = []
     for name in dict.fromkeys(selections.tolist()):
         chosen = clusters[selections == name]
-        inside = in_tile(chosen, run.test_tile)
+        inside = in_test_tile(chosen, run)
         rows.append((catalogue_look(name)[2] or "none of these", number(len(chosen)), number(int(inside.sum()))))
     head = [Column("catalogue"), Column("clusters", "", True), Column(f"in tile {run.test_tile}", "", True)]
     part.blocks.append(table_block("Catalogues", head, rows))
