@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import healpy
 import numpy as np
@@ -17,26 +17,30 @@ from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, mass_and_redshift
 from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
-from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
+from szeek.simulate.components.sources import Sources, draw_cluster_galaxies, paint_sources
 from szeek.simulate.haloes import draw_shapes, random_generator
+from szeek.simulate.imagepainting import paint_clusters_on, paint_sources_on
+from szeek.sky.imagemaps import ImageMaps, Pixels
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]
+Maps = TypeVar("Maps", SkyMaps, MapSet)
 
 
 def inject_clusters(
-    skymaps: SkyMaps,
+    skymaps: Maps,
     clusters: Table,
     instrument: Instrument,
     *,
     galaxies_seed: int | None = None,
     threads: int | None = None,
-) -> SkyMaps:
+) -> Maps:
     """Add clusters to maps, each band through its beam and with its tSZ response, and the galaxies in them.
 
     Parameters
     ----------
-    skymaps : SkyMaps
+    skymaps : SkyMaps or MapSet
         Any maps whose bands the instrument has; left unchanged.
     clusters : Table
         As for :func:`szeek.simulate.components.clusters.paint_clusters`; where ``m500_1e14msun`` and ``z`` are known,
@@ -52,8 +56,8 @@ def inject_clusters(
 
     Returns
     -------
-    SkyMaps
-        New maps; still 0 outside the footprint.
+    SkyMaps or MapSet
+        New maps, without S/N maps; still 0 outside the footprint.
 
     Raises
     ------
@@ -89,16 +93,56 @@ def inject_clusters(
     if "temperature_factor" in clusters.colnames:
         temperature = temperature * np.asarray(clusters["temperature_factor"], float)
     response = band_response(instrument, temperature)[:, columns]
-    values = np.array(skymaps.values)
-    beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
-    paint_clusters(clusters, skymaps.nside, beams, response, out=values, threads=threads)
+    own, galaxies = instrument.select(columns), None
     if galaxies_seed is not None:
         galaxies = draw_cluster_galaxies(clusters[weighed], instrument, galaxies_seed)
         galaxies = replace(galaxies, flux_jy=galaxies.flux_jy[:, columns])
-        own = instrument.select(columns)
-        paint_sources(galaxies, own, skymaps.nside, beams, out=values, threads=threads or 0)
+    if isinstance(skymaps, SkyMaps):
+        return _inject_healpix(skymaps, clusters, response, galaxies, own, threads)
+    groups = []
+    for number, group in zip(skymaps.columns, skymaps.groups, strict=True):
+        some = None if galaxies is None else replace(galaxies, flux_jy=galaxies.flux_jy[:, number])
+        inject = _inject_healpix if isinstance(group, SkyMaps) else _inject_images
+        groups.append(inject(group, clusters, response[:, number], some, own.select(list(number)), threads))
+    return MapSet(tuple(groups), skymaps.coverage)
+
+
+def _inject_healpix(
+    skymaps: SkyMaps,
+    clusters: Table,
+    response: Floats,
+    galaxies: Sources | None,
+    instrument: Instrument,
+    threads: int | None,
+) -> SkyMaps:
+    """Clusters and galaxies in HEALPix maps."""
+    values = np.array(skymaps.values)
+    beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
+    paint_clusters(clusters, skymaps.nside, beams, response, out=values, threads=threads)
+    if galaxies is not None:
+        paint_sources(galaxies, instrument, skymaps.nside, beams, out=values, threads=threads or 0)
     values[~skymaps.footprint] = 0.0
     return SkyMaps(values, skymaps.footprint, skymaps.bands)
+
+
+def _inject_images(
+    maps: ImageMaps,
+    clusters: Table,
+    response: Floats,
+    galaxies: Sources | None,
+    instrument: Instrument,
+    threads: int | None,
+) -> ImageMaps:
+    """Clusters and galaxies in images; what was not observed stays so."""
+    beams = np.array([band.fwhm_arcmin for band in maps.bands])
+    images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in maps.signal]
+    unseen = [~np.isfinite(image) | (image == 0.0) for image in images]
+    paint_clusters_on(maps.grid, clusters, beams, response, images)
+    if galaxies is not None:
+        paint_sources_on(maps.grid, galaxies, instrument, beams, images)
+    for image, lost in zip(images, unseen, strict=True):
+        image[lost] = 0.0
+    return replace(maps, signal=tuple(Pixels(image) for image in images))
 
 
 def draw_injections(

@@ -186,7 +186,7 @@ def _paint_rings(
 
 
 @numba.njit(cache=True)
-def _blend_profile(
+def blend_profile(
     log_theta: float,
     log_theta_min: float,
     step: float,
@@ -251,7 +251,7 @@ def _measure_sum(
     arcmin = np.pi / 10800.0
     nowhere = np.empty((0, n_band), np.float32)
     profile = np.empty(values.shape[1:], np.float32)
-    edge = _blend_profile(log_theta, log_theta_min, step, edges, values, np.ones(n_band, np.float32), profile)
+    edge = blend_profile(log_theta, log_theta_min, step, edges, values, np.ones(n_band, np.float32), profile)
     _paint_rings(
         nside, rings[0], rings[1], lon, z, edge * arcmin, core_arcmin * arcmin, profile, nowhere, total, False
     )  # fmt: skip
@@ -306,7 +306,7 @@ def _paint_zone(
     profile = np.empty(values.shape[1:], np.float32)
     unused = np.empty(values.shape[2])
     for c in members:
-        edge = _blend_profile(log_theta[c], log_theta_min, step, edges, values, amplitude[c], profile)
+        edge = blend_profile(log_theta[c], log_theta_min, step, edges, values, amplitude[c], profile)
         _paint_rings(
             nside, max(ranges[c, 0], zone_first), min(ranges[c, 1], zone_last), lon[c], z[c], edge * arcmin,
             core_arcmin * arcmin, profile, out, unused, True,

@@ -9,7 +9,7 @@ bridge, a line of components for an elongated one - so that the beam stays round
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 
 import numba
@@ -174,6 +174,28 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> Components:
     return _join(parts)
 
 
+def split_profiles(clusters: Table, sigma_arcmin: Floats) -> Iterator[tuple[Components, ProfileTable]]:
+    """What clusters are painted of: round components, and their profile through Gaussian beams.
+
+    Parameters
+    ----------
+    clusters : Table
+        As :func:`paint_clusters` takes them, at least one.
+    sigma_arcmin : (n_band,) float64
+        Beams; shapes finer than the sharpest are left out.
+
+    Yields
+    ------
+    Components, ProfileTable
+        Of each pressure profile.
+    """
+    components = _split_components(clusters, float(sigma_arcmin.min()))
+    profiles = _profiles(clusters)
+    for name in np.unique(profiles):
+        part = components.take(profiles[components.row] == name)
+        yield part, _tabulate_profiles(part.theta_arcmin.min(), part.theta_arcmin.max(), sigma_arcmin, str(name))
+
+
 def _profiles(clusters: Table) -> NDArray[np.str_]:
     """Name of each cluster's pressure profile."""
     named = "profile" in clusters.colnames
@@ -290,12 +312,8 @@ def paint_clusters(
     threads_before = numba.get_num_threads()
     numba.set_num_threads(min(threads, threads_before) if threads else threads_before)
     try:
-        components = _split_components(clusters, float(sigma.min()))
-        profiles = _profiles(clusters)
-        for name in np.unique(profiles):
-            part = components.take(profiles[components.row] == name)
-            table = _tabulate_profiles(part.theta_arcmin.min(), part.theta_arcmin.max(), sigma, str(name))
-            paint_components(part, table, nside, sigma, responses, out)
+        for components, table in split_profiles(clusters, sigma):
+            paint_components(components, table, nside, sigma, responses, out)
     finally:
         numba.set_num_threads(threads_before)
     return out

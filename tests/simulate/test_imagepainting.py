@@ -1,0 +1,105 @@
+"""Clusters and sources in images, against the painting on HEALPix and against their own fluxes."""
+
+import healpy
+import numpy as np
+import pytest
+from astropy.table import Table
+from astropy.wcs import WCS
+
+from szeek.inputs.instrument import read_instrument
+from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.components.sources import Sources
+from szeek.simulate.imagepainting import paint_clusters_on, paint_sources_on
+from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.sky.grids import ImageGrid
+from szeek.sky.imagemaps import ImageMaps, Pixels
+from szeek.sky.mapset import MapSet
+from szeek.sky.skymaps import SkyMaps
+
+PLANCK = read_instrument("planck-hfi")
+ARCMIN = np.pi / 10800
+
+
+def make_grid(projection="CAR", lat_deg=0.0, pixel_arcmin=1.0, shape=(240, 300)):
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["GLON-" + projection, "GLAT-" + projection]
+    wcs.wcs.crval, wcs.wcs.cdelt = [30.0, 0.0], [-pixel_arcmin / 60, pixel_arcmin / 60]
+    if projection != "CAR":
+        wcs.wcs.crval = [30.0, lat_deg]
+    wcs.wcs.crpix = [0.5 * (shape[1] + 1), 0.5 * (shape[0] + 1) - (lat_deg * 60 / pixel_arcmin if projection == "CAR" else 0)]
+    return ImageGrid.from_header(wcs, shape)
+
+
+def pixel_areas(grid):
+    """Solid angle of each pixel in arcmin^2, from its corners."""
+    row, column = np.mgrid[: grid.shape[0] + 1, : grid.shape[1] + 1] - 0.5
+    v = grid.directions(row, column)
+    return np.linalg.norm(np.cross(v[1:, 1:] - v[:-1, :-1], v[1:, :-1] - v[:-1, 1:]), axis=-1) / 2 / ARCMIN**2
+
+
+@pytest.mark.parametrize(("projection", "lat_deg"), [("CAR", 0.0), ("CAR", 55.0), ("ZEA", -60.0)])
+def test_the_flux_of_a_cluster_is_its_own_at_any_latitude(projection, lat_deg):
+    grid = make_grid(projection, lat_deg)
+    clusters = Table({"lon_deg": [30.2], "lat_deg": [lat_deg + 0.1], "theta500_arcmin": [5.0], "y500_arcmin2": [1e-3]})
+    out = [np.zeros(grid.shape, np.float32) for _ in range(2)]
+    paint_clusters_on(grid, clusters, np.array([3.0, 6.0]), np.array([-2.0, 5.0]), out)
+    area = pixel_areas(grid)
+    for image, response in zip(out, (-2.0, 5.0), strict=True):
+        assert (image * area).sum() == pytest.approx(response * 1.79e-3, rel=5e-3)
+    row, column = np.unravel_index(np.argmax(out[1]), grid.shape)
+    at = healpy.vec2ang(grid.directions(float(row), float(column)), lonlat=True)
+    assert np.hypot((at[0][0] - 30.2) * np.cos(np.radians(lat_deg)), at[1][0] - lat_deg - 0.1) < 1.0 / 60
+
+
+def test_images_hold_what_healpix_maps_hold():
+    """Elongated and clumpy injections at the same directions, without the pixel window of HEALPix."""
+    nside, grid = 1024, make_grid(shape=(120, 120), pixel_arcmin=2.0)
+    clusters = draw_injections(3, 400, y500_range_arcmin2=(1e-3, 1e-2), shapes=True)
+    near = np.hypot(clusters["lon_deg"] - 30.0, clusters["lat_deg"]) < 20
+    clusters = clusters[near]
+    clusters["lon_deg"], clusters["lat_deg"] = 30 + (clusters["lon_deg"] - 30) / 15, clusters["lat_deg"] / 15
+    assert len(clusters) > 5
+    response = np.array([1.0, 2.0])
+    healpix = paint_clusters(clusters, nside, [8.0, 10.0], response, pixel_window=False)
+    out = [np.zeros(grid.shape, np.float32) for _ in range(2)]
+    paint_clusters_on(grid, clusters, np.array([8.0, 10.0]), response, out)
+    row, column = np.mgrid[10:110, 10:110].astype(float)
+    theta, phi = healpy.vec2ang(grid.directions(row, column).reshape(-1, 3))
+    for k in range(2):
+        expected = healpy.get_interp_val(healpix[:, k].astype(float), theta, phi).reshape(100, 100)
+        # interpolation of nside 1024 smooths a beam of 8 arcmin by 4 % at its peak
+        np.testing.assert_allclose(out[k][10:110, 10:110], expected, atol=0.06 * expected.max())
+        assert out[k][10:110, 10:110].sum() == pytest.approx(expected.sum(), rel=0.01)
+
+
+def test_the_flux_of_a_source_is_its_own():
+    grid = make_grid("CAR", 40.0, 0.5)
+    sources = Sources(np.array([30.1]), np.array([40.2]), np.full((1, 6), 2.0), np.array([1.0]))
+    out = [np.zeros(grid.shape, np.float32) for _ in range(6)]
+    paint_sources_on(grid, sources, PLANCK, np.full(6, 2.0), out)
+    area_sr = pixel_areas(grid) * ARCMIN**2
+    for k, image in enumerate(out):
+        mjysr = image.astype(float) * PLANCK.mjysr_per_kcmb[k] / PLANCK.unit_per_kcmb[k]
+        assert (mjysr * area_sr).sum() * 1e6 == pytest.approx(2.0, rel=2e-3)
+
+
+def test_injections_into_a_set_are_in_every_group():
+    bands = PLANCK.bands
+    grid = make_grid(shape=(240, 240))
+    images = ImageMaps(grid, bands[3:5], tuple(Pixels(np.full(grid.shape, 0.5), 2.0) for _ in range(2)), (None, None))
+    images.signal[0].values[:20] = 0.0
+    healpix = SkyMaps(np.ones((12 * 256**2, 3), np.float32), np.ones(12 * 256**2, bool), bands[:3])
+    maps = MapSet.of(healpix, images)
+    cluster = draw_injections(1, 1, y500_range_arcmin2=(5e-3, 6e-3))
+    cluster["lon_deg"], cluster["lat_deg"] = [30.0], [0.0]
+    painted = inject_clusters(maps, cluster, PLANCK, galaxies_seed=2)
+    whole = inject_clusters(SkyMaps(np.zeros((12 * 256**2, 6), np.float32), healpix.footprint, bands), cluster, PLANCK,
+                            galaxies_seed=2)  # fmt: skip
+    np.testing.assert_allclose(painted.groups[0].values - 1, whole.values[:, :3], atol=1e-6)
+    area = pixel_areas(grid)
+    pixel_arcmin2 = healpy.nside2pixarea(256) / ARCMIN**2
+    for k, image in enumerate(painted.groups[1].signal):
+        added = np.where(image.values == 0.0, 0.0, image.values - 1.0)
+        assert (added * area).sum() == pytest.approx(whole.values[:, 3 + k].sum() * pixel_arcmin2, rel=0.02)
+    assert not painted.groups[1].signal[0].values[:20].any()
+    assert images.signal[1].values.max() == 0.5  # what was given is left as it was
