@@ -22,7 +22,7 @@ import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
 
-from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.layout import field_nside, list_fields
 from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState
 from szeek.parallel import Progress, spread
@@ -34,6 +34,7 @@ from szeek.physics.spectra import spectral_templates
 from szeek.physics.tsz import band_response
 from szeek.simulate.components.sources import cluster_dust_jy
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class LookSums(NamedTuple):
 
 
 def sum_looks(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     clusters: Table,
     instrument: Instrument,
     filtered: Mapping[int, FieldState],
@@ -156,7 +157,7 @@ def sum_looks(
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
     clusters : Table
         ``lon_deg``, ``lat_deg``, ``z``, ``m500_1e14msun`` (X-ray calibrated, or true of survey 'TRUTH'),
         ``theta500_arcmin``; rows where one of them is not known are left out, as are faint ones by ``y500_arcmin2``
@@ -171,7 +172,7 @@ def sum_looks(
     """
     known = _usable(clusters)
     vectors = unit_vectors(np.asarray(known["lon_deg"], float), np.asarray(known["lat_deg"], float)).reshape(-1, 3)
-    pixel = np.asarray(healpy.vec2pix(FIELD_NSIDE, *vectors.T), int)
+    pixel = np.asarray(healpy.vec2pix(field_nside(maps), *vectors.T), int)
     fields = list_fields(maps)
     fields = fields[np.isin(fields["pixel"], pixel) & np.isin(fields["pixel"], list(filtered))]
     spots = []
@@ -213,7 +214,7 @@ def _usable(clusters: Table) -> Table:
     return table[np.sort(first)]
 
 
-def _sum_field(spots: _Spots, maps: SkyMaps, instrument: Instrument) -> list[LookSums]:
+def _sum_field(spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument) -> list[LookSums]:
     """What each seen cluster of a field adds."""
     table = spots.clusters
     vectors = unit_vectors(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"])).reshape(-1, 3)

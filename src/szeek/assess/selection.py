@@ -30,7 +30,7 @@ from scipy.optimize import isotonic_regression
 from szeek.assess.match import match, shift_directions
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
-from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.layout import field_nside, list_fields
 from szeek.filter.matchedfilter import FilteredField
 from szeek.filter.states import FieldState
 from szeek.inputs.reddening import reddening_mag
@@ -39,6 +39,8 @@ from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
+from szeek.sky.healpix import nside_of
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -87,7 +89,7 @@ class Selection:
         ``p`` of the source that was found (NaN: none), ``offset_arcmin``, and ``before``: whether a source was there
         without it; with :data:`VARIED` where looks were varied.
     theta500_arcmin : (n_size,) float64
-    noise_arcmin2 : (768, n_size) float64
+    noise_arcmin2 : (12 nside^2, n_size) float64
         Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
     p_max : float
         Threshold of the detection.
@@ -185,7 +187,8 @@ class Selection:
         -------
         Completeness
         """
-        pixel = healpy.ang2pix(FIELD_NSIDE, np.asarray(lon_deg, float), np.asarray(lat_deg, float), lonlat=True)
+        lon, lat = np.asarray(lon_deg, float), np.asarray(lat_deg, float)
+        pixel = healpy.ang2pix(nside_of(self.noise_arcmin2), lon, lat, lonlat=True)
         return self._at(y500_arcmin2, theta500_arcmin, pixel, _log_reddening(lon_deg, lat_deg))
 
     def _at(
@@ -197,7 +200,7 @@ class Selection:
     ) -> Completeness:
         """Completeness in pixels of nside 8, at their mean reddening where none is given."""
         if log_reddening is None:
-            log_reddening = _mean_log_reddening()[np.asarray(pixel, int)]
+            log_reddening = _mean_log_reddening(nside_of(self.noise_arcmin2))[np.asarray(pixel, int)]
         flux, size, at, dust = np.broadcast_arrays(
             *(np.asarray(part, float) for part in (y500_arcmin2, theta500_arcmin)),
             np.asarray(pixel, int),
@@ -235,7 +238,7 @@ class Selection:
         return tuple(columns)
 
     def completeness_cube(self, y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Completeness:
-        """Completeness of every pixel of nside 8, (768, n_theta, n_y) each."""
+        """Completeness of every pixel of the noise, (12 nside^2, n_theta, n_y) each."""
         flux, size = np.asarray(y500_arcmin2, float), np.asarray(theta500_arcmin, float)
         return self._at(flux[None, None, :], size[None, :, None], np.arange(len(self.noise_arcmin2))[:, None, None])
 
@@ -259,7 +262,7 @@ class Selection:
     def area_deg2(self, y500_arcmin2: float, theta500_arcmin: float, at_least: float = 0.5) -> float:
         """Area in which a cluster of this flux and size is found with at least this probability."""
         value = self._at(y500_arcmin2, theta500_arcmin, self._seen).value
-        return float((value >= at_least).sum() * healpy.nside2pixarea(FIELD_NSIDE, degrees=True))
+        return float((value >= at_least).sum() * healpy.nside2pixarea(nside_of(self.noise_arcmin2), degrees=True))
 
     @property
     def _seen(self) -> NDArray[np.int64]:
@@ -307,7 +310,8 @@ class Selection:
         injected = np.asarray(self.injections["y500_arcmin2"], float)
         flux = np.geomspace(injected.min(), injected.max(), 16) if y500_arcmin2 is None else np.asarray(y500_arcmin2)
         cube = self.completeness_cube(flux, self.theta500_arcmin)
-        meta = {"NSIDE": FIELD_NSIDE, "ORDERING": "RING", "COORDSYS": "G", "P_MAX": self.p_max, "CHANCE": self.chance}
+        meta = {"NSIDE": nside_of(self.noise_arcmin2), "ORDERING": "RING", "COORDSYS": "G"}
+        meta |= {"P_MAX": self.p_max, "CHANCE": self.chance}
         noise = Table({"NOISE_Y500": self.noise_arcmin2.astype(np.float32)}, meta=meta)
         names = ("COMPLETENESS", "LOW", "HIGH", "SYSTEMATIC")
         pixels = Table({n: c.astype(np.float32) for n, c in zip(names, cube, strict=True)}, meta=meta)
@@ -350,7 +354,7 @@ class Selection:
 
 
 def measure_noise(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     instrument: Instrument,
     theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
     *,
@@ -363,7 +367,7 @@ def measure_noise(
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
     instrument : Instrument
     theta500_arcmin : sequence of float
     filtered : mapping of int to FieldState, optional
@@ -377,13 +381,13 @@ def measure_noise(
 
     Returns
     -------
-    (768, n_size) float64
-        arcmin^2, HEALPix nside 8, RING; NaN for pixels without a field.
+    (12 nside^2, n_size) float64
+        arcmin^2, HEALPix RING of the fields' nside, 8 for Planck; NaN for pixels without a field.
     """
     fields = list_fields(maps)
     if filtered is not None:
         fields = fields[np.isin(fields["pixel"], list(filtered))]
-    noise = np.full((12 * FIELD_NSIDE**2, len(theta500_arcmin)), np.nan)
+    noise = np.full((12 * field_nside(maps) ** 2, len(theta500_arcmin)), np.nan)
 
     states = [(filtered or {}).get(int(row["pixel"])) for row in fields]
     places = [
@@ -401,7 +405,7 @@ def measure_noise(
 
 def _noise_in_field(
     place: tuple[float, float, FieldState | None],
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     instrument: Instrument,
     theta500_arcmin: Sequence[float],
 ) -> list[float]:
@@ -449,7 +453,7 @@ def judge_injections(
         From :func:`match_injections`, with ``y500_arcmin2``.
     before : Table
         Sources above ``p_max`` in the maps without them.
-    noise_arcmin2 : (768, n_size) float64
+    noise_arcmin2 : (12 nside^2, n_size) float64
         From :func:`measure_noise`.
     p_max : float
     theta500_arcmin : sequence of float
@@ -475,7 +479,7 @@ def judge_injections(
         injections["profile_balance"] = cool.astype(float) - disturbed
         columns += VARIED.values()
     table = Table({name: np.asarray(injections[name], float) for name in columns})
-    pixel = healpy.ang2pix(FIELD_NSIDE, table["lon_deg"], table["lat_deg"], lonlat=True)
+    pixel = healpy.ang2pix(nside_of(noise_arcmin2), table["lon_deg"], table["lat_deg"], lonlat=True)
     table["noise_arcmin2"] = Selection(table, sizes, noise_arcmin2, p_max).noise(table["theta500_arcmin"], pixel)
     table["before"] = np.zeros(len(table), bool)
     table["before"][list_pairs(before, table, truth_radius(table))[1]] = True
@@ -612,11 +616,11 @@ def _log_reddening(lon_deg: ArrayLike, lat_deg: ArrayLike) -> Floats:
 
 
 @cache
-def _mean_log_reddening() -> Floats:
-    """The same in the pixels of nside 8, RING, on average."""
-    nside = 8 * FIELD_NSIDE
-    lon_deg, lat_deg = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
-    return np.asarray(healpy.ud_grade(_log_reddening(lon_deg, lat_deg), FIELD_NSIDE))
+def _mean_log_reddening(nside: int) -> Floats:
+    """The same in the pixels of a map, RING, on average."""
+    fine = 8 * nside
+    lon_deg, lat_deg = healpy.pix2ang(fine, np.arange(12 * fine**2), lonlat=True)
+    return np.asarray(healpy.ud_grade(_log_reddening(lon_deg, lat_deg), nside))
 
 
 def _shift_logit(value: Floats, shift: ArrayLike) -> Floats:

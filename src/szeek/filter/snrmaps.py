@@ -34,7 +34,7 @@ from szeek.sky.skymaps import SkyMaps
 if TYPE_CHECKING:
     from distributed import Client
 
-Maps = TypeVar("Maps", SkyMaps, MapSet)
+Maps = TypeVar("Maps", bound=SkyMaps | MapSet)
 
 #: Sizes of the noise maps, and the nside of those of HEALPix maps, whose noise is that of whole fields.
 NOISE_THETA500_ARCMIN = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

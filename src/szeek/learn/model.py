@@ -18,12 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from szeek._version import __version__
 from szeek.files import whole_file, write_json
-from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
+from szeek.filter.snrmaps import add_snr_maps
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
-from szeek.parallel import Progress
 from szeek.physics.instrument import Instrument
 from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
@@ -62,21 +61,6 @@ class Model:
     def instrument(self) -> Instrument:
         """The experiment whose maps the network was trained on."""
         return read_instrument(self.card.get("instrument", "planck-hfi"))
-
-    def filter_sky(
-        self,
-        maps: SkyMaps | MapSet,
-        *,
-        threads: int | None = None,
-        client: Client | None = None,
-        progress: Progress | None = None,
-    ) -> FilteredSky[SkyMaps]:
-        """S/N maps that the network was trained with, and what else the filter finds; refuses maps of other bands."""
-        self.check_bands(maps)
-        return filter_sky(
-            maps, self.normaliser.theta500_arcmin, instrument=self.instrument,
-            threads=threads, client=client, progress=progress,
-        )  # fmt: skip
 
     def prepare(
         self,

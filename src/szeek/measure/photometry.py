@@ -22,7 +22,7 @@ from scipy.interpolate import CubicSpline
 from scipy.special import j1
 
 from szeek.arguments import plain_table
-from szeek.filter.layout import FIELD_NSIDE, list_fields
+from szeek.filter.layout import field_nside, list_fields
 from szeek.filter.matchedfilter import FilteredField, check_bands_known
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
@@ -35,6 +35,7 @@ from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.physics.spectra import spectral_templates
 from szeek.physics.tsz import band_response
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def mass_from_flux(size_fit: SizeFit, z: float) -> tuple[float, float]:
 
 
 def measure_sources(
-    maps: SkyMaps,
+    maps: SkyMaps | MapSet,
     positions: Table,
     *,
     instrument: str | Instrument = "planck-hfi",
@@ -260,7 +261,7 @@ def measure_sources(
 
     Parameters
     ----------
-    maps : SkyMaps
+    maps : SkyMaps or MapSet
         Of nside 64 or more.
     positions : Table
         ``lon_deg``, ``lat_deg`` (Galactic); ``theta500_arcmin`` where there is a size to hold fixed, ``z`` where
@@ -318,7 +319,7 @@ def measure_sources(
         for name in ("theta500_arcmin", "z")
     )
     vectors = unit_vectors(np.asarray(positions["lon_deg"], float), np.asarray(positions["lat_deg"], float))
-    pixel = np.asarray(healpy.vec2pix(FIELD_NSIDE, *vectors.reshape(-1, 3).T))
+    pixel = np.asarray(healpy.vec2pix(field_nside(maps), *vectors.reshape(-1, 3).T))
     fields = list_fields(maps)
     fields = fields[np.isin(fields["pixel"], pixel)]
     names = [band.name for band in maps.bands]
@@ -355,7 +356,7 @@ class _Spots(NamedTuple):
 
 
 def _measure_in_field(
-    spots: _Spots, maps: SkyMaps, instrument: Instrument, spectra: Spectra, mjy: Floats
+    spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument, spectra: Spectra, mjy: Floats
 ) -> list[dict[str, Any]]:
     """A row of :func:`measure_sources` for each position; nothing for those that are not seen."""
     known, noise = (None, spots.known) if spots.injected else (spots.known, None)

@@ -30,7 +30,7 @@ from szeek.assess.selection import (
 from szeek.assess.sources import find_sources
 from szeek.config import Config
 from szeek.files import write_table
-from szeek.filter.layout import FIELD_NSIDE
+from szeek.filter.layout import field_nside
 from szeek.filter.states import FieldState
 from szeek.find.predict import predict, read_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters
@@ -245,7 +245,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         few_bright=True,
     )
     states = field_states(run, maps, progress)
-    near = {pixel: states[pixel] for pixel in _fields_in(ground.around) if pixel in states}
+    near = {pixel: states[pixel] for pixel in _fields_in(ground.around, field_nside(maps)) if pixel in states}
     with (
         connect(run.scheduler) as client,
         tempfile.TemporaryDirectory(prefix=".selection-", dir=run.folder) as scratch,
@@ -335,12 +335,12 @@ class _Work:
         return {"threads": self.threads, "client": self.client, "progress": self.progress}
 
 
-def _fields_in(around: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Pixels of nside 8 (RING) that hold any of this sky."""
+def _fields_in(around: NDArray[np.bool_], nside: int) -> NDArray[np.int64]:
+    """Pixels of this nside (RING), at most 64, that hold any of this sky."""
     vectors = healpy.pix2vec(
         _AROUND_NSIDE, np.flatnonzero(healpy.ud_grade(around.astype(np.float32), _AROUND_NSIDE) > 0)
     )
-    return np.unique(healpy.vec2pix(FIELD_NSIDE, *vectors))
+    return np.unique(healpy.vec2pix(nside, *vectors))
 
 
 def _split_rounds(injections: Table, sky_fraction: float) -> list[Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import healpy
 import numpy as np
@@ -25,7 +25,7 @@ from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]
-Maps = TypeVar("Maps", SkyMaps, MapSet)
+Maps = TypeVar("Maps", bound=SkyMaps | MapSet)
 
 
 def inject_clusters(
@@ -98,13 +98,15 @@ def inject_clusters(
         galaxies = draw_cluster_galaxies(clusters[weighed], instrument, galaxies_seed)
         galaxies = replace(galaxies, flux_jy=galaxies.flux_jy[:, columns])
     if isinstance(skymaps, SkyMaps):
-        return _inject_healpix(skymaps, clusters, response, galaxies, own, threads)
-    groups = []
+        return cast(Maps, _inject_healpix(skymaps, clusters, response, galaxies, own, threads))
+    groups: list[SkyMaps | ImageMaps] = []
     for number, group in zip(skymaps.columns, skymaps.groups, strict=True):
         some = None if galaxies is None else replace(galaxies, flux_jy=galaxies.flux_jy[:, number])
-        inject = _inject_healpix if isinstance(group, SkyMaps) else _inject_images
-        groups.append(inject(group, clusters, response[:, number], some, own.select(list(number)), threads))
-    return MapSet(tuple(groups), skymaps.coverage)
+        parts = (clusters, response[:, number], some, own.select(list(number)))
+        groups.append(
+            _inject_healpix(group, *parts, threads) if isinstance(group, SkyMaps) else _inject_images(group, *parts)
+        )
+    return cast(Maps, MapSet(tuple(groups), skymaps.coverage))
 
 
 def _inject_healpix(
@@ -131,7 +133,6 @@ def _inject_images(
     response: Floats,
     galaxies: Sources | None,
     instrument: Instrument,
-    threads: int | None,
 ) -> ImageMaps:
     """Clusters and galaxies in images; what was not observed stays so."""
     beams = np.array([band.fwhm_arcmin for band in maps.bands])

@@ -18,7 +18,7 @@ from szeek.sky.grids import ImageGrid
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.partial import PartialMap
-from szeek.sky.skymaps import Band, SkyMaps, check_replaceable
+from szeek.sky.skymaps import FILTER_CARD, Band, SkyMaps, check_replaceable
 
 #: Resolution at which it is kept where each band was observed: 13.7 arcmin; and of the points that tell.
 COVERAGE_NSIDE = 256
@@ -154,7 +154,7 @@ class MapSet:
 
     def save_snr(self, folder: str | os.PathLike[str]) -> None:
         """Add the S/N maps to a folder that holds the maps; filter.json comes last and makes them valid."""
-        card = Path(folder) / "filter.json"
+        card = Path(folder) / FILTER_CARD
         card.unlink(missing_ok=True)
         if self.snr is not None:
             for name, array in (("snr.npy", self.snr.values), ("snr-runs.npy", self.snr.runs)):
@@ -176,7 +176,7 @@ class MapSet:
                 keep = np.load(source / f"keep-{number}.npy", mmap_mode="r") if record["keep"] else None
                 groups.append(ImageMaps.from_dict(record, source, keep))
         maps = cls(tuple(groups), np.load(source / "coverage.npy"))
-        card = source / "filter.json"
+        card = source / FILTER_CARD
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:
             return maps

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from szeek.files import whole_file, whole_folder, write_json
 from szeek.sky.healpix import nside_of
 
+#: File beside saved maps that says for which sizes there are S/N maps; it makes them valid.
+FILTER_CARD = "filter.json"
 #: Elements of an array that are written at once.
 _SAVED_AT_ONCE = 1 << 13
 
@@ -121,7 +123,7 @@ class SkyMaps:
 
     def save_snr(self, folder: str | os.PathLike[str]) -> None:
         """Add the S/N maps to a folder that holds the maps: snr.npy, and last filter.json, which makes it valid."""
-        card = Path(folder) / "filter.json"
+        card = Path(folder) / FILTER_CARD
         card.unlink(missing_ok=True)
         if self.snr is not None:
             with whole_file(card.with_name("snr.npy")) as staging:  # the old one may be what self.snr is mapped from
@@ -138,7 +140,7 @@ class SkyMaps:
         bands = tuple(Band(**record) for record in json.loads((source / "bands.json").read_text()))
         values, footprint = (np.load(source / name, mmap_mode="r") for name in ("values.npy", "footprint.npy"))
         maps = cls(values, footprint, bands)
-        card = source / "filter.json"
+        card = source / FILTER_CARD
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:
             return maps
