@@ -39,7 +39,7 @@ from szeek.sky.fields import (
     place_field,
 )
 from szeek.sky.mapset import MapSet
-from szeek.sky.partial import PartialMap
+from szeek.sky.partial import PartialMap, write_partial_map
 from szeek.sky.projection import EVERYWHERE
 from szeek.sky.skymaps import SkyMaps
 
@@ -329,7 +329,7 @@ def write_prediction(
     target = Path(path)
     cards = {"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}}
     if isinstance(p_map, PartialMap):
-        return _write_partial(p_map, target, cards)
+        return write_partial_map(p_map, target, ("P_CLUSTER",), **cards)
     n_pix = len(p_map)
     nside = healpy.npix2nside(n_pix)
     row = math.gcd(n_pix, 1024)
@@ -364,28 +364,6 @@ def read_whole_prediction(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             f"{_LARGEST_WHOLE_NSIDE}; degrade it"
         )
     return p_map
-
-
-#: Rows of a partial map that are written at once.
-_ROWS = 1 << 20
-
-
-def _write_partial(p_map: PartialMap, target: Path, cards: dict[str, str]) -> Path:
-    """Pixel numbers and values of what was seen, block by block."""
-    columns = [fits.Column("PIXEL", "K", array=np.zeros(1, np.int64)), fits.Column("P_CLUSTER", "E", unit="1")]
-    header = fits.BinTableHDU.from_columns(columns).header
-    header["NAXIS2"] = int(np.isfinite(p_map.values).sum())
-    header.update({"PIXTYPE": "HEALPIX", "ORDERING": "RING", "COORDSYS": "G", "NSIDE": p_map.nside})
-    header.update({"INDXSCHM": "EXPLICIT", "OBJECT": "PARTIAL", "GRAIN": 1, "BAD_DATA": healpy.UNSEEN, **cards})
-
-    def rows(first: int) -> NDArray[np.uint8]:
-        at = first + np.flatnonzero(np.isfinite(p_map.values[first : first + _ROWS]))
-        table = np.empty(len(at), [("PIXEL", ">i8"), ("P_CLUSTER", ">f4")])
-        table["PIXEL"], table["P_CLUSTER"] = p_map.pixels_of(at), p_map.values[at]
-        return table.view(np.uint8)
-
-    write_blocks((rows(first) for first in range(0, len(p_map.values), _ROWS)), header, target)
-    return target
 
 
 def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> NDArray[np.float32] | PartialMap:

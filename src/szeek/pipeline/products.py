@@ -45,6 +45,8 @@ MAPS = "maps"
 FILTERED = "maps/filter.json"
 STATES = "maps/states.safetensors"
 COMPACT = "maps/compact.fits"
+NOISE = "maps/noise.fits"
+NOISE_AREAS = "maps/noise.ecsv"
 CLUSTERS = "clusters.fits"
 WEIGHTS = "model.safetensors"
 MODEL_CARD = "model.json"
@@ -96,6 +98,8 @@ PRODUCTS: dict[str, Product] = {
     MAPS: Product("frequency maps as read, and their S/N maps, memory-mapped", "szeek run --until filter"),
     STATES: Product("what the matched filter has learnt of each field, to measure with", "szeek run --until filter"),
     COMPACT: Product("compact sources in each band of the maps", "szeek run --until filter"),
+    NOISE: Product("error of Y500 by the matched filter, by size and position", "szeek run --until filter"),
+    NOISE_AREAS: Product("area of the sky against that error", "szeek run --until filter"),
     CLUSTERS: Product("known clusters", "szeek run --until maps, or szeek predict --catalogue"),
     WEIGHTS: Product("weights of the network", "szeek train"),
     MODEL_CARD: Product("the network's card: preset, bands, tiles trained on, seed, training curve", "szeek train"),

@@ -28,6 +28,7 @@ from szeek.learn.distributed import Ranks
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
+from szeek.sky.tiles import TILE_NSIDE
 
 
 @dataclass(frozen=True)
@@ -267,6 +268,8 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     config = run.config.model_dump(mode="json", include=set(stage.sections))
     for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
         config.get(section, {}).pop(name, None)
+    if config.get("split", {}).get("nside") == TILE_NSIDE:  # so that runs from before there was a choice go on
+        del config["split"]["nside"]
     if "sky" in config:
         config["sky"] = _named_alike(config["sky"], stage, run)
     files = [_fingerprint(path) for path in (stage.files(run) if stage.files is not None else ())]

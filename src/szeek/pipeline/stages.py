@@ -27,7 +27,7 @@ from szeek.assess.recovery import completeness_purity, measure_recovery
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
 from szeek.files import remove_path, write_json, write_table
-from szeek.filter.snrmaps import add_snr_maps, filter_sky
+from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, add_snr_maps, filter_sky, tabulate_noise
 from szeek.filter.states import write_states
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
@@ -47,7 +47,7 @@ from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.realisations import simulate_skies
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.sky.mapset import MapSet, open_maps
-from szeek.sky.partial import PartialMap
+from szeek.sky.partial import PartialMap, write_partial_map
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import Tiles, pixels_in_tiles, tile_of
 
@@ -196,12 +196,19 @@ MAPS = Stage(
 # --- filter --------------------------------------------------------------------------------------------------
 
 
+def write_noise(noise: PartialMap, run: Run) -> None:
+    """Noise of the matched filter as a map, and as areas."""
+    columns = [f"Y500_ERR_{theta:g}" for theta in NOISE_THETA500_ARCMIN]
+    write_partial_map(noise, run.target(products.NOISE), columns, unit="arcmin2")
+    write_table(tabulate_noise(noise), run.target(products.NOISE_AREAS))
+
+
 def _filter(run: Run, progress: Progress | None) -> Facts:
     sizes, instrument = run.config.input.theta500_arcmin, run.config.sky.instrument
     with connect(run.scheduler) as client:
         for sky in (run, *run.further_skies()):
             folder = sky.target(products.MAPS)
-            maps = SkyMaps.open(folder)
+            maps = open_maps(folder)
             if maps.theta500_arcmin == sizes and (sky.target(products.STATES).exists() or not sizes):
                 continue
             if sizes and sky is run:
@@ -210,6 +217,7 @@ def _filter(run: Run, progress: Progress | None) -> Facts:
                 )
                 write_states(found.states, sky.target(products.STATES))
                 write_table(found.compact, sky.target(products.COMPACT))
+                write_noise(found.noise, sky)
                 maps = found.maps
             else:  # the training alone sees it, or nothing is to be seen beside the bands
                 maps = add_snr_maps(
@@ -225,7 +233,7 @@ FILTER = Stage(
     sections=("input",),
     reads=(products.MAPS,),
     writes=(products.FILTERED,),
-    may_write=(products.STATES, products.COMPACT),
+    may_write=(products.STATES, products.COMPACT, products.NOISE, products.NOISE_AREAS),
 )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import healpy
 import numpy as np
+from astropy.io import fits
 from numba import njit
 from numpy.typing import NDArray
 
+from szeek.files import write_blocks
 from szeek.sky.healpix import interpolation_weights, ring_above_direction, ring_table
 
 
@@ -126,6 +130,45 @@ class PartialMap:
         table = ring_table(self.nside)
         _interpolate_runs(self.nside, table, self.runs, run_offsets(self.runs), columns, flat, out)
         return out.reshape(*np.shape(vectors)[:-1], *self.values.shape[1:])
+
+
+#: Rows that are written at once.
+_ROWS = 1 << 20
+
+
+def write_partial_map(
+    part: PartialMap, path: str | os.PathLike[str], columns: Sequence[str], *, unit: str = "1", **cards: str
+) -> Path:
+    """Write the pixels that have a value as HEALPix FITS, RING, Galactic, with their numbers in the column PIXEL.
+
+    healpy.read_map reads it (INDXSCHM EXPLICIT).
+
+    Parameters
+    ----------
+    part : PartialMap
+    path : path
+    columns : sequence of str
+        Name of each column of its values.
+    unit : str
+        Of all of them.
+    **cards : str
+        Of the header.
+    """
+    values = part.values[:, None] if part.values.ndim == 1 else part.values
+    listed = [fits.Column("PIXEL", "K", array=np.zeros(1, np.int64))]
+    header = fits.BinTableHDU.from_columns([*listed, *(fits.Column(name, "E", unit=unit) for name in columns)]).header
+    header["NAXIS2"] = int(np.isfinite(values[:, 0]).sum())
+    header.update({"PIXTYPE": "HEALPIX", "ORDERING": "RING", "COORDSYS": "G", "NSIDE": part.nside})
+    header.update({"INDXSCHM": "EXPLICIT", "OBJECT": "PARTIAL", "GRAIN": 1, "BAD_DATA": healpy.UNSEEN, **cards})
+
+    def rows(first: int) -> NDArray[np.uint8]:
+        at = first + np.flatnonzero(np.isfinite(values[first : first + _ROWS, 0]))
+        table = np.empty(len(at), [("PIXEL", ">i8"), ("VALUES", ">f4", (values.shape[1],))])
+        table["PIXEL"], table["VALUES"] = part.pixels_of(at), values[at]
+        return table.view(np.uint8).reshape(-1)
+
+    write_blocks((rows(first) for first in range(0, len(values), _ROWS)), header, Path(path))
+    return Path(path)
 
 
 def run_offsets(runs: NDArray[np.int64]) -> NDArray[np.int64]:
