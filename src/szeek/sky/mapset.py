@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from szeek.files import whole_file, whole_folder, write_json
 from szeek.sky.grids import ImageGrid
-from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import FILTER_CARD, Band, SkyMaps, check_replaceable
