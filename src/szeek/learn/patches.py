@@ -20,6 +20,8 @@ from szeek.sky.tiles import Tiles, pixels_in_tiles, pixels_near_tiles
 
 #: Resolution at which allowed patch centres are kept: 14 arcmin.
 _CENTRE_NSIDE = 256
+#: Centres within such a cell, and the share of the sphere below which they are drawn by cells.
+_N_CHILD, _FEW = 256, 0.002
 #: First words of the random streams, so that training and validation patches never share one.
 _STREAM = {"training": 1, "validation": 2}
 
@@ -99,6 +101,12 @@ class Patches:
             & pixels_in_tiles(_CENTRE_NSIDE, split.validation)
             & ~pixels_near_tiles(_CENTRE_NSIDE, others, radius_deg),
         }
+        # of a small survey centres are drawn among its own cells: of the sphere's few would fall there
+        self._few = {
+            part: healpy.ring2nest(_CENTRE_NSIDE, np.flatnonzero(allowed))
+            for part, allowed in self._allowed.items()
+            if 0.0 < allowed.mean() < _FEW
+        }
         # only clusters with an allowed centre within reach can be inside a patch
         self._hosts = {part: self._reachable(part, radius_deg) for part in self._allowed}
 
@@ -123,7 +131,11 @@ class Patches:
         pixel_rad = math.radians(self.config.pixel_arcmin / 60)
         for _ in range(10_000):
             angle_deg = float(rng.uniform(0, 360))
-            if anywhere:
+            if anywhere and part in self._few:
+                cells = self._few[part]
+                child = cells[rng.integers(len(cells))] * _N_CHILD + rng.integers(_N_CHILD)
+                centre = np.array(healpy.pix2vec(_CENTRE_NSIDE * math.isqrt(_N_CHILD), child, nest=True))
+            elif anywhere:
                 z, lon = rng.uniform(-1, 1), rng.uniform(0, 2 * math.pi)
                 s = math.sqrt(1 - z * z)
                 centre = np.array([s * math.cos(lon), s * math.sin(lon), z])

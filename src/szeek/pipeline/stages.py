@@ -131,10 +131,11 @@ def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
             out=run.target(products.MAPS),
         )
     finding = ""
-    if known is not None and isinstance(maps, SkyMaps):
+    if known is not None:
         _say(progress, "maps", "preflight")
-        finding = preflight(maps, known, sky.instrument, seed=run.config.seed).sentence
-        _say(progress, "maps", finding)
+        if isinstance(maps, SkyMaps):
+            finding = preflight(maps, known, sky.instrument, seed=run.config.seed).sentence
+            _say(progress, "maps", finding)
         # last, so that a refused sky is not taken for a finished stage
         write_catalogue(name_selections(clusters), run.target(products.CLUSTERS))
     return Maps(finding, {str(path): _checksum(path) for path in run.input_files()})
