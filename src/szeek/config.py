@@ -5,12 +5,14 @@ The defaults are those of Bonjean (2020) (preset ``bonjean2020``); a key that no
 
 from __future__ import annotations
 
+import math
 import tomllib
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import healpy
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -22,11 +24,51 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class FieldConfig(_Section):
+    """A field of a survey from the ground, on pixels of right ascension and declination (CAR)."""
+
+    ra_deg: float | None = Field(None, ge=0, lt=360, description="centre of the field, or lon_deg and lat_deg")
+    dec_deg: float | None = Field(None, ge=-80, le=80, description="centre of the field")
+    lon_deg: float | None = Field(None, description="centre of the field in Galactic coordinates")
+    lat_deg: float | None = Field(None, ge=-90, le=90, description="centre of the field in Galactic coordinates")
+    width_deg: float = Field(25.0, ge=1, le=120, description="extent along right ascension, on the sky at the centre")
+    height_deg: float = Field(25.0, ge=1, le=120, description="extent in declination")
+    pixel_arcmin: float = Field(0.5, description="side of a pixel at the equator: 0.25, 0.5 or 1")
+
+    @model_validator(mode="after")
+    def _one_centre(self) -> FieldConfig:
+        equatorial, galactic = (self.ra_deg, self.dec_deg), (self.lon_deg, self.lat_deg)
+        if (None in equatorial) == (None in galactic) or [*equatorial, *galactic].count(None) != 2:
+            raise ValueError("no centre or two, expected either ra_deg and dec_deg or lon_deg and lat_deg")
+        if self.pixel_arcmin not in (0.25, 0.5, 1.0):
+            raise ValueError(f"pixel_arcmin is {self.pixel_arcmin:g}, expected 0.25, 0.5 or 1")
+        dec_deg = self.centre_deg[1]
+        if abs(dec_deg) + self.height_deg / 2 > 85:
+            raise ValueError(
+                f"the field about declination {dec_deg:g} is {self.height_deg:g} deg high, expected declinations "
+                "within 85 deg of the equator; choose a lower or smaller field"
+            )
+        if self.width_deg / math.cos(math.radians(dec_deg)) > 300:
+            raise ValueError(f"the field is {self.width_deg:g} deg wide at declination {dec_deg:g}; take a narrower")
+        return self
+
+    @property
+    def centre_deg(self) -> tuple[float, float]:
+        """Right ascension and declination."""
+        if self.ra_deg is not None and self.dec_deg is not None:
+            return self.ra_deg, self.dec_deg
+        x, y, z = healpy.Rotator(coord=["G", "C"])(healpy.ang2vec(self.lon_deg, self.lat_deg, lonlat=True))
+        return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.asin(z))
+
+
 class SkyConfig(_Section):
     """The maps and the catalogues: files of the user's, or a simulated sky."""
 
     simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
     nside: int = Field(2048, description="resolution of the simulated sky")
+    field: FieldConfig | None = Field(
+        None, description="simulate a field of a ground-based survey, with inverse variances, instead of a full sky"
+    )
     companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
     clusters: ClusterLook = Field(
         ClusterLook(), description="how simulated clusters look: dust, temperature, radio, profile, y_slope, vary"

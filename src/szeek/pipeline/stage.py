@@ -79,6 +79,13 @@ class Run:
         record = json.loads(self.file(products.SIMULATION_RECORD).read_text())
         return {band: self.file(products.SIMULATED) / name for band, name in record["maps"].items()}
 
+    def ivar_files(self) -> dict[str, Path]:
+        """Inverse variance of each band that has one: the user's, or the simulated field's."""
+        if not self.config.sky.simulate:
+            return dict(self.config.sky.ivar)
+        record = json.loads(self.file(products.SIMULATION_RECORD).read_text())
+        return {band: self.file(products.SIMULATED) / name for band, name in record.get("ivar", {}).items()}
+
     def further_skies(self) -> list[Run]:
         """Simulated skies of other seeds that only the training sees, each with a folder of its own."""
         if not self.config.sky.simulate or self.config.model:
@@ -101,7 +108,7 @@ class Run:
     def input_files(self) -> list[Path]:
         """Maps, their inverse variances, catalogues and masks."""
         catalogues = [named_file(file)[1] for file in self.catalogue_files()]
-        maps = [parse_part(file).path for file in (*self.map_files().values(), *self.config.sky.ivar.values())]
+        maps = [parse_part(file).path for file in (*self.map_files().values(), *self.ivar_files().values())]
         return [*maps, *catalogues, *self.mask_files()]
 
 

@@ -44,8 +44,9 @@ from szeek.learn.train import member_of, train
 from szeek.parallel import Progress, connect, spread
 from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
-from szeek.simulate.realisations import simulate_skies
-from szeek.simulate.sky import SimulateConfig, simulate_sky
+from szeek.simulate.field.simulate import FieldOptions
+from szeek.simulate.realisations import simulate, simulate_skies
+from szeek.simulate.sky import SimulateConfig
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap, write_partial_map
 from szeek.sky.skymaps import SkyMaps
@@ -66,26 +67,24 @@ def _say(progress: Progress | None, stage: str, detail: str) -> None:
 
 def _simulate(run: Run, progress: Progress | None) -> Facts:
     skies = [
-        (
-            SimulateConfig(
-                nside=sky.config.sky.nside,
-                seed=sky.config.seed,
-                instrument=sky.config.sky.instrument,
-                companions=sky.config.sky.companions and sky is run,
-                clusters=sky.config.sky.clusters,
-                threads=sky.threads or 0,
-            ),
-            sky.target(products.SIMULATED),
-        )
-        for sky in (run, *run.further_skies())
+        (_sky_to_simulate(sky, sky is run), sky.target(products.SIMULATED)) for sky in (run, *run.further_skies())
     ]
     with connect(run.scheduler) as client:
         if client is not None:
             simulate_skies(skies, client=client, progress=progress)
             return Facts()
     for config, folder in skies:
-        simulate_sky(config, folder, progress=progress)
+        simulate(config, folder, progress=progress)
     return Facts()
+
+
+def _sky_to_simulate(run: Run, is_first: bool) -> SimulateConfig | FieldOptions:
+    sky = run.config.sky
+    common: dict[str, Any] = {"seed": run.config.seed, "nside": sky.nside, "instrument": sky.instrument}
+    common |= {"clusters": sky.clusters, "threads": run.threads or 0}
+    if sky.field is not None:
+        return FieldOptions(field=sky.field, **common)
+    return SimulateConfig(companions=sky.companions and is_first, **common)
 
 
 SKY = Stage("sky", _simulate, sections=("sky", "seed"), writes=(products.SIMULATION_RECORD,))
@@ -122,7 +121,7 @@ def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
         maps = read_maps(
             run.map_files(),
             sky.instrument,
-            ivar=sky.ivar,
+            ivar=run.ivar_files(),
             unit=sky.unit,
             frame=sky.frame,
             ordering=sky.ordering,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
+    from szeek.simulate.field.simulate import FieldOptions, SimulatedField, simulate_field
     from szeek.simulate.haloes import draw_haloes
     from szeek.simulate.inject import draw_injections, inject_clusters
     from szeek.simulate.realisations import simulate_skies
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from szeek.simulate.validate import validate_sky
 
 __all__ = [
+    "FieldOptions",
     "SimulateConfig",
+    "SimulatedField",
     "SimulatedSky",
     "draw_haloes",
     "draw_injections",
@@ -24,6 +27,7 @@ __all__ = [
     "mock_psz2",
     "mock_redmapper",
     "paint_haloes",
+    "simulate_field",
     "simulate_skies",
     "simulate_sky",
     "validate_sky",

@@ -47,7 +47,7 @@ __all__ = [
 Floats = NDArray[np.float64]
 
 # Planck 2013 results XX (A&A 571, A20), Table 1.
-_Y_SCATTER_LN = 0.075 * np.log(10)  # sigma_logY = 0.075: 17 %
+Y_SCATTER_LN = 0.075 * np.log(10)  # sigma_logY = 0.075: 17 %
 
 # Shapes. Concentration: scatter of c500 among the REXCESS profiles of Arnaud et al. (2010). Axis ratio
 # of the gas: Lau et al. (2011) (gas axis ratios 0.8-0.95 inside R500). A quarter of an SZ-selected
@@ -71,7 +71,7 @@ _BIAS_GROUPS = 6  # in mass, per shell
 
 
 @cache
-def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float) -> tuple[Floats, Floats]:
+def number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float) -> tuple[Floats, Floats]:
     """ln(M500/1e14 Msun) nodes and dn/dlnM in Mpc^-3 at one redshift (Tinker et al. 2008, M500c)."""
     log_mass = np.linspace(np.log(m500_min_1e14msun), np.log(m500_max_1e14msun), 240)
     h = set_colossus().h
@@ -81,7 +81,7 @@ def _number_density(z: float, m500_min_1e14msun: float, m500_max_1e14msun: float
     return log_mass, np.asarray(density) * h**3
 
 
-def _halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
+def halo_bias(m500_1e14msun: Floats, z: float) -> Floats:
     """Linear bias of haloes (Tinker et al. 2010)."""
     mass = m500_1e14msun * 1e14 * set_colossus().h
     return np.asarray(colossus_bias.haloBias(mass, z, "500c", model="tinker10"))
@@ -111,14 +111,14 @@ def _draw_shell(
         counts, cumulatives = [], []
         for cell in range(_SUBCELLS):
             z = float((z_edges[cell] + z_edges[cell + 1]) / 2)
-            log_mass, density = _number_density(z, m500_min_1e14msun, _M500_MAX_1E14MSUN)
+            log_mass, density = number_density(z, m500_min_1e14msun, _M500_MAX_1E14MSUN)
             steps = np.diff(log_mass) * (density[1:] + density[:-1]) / 2
             cumulative = np.append(0.0, np.cumsum(steps))
             first, last = np.interp([low, high], log_mass, cumulative)
             counts.append((last - first) * volumes[cell])
             cumulatives.append((log_mass, cumulative, first, last))
         middle = np.exp((low + min(high, low + 0.45)) / 2)
-        weight = 1.0 + shell.overdensity(float(_halo_bias(np.array([middle]), shell.z)[0]))
+        weight = 1.0 + shell.overdensity(float(halo_bias(np.array([middle]), shell.z)[0]))
         cumulative_weight = np.cumsum(weight, dtype=np.float64)
         mean_weight = cumulative_weight[-1] / weight.size
         numbers = random.poisson(np.array(counts) * mean_weight)
@@ -138,7 +138,7 @@ def _draw_shell(
     return tuple(np.concatenate(column) for column in zip(*parts, strict=True))  # type: ignore[return-value]
 
 
-def _scatter_in_pixels(pixel: NDArray[np.int64], random: np.random.Generator) -> tuple[Floats, Floats]:
+def scatter_in_pixels(pixel: NDArray[np.int64], random: np.random.Generator) -> tuple[Floats, Floats]:
     """Galactic longitude and latitude (degrees) uniform inside RING pixels of nside 256."""
     base = ducc0.healpix.Healpix_Base(SHELL_NSIDE, "RING")
     fine = 1 << 20  # positions to 0.2 arcsec, by drawing a nested descendant
@@ -245,19 +245,19 @@ def draw_haloes(
             random = random_generator(seed, f"haloes of shell {shell.index}")
             crowded = random_generator(seed, f"crowded haloes of shell {shell.index}")
             pixel, z, mass = _draw_shell(shell, random, crowded, m500_min_1e14msun, (z_min, z_max))
-            columns.append((*_scatter_in_pixels(pixel, random), z, mass))
+            columns.append((*scatter_in_pixels(pixel, random), z, mass))
     lon_deg, lat_deg, z, mass = (np.concatenate(column) for column in zip(*columns, strict=True))
     random = random_generator(seed, "halo pairs")
     pair_id = _pair_up(random, lon_deg, lat_deg, z, mass, mass_bias)
     random = random_generator(seed, "halo gas")
     n = z.size
-    y500 = y500_from_mass(mass, z, mass_bias) * np.exp(_Y_SCATTER_LN * random.standard_normal(n))
+    y500 = y500_from_mass(mass, z, mass_bias) * np.exp(Y_SCATTER_LN * random.standard_normal(n))
     gas: dict[str, Any] = {**draw_shapes(random, pair_id >= 0), "pair_id": pair_id}
     if look is not None:
         gas |= look.columns(n, random_generator(seed, "cluster looks"))
         y500 = y500 * (mass_bias * mass / Y_PIVOT_1E14MSUN) ** (look.y_slope - Y_SLOPE)
     order = np.argsort(-y500, kind="stable")
-    return _truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
+    return truth_table(lon_deg, lat_deg, z, mass, y500, theta500_from_mass(mass, z, mass_bias), gas)[order]
 
 
 def draw_shapes(random: np.random.Generator, paired: NDArray[np.bool_]) -> dict[str, Floats]:
@@ -280,7 +280,7 @@ def draw_shapes(random: np.random.Generator, paired: NDArray[np.bool_]) -> dict[
     }
 
 
-def _truth_table(
+def truth_table(
     lon_deg: Floats, lat_deg: Floats, z: Floats, mass: Floats, y500: Floats, theta500: Floats, gas: dict[str, Any]
 ) -> Table:
     """The common catalogue columns, survey 'TRUTH', and the columns that painting needs."""
@@ -363,12 +363,12 @@ def group_background(
     steradian = np.radians(1 / 60) ** 2
     for shell in density_shells(seed) if shells is None else shells:
         heaviest = m500_max_1e14msun if shell.z < _Z_MAX else _M500_MAX_1E14MSUN
-        log_mass, density = _number_density(shell.z, m500_min_1e14msun, heaviest)
+        log_mass, density = number_density(shell.z, m500_min_1e14msun, heaviest)
         mass = np.exp(log_mass)
         volume = np.diff(COSMOLOGY.comoving_distance([shell.z_min, shell.z_max]).value ** 3)[0] / 3
         y_sr = Y5R500_PER_Y500 * steradian * y500_from_mass(mass, np.full(mass.size, shell.z), mass_bias)
         mean = volume * np.trapezoid(density * y_sr, log_mass)
-        bias = volume * np.trapezoid(density * y_sr * _halo_bias(mass, shell.z), log_mass) / mean
+        bias = volume * np.trapezoid(density * y_sr * halo_bias(mass, shell.z), log_mass) / mean
         y_map += mean * (1.0 + shell.overdensity(float(bias)))
         shot_noise += volume * np.trapezoid(density * y_sr**2, log_mass)
     pixel_sr = 4 * np.pi / y_map.size

@@ -1,4 +1,4 @@
-"""Several simulated skies, which differ in their seeds."""
+"""Several simulated skies or fields, which differ in their seeds."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from szeek.parallel import Progress, spread
+from szeek.simulate.field.simulate import FieldOptions, SimulatedField, simulate_field
 from szeek.simulate.sky import SimulateConfig, SimulatedSky, simulate_sky
 
 if TYPE_CHECKING:
@@ -14,17 +15,18 @@ if TYPE_CHECKING:
 
 
 def simulate_skies(
-    skies: Sequence[tuple[SimulateConfig, Path]],
+    skies: Sequence[tuple[SimulateConfig | FieldOptions, Path]],
     *,
     client: Client | None = None,
     progress: Progress | None = None,
-) -> list[SimulatedSky]:
-    """Simulate skies, each into a folder of its own.
+) -> list[SimulatedSky | SimulatedField]:
+    """Simulate skies or fields, each into a folder of its own.
 
     Parameters
     ----------
-    skies : sequence of (SimulateConfig, Path)
-        As :func:`~szeek.simulate.sky.simulate_sky` takes them.
+    skies : sequence of (SimulateConfig or FieldOptions, Path)
+        As :func:`~szeek.simulate.sky.simulate_sky` and
+        :func:`~szeek.simulate.field.simulate.simulate_field` take them.
     client : distributed.Client, optional
         One sky is one task of this Dask cluster, whose workers must see the folders; on one core each.
     progress : Progress, optional
@@ -32,7 +34,7 @@ def simulate_skies(
 
     Returns
     -------
-    list of SimulatedSky
+    list of SimulatedSky or SimulatedField
         In the order of the skies.
     """
     alone = {} if client is None else {"threads": 1}
@@ -41,5 +43,14 @@ def simulate_skies(
     return [done[number] for number in range(len(pieces))]
 
 
-def _simulate(sky: tuple[SimulateConfig, Path]) -> SimulatedSky:
-    return simulate_sky(*sky)
+def _simulate(sky: tuple[SimulateConfig | FieldOptions, Path]) -> SimulatedSky | SimulatedField:
+    return simulate(*sky)
+
+
+def simulate(
+    options: SimulateConfig | FieldOptions, out: Path, *, progress: Progress | None = None
+) -> SimulatedSky | SimulatedField:
+    """Simulate a full sky or a field into a folder."""
+    if isinstance(options, FieldOptions):
+        return simulate_field(options, out, progress=progress)
+    return simulate_sky(options, out, progress=progress)

@@ -17,6 +17,7 @@ harmonics do not ring.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -118,7 +119,7 @@ def modified_blackbody(freq_ghz: float, temperature_k: Floats | float, beta: Flo
     return np.asarray((freq_ghz / 353.0) ** np.asarray(beta) * planck)
 
 
-def _large_scales(values: Floats) -> Alm:
+def large_scales(values: Floats) -> Alm:
     """Coefficients of a real nside-64 map, without its pixels."""
     return filter_alm(analyse(values, _REAL_LMAX, 1, iterations=3), beam_window(_REAL_FWHM_ARCMIN, _REAL_LMAX))
 
@@ -148,21 +149,37 @@ def co_intensity() -> Floats:
 def _cascade(nside: int, lmax: int, amplitude: float, seed: int, threads: int) -> Map32:
     """Small scales of ln E(B-V), (12 nside^2,) float32: octaves of Gaussian fields and their ridges."""
     total = np.zeros(12 * nside * nside, np.float32)
+    for alm, variance in draw_octaves(lmax, seed):
+        total += with_ridges(synthesise(alm, nside, threads), amplitude * variance)
+    return total
+
+
+def draw_octaves(lmax: int, seed: int) -> Iterator[tuple[Alm, float]]:
+    """Octaves of the cascade up to ``lmax``: coefficients of unit variance, and the variance at amplitude 1."""
     low = _CASCADE_L0
     while low < lmax:
         high = min(2 * low, lmax + 1)
-        ell = np.arange(high, dtype=np.float64)
-        spectrum = np.where(ell >= low, (np.maximum(ell, 1.0) / _CASCADE_L0) ** CASCADE_SLOPE, 0.0)
-        variance = float(np.sum((2 * ell + 1) * spectrum) / (4 * np.pi))
+        spectrum, variance = octave_spectrum(low, high)
         rng = random_generator(seed, f"dust octave {low}")
-        octave = synthesise(gaussian_alm(spectrum / variance, high - 1, rng), nside, threads)
-        ridge = np.abs(octave)
-        np.subtract(np.float32(np.sqrt(2 / np.pi)), ridge, out=ridge)
-        octave += np.float32(_RIDGE / np.sqrt(1 - 2 / np.pi)) * ridge
-        octave *= np.float32(np.sqrt(amplitude * variance / (1 + _RIDGE**2)))
-        total += octave
+        yield gaussian_alm(spectrum, high - 1, rng), variance
         low *= 2
-    return total
+
+
+def octave_spectrum(low: int, high: int) -> tuple[Floats, float]:
+    """C_l of low <= l < high, (high,), scaled to unit variance, and the variance at amplitude 1."""
+    ell = np.arange(high, dtype=np.float64)
+    spectrum = np.where(ell >= low, (np.maximum(ell, 1.0) / _CASCADE_L0) ** CASCADE_SLOPE, 0.0)
+    variance = float(np.sum((2 * ell + 1) * spectrum) / (4 * np.pi))
+    return spectrum / variance, variance
+
+
+def with_ridges(octave: Map32, variance: float) -> Map32:
+    """A Gaussian field of unit variance, and its ridges, scaled to a variance; in place."""
+    ridge = np.abs(octave)
+    np.subtract(np.float32(np.sqrt(2 / np.pi)), ridge, out=ridge)
+    octave += np.float32(_RIDGE / np.sqrt(1 - 2 / np.pi)) * ridge
+    octave *= np.float32(np.sqrt(variance / (1 + _RIDGE**2)))
+    return octave
 
 
 def cascade_amplitude() -> float:
@@ -199,7 +216,7 @@ def draw_galaxy(instrument: Instrument, nside: int, seed: int, threads: int = 0)
     lmax = band_limit(nside)
     column = read_column_map("dust_ebv_Planck13")
     log_column = analyse(_cascade(nside, lmax, cascade_amplitude(), seed, threads), lmax, threads)
-    add_alm(log_column, _large_scales(np.log(column)), np.ones(_REAL_LMAX + 1))
+    add_alm(log_column, large_scales(np.log(column)), np.ones(_REAL_LMAX + 1))
     return GalacticEmission(log_column, log_colours(instrument, seed), instrument)
 
 
@@ -210,7 +227,7 @@ def log_colours(instrument: Instrument, seed: int) -> tuple[Alm, ...]:
     rayleigh_jeans = (2 * k_B * (100 * u.GHz) ** 2 / c**2).to_value(u.MJy / u.K)
     dust_100_k = modified_blackbody(100.0, temperature, beta) / EBV_PER_TAU353 / rayleigh_jeans
     column = np.log(read_column_map("dust_ebv_Planck13"))
-    smooth = synthesise(_large_scales(column), _REAL_NSIDE, 1).astype(np.float64)
+    smooth = synthesise(large_scales(column), _REAL_NSIDE, 1).astype(np.float64)
     colours = []
     for band, factor in zip(instrument.bands, instrument.mjysr_per_kcmb, strict=True):
         colour = modified_blackbody(band.freq_ghz, temperature, beta) / EBV_PER_TAU353
@@ -220,5 +237,5 @@ def log_colours(instrument: Instrument, seed: int) -> tuple[Alm, ...]:
         if band.name in CO_LINE_RATIO:
             line = CO_LINE_RATIO[band.name] * CO_UK_PER_KKMS[band.name] * 1e-6 * factor
             colour += line * co / np.exp(smooth)
-        colours.append(_large_scales(np.log(colour)))
+        colours.append(large_scales(np.log(colour)))
     return tuple(colours)

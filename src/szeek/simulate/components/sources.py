@@ -7,6 +7,7 @@ Sources fainter than the limits below are the Gaussian shot noise of the CIB (:m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import healpy
@@ -86,6 +87,10 @@ class Sources:
     def __len__(self) -> int:
         return self.lon_deg.size
 
+    def take(self, index: NDArray[np.int64] | NDArray[np.bool_]) -> Sources:
+        """Some of them."""
+        return Sources(self.lon_deg[index], self.lat_deg[index], self.flux_jy[index], self.fwhm_arcmin[index])
+
     def shot_noise(self, flux_cut_jy: Floats) -> Floats:
         """Sum of S_i S_j / 4 pi over the sources below the cuts in both bands, (n_band, n_band), Jy^2/sr."""
         below = np.where(self.flux_jy < flux_cut_jy, self.flux_jy, 0.0)
@@ -122,6 +127,30 @@ def draw_radio_sources(instrument: Instrument, seed: int) -> Sources:
     return Sources(*draw_directions(flux.size, rng), _radio_spectrum(flux, instrument, rng), np.zeros(flux.size))
 
 
+#: Counts of radio galaxies below those of RADIO_COUNTS go on as S^2.5 dN/dS ~ S^0.5, down to this flux at 143 GHz;
+#: what is fainter adds 0.003 Jy^2/sr to the shot noise.
+FAINT_RADIO_JY, _FAINT_RADIO_SLOPE = 1e-4, 0.5
+
+
+def draw_faint_radio_sources(instrument: Instrument, seed: int, nside: int, cell: int) -> Sources:
+    """Radio galaxies between 0.1 and 3 mJy at 143 GHz in one HEALPix pixel, RING, Galactic.
+
+    Source: Tucci et al. (2011) as :data:`RADIO_COUNTS` has it at 3 mJy, extrapolated with the slope that the counts
+    of De Zotti et al. (2005, A&A 431, 893) have there.
+    """
+    rng = random_generator(seed, f"faint radio sources of cell {cell}")
+    flux_jy = np.array([FAINT_RADIO_JY, RADIO_LIMIT_JY])
+    counts = RADIO_COUNTS[0] * (flux_jy / RADIO_LIMIT_JY) ** _FAINT_RADIO_SLOPE
+    per_sr, grid, cumulative = counts_above(flux_jy, counts, FAINT_RADIO_JY)
+    n = int(rng.poisson(per_sr * healpy.nside2pixarea(nside)))
+    flux = np.interp(rng.uniform(0, per_sr, n), cumulative, grid)
+    fine = 1 << 20
+    descendants = (fine // nside) ** 2
+    nested = healpy.ring2nest(nside, cell) * descendants + rng.integers(0, descendants, n)
+    lon_deg, lat_deg = healpy.pix2ang(fine, nested, nest=True, lonlat=True)
+    return Sources(lon_deg, lat_deg, _radio_spectrum(flux, instrument, rng), np.zeros(n))
+
+
 def _radio_spectrum(flux_143_jy: Floats, instrument: Instrument, rng: np.random.Generator) -> Floats:
     """Fluxes in every band of radio sources of given flux at 143 GHz, (n, n_band)."""
     log_ratio = np.log([b.freq_ghz / 143.0 for b in instrument.bands])
@@ -148,24 +177,33 @@ def _dust_spectrum(temperature_k: Floats, beta: float, instrument: Instrument) -
     return np.stack(bands, axis=1)
 
 
-def draw_cluster_galaxies(haloes: Table, instrument: Instrument, seed: int) -> Sources:
+def draw_cluster_galaxies(
+    haloes: Table,
+    instrument: Instrument,
+    seed: int,
+    *,
+    component: str = "cluster galaxies",
+    faintest_jy: float = 0.05,
+) -> Sources:
     """Infrared and radio emission of the galaxies in clusters.
 
     Dust scales with mass and as (1 + z)^2 with the star formation of cluster galaxies (Planck Intermediate
     Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre. Masses are true.
     Columns ``dust_factor`` and
-    ``radio_factor`` multiply the dust and the share of clusters with a radio galaxy.
+    ``radio_factor`` multiply the dust and the share of clusters with a radio galaxy. Dust below ``faintest_jy`` at
+    857 GHz, and radio galaxies below 2 mJy at 143 GHz, are left out.
     """
-    rng = random_generator(seed, "cluster galaxies")
+    rng = random_generator(seed, component)
     z = np.asarray(haloes["z"], dtype=np.float64)
     mass = np.asarray(haloes["m500_1e14msun"], dtype=np.float64)
     scatter = np.exp(0.4 * rng.standard_normal(z.size) - 0.08)  # mean 1
-    flux = cluster_dust_jy(mass, z, instrument, scatter * _factor(haloes, "dust_factor"))
+    times = scatter * _factor(haloes, "dust_factor")
+    flux = cluster_dust_jy(mass, z, instrument, times)
     distance_m = _luminosity_distance_m(z)
     extent = np.asarray(haloes["theta500_arcmin"], dtype=np.float64)
     lon_deg = np.asarray(haloes["lon_deg"], dtype=np.float64)
     lat_deg = np.asarray(haloes["lat_deg"], dtype=np.float64)
-    dusty = flux[:, -1] > 0.05  # Jy
+    dusty = _cluster_dust_jy(mass, z, [857.0], times)[:, 0] > faintest_jy
     share = _CLUSTER_RADIO_FRACTION * np.clip(mass / 3.0, 0.2, 3.0) * _factor(haloes, "radio_factor")
     loud = rng.uniform(size=z.size) < share
     luminosity = _CLUSTER_RADIO_W_HZ * rng.uniform(size=z.size) ** (-1 / _CLUSTER_RADIO_SLOPE)
@@ -192,11 +230,15 @@ def cluster_dust_jy(m500_1e14msun: Floats, z: Floats, instrument: Instrument, ti
     times : (n,) float64
         Of the mean.
     """
+    return _cluster_dust_jy(m500_1e14msun, z, [band.freq_ghz for band in instrument.bands], times)
+
+
+def _cluster_dust_jy(m500_1e14msun: Floats, z: Floats, freq_ghz: Sequence[float], times: Floats | float) -> Floats:
     dust_kg = _CLUSTER_DUST_MSUN * 1.989e30 * MASS_BIAS * m500_1e14msun / _CLUSTER_DUST_M500
     dust_kg = dust_kg * ((1 + z) / 1.26) ** 2 * times
     # kappa B_nu at the emitted frequency; MJy/sr x m^2 / m^2 x 1e6 = Jy
     per_brightness = dust_kg * _CLUSTER_DUST_KAPPA * (1 + z) / _luminosity_distance_m(z) ** 2 * 1e6
-    brightness = [modified_blackbody_redshifted(band.freq_ghz, z) for band in instrument.bands]
+    brightness = [modified_blackbody_redshifted(freq, z) for freq in freq_ghz]
     return np.asarray(per_brightness[:, None] * np.stack(brightness, axis=1))
 
 
