@@ -39,8 +39,9 @@ def find_compact_sources(field: FilteredField) -> Table:
     -------
     Table
         Brightest first, band by band: ``lon_deg``, ``lat_deg`` (Galactic), ``band`` (its name), ``snr``,
-        ``flux_mjy``, ``flux_err_mjy``, ``reach_arcmin`` (how far the source is seen in the filtered band). No rows
-        where nothing is above S/N 5; nothing within 0.3 deg of what is not seen.
+        ``flux_mjy``, ``flux_err_mjy``, ``reach_arcmin`` (how far the source is seen in the filtered band; 0.6 beams
+        where sources were fitted together); of sets of maps also whether it was ``subtracted``. No rows where nothing
+        is above S/N 5; nothing within 0.3 deg of what is not seen.
 
     Examples
     --------
@@ -72,6 +73,8 @@ def find_compact_sources(field: FilteredField) -> Table:
             "reach_arcmin": peaks.reach_arcmin,
         }
     )
+    if field.subtracts:
+        found["subtracted"] = peaks.subtracted
     return merge_compact_sources(found)
 
 

@@ -29,7 +29,18 @@ from scipy.spatial import cKDTree
 from szeek.filter.depth import LocalNoise, measure_slope, relative_error, white_power
 from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
 from szeek.filter.layout import FIELD_NSIDE, field_nside, field_pixels, list_fields, own_pixels, pixel_arcmin
-from szeek.filter.states import FieldState
+from szeek.filter.sources import (
+    Sources,
+    find_new_sources,
+    improve_positions,
+    look_up,
+    paint_sources,
+    radial_tables,
+    reach_pixels,
+    sample_splines,
+    solve_fluxes,
+)
+from szeek.filter.states import NO_SOURCES, FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
@@ -60,7 +71,16 @@ _CLUSTER_SNR = 4.5  # detections that are no noise
 # Compact sources: found above the first S/N in one band, filled in as far as the bands reach that have them above the
 # second. Small detections within the radius count as made by them; large ones do not.
 _COMPACT_SNR, _FILL_SNR = 10.0, 3.0
-_ROUNDS, _CLUSTERS = (0, 1), 2  # of the holes: the rounds of compact sources, and the detections
+# Of the holes: the rounds of compact sources, the detections, and what is near sources that were subtracted.
+_ROUNDS, _CLUSTERS, _NEAR = (0, 1), 2, 3
+# In sets of maps compact sources are subtracted, the bright ones first. Where more than this share of one, and so
+# many times the noise, is left half a beam away, it is no point, and is filled in as well. Detections do not count as
+# far as a share of a source would be above the second S/N; of those above the third this many beams farther.
+_SUBTRACT_SNR = (30.0, 8.0, 5.0)
+_LEFT_SHARE, _LEFT_SNR, _EXTENDED_FWHM = 0.05, 8.0, 2.0
+_NEAR_SHARE, _NEAR_SNR, _RING_SNR, _RING_FWHM = 0.03, 1.5, 500.0, 3.0
+_LEAST_SHARE = 0.3  # of the window, that sources are corrected for
+_SUBTRACTED_FWHM = 0.6  # two fields' sources within this share of the beam are one
 _POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
@@ -89,7 +109,7 @@ class PointPeaks(NamedTuple):
     """Peaks of the point-source S/N in the single bands of a field, each one source as one band sees it.
 
     ``row``, ``column`` (with fractions), number of the ``band``, ``snr``, ``error`` of the flux (band unit x sr at
-    the field's centre), and ``reach_arcmin``, where the filtered source falls below a quarter of the noise.
+    the field's centre), ``reach_arcmin``, within which a fainter one is the same, and whether it was ``subtracted``.
     """
 
     row: Floats
@@ -98,6 +118,7 @@ class PointPeaks(NamedTuple):
     snr: Floats
     error: Floats
     reach_arcmin: Floats
+    subtracted: Mask
 
 
 class FilteredField:
@@ -176,9 +197,12 @@ class FilteredField:
         self._n_band = maps.n_band
         self._depth: LocalNoise | None = None
         self._slopes: dict[float, float] = {}
+        self._profiles: list[Floats] | None = None
+        self._sources = Sources.none(maps.n_band)
 
         if isinstance(maps, MapSet):
             bands = self._cut_set(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
+            self._profiles = self._point_profiles(maps, lat_deg)
         else:
             bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
         #: Lengths over those for HFI.
@@ -202,9 +226,11 @@ class FilteredField:
         quiet, transforms, faint = self._find_compact_sources(bands)
         whole = self._set_data(bands, quiet, keep)
         power = self._set_power(self._transform if whole else fft.rfft2(quiet * self._window), self._window)
-        # what was filled in, in the noise without it; the rest was seen without what hides it
-        bright = self._point_peaks(*self._point_snr(transforms, power), self._hole_mask(*_ROUNDS))
-        self.point_peaks = PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
+        self.point_peaks = faint
+        if self._profiles is None:
+            # what was filled in, in the noise without it; the rest was seen without what hides it
+            bright = self._point_peaks(*self._point_snr(transforms, power), self._hole_mask(*_ROUNDS))
+            self.point_peaks = PointPeaks(*(np.concatenate(both) for both in zip(bright, faint, strict=True)))
         self._first = self._weights[: self._n_used], self._information[: self._n_used]
         if iterate:
             self._take_out(self._find_clusters(), quiet)
@@ -219,6 +245,10 @@ class FilteredField:
                 f"{expected}, found {found}; run the filter stage on these maps"
             )
         quiet, self._holes = bands.copy(), known.holes
+        if self._profiles is not None and len(known.sources):
+            flux = known.sources[:, 2:][:, self.columns] / self.unit
+            self._sources = Sources(known.sources[:, 0], known.sources[:, 1], flux)
+            paint_sources(self._sources, self._profiles, quiet, -1.0)
         for number in _ROUNDS:
             _fill_holes(quiet, self._hole_mask(number))
         self._set_inverse(known.full_inverse(self.columns))
@@ -244,13 +274,22 @@ class FilteredField:
         """
         compact = self._holes[self._holes[:, 0] < _CLUSTERS]
         reach = np.full(len(compact), _COMPACT_ARCMIN * self.scale / self.pixel_arcmin)
-        self.compact: Mask = _discs(self.n, compact[:, 1], compact[:, 2], reach)
-        whole = True
+        if self._profiles is not None:
+            reach += compact[:, 3]
+        self.compact: Mask = _discs(self.n, compact[:, 1], compact[:, 2], reach) | self._hole_mask(_NEAR)
+        whole, data = True, quiet
         if keep is not None:
             radius = np.full(len(keep), _KEEP_ARCMIN * self.scale / self.pixel_arcmin)
             kept = _discs(self.n, *self.pixels(keep), radius)
             whole = not (kept & self._hole_mask(*_ROUNDS)).any()
-        data = quiet if whole else np.where(kept, bands, quiet)
+            data = quiet if whole else np.where(kept, bands, quiet)
+            if self._profiles is not None and len(self._sources.row):
+                near = self._sources.distances(*self.pixels(keep)) <= radius[:, None]
+                if near.any():
+                    back = Sources(*(part[near.any(axis=0)] for part in self._sources))
+                    whole, data = False, quiet.copy()
+                    paint_sources(back, self._profiles, data)
+                    data = np.where(kept & self._hole_mask(*_ROUNDS), bands, data)
         self._transform: Complex = fft.rfft2(data * self._window)
         return whole
 
@@ -262,11 +301,16 @@ class FilteredField:
 
     def _take_out(self, clusters: Floats, quiet: Map32) -> None:
         """Measure P again without the detections, which are filled in."""
-        compact = self._holes[self._holes[:, 0] < _CLUSTERS]
+        compact = self._holes[self._holes[:, 0] != _CLUSTERS]
         self._holes = np.vstack([compact, np.insert(clusters, 0, _CLUSTERS, axis=1)])
         holes = self._hole_mask(_CLUSTERS)
         _fill_holes(quiet, holes)
         self._set_power(fft.rfft2(quiet * self._window), self._window * ~holes)
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether compact sources are subtracted, as in sets of maps, or else filled in."""
+        return self._profiles is not None
 
     @property
     def _area(self) -> float:
@@ -283,7 +327,14 @@ class FilteredField:
                    self.columns, self._n_band, 0.0),
             _among(first_weights, self.columns, self._n_band, 0.0),
             first_information,
+            self._pack_sources(),
         )  # fmt: skip
+
+    def _pack_sources(self) -> Floats:
+        row, column, flux = self._sources
+        if not len(row):
+            return NO_SOURCES
+        return np.column_stack([row, column, _among(flux * self.unit, self.columns, self._n_band, 0.0)])
 
     def _cut(self, maps: SkyMaps, lon_deg: float, lat_deg: float, unit: Floats | None) -> Map32:
         """The bands less their mean, in units of their rms or in those given."""
@@ -492,7 +543,7 @@ class FilteredField:
 
     def find_peaks(self, best: Map32, size: NDArray[np.int8], snr_min: float, where: Mask | None = None) -> Peaks:
         """Peaks of the best S/N above a threshold, where they count (and within ``where``)."""
-        counts = self.valid & (~self.compact | (self.sizes[size] > _LARGE_THETA500_ARCMIN * self.scale))
+        counts = self.valid & (~self.compact | (self.sizes[size] > _LARGE_THETA500_ARCMIN))
         if where is not None:
             counts &= where
         counts[[0, -1]] = counts[:, [0, -1]] = False
@@ -551,16 +602,14 @@ class FilteredField:
         Found in the bands in which no cluster is bright: those up to 217 GHz, where it is dark, and 857 GHz, where
         what contaminates 353 and 545 GHz is brightest.
         """
-        contaminants = [b for b, band in enumerate(self.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
+        if self._profiles is not None:
+            return self._subtract_compact_sources(bands, self._profiles)
+        contaminants = self._contaminants
         quiet, self._holes = bands.copy(), np.zeros((0, 4))
         first: list[Complex] = []
         for number in _ROUNDS:  # a bright source hides fainter ones
             transforms = [fft.rfft2(band * self._window) for band in quiet]
-            powers = [
-                _cross_power(of_band[None], self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
-                for of_band in transforms
-            ]
-            snr, error = self._point_snr(transforms, np.concatenate(powers, axis=1)[..., 0])
+            snr, error = self._point_snr(transforms, self._own_powers(transforms))
             bright = np.zeros((self.n, self.n), bool)
             for b in contaminants:
                 bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
@@ -574,6 +623,149 @@ class FilteredField:
             _fill_holes(quiet, self._hole_mask(number))
             first = first or transforms
         return quiet, first, self._point_peaks(snr, error, ~self._hole_mask(*_ROUNDS))
+
+    @property
+    def _contaminants(self) -> list[int]:
+        return [b for b, band in enumerate(self.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
+
+    def _own_powers(self, transforms: Sequence[Complex]) -> Floats:
+        """Power of each band by itself, (n_ell, n_band)."""
+        powers = [
+            _cross_power(of_band[None], self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
+            for of_band in transforms
+        ]
+        return np.concatenate(powers, axis=1)[..., 0]
+
+    def _point_profiles(self, maps: MapSet, lat_deg: float) -> list[Floats]:
+        """What a point source of flux 1 sr looks like in each band: radial tables."""
+        ell = np.linspace(0.0, 5.0 / (self._sigma_arcmin.min() * _ARCMIN), 1500)
+        beam, _, _ = _beams(maps, self.instrument, lat_deg, ell)
+        modes = ell * ell[1] / (2 * math.pi)
+        reach = reach_pixels(self._fwhm_pixel)
+        return radial_tables(beam[:, self.columns], ell, modes, self.pixel_arcmin * _ARCMIN, reach)
+
+    @property
+    def _fwhm_pixel(self) -> Floats:
+        return np.asarray(self._sigma_arcmin * _FWHM_PER_SIGMA / self.pixel_arcmin)
+
+    def _subtract_compact_sources(
+        self, bands: Map32, profiles: list[Floats]
+    ) -> tuple[Map32, list[Complex], PointPeaks]:
+        """Bands without point sources, as :meth:`_find_compact_sources` gives them.
+
+        Positions and fluxes are found in what earlier ones leave, those of all fitted together, and once more in the
+        end, when the noise is known.
+        """
+        sources, quiet = Sources.none(len(self.bands)), bands.copy()
+        first: list[Complex] = []
+        self._holes, fwhm = np.zeros((0, 4)), self._fwhm_pixel
+        for least in (*_SUBTRACT_SNR, math.inf):
+            if not first or len(sources.row):  # else all is as it was
+                transforms = [fft.rfft2(band * self._window) for band in quiet]
+                first = first or transforms
+                power = self._own_powers(transforms)
+                snr, error = self._point_snr(transforms, power)
+                local = self._point_errors(power)
+                splines = [ndimage.spline_filter(one, 3, np.float32) for one in snr]
+                weight = self._beam**2 / power
+                seen = radial_tables(
+                    weight / (self._count @ weight),
+                    self.ell,
+                    self._count,
+                    self.pixel_arcmin * _ARCMIN,
+                    reach_pixels(fwhm),
+                )
+            before, sources = sources, improve_positions(sources, splines, error, seen)
+            if least < math.inf:
+                peaks = [
+                    _highest_around(one, (one > least) & (self._window > 0) & (b in self._contaminants))
+                    for b, one in enumerate(snr)
+                ]
+                sources = sources.with_peaks(*find_new_sources(peaks, splines, sources, sources.flux / error, fwhm))
+            if not len(sources.row):
+                continue
+            at = [sources.row, sources.column]
+            errors = np.broadcast_to(error, sources.flux.shape)
+            if local is not None:
+                errors = error * np.stack([ndimage.map_coordinates(one, at, order=1) for one in local], axis=1)
+            share = ndimage.map_coordinates(self._window, at, order=1)[:, None]
+            left = sample_splines(splines, *at) * errors / np.maximum(share, _LEAST_SHARE)
+            distance = before.distances(*at)
+            hidden = np.stack([look_up(t, distance) @ f for t, f in zip(seen, before.flux.T, strict=True)], axis=1)
+            order = np.argsort(-((left + hidden) / errors).max(axis=1), kind="stable")
+            sources = Sources(*(part[order] for part in sources))
+            left, hidden, errors = left[order], hidden[order], errors[order]
+            flux = solve_fluxes(left + hidden, errors, sources, seen, fwhm)
+            left -= (left + hidden) * (flux == 0)  # what is not subtracted is left
+            sources = sources._replace(flux=flux)
+            quiet = bands.copy()
+            paint_sources(sources, profiles, quiet, -1.0)
+        self._sources = sources
+        bright = None
+        if len(sources.row):
+            self._note_sources(sources, errors, left, splines, seen)
+            _fill_holes(quiet, self._hole_mask(*_ROUNDS))
+            inside = self.valid[np.rint(sources.row).astype(int), np.rint(sources.column).astype(int)]
+            row, band = np.nonzero((sources.flux > _POINT_SNR * errors) & inside[:, None])
+            bright = PointPeaks(
+                sources.row[row],
+                sources.column[row],
+                band,
+                (sources.flux / errors)[row, band],
+                errors[row, band],
+                _SUBTRACTED_FWHM * fwhm[band] * self.pixel_arcmin,
+                np.ones(row.size, bool),
+            )
+        faint = self._point_peaks(snr, error, (self._window > 0) & ~self._hole_mask(*_ROUNDS, _NEAR))
+        if bright is None:
+            return quiet, first, faint
+        apart = np.ones(len(faint.row), bool)
+        for b, width in enumerate(fwhm):
+            of_band, mine = faint.band == b, sources.flux[:, b] > 0
+            near = sources.distances(faint.row[of_band], faint.column[of_band])[:, mine] < width
+            apart[of_band] = ~near.any(axis=1)
+        both = zip(bright, (part[apart] for part in faint), strict=True)
+        return quiet, first, PointPeaks(*(np.concatenate(pair) for pair in both))
+
+    def _note_sources(
+        self, sources: Sources, errors: Floats, changed: Floats, splines: list[Map32], seen: list[Floats]
+    ) -> None:
+        """Make holes where the subtraction leaves much, and note what is near the brightest.
+
+        ``changed`` is what the last fit added to the fluxes, which the maps of ``splines`` still have.
+        """
+        fwhm, snr = self._fwhm_pixel, sources.flux / errors
+        left = np.zeros_like(snr)
+        angle = np.arange(8) * math.pi / 4
+        for b, table in enumerate(seen):
+            i = sources.row[:, None] + 0.5 * fwhm[b] * np.sin(angle)
+            j = sources.column[:, None] + 0.5 * fwhm[b] * np.cos(angle)
+            around = sample_splines(splines[b : b + 1], i.ravel(), j.ravel()).reshape(i.shape)
+            mine = changed[:, b] / errors[:, b] * look_up(table, np.array([0.5 * fwhm[b]]))
+            left[:, b] = np.abs(around - mine[:, None]).max(axis=1)
+        failed = left > np.maximum(_LEFT_SNR, _LEFT_SHARE * snr)
+        distance = sources.distances(sources.row, sources.column)
+        for b, width in enumerate(fwhm):  # something extended was taken for several points
+            failed[:, b] = (distance[:, failed[:, b] & (snr[:, b] > 0)] < _EXTENDED_FWHM * width).any(axis=1)
+        sigma = self._sigma_arcmin / self.pixel_arcmin
+        hole = np.where(failed, sigma * np.sqrt(2 * np.log(np.maximum(4 * snr, 4.0))), 0.0).max(axis=1)
+        level = _NEAR_SHARE * snr / _NEAR_SNR
+        near = np.where(level > 1, sigma * np.sqrt(2 * np.log(np.maximum(level, 1.0))), 0.0)
+        near = np.where(snr > _RING_SNR, near + _RING_FWHM * fwhm, near).max(axis=1)
+        rows = [
+            np.column_stack([np.full(of.sum(), kind), sources.row[of], sources.column[of], radius[of]])
+            for kind, radius in ((_ROUNDS[0], hole), (_NEAR, near))
+            if (of := radius > 0).any()
+        ]
+        self._holes = np.vstack([np.zeros((0, 4)), *rows])
+
+    def _point_errors(self, power: Floats) -> list[Map32] | None:
+        """Error of each band's point-source flux over the mean one, where the depth varies."""
+        if self._depth is None:
+            return None
+        weight = (self._beam / power) ** 2 * self._count[:, None]
+        share = weight.sum(axis=0) * self._depth.mean / self.unit**2 / (weight * power).sum(axis=0)
+        return [relative_error(self._depth.excess(one), 1.0) for one in np.diag(np.minimum(share, 1.0))]
 
     def _hole_mask(self, *kinds: int) -> Mask:
         """What was filled in, as holes of these kinds."""
@@ -597,7 +789,7 @@ class FilteredField:
         rows, columns, band, height = map(np.concatenate, zip(*found, strict=True))
         # filtered, a source is a beam convolved with itself, if the noise is white
         reach = self._sigma_arcmin[band] * 2 * np.sqrt(np.log(4 * height))
-        return PointPeaks(rows, columns, band, height, error[band], reach)
+        return PointPeaks(rows, columns, band, height, error[band], reach, np.zeros(rows.size, bool))
 
     def _point_snr(self, transforms: Sequence[Complex], power: Floats) -> tuple[Map32, Floats]:
         """S/N of a point source in each band by itself, and the errors of its flux.
@@ -620,6 +812,8 @@ class FilteredField:
             errors[b] = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, b])))
             snr[b] = self._back(weight, transform)
             snr[b] *= np.float32(errors[b])
+        for one, local in zip(snr, self._point_errors(power) or (), strict=False):
+            one /= local
         return snr, errors
 
 
@@ -787,12 +981,12 @@ def _ell_step(maps: SkyMaps | MapSet) -> float:
 
 
 def _beams(
-    maps: SkyMaps | MapSet, instrument: Instrument, lat_deg: float, ell: Floats, n_used: int
+    maps: SkyMaps | MapSet, instrument: Instrument, lat_deg: float, ell: Floats, n_used: int | None = None
 ) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Beam and sampling of each band, (n_ell, n_band); their sigma, arcmin; and how many multipoles each is used at.
 
     Pixels smooth where they hold the mean of the sky inside them. Images are then sampled by splines, HEALPix maps
-    bilinearly.
+    bilinearly. Without ``n_used`` they are whole.
     """
     beams, sigmas, used = [], [], []
     for group in maps.groups if isinstance(maps, MapSet) else (maps,):
@@ -817,7 +1011,11 @@ def _beams(
                 beam[:, b] = detail.beam(ell) * np.exp(-0.5 * (ell * pixel[b] * _ARCMIN) ** 2)
         if spline is not None:
             beam *= spline[:, None]
-        of_group = min(n_used, int(np.searchsorted(ell, _NYQUIST_SHARE * 10800 / resolution, side="right")))
+        of_group = (
+            len(ell)
+            if n_used is None
+            else min(n_used, int(np.searchsorted(ell, _NYQUIST_SHARE * 10800 / resolution, side="right")))
+        )
         beam[of_group:] = 0.0
         beams.append(beam)
         sigmas.append(sigma)

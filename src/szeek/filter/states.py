@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 #: Of the file; another one is not read.
 FORMAT = 1
+NO_SOURCES = np.zeros((0, 0))
 #: What is of the same shape in every field.
 _STACKED = ("unit", "inverse", "first_weights", "first_information")
 
@@ -38,7 +39,7 @@ class FieldState:
         Rms of each band, in its map unit: the maps' fingerprint. NaN of a band that is not used in this field.
     holes : (n_hole, 4) float64
         What was filled in: kind (compact sources of round 0 or 1, or a cluster, 2), row, column, and how far the hole
-        reaches, in pixels.
+        reaches, in pixels. Kind 3 is not filled in: it is near a bright source that was subtracted.
     inverse : (n_used, n_pair) float64
         Inverse cross-power of the bands in those units without the clusters, at the multipoles that are used: its
         lower triangles, row by row.
@@ -46,6 +47,8 @@ class FieldState:
         Weights of the bands for the tSZ spectrum before that, by the power with the clusters in it, which found them.
     first_information : (n_used,) float64
         Inverse variance that these weights give.
+    sources : (n_source, 2 + n_band) float64, optional
+        Compact sources that were subtracted: row, column, flux in map unit x sr of each band.
     """
 
     unit: Floats
@@ -53,15 +56,22 @@ class FieldState:
     inverse: Floats
     first_weights: Floats
     first_information: Floats
+    sources: Floats = field(default_factory=lambda: NO_SOURCES)
 
     @classmethod
     def pack(
-        cls, unit: Floats, holes: Floats, inverse: Floats, first_weights: Floats, first_information: Floats
+        cls,
+        unit: Floats,
+        holes: Floats,
+        inverse: Floats,
+        first_weights: Floats,
+        first_information: Floats,
+        sources: Floats,
     ) -> FieldState:
         """The state of a field whose inverse cross-power is (n_used, n_band, n_band)."""
         row, column = np.tril_indices(len(unit))
         lower = 0.5 * (inverse[:, row, column] + inverse[:, column, row])
-        return cls(unit, holes, lower, first_weights, first_information)
+        return cls(unit, holes, lower, first_weights, first_information, sources)
 
     def fits(self, unit: Floats, n_used: int) -> bool:
         """Whether it can be of a field with this rms in the bands and so many multipoles."""
@@ -88,6 +98,9 @@ def write_states(states: Mapping[int, FieldState], path: str | os.PathLike[str])
         "holes": np.concatenate([np.zeros((0, 4)), *(state.holes for state in of)]),
         "n_hole": np.array([len(state.holes) for state in of], np.int64),
     }
+    if any(len(state.sources) for state in of):
+        tensors["sources"] = np.concatenate([state.sources for state in of if len(state.sources)])
+        tensors["n_source"] = np.array([len(state.sources) for state in of], np.int64)
     with whole_file(Path(path)) as staging:
         try:
             save_file(tensors, staging, {"szeek_states": json.dumps(FORMAT)})
@@ -122,8 +135,11 @@ def read_states(path: str | os.PathLike[str]) -> dict[int, FieldState]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise ValueError(f"'{path}' is not a file of field states ({error}); run the filter stage again") from None
-    holes = np.split(tensors["holes"], np.cumsum(tensors["n_hole"])[:-1]) if len(tensors["n_hole"]) else []
+    rows = {"holes": tensors["n_hole"]} | ({"sources": tensors["n_source"]} if "sources" in tensors else {})
+    parts = {name: np.split(tensors[name], np.cumsum(n)[:-1]) if len(n) else [] for name, n in rows.items()}
     return {
-        int(pixel): FieldState(holes=holes[k], **{name: tensors[name][k] for name in _STACKED})
+        int(pixel): FieldState(
+            **{name: tensors[name][k] for name in _STACKED}, **{name: part[k] for name, part in parts.items()}
+        )
         for k, pixel in enumerate(tensors["pixel"])
     }
