@@ -325,7 +325,9 @@ class MeasureConfig(_Section):
 class AssessConfig(_Section):
     """Recovery and purity."""
 
-    radius_arcmin: float = Field(5.0, gt=0)
+    radius_arcmin: float = Field(
+        5.0, gt=0, description="matching radius for HFI's beams; in proportion for narrower ones, 2.5 arcmin at least"
+    )
     selections: tuple[str, ...] = ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30")
 
 

@@ -414,7 +414,7 @@ def _noise_in_field(
     return [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
 
 
-def match_injections(injections: Table, sources: Table) -> Table:
+def match_injections(injections: Table, sources: Table, radius_arcmin: float = 5.0) -> Table:
     """The injections with ``p``, ``offset_arcmin`` and position of the source that was found, NaN where none was.
 
     Parameters
@@ -423,8 +423,10 @@ def match_injections(injections: Table, sources: Table) -> Table:
         What was painted: ``lon_deg``, ``lat_deg``, ``theta500_arcmin``.
     sources : Table
         Sources above the threshold in the maps with them.
+    radius_arcmin : float
+        Least matching radius.
     """
-    matches, table = match(sources, injections, truth_radius(injections)), injections.copy()
+    matches, table = match(sources, injections, truth_radius(injections, radius_arcmin)), injections.copy()
     columns = {
         "p": matches["p"],
         "offset_arcmin": matches["separation_arcmin"],
@@ -444,6 +446,7 @@ def judge_injections(
     p_max: float,
     theta500_arcmin: Sequence[float] = NOISE_THETA500_ARCMIN,
     look: Table | None = None,
+    radius_arcmin: float = 5.0,
 ) -> Selection:
     """Which injections were found, and at what p and distance.
 
@@ -460,6 +463,8 @@ def judge_injections(
         Sizes of the noise.
     look : Table, optional
         What is known of how clusters look, where the injections' looks were varied.
+    radius_arcmin : float
+        Least matching radius.
 
     Returns
     -------
@@ -482,7 +487,7 @@ def judge_injections(
     pixel = healpy.ang2pix(nside_of(noise_arcmin2), table["lon_deg"], table["lat_deg"], lonlat=True)
     table["noise_arcmin2"] = Selection(table, sizes, noise_arcmin2, p_max).noise(table["theta500_arcmin"], pixel)
     table["before"] = np.zeros(len(table), bool)
-    table["before"][list_pairs(before, table, truth_radius(table))[1]] = True
+    table["before"][list_pairs(before, table, truth_radius(table, radius_arcmin))[1]] = True
     known = np.isfinite(table["noise_arcmin2"])
     if known.sum() < _FEWEST:
         raise ValueError(f"{known.sum()} injections lie where the noise is known, expected at least {_FEWEST}")
@@ -560,7 +565,13 @@ def fit_position_errors(found: Table, population: Table | None = None) -> Positi
 
 
 def halo_offsets(
-    sources: Table, haloes: Table, footprint: NDArray[np.bool_] | None = None, *, n_shifts: int = 10, seed: int = 0
+    sources: Table,
+    haloes: Table,
+    footprint: NDArray[np.bool_] | None = None,
+    *,
+    n_shifts: int = 10,
+    seed: int = 0,
+    radius_arcmin: float = 5.0,
 ) -> Table:
     """Offsets of sources from the haloes of a simulated sky that they are matched to, and those of chance matches.
 
@@ -573,6 +584,8 @@ def halo_offsets(
     n_shifts : int
         How often all haloes are shifted, as in :func:`szeek.assess.match.chance_rate`.
     seed : int
+    radius_arcmin : float
+        Least matching radius.
 
     Returns
     -------
@@ -581,7 +594,7 @@ def halo_offsets(
         that are not found, over n_shifts: sums are what is left without chance.
     """
     rng = np.random.default_rng([seed, 1])
-    radius, vectors = truth_radius(haloes), table_vectors(haloes)
+    radius, vectors = truth_radius(haloes, radius_arcmin), table_vectors(haloes)
     shifted = (direction_table(shift_directions(vectors, footprint, rng)) for _ in range(n_shifts))
     matches = match(sources, haloes, radius)
     chance = vstack([match(sources, there, radius) for there in shifted], metadata_conflicts="silent")

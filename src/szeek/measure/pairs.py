@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
@@ -9,9 +11,28 @@ from scipy.spatial import cKDTree
 
 from szeek.arguments import plain_array, plain_table
 from szeek.sky.healpix import lonlat_deg, unit_vectors
+from szeek.sky.skymaps import Band
 
 #: A detection within this part of theta500 belongs to the halo.
 THETA500_FRACTION = 0.6
+
+
+#: Narrowest beam of Planck HFI, for which matching radii are stated, and the least radius of narrower ones.
+_NARROWEST_FWHM_ARCMIN, _LEAST_MATCH_ARCMIN = 4.64, 2.5
+
+
+def beam_radius(radius_arcmin: float, bands: Sequence[Band]) -> float:
+    """A matching radius for HFI's beams as it is for narrower ones: in proportion, 2.5 arcmin at least.
+
+    Examples
+    --------
+    >>> beam_radius(5.0, [Band("143", 143.0, 7.3, "K_CMB"), Band("857", 857.0, 4.64, "MJy/sr")])
+    5.0
+    >>> beam_radius(5.0, [Band("f150", 150.0, 1.4, "K_CMB")])
+    2.5
+    """
+    scale = min(1.0, min(band.fwhm_arcmin for band in bands) / _NARROWEST_FWHM_ARCMIN)
+    return min(radius_arcmin, max(scale * radius_arcmin, _LEAST_MATCH_ARCMIN))
 
 
 def truth_radius(

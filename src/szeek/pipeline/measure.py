@@ -35,8 +35,6 @@ from szeek.sky.mapset import MapSet, sees
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import Tiles
 
-#: Radius within which a known cluster counts as found, as in the paper.
-_MATCH_ARCMIN = 5.0
 #: Where known clusters are looked up for the check of a network that saw none of this sky: a quarter of it.
 _CHECKED_TILES = Tiles(tuple(range(0, 48, 4)))
 #: Endings of column names and the units that they stand for.
@@ -64,7 +62,7 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
     sources = Table.read(run.file(products.SOURCES))
     sources = Table({name: np.asarray(sources[name]) for name in sources.colnames})
     clusters = folder.clusters
-    sources = identify_sources(sources, clusters)
+    sources = identify_sources(sources, clusters, run.radius_arcmin)
     maps = folder.maps
     kinds: dict[str, int] = {}
     states: dict[int, FieldState] = {}
@@ -104,8 +102,10 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         listed = independent_clusters(clusters)
         checked = _CHECKED_TILES if config.model else config.split.held_out
         listed = listed[checked.contain(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))]
-        check = curve.check(*look_up_clusters(listed, sources, maps, config, states, run.threads))
-    return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, _MATCH_ARCMIN)), check)
+        check = curve.check(
+            *look_up_clusters(listed, sources, maps, config, states, run.threads, run.radius_arcmin)
+        )
+    return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, run.radius_arcmin)), check)
 
 
 def look_up_clusters(
@@ -115,11 +115,12 @@ def look_up_clusters(
     config: Config,
     states: dict[int, FieldState],
     threads: int | None = None,
+    radius_arcmin: float = 5.0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """S/N that clusters have in the maps at their own place and size, and whether a source is matched to them."""
     found = np.zeros(len(clusters), bool)
     if len(clusters):
-        found[match(sources, clusters, truth_radius(clusters))["cluster"]] = True
+        found[match(sources, clusters, truth_radius(clusters, radius_arcmin))["cluster"]] = True
     measured = measure_sources(
         maps,
         Table({name: np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg", "theta500_arcmin")}),

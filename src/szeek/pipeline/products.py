@@ -294,8 +294,11 @@ class RunFolder:
 
     @property
     def radius_arcmin(self) -> float:
-        """Radius of the assessment's matches, 5 arcmin where the folder does not say."""
-        return float((self.stated.get("assess") or {}).get("radius_arcmin", 5.0))
+        """Radius of the assessment's matches, for the beams at hand; 5 arcmin where the folder does not say."""
+        from szeek.measure.pairs import beam_radius  # loads scipy's trees, which the rest does without
+
+        stated = float((self.stated.get("assess") or {}).get("radius_arcmin", 5.0))
+        return beam_radius(stated, self.maps.bands if self.maps is not None else self.instrument.bands)
 
     @cached_property
     def candidates(self) -> Table | None:

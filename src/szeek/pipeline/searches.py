@@ -31,6 +31,7 @@ from szeek.assess.sources import find_sources
 from szeek.config import Config
 from szeek.files import write_table
 from szeek.filter.layout import field_nside
+from szeek.filter.matchedfilter import beam_scale
 from szeek.filter.states import FieldState
 from szeek.find.predict import predict, read_prediction
 from szeek.inputs.catalogues import read_catalogue, select_clusters
@@ -63,6 +64,8 @@ Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
 #: them by 0.1 to 0.6 (theta500 of 2.5 to 20 arcmin), for their filter takes the mean around a cluster off.
 _MOST_FLUX_PER_DEG2 = 2.5e-4
 _SKY_DEG2 = 41252.96
+#: Faintest injections for HFI's beams, and how far they are apart; less for narrower beams, which see fainter ones.
+_FAINTEST_ARCMIN2, _APART_ARCMIN, _LEAST_APART_ARCMIN = 1e-4, 50.0, 15.0
 #: Sky around chosen tiles that is filtered: more than the network sees beyond a pixel.
 _AROUND_TILES_DEG, _AROUND_NSIDE = 5.0, 64
 
@@ -234,13 +237,14 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
     ground = _search_ground(run, options.tiles)
     config, network, maps, where, seed = run.config, ground.network, ground.maps, ground.where, options.seed
     instrument, nside = read_instrument(config.sky.instrument), network.normaliser.background_nside
+    scale = beam_scale(maps, maps.bands)
     injections = draw_injections(
         seed,
         options.n,
-        y500_range_arcmin2=(1e-4, 1e-2),
+        y500_range_arcmin2=(scale * _FAINTEST_ARCMIN2, 1e-2),
         footprint=where,
         avoid=ground.known,
-        min_separation_arcmin=50.0,
+        min_separation_arcmin=max(scale * _APART_ARCMIN, _LEAST_APART_ARCMIN),
         shapes=True,
         few_bright=True,
     )
@@ -258,14 +262,16 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         if client is not None:  # the workers read maps from folders
             maps = open_maps(maps.save(Path(scratch) / "0"))
         background = local_background(maps, nside) if nside else None
-        search = _Search(network, config, near, background, where, Path(scratch))
+        search = _Search(network, config, near, background, where, Path(scratch), run.radius_arcmin)
         parts = _split_rounds(injections, float(where.mean()))
         rounds = [search.inject(maps, part, instrument, seed, work) for part in parts]
         injected_looks = [each for of_round in rounds for each in of_round.looks]
         look = fit_look(sums, injected_looks)
         found = vstack([of_round.injections for of_round in rounds])
         noise = measure_noise(maps, instrument, filtered=near, **work.options)
-        selection = judge_injections(found, ground.sources, noise, config.detect.p_max, look=look.to_table())
+        selection = judge_injections(
+            found, ground.sources, noise, config.detect.p_max, look=look.to_table(), radius_arcmin=run.radius_arcmin
+        )
         curve = DetectionCurve.count(
             np.asarray(found["snr_there"], float),
             np.isfinite(np.asarray(found["p"], float)),
@@ -275,7 +281,9 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         known = None
         if ground.catalogue is not None:
             listed = independent_clusters(ground.catalogue[ground.is_inside(ground.catalogue)])
-            known = curve.check(*look_up_clusters(listed, ground.sources, maps, config, near, work.threads))
+            known = curve.check(
+                *look_up_clusters(listed, ground.sources, maps, config, near, work.threads, run.radius_arcmin)
+            )
     write_table(curve.to_table(), run.target(products.DETECTIONS))
     bands = [band.name for band in maps.bands]
     spectra = {"KNOWN": stack_spectra(sums, bands), "INJECTED": stack_spectra(injected_looks, bands)}
@@ -284,13 +292,13 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
     haloes: HaloCheck | None = None
     if ground.haloes is not None:
         own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
-        haloes = _check_haloes(selection, own, true)
+        haloes = _check_haloes(selection, own, true, run.radius_arcmin)
     refused = ""
     try:
         if ground.haloes is None:
             errors = fit_position_errors(selection.injections, draw_haloes(seed, m500_min_1e14msun=2.0))
         else:
-            errors = fit_position_errors(halo_offsets(own, true, where, seed=seed))
+            errors = fit_position_errors(halo_offsets(own, true, where, seed=seed, radius_arcmin=run.radius_arcmin))
         write_table(errors.to_table(), run.target(products.POSITIONS))
     except ValueError as error:  # too few were found
         run.target(products.POSITIONS).unlink(missing_ok=True)
@@ -372,6 +380,7 @@ class _Search:
     background: NDArray[np.float32] | None
     where: NDArray[np.bool_]
     scratch: Path
+    radius_arcmin: float
 
     def inject(
         self, maps: SkyMaps | MapSet, part: Table, instrument: Instrument, seed: int, work: _Work
@@ -391,7 +400,7 @@ class _Search:
             filtered, self.network, margin=options.margin, rotations=options.rotations, where=self.where,
             background=self.background, **work.options,
         )  # fmt: skip
-        table = match_injections(part, find_sources(p_map, detect.p_max, deblend=detect.deblend))
+        table = match_injections(part, find_sources(p_map, detect.p_max, deblend=detect.deblend), self.radius_arcmin)
         where_painted = table[["lon_deg", "lat_deg", "theta500_arcmin"]]
         where_found = table[np.isfinite(np.asarray(table["p"], float))]
         found = Table({"lon_deg": where_found["found_lon_deg"], "lat_deg": where_found["found_lat_deg"]})
@@ -419,10 +428,10 @@ class _Search:
         )  # fmt: skip
 
 
-def _check_haloes(selection: Selection, sources: Table, haloes: Table) -> HaloCheck:
+def _check_haloes(selection: Selection, sources: Table, haloes: Table, radius_arcmin: float) -> HaloCheck:
     judged = haloes.copy()
     judged["found"] = False
-    judged["found"][match(sources, haloes, truth_radius(haloes))["cluster"]] = True
+    judged["found"][match(sources, haloes, truth_radius(haloes, radius_arcmin))["cluster"]] = True
     counts = predicted_counts(selection, judged, Y500_BINS_ARCMIN2)
     known = np.asarray(counts["variance"]) > 0
     edges = np.asarray(Y500_BINS_ARCMIN2[:-1])[known]

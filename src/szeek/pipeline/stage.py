@@ -23,7 +23,7 @@ from szeek._version import __version__
 from szeek.config import Config, named_file
 from szeek.files import remove_path, write_json
 from szeek.inputs.fits_files import parse_part
-from szeek.inputs.instrument import record_instrument
+from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.distributed import Ranks
 from szeek.parallel import Progress
 from szeek.pipeline import products
@@ -85,6 +85,13 @@ class Run:
             return dict(self.config.sky.ivar)
         record = json.loads(self.file(products.SIMULATION_RECORD).read_text())
         return {band: self.file(products.SIMULATED) / name for band, name in record.get("ivar", {}).items()}
+
+    @property
+    def radius_arcmin(self) -> float:
+        """Matching radius of the assessment, for the beams at hand."""
+        from szeek.measure.pairs import beam_radius  # loads scipy's trees, which the rest does without
+
+        return beam_radius(self.config.assess.radius_arcmin, read_instrument(self.config.sky.instrument).bands)
 
     def further_skies(self) -> list[Run]:
         """Simulated skies of other seeds that only the training sees, each with a folder of its own."""

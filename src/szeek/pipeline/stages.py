@@ -415,7 +415,8 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     _say(progress, "calibrate", "purity against p")
     held_out = config.split.held_out
     sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
-    judged, real = judge_sources(sources, read_catalogue(run.file(products.TRUTH)), held_out)
+    truth = read_catalogue(run.file(products.TRUTH))
+    judged, real = judge_sources(sources, truth, held_out, radius_arcmin=run.radius_arcmin)
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
     dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
     try:
@@ -505,7 +506,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
             catalogues,
             tiles=tiles,
             known=[name for name in ("planck_z", "planck_no-z", "mcxcwp") if name in catalogues] or None,
-            radius_arcmin=config.assess.radius_arcmin,
+            radius_arcmin=run.radius_arcmin,
             seed=config.seed,
         )
         # of the sky its sum over all tiles, of the test tiles each by itself
@@ -522,7 +523,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
             catalogues.get("planck_z"),
             tiles=held_out,
             thresholds=(config.detect.p_max,),
-            radius_arcmin=config.assess.radius_arcmin,
+            radius_arcmin=run.radius_arcmin,
             seed=config.seed,
         )
         outcome["held_out_tiles"] = list(held_out)
