@@ -23,6 +23,7 @@ FORMATS = {
     "learn/model.py": {"model.json", "model.safetensors"},
     "learn/train.py": {"checkpoint.safetensors", "model.json"},
     "sky/skymaps.py": {"filter.json"},
+    "simulate/field/simulate.py": {"simulate.json"},
     "simulate/sky.py": {"simulate.json", "y_map.fits"},
     "simulate/validate.py": {"simulate.json", "truth.fits"},
     "stack/catalogue.py": {"stacks.json"},
