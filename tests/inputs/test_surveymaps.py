@@ -87,7 +87,8 @@ def test_an_image_is_mapped_from_its_file(tmp_path, projection, signs):
     pixel = 0.8 if projection == "TAN" else 3.0
     header = make_header(projection, pixel_arcmin=pixel, signs=signs)
     file = write(tmp_path / "f150.fits", make_image(header), header)
-    maps = read_maps({"f150": file}, ACT, out=tmp_path / "maps")
+    # in a field of 3 deg this sky is too smooth for a CMB
+    maps = read_maps({"f150": file}, ACT, out=tmp_path / "maps", check=projection != "TAN")
     assert isinstance(maps, MapSet) and [band.name for band in maps.bands] == ["f150"]
     (group,) = maps.groups
     assert group.signal[0].file == file.resolve() and not list((tmp_path / "maps").glob("*f150*"))
@@ -244,11 +245,13 @@ def test_bands_that_share_a_grid_are_a_group(tmp_path, car, out):
         "100": write_healpix(tmp_path / "100.fits", 256, 3.0),
         "f150": write(tmp_path / "f150.fits", 2 * image, header),
     }
-    maps = read_maps(files, ACT, out=tmp_path / "maps" if out else None)
+    with pytest.raises(BandError, match=r"CMB at 100 is 1.5 of the others"):
+        read_maps(files, ACT)
+    maps = read_maps(files, ACT, out=tmp_path / "maps" if out else None, check=False)
     assert [[band.name for band in group.bands] for group in maps.groups] == [["100"], ["f090", "f150"]]
     check_sky(maps, (3.0, 1.0, 2.0), atol=1.0)  # bilinear interpolation of 14 arcmin
     write(files["f150"], 2 * make_image(other), other)
-    assert len(read_maps(files, ACT).groups) == 3
+    assert len(read_maps(files, ACT, check=False).groups) == 3
     # two HEALPix maps of other resolutions
     files = {"100": files["100"], "f090": write_healpix(tmp_path / "h.fits", 128)}
     assert [group.nside for group in read_maps(files, ACT).groups] == [256, 128]

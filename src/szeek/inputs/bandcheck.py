@@ -13,8 +13,9 @@ puts all three right is named.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
 import healpy
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from szeek.physics.instrument import Instrument
+from szeek.sky.mapset import MapSet, nearest
 from szeek.sky.skymaps import SkyMaps
 
 log = logging.getLogger(__name__)
@@ -35,7 +37,12 @@ MULTIPOLE_PER_NSIDE = 0.63
 
 _CMB_BELOW_GHZ, _DUST_ABOVE_GHZ = 300.0, 200.0
 _N_TILES = 64  # of nside 8, the quieter half of them 1700 deg^2: enough for 1 % on every number here
-
+_TILE_NSIDE, _DEGREE_NSIDE, _FINE_NSIDE = 8, 128, 1024  # for Planck's beams
+_PLANCK_FWHM_ARCMIN = 9.68  # of its widest, at 100 GHz
+_FINEST_SAMPLES_NSIDE = 8192
+_N_PARTS = 16
+#: rms of degree scales below which there is no CMB, and above which there is more than any sky and noise, K_CMB.
+_FAINT_KCMB, _BRIGHT_KCMB = 30e-6, 3e-3
 
 #: Lower and higher than any sky by far: the Galactic centre is 0.3 K_CMB at 353 GHz and 2e4 MJy/sr at 857 GHz.
 _NO_SKY = {"K_CMB": (-1.0, 10.0), "MJy/sr": (-100.0, 1e6)}
@@ -50,7 +57,9 @@ class BandStatistics:
     """Covariances between bands in K_CMB^2 on two scales, shape (n_band, n_band).
 
     ``degree``: cells of nside 128 about their nside-8 mean. ``fine``: cells of nside 1024, or the maps' own, about
-    the mean of their 16 siblings. ``n_degree`` and ``n_fine`` cells went in.
+    the mean of their 16 siblings. ``n_degree`` and ``n_fine`` cells went in. Where the widest beam is narrower than
+    Planck's, all of them are smaller by ``zoom``, a power of two, and ``without`` are the same without each of 16
+    parts of the sky: their scatter tells how well the numbers are known.
     """
 
     degree: NDArray[np.float64]
@@ -59,6 +68,8 @@ class BandStatistics:
     n_fine: int
     nside_degree: int
     nside_fine: int
+    zoom: int = 1
+    without: tuple[BandStatistics, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,32 +80,61 @@ class _Mistake:
     matrix: NDArray[np.float64]
 
 
-def measure_bands(skymaps: SkyMaps, instrument: Instrument) -> BandStatistics:
+_Products = tuple[NDArray[np.float64], int]
+_Tile = tuple[_Products, _Products]
+
+
+def measure_bands(skymaps: SkyMaps | MapSet, instrument: Instrument) -> BandStatistics:
     """Band covariances on degree and fine scales, over the least dusty half of up to 64 high-latitude tiles.
 
     Cells that stand out by more than five robust sigmas in any band (sources, clusters) are left out.
     """
-    nside_fine, nside_degree = min(skymaps.nside, 1024), min(skymaps.nside, 128)
+    nside = _coarsest_nside(skymaps)
+    zoom = _zoom(instrument, nside)
+    nside_fine, nside_degree = min(nside, zoom * _FINE_NSIDE), min(nside, zoom * _DEGREE_NSIDE)
     tiles = []
-    for cells in _tiles(skymaps, nside_fine):
+    for cells in _tiles(skymaps, nside_fine, zoom):
         cells = cells / instrument.unit_per_kcmb
         fine = cells.reshape(-1, 16, skymaps.n_band) - _mean_of(cells, 16)[:, None]
         coarse = _mean_of(cells, (nside_fine // nside_degree) ** 2)
         tiles.append((_products(coarse - np.nanmean(coarse, axis=0)), _products(fine)))
-    # of the highest band's variance, dust, the quieter half: a few dusty tiles would outweigh all others' CMB
-    tiles.sort(key=lambda tile: float(tile[0][0][-1, -1] / max(tile[0][1], 1)))
-    tiles = tiles[: max(8, len(tiles) // 2)]
-    zero: tuple[NDArray[np.float64], int] = (np.zeros((skymaps.n_band,) * 2), 0)
-    (degree, n_degree), (fine_sum, n_fine) = (
-        (sum((t[k][0] for t in tiles), zero[0]), sum(t[k][1] for t in tiles)) for k in (0, 1)
-    )
-    return BandStatistics(
-        degree / max(n_degree, 1), fine_sum / max(n_fine, 1), n_degree, n_fine, nside_degree, nside_fine
-    )
+    top = int(np.argmax([band.freq_ghz for band in instrument.bands]))
+    if instrument.bands[top].freq_ghz >= _CMB_BELOW_GHZ:
+        # of its variance, dust, the quieter half: a few dusty tiles would outweigh all others' CMB
+        tiles.sort(key=lambda tile: float(tile[0][0][top, top] / max(tile[0][1], 1)))
+        tiles = tiles[: max(8, len(tiles) // 2)]
+
+    def average(some: list[_Tile]) -> BandStatistics:
+        zero: _Products = (np.zeros((skymaps.n_band,) * 2), 0)
+        (degree, n_degree), (fine_sum, n_fine) = (
+            (sum((t[k][0] for t in some), zero[0]), sum(t[k][1] for t in some)) for k in (0, 1)
+        )
+        return BandStatistics(
+            degree / max(n_degree, 1), fine_sum / max(n_fine, 1), n_degree, n_fine, nside_degree, nside_fine, zoom
+        )
+
+    n_part = min(_N_PARTS, len(tiles)) if zoom > 1 else 0
+    without = [average([t for k, t in enumerate(tiles) if k % n_part != part]) for part in range(n_part)]
+    return replace(average(tiles), without=tuple(without))
+
+
+def _coarsest_nside(maps: SkyMaps | MapSet) -> int:
+    """Of the group of the largest pixels."""
+    if isinstance(maps, SkyMaps):
+        return maps.nside
+    return min(replace(maps, groups=(group,), coverage=maps.coverage[:, columns]).nside
+               for group, columns in zip(maps.groups, maps.columns, strict=True))  # fmt: skip
+
+
+def _zoom(instrument: Instrument, nside: int) -> int:
+    """How many times smaller than Planck's the scales are that tell, by its beams and the pixels."""
+    widest = max((band.fwhm_arcmin for band in instrument.bands if band.freq_ghz < _CMB_BELOW_GHZ), default=math.inf)
+    by_beam = math.log2(_PLANCK_FWHM_ARCMIN / widest) if widest < math.inf else 0.0
+    return 1 << max(0, min(round(by_beam), int(math.log2(nside / _FINE_NSIDE))))
 
 
 def check_bands(
-    skymaps: SkyMaps,
+    skymaps: SkyMaps | MapSet,
     instrument: Instrument,
     units_in: tuple[str, ...] | None = None,
     names: tuple[str, ...] | None = None,
@@ -106,8 +146,8 @@ def check_bands(
 
     Parameters
     ----------
-    skymaps : SkyMaps
-        Maps in the instrument's units.
+    skymaps : SkyMaps or MapSet
+        Maps in the instrument's units; of a set, where all of its bands are.
     instrument : Instrument
         The same bands: units, factors, beams.
     units_in : tuple of str, optional
@@ -122,14 +162,18 @@ def check_bands(
 
     Notes
     -----
-    Maps with fewer than three CMB bands, of nside below 32, of less than about 20 deg^2 or without a CMB common
-    to the bands cannot be checked; that is logged as a warning. An exchange among 100, 143 and 217 GHz maps that are
-    all in K_CMB shows in the beams only, hence needs nside 512 or more.
+    Of maps with fewer than three CMB bands no more than the brightness is checked; of nside below 32, of less than
+    about 20 deg^2 or without a CMB common to the bands nothing is; that is logged as a warning. An exchange among
+    100, 143 and 217 GHz maps that are all in K_CMB shows in the beams only, hence needs nside 512 or more.
     """
-    _refuse_marks(skymaps, names or instrument.band_names)
+    if isinstance(skymaps, SkyMaps):
+        _refuse_marks(skymaps, names or instrument.band_names)
     cmb = [b for b, band in enumerate(instrument.bands) if band.freq_ghz < _CMB_BELOW_GHZ]
-    if len(cmb) < 3 or skymaps.nside < 32:
+    nside = _coarsest_nside(skymaps)
+    if len(cmb) < 3 or nside < 32:
         log.warning("bands not checked against each other: needs three CMB bands and nside 32 or more")
+        if cmb and nside >= _DEGREE_NSIDE:
+            _check_brightness(measure_bands(skymaps, instrument), instrument, cmb, names or instrument.band_names)
         return
     measured = measure_bands(skymaps, instrument)
     if measured.n_degree < 30:
@@ -158,6 +202,25 @@ def check_bands(
     )
 
 
+def _check_brightness(
+    measured: BandStatistics, instrument: Instrument, cmb: list[int], names: tuple[str, ...]
+) -> None:
+    """Refuse a band whose rms on degree scales is below that of the CMB, or above any sky with its noise."""
+    if measured.n_degree < 30:
+        return
+    for b in cmb:
+        rms = float(np.sqrt(measured.degree[b, b]))
+        if _FAINT_KCMB < rms < _BRIGHT_KCMB or rms == 0.0:
+            continue
+        words = {6: "uK_CMB, not K_CMB", 3: "mK_CMB, not K_CMB", -3: "K_CMB, not mK_CMB", -6: "K_CMB, not uK_CMB"}
+        held = words.get(3 * round(math.log10(rms / CMB_RMS_KCMB) / 3), "no such map")
+        raise BandError(
+            f"'{names[b]}' has an rms of {rms * 1e6:.3g} uK_CMB on degree scales, expected about "
+            f"{CMB_RMS_KCMB * 1e6:.0f}: it holds {held}; pass unit={{'{instrument.band_names[b]}': ...}}, or "
+            "check=False to do without this check"
+        )
+
+
 def _deviations(
     measured: BandStatistics, matrix: NDArray[np.float64], instrument: Instrument, cmb: list[int]
 ) -> dict[str, float]:
@@ -165,21 +228,22 @@ def _deviations(
     names = instrument.band_names
     degree, fine = (matrix @ c @ matrix.T for c in (measured.degree, measured.fine))
     found: dict[str, float] = {}
-    amplitudes = {}
-    for b in cmb:
-        i, j = [k for k in cmb if k != b][:2]
-        squared = degree[b, i] * degree[b, j] / degree[i, j]
-        amplitudes[b] = np.sqrt(squared) if squared > 0 and degree[i, j] > 0 else np.nan
-    usable = [a for a in amplitudes.values() if np.isfinite(a)]
-    typical = float(np.median(usable)) if usable else np.nan
+    amplitudes, typical = _cmb_amplitudes(degree, cmb)
+    parts = [(matrix @ part.degree @ matrix.T, matrix @ part.fine @ matrix.T) for part in measured.without]
     for b, amplitude in amplitudes.items():
-        found[f"CMB at {names[b]} is {amplitude / typical:.3g} of the others"] = _log_ratio(amplitude, typical, 1.2)
-    if measured.nside_degree == 128:
+        logs = [_log_of(found_there[b] / usual) for found_there, usual in (_cmb_amplitudes(d, cmb) for d, _ in parts)]
+        tolerated = max(1.2, float(np.exp(3.0 * _jackknife(logs))))
+        found[f"CMB at {names[b]} is {amplitude / typical:.3g} of the others"] = _log_ratio(
+            amplitude, typical, tolerated
+        )
+    if measured.nside_degree == measured.zoom * _DEGREE_NSIDE:
         found[f"CMB rms on degree scales is {typical * 1e6:.3g} uK"] = _log_ratio(typical, CMB_RMS_KCMB, 3.0)
 
-    dusty = [b for b, band in enumerate(instrument.bands) if band.freq_ghz > _DUST_ABOVE_GHZ]
-    top = dusty[-1]
-    if len(dusty) >= 3 and np.max(_correlation(fine)[top, :top]) > 0.4:
+    freq = [band.freq_ghz for band in instrument.bands]
+    dusty = [int(b) for b in np.argsort(freq, kind="stable") if freq[b] > _DUST_ABOVE_GHZ]
+    top = dusty[-1] if dusty else 0
+    others = [b for b in range(len(freq)) if b != top]
+    if len(dusty) >= 3 and np.max(_correlation(fine)[top, others]) > 0.4:
         slope = fine[:, top] / fine[top, top] * instrument.mjysr_per_kcmb
         expected = _dust_mjysr(np.array([band.freq_ghz for band in instrument.bands]))
         for low, high in pairwise(dusty):
@@ -203,10 +267,38 @@ def _deviations(
             ratio *= amplitudes[j] / amplitudes[i]
             if abs(expected_log) < 0.015 or min(_correlation(fine)[i, k], _correlation(fine)[j, k]) < 0.1:
                 continue
+            if parts:  # amplitudes were found alike above, and are not known as well as this
+                ratio *= amplitudes[i] / amplitudes[j]
+            logs = [_log_of(f[i, k] / f[j, k]) for _, f in parts]
+            if not _jackknife(logs) < 0.3 * abs(expected_log):
+                continue  # in a small or noisy field it is not known well enough
             # 1 with the right beams, 0 with equal ones (smoothed or noise-only maps pass), -1 when exchanged
             agreement = float(np.log(ratio)) / expected_log
             found[f"fine structure at {names[i]} is {ratio:.2g} of that at {names[j]}"] = (1.0 - agreement) / 1.5
     return found
+
+
+def _cmb_amplitudes(degree: NDArray[np.float64], cmb: list[int]) -> tuple[dict[int, float], float]:
+    """The CMB's amplitude in each of its bands, from the covariances with two others, and their median."""
+    amplitudes = {}
+    for b in cmb:
+        i, j = [k for k in cmb if k != b][:2]
+        squared = degree[b, i] * degree[b, j] / degree[i, j]
+        amplitudes[b] = np.sqrt(squared) if squared > 0 and degree[i, j] > 0 else np.nan
+    usable = [a for a in amplitudes.values() if np.isfinite(a)]
+    return amplitudes, float(np.median(usable)) if usable else np.nan
+
+
+def _log_of(ratio: float) -> float:
+    return math.log(ratio) if ratio > 0 else math.nan
+
+
+def _jackknife(logs: list[float]) -> float:
+    """Standard error of a number from its values without each part of the data; 0 without parts, as for Planck."""
+    known = np.array([value for value in logs if math.isfinite(value)])
+    if len(known) < len(logs):
+        return math.inf
+    return float(np.sqrt((len(known) - 1) * known.var())) if len(known) else 0.0
 
 
 def _fits(deviations: dict[str, float]) -> bool:
@@ -283,13 +375,17 @@ def _refuse_marks(skymaps: SkyMaps, names: tuple[str, ...]) -> None:
                 )
 
 
-def _tiles(skymaps: SkyMaps, nside_cell: int) -> Iterator[NDArray[np.float64]]:
+def _tiles(skymaps: SkyMaps | MapSet, nside_cell: int, zoom: int) -> Iterator[NDArray[np.float64]]:
     """Cell means of nside-8 tiles in NESTED order, NaN where less than all of a cell is seen: (n_cell, n_band)."""
-    per_tile, per_cell = (skymaps.nside // 8) ** 2, (skymaps.nside // nside_cell) ** 2
-    centres = np.abs(healpy.pix2ang(8, np.arange(768), nest=True, lonlat=True)[1])
+    nside_tile, n_tiles = zoom * _TILE_NSIDE, zoom * _N_TILES
+    if isinstance(skymaps, MapSet):
+        yield from _tiles_of_set(skymaps, nside_cell, nside_tile, n_tiles)
+        return
+    per_tile, per_cell = (skymaps.nside // nside_tile) ** 2, (skymaps.nside // nside_cell) ** 2
+    centres = np.abs(healpy.pix2ang(nside_tile, np.arange(12 * nside_tile**2), nest=True, lonlat=True)[1])
     given = 0
     for tile in _spread_out(np.flatnonzero(centres > 30.0)) + _spread_out(np.flatnonzero(centres <= 30.0)):
-        if given == _N_TILES or (given and centres[tile] <= 30.0):
+        if given == n_tiles or (given and centres[tile] <= 30.0):
             return
         # the tile's centre and a few more points first: most tiles of a cut-out need no more than this
         probe = tile * per_tile + np.linspace(0, per_tile - 1, 65).astype(np.int64)
@@ -303,6 +399,20 @@ def _tiles(skymaps: SkyMaps, nside_cell: int) -> Iterator[NDArray[np.float64]]:
         values[~seen] = np.nan
         given += 1
         yield values.reshape(-1, per_cell, skymaps.n_band).mean(axis=1)
+
+
+def _tiles_of_set(maps: MapSet, nside_cell: int, nside_tile: int, n_tiles: int) -> Iterator[NDArray[np.float64]]:
+    """The same of a set, from its nearest pixels about the middle of up to 16 parts of each cell."""
+    nside = min(maps.nside, 4 * nside_cell, _FINEST_SAMPLES_NSIDE)
+    per_tile, per_cell = (nside // nside_tile) ** 2, (nside // nside_cell) ** 2
+    seen = healpy.reorder(maps.coverage.all(axis=1), r2n=True).reshape(12 * nside_tile**2, -1).mean(axis=1)
+    latitude = np.abs(healpy.pix2ang(nside_tile, np.arange(len(seen)), nest=True, lonlat=True)[1])
+    good = seen >= 0.2
+    chosen = _spread_out(np.flatnonzero(good & (latitude > 30.0)))
+    for tile in (chosen or _spread_out(np.flatnonzero(good)))[:n_tiles]:
+        ipix = np.arange(tile * per_tile, (tile + 1) * per_tile)
+        values = nearest(maps, np.stack(healpy.pix2vec(nside, ipix, nest=True), axis=1)).astype(np.float64)
+        yield values.reshape(-1, per_cell, maps.n_band).mean(axis=1)
 
 
 def _spread_out(tiles: NDArray[np.int64]) -> list[int]:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from szeek.config import named_file
-from szeek.inputs.bandcheck import BandError
+from szeek.inputs.bandcheck import BandError, check_bands
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.healpix_files import HealpixFile, describe_healpix, healpix_of_healsparse, is_healsparse
 from szeek.inputs.image_files import read_image
@@ -129,6 +129,11 @@ def read_maps(
         reader = _SetReader(setup, unit, frame, ordering, _Masks.read(masks, frame, ordering), scratch, check)
         groups = [reader.read_group(group, weights) for group in _group(found)]
         maps_read = MapSet.of(*groups)
+        if check:
+            own = setup.select([setup.band_names.index(band.name) for band in maps_read.bands])
+            labels = [found[name].path.name for name in own.band_names]
+            units = [stated_unit(unit, name) or found[name].unit or "" for name in own.band_names]
+            check_bands(maps_read, own, tuple(units), tuple(labels))
         if target is None:
             return maps_read
         return MapSet.open(maps_read.save(target))
