@@ -108,9 +108,20 @@ class LocalNoise:
         """q for these shares of the bands' white noise in the variance, (n, n)."""
         return np.asarray(np.tensordot(share.astype(np.float32), self._excess, 1))
 
-    def at(self, row: NDArray[np.int64], column: NDArray[np.int64]) -> Floats:
-        """Power over its mean, (m, n_band)."""
-        return 1.0 + self._excess[:, row, column].T.astype(np.float64)
+    def divide_bands(self, snr: Map32, share: Floats) -> None:
+        """Divide a map of each band, in place, by the local error over the mean one; shares as :meth:`excess`."""
+        for one, excess, of_band in zip(snr, self._excess, share, strict=True):
+            if of_band > 0:
+                one /= relative_error(excess, of_band)
+
+    def errors_at(self, share: Floats, row: Floats, column: Floats) -> Floats:
+        """Local errors over the mean ones, (m, n_band), at rows and columns."""
+        at = [ndimage.map_coordinates(excess, [row, column], np.float64, order=1) for excess in self._excess]
+        return np.asarray(np.sqrt(np.maximum(1 + share * np.stack(at, axis=1), _LEAST_VARIANCE)))
+
+    def ratios(self, row: Floats, column: Floats) -> Floats:
+        """Power of the white noise over its mean, (m, n_band), at rows and columns."""
+        return np.asarray(self.errors_at(np.ones(len(self._excess)), row, column) ** 2)
 
 
 def measure_slope(snr: Map32, excess: Map32, where: Mask, n_independent: float) -> float:

@@ -80,6 +80,7 @@ _SUBTRACT_SNR = (30.0, 8.0, 5.0)
 _LEFT_SHARE, _LEFT_SNR, _EXTENDED_FWHM = 0.05, 8.0, 2.0
 _NEAR_SHARE, _NEAR_SNR, _RING_SNR, _RING_FWHM = 0.03, 1.5, 500.0, 3.0
 _LEAST_SHARE = 0.3  # of the window, that sources are corrected for
+_SLOPE_THETA500_ARCMIN = 2.0  # at which it is measured how fluxes' noise varies
 _SUBTRACTED_FWHM = 0.6  # two fields' sources within this share of the beam are one
 _POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
@@ -119,6 +120,34 @@ class PointPeaks(NamedTuple):
     error: Floats
     reach_arcmin: Floats
     subtracted: Mask
+
+
+class FluxNoise:
+    """Covariance of the bands' fluxes in a field of varying depth.
+
+    The fluxes M^-1 v have no bias anywhere; their covariance is M^-1 V M^-1, V = M + beta sum_b (N_b / <N_b> - 1) K_b
+    the covariance of v at the place, K_b what the white noise of band b gives of it.
+    """
+
+    def __init__(self, field: FilteredField, white: Floats, slope: float) -> None:
+        self._field, self._white, self._slope = field, white, slope
+
+    def apply(self, v: Floats, information: Floats, vector: Floats) -> tuple[Floats, Floats, float]:
+        """v and M that give the same fluxes with the covariance at a place, and its error over the mean one.
+
+        Parameters
+        ----------
+        v : (..., n_band) float64
+        information : (..., n_band, n_band) float64
+        vector : (3,) float64
+        """
+        excess = self._slope * (self._field.depth_ratios(vector[None])[0] - 1)
+        added = np.einsum("...cdb,b->...cd", self._white, excess)
+        gain = np.swapaxes(np.linalg.solve(information + added, information), -1, -2)  # M V^-1
+        local = gain @ information
+        tsz = self._field.response
+        share = np.einsum("c,...cd,d->...", tsz, information, tsz) / np.einsum("c,...cd,d->...", tsz, local, tsz)
+        return np.einsum("...cd,...d->...c", gain, v), local, math.sqrt(float(np.median(share)))
 
 
 class FilteredField:
@@ -514,6 +543,28 @@ class FilteredField:
         n_band = len(self.unit)
         return np.asarray(weight @ per_mode.reshape(-1, n_band**2)).reshape(*shape.shape[:-1], n_band, n_band)
 
+    def local_noise(self, shapes: Floats) -> FluxNoise | None:
+        """How the covariance of the bands' fluxes for sources of these shapes varies; None where it does not.
+
+        Parameters
+        ----------
+        shapes : (..., n_ell) float64
+        """
+        if self._depth is None:
+            return None
+        weight = shapes**2 * (self._count / self._area)
+        per_band = self._beam[:, :, None] * self._inverse * np.sqrt(self._depth.mean / self.unit**2)
+        outer = per_band[:, :, None, :] * per_band[:, None, :, :]
+        n_band = len(self.unit)
+        white = (weight @ outer.reshape(-1, n_band**3)).reshape(*shapes.shape[:-1], *(n_band,) * 3)
+        self.snr_map(_SLOPE_THETA500_ARCMIN)
+        return FluxNoise(self, white, self._slopes[_SLOPE_THETA500_ARCMIN])
+
+    def depth_ratios(self, vectors: Floats) -> Floats:
+        """Power of the bands' white noise at directions over its mean in the field, (m, n_band)."""
+        assert self._depth is not None
+        return self._depth.ratios(*self.pixels(vectors))
+
     def sum_y(self, sums: Floats, kernel: Floats) -> tuple[Floats, float]:
         """Compton y under a kernel, from the bands weighted for least noise at each multipole.
 
@@ -665,7 +716,6 @@ class FilteredField:
                 first = first or transforms
                 power = self._own_powers(transforms)
                 snr, error = self._point_snr(transforms, power)
-                local = self._point_errors(power)
                 splines = [ndimage.spline_filter(one, 3, np.float32) for one in snr]
                 weight = self._beam**2 / power
                 seen = radial_tables(
@@ -686,8 +736,8 @@ class FilteredField:
                 continue
             at = [sources.row, sources.column]
             errors = np.broadcast_to(error, sources.flux.shape)
-            if local is not None:
-                errors = error * np.stack([ndimage.map_coordinates(one, at, order=1) for one in local], axis=1)
+            if self._depth is not None:
+                errors = error * self._depth.errors_at(self._point_share(power), *at)
             share = ndimage.map_coordinates(self._window, at, order=1)[:, None]
             left = sample_splines(splines, *at) * errors / np.maximum(share, _LEAST_SHARE)
             distance = before.distances(*at)
@@ -759,13 +809,12 @@ class FilteredField:
         ]
         self._holes = np.vstack([np.zeros((0, 4)), *rows])
 
-    def _point_errors(self, power: Floats) -> list[Map32] | None:
-        """Error of each band's point-source flux over the mean one, where the depth varies."""
-        if self._depth is None:
-            return None
+    def _point_share(self, power: Floats) -> Floats:
+        """Share of the white noise in the variance of each band's point-source flux, (n_band,)."""
+        assert self._depth is not None
         weight = (self._beam / power) ** 2 * self._count[:, None]
         share = weight.sum(axis=0) * self._depth.mean / self.unit**2 / (weight * power).sum(axis=0)
-        return [relative_error(self._depth.excess(one), 1.0) for one in np.diag(np.minimum(share, 1.0))]
+        return np.asarray(np.minimum(share, 1.0))
 
     def _hole_mask(self, *kinds: int) -> Mask:
         """What was filled in, as holes of these kinds."""
@@ -812,8 +861,8 @@ class FilteredField:
             errors[b] = math.sqrt(self._area / float(self._count @ (weight * self._beam[:, b])))
             snr[b] = self._back(weight, transform)
             snr[b] *= np.float32(errors[b])
-        for one, local in zip(snr, self._point_errors(power) or (), strict=False):
-            one /= local
+        if self._depth is not None:
+            self._depth.divide_bands(snr, self._point_share(power))
         return snr, errors
 
 

@@ -23,7 +23,7 @@ from scipy.special import j1
 
 from szeek.arguments import plain_table
 from szeek.filter.layout import field_nside, list_fields
-from szeek.filter.matchedfilter import FilteredField, check_bands_known
+from szeek.filter.matchedfilter import FilteredField, beam_scale, check_bands_known
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.fluxes import TEMPERATURES_KEV, deproject, halo_population, infer_flux
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-#: Sizes theta500 at which S/N and flux are given.
+#: Sizes theta500 at which S/N and flux are given, for beams as wide as HFI's; :func:`list_flux_sizes` for others.
 SIZES_ARCMIN = np.geomspace(0.9, 60.0, 24)
+_SMALLEST_ARCMIN = 0.3
 KINDS = ("cluster", "radio", "dusty", "cold clump", "artefact")
 #: Disc in which Compton y is summed, and the ring of its background: those of the stacks.
 APERTURE_ARCMIN, RING_ARCMIN = 10.0, (15.0, 25.0)
@@ -71,6 +72,14 @@ _SCALARS = (
 )
 _ARCMIN = math.pi / 10800
 _MASSES_1E14MSUN = np.geomspace(0.03, 60.0, 600)
+
+
+def list_flux_sizes(maps: SkyMaps | MapSet) -> Floats:
+    """Sizes theta500 at which S/N and flux are given, arcmin: with narrow beams they begin at down to 0.3 arcmin."""
+    scale = beam_scale(maps, maps.bands)
+    if scale == 1.0:
+        return SIZES_ARCMIN
+    return np.geomspace(max(SIZES_ARCMIN[0] * scale, _SMALLEST_ARCMIN), SIZES_ARCMIN[-1], SIZES_ARCMIN.size)
 
 
 class Spectra(NamedTuple):
@@ -122,7 +131,7 @@ class SpectrumFit(NamedTuple):
     chi2: float
 
 
-def fit_kind(v: Floats, information: Floats, spectra: Spectra) -> SpectrumFit:
+def fit_kind(v: Floats, information: Floats, spectra: Spectra, sizes_arcmin: Floats = SIZES_ARCMIN) -> SpectrumFit:
     """What kind of source there is.
 
     Every spectrum is tried alone, at every size; the one of the highest (positive) S/N names the kind:
@@ -140,6 +149,7 @@ def fit_kind(v: Floats, information: Floats, spectra: Spectra) -> SpectrumFit:
     information : (n_size, n_band, n_band) float64
         Inverse covariance M of the bands' fluxes.
     spectra : Spectra
+    sizes_arcmin : (n_size,) float64
     """
     tried = np.concatenate([spectra.tsz[None], spectra.radio, spectra.dust])
     power = np.einsum("tb,kbc,tc->tk", tried, information, tried)
@@ -159,14 +169,16 @@ def fit_kind(v: Floats, information: Floats, spectra: Spectra) -> SpectrumFit:
     elif winner <= n_radio:
         kind = "radio"
     else:
-        cold = _DUST[winner - 1 - n_radio][0] <= _COLD_K and SIZES_ARCMIN[best] > _EXTENDED_ARCMIN
+        cold = _DUST[winner - 1 - n_radio][0] <= _COLD_K and sizes_arcmin[best] > _EXTENDED_ARCMIN
         kind = "cold clump" if cold else "dusty"
     (tsz_snr, radio_snr, dust_snr), chi2 = _fit_together(v, information, together, best)
     return SpectrumFit(kind, best, float(tsz_snr), float(radio_snr), float(dust_snr), chi2)
 
 
 def _fit_together(v: Floats, information: Floats, spectra: Floats, size: int) -> tuple[Floats, float]:
-    """S/N of each spectrum's amplitude in the fit of all to the band fluxes, and chi-square."""
+    """S/N of each spectrum's amplitude in the fit of all to the band fluxes, and chi-square; NaN if bands are few."""
+    if v.shape[1] < len(spectra):
+        return np.full(len(spectra), np.nan), math.nan
     # band units differ by 1e5: scaled, the matrices are well conditioned
     scale = np.sqrt(np.diag(information[size]))
     m, data = information[size] / np.outer(scale, scale), v[size] / scale
@@ -183,6 +195,7 @@ class SizeFit(NamedTuple):
     snr: Floats
     flux: Floats
     error: Floats
+    sizes_arcmin: Floats = SIZES_ARCMIN
 
     @property
     def best(self) -> int:
@@ -191,7 +204,7 @@ class SizeFit(NamedTuple):
 
     def marginalised(self) -> tuple[float, float]:
         """Mean and standard deviation of the flux for flat priors on size and flux."""
-        log_weight = 0.5 * self.snr**2 + np.log(self.error * SIZES_ARCMIN)  # the grid is even in ln theta
+        log_weight = 0.5 * self.snr**2 + np.log(self.error * self.sizes_arcmin)  # the grid is even in ln theta
         weight = np.exp(log_weight - log_weight.max())
         weight /= weight.sum()
         mean = float(weight @ self.flux)
@@ -199,17 +212,17 @@ class SizeFit(NamedTuple):
 
     def at(self, theta500_arcmin: ArrayLike) -> tuple[Floats, Floats]:
         """Flux and error at any sizes between the first and the last, by interpolation."""
-        log_theta = np.log(np.clip(theta500_arcmin, SIZES_ARCMIN[0], SIZES_ARCMIN[-1]))
+        log_theta = np.log(np.clip(theta500_arcmin, self.sizes_arcmin[0], self.sizes_arcmin[-1]))
         known = np.column_stack([self.snr, np.log(self.error)])
-        snr, log_error = np.moveaxis(CubicSpline(np.log(SIZES_ARCMIN), known)(log_theta), -1, 0)
+        snr, log_error = np.moveaxis(CubicSpline(np.log(self.sizes_arcmin), known)(log_theta), -1, 0)
         return snr * np.exp(log_error), np.exp(log_error)
 
 
-def fit_size(v: Floats, information: Floats, tsz: Floats) -> SizeFit:
+def fit_size(v: Floats, information: Floats, tsz: Floats, sizes_arcmin: Floats = SIZES_ARCMIN) -> SizeFit:
     """tSZ flux at every size; parameters as of :func:`fit_kind`."""
     power = np.einsum("b,kbc,c->k", tsz, information, tsz)
     signal = v @ tsz
-    return SizeFit(signal / np.sqrt(power), signal / power, 1 / np.sqrt(power))
+    return SizeFit(signal / np.sqrt(power), signal / power, 1 / np.sqrt(power), sizes_arcmin)
 
 
 def mass_from_flux(size_fit: SizeFit, z: float) -> tuple[float, float]:
@@ -301,7 +314,8 @@ def measure_sources(
         25, in the field's least-noise y map of 10 arcmin.
         ``spectrum_theta500_arcmin``, ``flux_mjy``, ``flux_err_mjy`` : (n_band,) flux densities for that size.
         ``kind``, ``tsz_snr``, ``radio_snr``, ``dust_snr``, ``chi2`` : see :func:`fit_kind`.
-        ``size_snr``, ``size_y5r500_arcmin2``, ``size_y5r500_err_arcmin2`` : (24,) at :data:`SIZES_ARCMIN`.
+        ``size_snr``, ``size_y5r500_arcmin2``, ``size_y5r500_err_arcmin2`` : (24,) at :func:`list_flux_sizes`,
+        which the table's ``meta["sizes_arcmin"]`` has too.
 
     Raises
     ------
@@ -332,9 +346,11 @@ def measure_sources(
         known = (filtered or {}).get(int(field["pixel"]))
         place = float(field["lon_deg"]), float(field["lat_deg"])
         spots.append(_Spots(place, vectors[mine], theta500[mine], z[mine], known, injected))
+    sizes = list_flux_sizes(maps)
     out = _empty_table(len(positions), len(names))
+    out.meta["sizes_arcmin"] = sizes.tolist()
     work = spread(
-        _measure_in_field, spots, maps, setup, spectra, mjy, client=client, threads=threads,
+        _measure_in_field, spots, maps, setup, spectra, mjy, sizes, client=client, threads=threads,
         progress=progress, stage="measure", detail="fields",
     )  # fmt: skip
     for number, found in work:
@@ -356,52 +372,69 @@ class _Spots(NamedTuple):
 
 
 def _measure_in_field(
-    spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument, spectra: Spectra, mjy: Floats
+    spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument, spectra: Spectra, mjy: Floats, sizes_arcmin: Floats
 ) -> list[dict[str, Any]]:
     """A row of :func:`measure_sources` for each position; nothing for those that are not seen."""
     known, noise = (None, spots.known) if spots.injected else (spots.known, None)
     field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=known, noise=noise)
+    n_band = len(mjy)
+    spectra, mjy = Spectra(*(spectrum[..., field.columns] for spectrum in spectra)), mjy[field.columns]
     sums = field.ring_sums(spots.vectors)
-    kappa = field.ell * (SIZES_ARCMIN[:, None] * _ARCMIN)
+    kappa = field.ell * (sizes_arcmin[:, None] * _ARCMIN)
     shapes = np.stack([profile_transform(kappa, profile) for profile in VARIED_PROFILES])
     unit = field.unit / _ARCMIN**2
-    information = field.information(shapes) / np.outer(unit, unit)
+    mean = field.information(shapes)
+    local = field.local_noise(shapes)
     y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
     found: list[dict[str, Any]] = []
     for k, seen in enumerate(field.is_valid(spots.vectors)):
         # a pixel of the field is larger than it seems, away from the centre
         area = float(spots.vectors[k] @ field.basis[0]) ** 3
-        v, m = shapes @ sums[k] / unit / area, information / area**2
-        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k]) if seen else {}
+        v, m, share = shapes @ sums[k], mean, 1.0
+        if local is not None and seen:
+            v, m, share = local.apply(v, m, spots.vectors[k])
+        v, m = v / unit / area, m / np.outer(unit, unit) / area**2
+        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k], sizes_arcmin) if seen else {}
         if seen:
-            row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * area}
+            row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * share * area}
+            for name in ("flux_mjy", "flux_err_mjy"):
+                of_all = np.full(n_band, np.nan)
+                of_all[field.columns] = row[name]
+                row[name] = of_all
         found.append(row)
     return found
 
 
 def _describe(
-    v: Floats, information: Floats, spectra: Spectra, mjy: Floats, theta500_arcmin: float, z: float
+    v: Floats,
+    information: Floats,
+    spectra: Spectra,
+    mjy: Floats,
+    theta500_arcmin: float,
+    z: float,
+    sizes_arcmin: Floats,
 ) -> dict[str, Any]:
     """A row of :func:`measure_sources` from v and M of each profile at every size."""
     profiles, (v, information) = (v, information), (v[0], information[0])
-    sizes, fit = fit_size(v, information, spectra.tsz), fit_kind(v, information, spectra)
+    sizes = fit_size(v, information, spectra.tsz, sizes_arcmin)
+    fit = fit_kind(v, information, spectra, sizes_arcmin)
     flux, error = sizes.marginalised()
     mass, mass_error = mass_from_flux(sizes, z) if np.isfinite(z) and z > 0 else (np.nan, np.nan)
     if not np.isfinite(theta500_arcmin) and np.isfinite(mass):
         theta500_arcmin = float(theta500_from_mass(np.array([mass]), np.array([z]), mass_bias=1.0)[0])
     fixed_flux, fixed_error = sizes.at(theta500_arcmin) if np.isfinite(theta500_arcmin) else (np.nan, np.nan)
-    haloes = halo_population(tuple(SIZES_ARCMIN.tolist()), z)
+    haloes = halo_population(tuple(sizes_arcmin.tolist()), z)
     # one band more than there is to fit
     n_fit = [min(n, len(spectra.tsz) - 1) for n in (1, 2)]
     beside_dust, constrained = (deproject(*profiles, spectra.members[:n]) for n in n_fit)
-    inferred = infer_flux(*beside_dust, spectra.hot, SIZES_ARCMIN, haloes)
-    bound = infer_flux(*constrained, spectra.hot, SIZES_ARCMIN, haloes, inferred.weight)
-    bound_fit = fit_size(constrained[0][0], constrained[1][0], spectra.tsz)
+    inferred = infer_flux(*beside_dust, spectra.hot, sizes_arcmin, haloes)
+    bound = infer_flux(*constrained, spectra.hot, sizes_arcmin, haloes, inferred.weight)
+    bound_fit = fit_size(constrained[0][0], constrained[1][0], spectra.tsz, sizes_arcmin)
     scale = np.sqrt(np.diag(information[fit.size]))
     covariance = np.linalg.inv(information[fit.size] / np.outer(scale, scale)) / np.outer(scale, scale)
     return {
         "snr": sizes.snr[sizes.best],
-        "theta500_arcmin": SIZES_ARCMIN[sizes.best],
+        "theta500_arcmin": sizes_arcmin[sizes.best],
         "y5r500_arcmin2": flux,
         "y5r500_err_arcmin2": error,
         "fixed_theta500_arcmin": theta500_arcmin,
@@ -416,7 +449,7 @@ def _describe(
         "constrained_y5r500_err_arcmin2": bound.error,
         "m500_1e14msun": mass,
         "m500_err_1e14msun": mass_error,
-        "spectrum_theta500_arcmin": SIZES_ARCMIN[fit.size],
+        "spectrum_theta500_arcmin": sizes_arcmin[fit.size],
         "flux_mjy": mjy * (covariance @ v[fit.size]),
         "flux_err_mjy": mjy * np.sqrt(np.diag(covariance)),
         "kind": fit.kind,

@@ -260,7 +260,8 @@ def write_photometry(table: Table, path: Path) -> None:
         ending = next((end for end in _UNITS if name.endswith(end)), None)
         if ending is not None:
             out[name].unit = _UNITS[ending]
-    out.meta = {f"SIZE{k}": round(float(size), 4) for k, size in enumerate(SIZES_ARCMIN, 1)}
+    sizes = table.meta.get("sizes_arcmin", SIZES_ARCMIN)
+    out.meta = {f"SIZE{k}": round(float(size), 4) for k, size in enumerate(sizes, 1)}
     write_table(out, path)
 
 
