@@ -45,9 +45,14 @@ def read_clusters(files: Iterable[str | Path], columns: Mapping[str, str] | None
 
 
 def name_selections(clusters: Table) -> Table:
-    """Add the column ``selection``: the first of planck_z, planck_no-z, mcxcwp, rm50, rm30 a cluster is in, or ''."""
+    """Add the column ``selection``: the first of planck_z, planck_no-z, mcxcwp, rm50, rm30 a cluster is in.
+
+    '' for others of PSZ2, MCXC and redMaPPer, of which the first lists hold the same clusters; else the survey's name.
+    """
     named = clusters.copy()
-    named["selection"] = np.full(len(named), "", dtype="U11")
+    survey = np.asarray(named["survey"], str)
+    own = np.where(np.isin(survey, ("PSZ2", "MCXC", "REDMAPPER")), "", np.char.lower(survey))
+    named["selection"] = own.astype("U32") if len(own) else np.full(0, "", "U32")
     rows = np.arange(len(named))
     for selection in ("rm30", "rm50", "mcxcwp", "planck_no-z", "planck_z"):
         with_row = named.copy()

@@ -136,13 +136,19 @@ def draw_cutout(axes: Axes, cut: Cutout, width_arcmin: float, norm: Normalize, m
 
 
 @journal
-def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: float = 60.0) -> Figure:
+def plot_gallery(
+    rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: float = 60.0, mark_arcmin: float = 5.0
+) -> Figure:
     """One row of cut-outs per position, one column per map, one colour scale per column.
 
     Parameters
     ----------
     rows : sequence of (label, cut-outs)
         The same kinds of cut-out in the same order in each row.
+    width_arcmin : float
+        Of the cut-outs.
+    mark_arcmin : float
+        Radius of the circle about the position.
 
     Raises
     ------
@@ -170,9 +176,10 @@ def plot_gallery(rows: Sequence[tuple[str, Sequence[Cutout]]], *, width_arcmin: 
                     side / height,
                 )
             )
-            image = draw_cutout(axes, cuts[j], width_arcmin, norm, 5.0)
+            image = draw_cutout(axes, cuts[j], width_arcmin, norm, mark_arcmin)
             if i == 0:
-                axes.set_title(f"{kind} GHz" if kind.isdigit() else f"${kind}$", fontsize=10)
+                symbol = f"${kind}$" if kind in ("p", "y") else kind
+                axes.set_title(f"{kind} GHz" if kind.isdigit() else symbol, fontsize=10)
             if j == 0:
                 axes.text(-0.06, 0.5, label, transform=axes.transAxes, ha="right", va="center", fontsize=8)
         bar_axes = figure.add_axes(

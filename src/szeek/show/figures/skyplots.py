@@ -222,6 +222,19 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
     return figure
 
 
+#: Resolution at which the extent of a survey is looked for: 55 arcmin.
+_OUTLINE_NSIDE = 64
+
+
+def _survey_outline(p_nested: NDArray[np.float32]) -> tuple[Any, ...]:
+    """Middle of what was seen, and positions all over it: longitude and latitude of each, in degrees."""
+    nside = min(_OUTLINE_NSIDE, healpy.npix2nside(p_nested.size))
+    cells = np.flatnonzero(np.isfinite(p_nested.reshape(12 * nside**2, -1)).any(axis=1))
+    vectors = np.stack(healpy.pix2vec(nside, cells, nest=True), axis=1)
+    (lon0,), (lat0,) = healpy.vec2ang(vectors.mean(axis=0), lonlat=True)
+    return float(lon0), float(lat0), *healpy.vec2ang(vectors, lonlat=True)
+
+
 @journal
 def plot_tile(
     p_nested: NDArray[np.float32],
@@ -229,10 +242,12 @@ def plot_tile(
     clusters: Table,
     recovered: NDArray[np.bool_],
     *,
-    tile: int = TEST_TILE,
+    tile: int | None = TEST_TILE,
     p_max: float = 0.1,
 ) -> Figure:
     """One sky tile in equal-area projection: largest p per pixel, sources above a threshold, known clusters.
+
+    Without a tile all that was seen, which should be a part of the sky.
 
     Parameters
     ----------
@@ -245,9 +260,12 @@ def plot_tile(
     recovered : (n_cluster,) bool
         Which of the clusters have a source.
     """
-    lon0, lat0 = healpy.pix2ang(TILE_NSIDE, tile, lonlat=True)
+    if tile is None:
+        lon0, lat0, *outline = _survey_outline(p_nested)
+    else:
+        (lon0, lat0), outline = healpy.pix2ang(TILE_NSIDE, tile, lonlat=True), list(_tile_outline(tile))
     basis = field_basis(float(lon0), float(lat0))
-    edge_x, edge_y = _lambert(basis, *_tile_outline(tile))
+    edge_x, edge_y = _lambert(basis, *outline)
     wide, high = 1.06 * np.abs(edge_x).max(), 1.03 * np.abs(edge_y).max()
     n_y = TILE_HEIGHT
     n_x = round(n_y * wide / high)
@@ -266,7 +284,8 @@ def plot_tile(
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
     image = axes.imshow(picture, extent=(-wide, wide, -high, high), cmap=P_COLOURS, norm=scale_p())
-    axes.plot(edge_x, edge_y, color=VERMILION, linewidth=1.2)
+    if tile is not None:
+        axes.plot(edge_x, edge_y, color=VERMILION, linewidth=1.2)
     kept = sources[np.asarray(sources["p"]) >= p_max]
     axes.plot(
         *_lambert(basis, kept["lon_deg"], kept["lat_deg"]), linestyle="none", marker="o", markersize=8,

@@ -34,6 +34,10 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         return part
     look: dict[str, Any] = {"maps": run.maps, "p_map": run.p_map, "y_map": run.y_ring}
     look["y_fwhm_arcmin"] = run.y_fwhm_arcmin
+    # a degree for Planck's beams
+    mark_arcmin, width_arcmin = run.radius_arcmin, 12 * run.radius_arcmin
+    look |= {"width_arcmin": width_arcmin, "pixel_arcmin": width_arcmin / 60}
+    frame: dict[str, float] = {"width_arcmin": width_arcmin, "mark_arcmin": mark_arcmin}
     threshold = run.p_max
     best = run.candidates[: min(8, len(run.candidates))]
     if len(best):
@@ -47,9 +51,10 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         part.blocks.append(
             made.block(
                 "gallery_candidates",
-                cutouts.plot_gallery(rows),
-                "The candidates of highest p: 1° on a side, Galactic north up, east to the left; the field's median "
-                "is taken off each band; one colour scale per column. Black disc: the beam. Circle: 5 arcmin radius.",
+                cutouts.plot_gallery(rows, **frame),
+                f"The candidates of highest p: {width_arcmin:g} arcmin on a side, Galactic north up, east to the "
+                "left; the field's median is taken off each band; one colour scale per column. Black disc: the beam. "
+                f"Circle: {mark_arcmin:g} arcmin radius.",
                 "Cut-outs of the brightest candidates in all bands",
                 vector=False,
                 wide=True,
@@ -85,7 +90,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         part.blocks.append(
             made.block(
                 "gallery_missed",
-                cutouts.plot_gallery(rows),
+                cutouts.plot_gallery(rows, **frame),
                 f"{name} clusters of {where} without a source above p = {threshold:g} within {run.radius_arcmin:g} "
                 f"arcmin ({len(missed)} of {len(known)}; the most significant are shown), as above.",
                 "Cut-outs of known clusters that were missed",

@@ -26,7 +26,8 @@ from szeek.show.report.known import in_test_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.report.selectionsection import check_block, section_selection
-from szeek.sky.mapset import MapSet, draw_seen
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet, draw_seen, sees
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE
 
@@ -180,6 +181,8 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
             vector=False,
         )
     )
+    if run.candidates is not None and seen.mean() < _SMALL_SURVEY:
+        part.blocks.append(_survey_block(run, made))
     if not seen.reshape(12 * run.tile_nside**2, -1)[healpy.ring2nest(run.tile_nside, tile)].any():
         lon_deg, lat_deg = healpy.pix2ang(run.tile_nside, tile, lonlat=True)
         part.absent.append(f"Sky tile {tile} ({lon_deg:.1f}°, {lat_deg:+.2f}°) lies outside the footprint.")
@@ -212,6 +215,31 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
         )
     )
     return part
+
+
+#: Share of the sky below which a survey is shown by itself.
+_SMALL_SURVEY = 0.1
+
+
+def _survey_block(run: RunFolder, made: Figures) -> Block:
+    """All of a small survey."""
+    assert run.p_nested is not None and run.candidates is not None
+    above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
+    clusters = known_clusters(run)
+    if clusters is None:
+        clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
+    if run.maps is not None:
+        lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
+        clusters = clusters[sees(run.maps, unit_vectors(lon_deg, lat_deg).reshape(-1, 3))]
+    found = _recovered_each(above, clusters, run.radius_arcmin)
+    return made.block(
+        "survey",
+        skyplots.plot_tile(run.p_nested, above, clusters, found, tile=None, p_max=run.p_max),
+        f"The survey: p, the sources above {run.p_max:g} (white circles), and the known clusters, filled where a "
+        f"source lies within {run.radius_arcmin:g} arcmin. Lambert's equal-area projection.",
+        "Map of p over the survey with sources and known clusters",
+        vector=False,
+    )
 
 
 def section_training(run: RunFolder, made: Figures) -> Section:
