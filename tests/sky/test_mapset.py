@@ -11,7 +11,7 @@ from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.mapset import COVERAGE_NSIDE, MapSet, open_maps
 from szeek.sky.partial import PartialMap
-from szeek.sky.projection import field_directions, interpolate, sample_field
+from szeek.sky.projection import field_directions, interpolate, sample_field, to_healpix
 from szeek.sky.skymaps import Band, SkyMaps
 
 
@@ -144,3 +144,16 @@ def test_a_file_that_changed_is_named(tmp_path):
     (folder / "0-f150.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"0-f150.npy' is not there"):
         MapSet.open(folder)
+
+
+def test_a_set_on_healpix_is_its_sky_where_all_bands_are():
+    maps = MapSet.of(make_healpix(), make_images())
+    on_healpix = to_healpix(maps, 512)
+    seen = np.flatnonzero(on_healpix.footprint)
+    area_deg2 = len(seen) * healpy.nside2pixarea(512, degrees=True)
+    # without two pixels along the sides and three about the hole, 0.05 deg each
+    assert area_deg2 == pytest.approx((7.8 * 5.8 - 2.65 * 2.15) * np.cos(np.radians(10)), rel=0.02)
+    z = np.stack(healpy.pix2vec(512, seen), axis=1)[:, 2]
+    np.testing.assert_allclose(on_healpix.values[seen, 3], z + 1, atol=1e-5)
+    np.testing.assert_allclose(on_healpix.values[seen, 0], z + 3, atol=1e-4)
+    assert not on_healpix.values[~on_healpix.footprint].any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import tempfile
@@ -147,7 +148,7 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     mcxcwp        MCXC not in PSZ2 (1193), see :data:`MCXC_MATCH_ARCMIN`
     rm50, rm30    redMaPPer with richness > 50, > 30, in neither PSZ2 nor MCXC, see :data:`REDMAPPER_MATCH_ARCMIN`
     all           planck, mcxcwp and rm30 together
-    truth         haloes of a simulated sky with Y500 > 3e-4 arcmin^2
+    truth         haloes of a simulated sky with Y500 > 3e-4 arcmin^2; 'truth>1e-4': above that flux
     ============= =========================================================================================
 
     Any other name is that of a survey, all of whose entries it picks.
@@ -178,13 +179,40 @@ def select_clusters(catalogues: Iterable[Table] | Table, selection: str) -> Tabl
     one = isinstance(catalogues, Table | Mapping) or hasattr(catalogues, "columns")
     tables = [plain_table(table, "catalogues") for table in ([catalogues] if one else catalogues)]
     pool = vstack([_complete(t) for t in tables], metadata_conflicts="silent") if tables else _empty()
-    if word not in SELECTIONS:
+    if word not in SELECTIONS and truth_cut(word) is None:
         own = np.array([str(survey).lower() == word for survey in pool["survey"]], bool)
         if not own.any():
             surveys = "".join(f", {name}" for name in sorted(set(pool["survey"])))
             raise ValueError(f"selection '{selection}' is unknown, expected one of {', '.join(SELECTIONS)}{surveys}")
         return pool[own]
     return _select(pool, word)
+
+
+def truth_cut(selection: str) -> float | None:
+    """Least Y500 in arcmin^2 of a selection of true haloes, 'truth' or 'truth>FLUX'; None of any other.
+
+    Raises
+    ------
+    ValueError
+        If the flux is no positive number.
+
+    Examples
+    --------
+    >>> truth_cut("truth"), truth_cut("truth>1e-4"), truth_cut("planck_z")
+    (0.0003, 0.0001, None)
+    """
+    name, more, flux = selection.lower().partition(">")
+    if name.strip() != "truth":
+        return None
+    if not more:
+        return TRUTH_Y500_ARCMIN2
+    try:
+        cut = float(flux)
+    except ValueError:
+        cut = math.nan
+    if not 0.0 < cut < math.inf:
+        raise ValueError(f"selection '{selection}' has the flux '{flux}', expected arcmin^2 as in 'truth>1e-4'")
+    return cut
 
 
 def find_cluster(table: Table, name: str) -> Table:
@@ -212,9 +240,9 @@ def separation_arcmin(table: Table, others: Table) -> NDArray[np.float64]:
 
 
 def _select(pool: Table, word: str) -> Table:
-    if word == "truth":
+    if (cut := truth_cut(word)) is not None:
         haloes = _of(pool, "TRUTH", word)
-        return haloes[np.asarray(haloes["y500_arcmin2"]) > TRUTH_Y500_ARCMIN2]
+        return haloes[np.asarray(haloes["y500_arcmin2"]) > cut]
     psz2 = _of(pool, "PSZ2", word)
     if word.startswith("planck"):
         has_z = np.isfinite(psz2["z"])

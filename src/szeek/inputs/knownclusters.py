@@ -47,7 +47,7 @@ def read_clusters(files: Iterable[str | Path], columns: Mapping[str, str] | None
 def name_selections(clusters: Table) -> Table:
     """Add the column ``selection``: the first of planck_z, planck_no-z, mcxcwp, rm50, rm30 a cluster is in.
 
-    '' for others of PSZ2, MCXC and redMaPPer, of which the first lists hold the same clusters; else the survey's name.
+    '' for others of PSZ2, MCXC and redMaPPer, which an earlier list holds as well; else the survey's name.
     """
     named = clusters.copy()
     survey = np.asarray(named["survey"], str)

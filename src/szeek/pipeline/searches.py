@@ -113,7 +113,7 @@ def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
     catalogue = read_catalogue(run.file(products.CLUSTERS)) if folder.has(products.CLUSTERS) else None
     haloes = None
     if config.sky.simulate:
-        haloes = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
+        haloes = select_clusters(read_catalogue(run.file(products.TRUTH)), f"truth>{run.truth_cut_arcmin2}")
     where = around = maps.seen if isinstance(maps, MapSet) else np.asarray(maps.footprint)
     if tiles is not None:
         near = pixels_near_tiles(_AROUND_NSIDE, tiles, _AROUND_TILES_DEG).astype(np.float32)

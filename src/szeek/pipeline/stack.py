@@ -31,6 +31,8 @@ from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.projection import to_healpix
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import Tiles
 from szeek.stack.catalogue import describe_maps
@@ -216,7 +218,8 @@ def open_run_maps(
     lacking : dict of str to str
         Maps of the paper's Fig. 5 that are not there, and what to do about each.
     """
-    maps: dict[str, SkyMaps] = {"bands": SkyMaps.open(run.file(products.MAPS))}
+    bands = open_maps(run.file(products.MAPS))
+    maps: dict[str, SkyMaps] = {"bands": to_healpix(bands) if isinstance(bands, MapSet) else bands}
     lacking: dict[str, str] = {}
     given = dict(more or {})
     own_y = next(iter(run.config.sky.y_maps), None) or (run.file(products.Y_MAP) if run.has(products.Y_MAP) else None)

@@ -22,6 +22,7 @@ from typing import Any
 from szeek._version import __version__
 from szeek.config import Config, named_file
 from szeek.files import remove_path, write_json
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, truth_cut
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.distributed import Ranks
@@ -92,6 +93,12 @@ class Run:
         from szeek.measure.pairs import beam_radius  # loads scipy's trees, which the rest does without
 
         return beam_radius(self.config.assess.radius_arcmin, read_instrument(self.config.sky.instrument).bands)
+
+    @property
+    def truth_cut_arcmin2(self) -> float:
+        """Least Y500 of what counts as a cluster on a simulated sky: that of the labels, where they are haloes."""
+        cuts = [truth_cut(name) for name in self.config.labels.selections]
+        return min((cut for cut in cuts if cut is not None), default=TRUTH_Y500_ARCMIN2)
 
     def further_skies(self) -> list[Run]:
         """Simulated skies of other seeds that only the training sees, each with a folder of its own."""

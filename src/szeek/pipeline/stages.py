@@ -32,7 +32,7 @@ from szeek.filter.states import write_states
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards
-from szeek.inputs.catalogues import read_catalogue, select_clusters, write_catalogue
+from szeek.inputs.catalogues import read_catalogue, select_clusters, truth_cut, write_catalogue
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
@@ -154,9 +154,9 @@ def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -
 
 def _with_truth(run: Run, clusters: Table) -> Table:
     """The known clusters, and the haloes of the simulated sky where the labels are to be made of them."""
-    if "truth" not in run.config.labels.selections or not run.config.sky.simulate:
+    if all(truth_cut(name) is None for name in run.config.labels.selections) or not run.config.sky.simulate:
         return clusters
-    truth = select_clusters(read_catalogue(run.file(products.TRUTH)), "truth")
+    truth = select_clusters(read_catalogue(run.file(products.TRUTH)), f"truth>{run.truth_cut_arcmin2}")
     return vstack([clusters, truth], metadata_conflicts="silent")
 
 
@@ -415,8 +415,10 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     _say(progress, "calibrate", "purity against p")
     held_out = config.split.held_out
     sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
-    truth = read_catalogue(run.file(products.TRUTH))
-    judged, real = judge_sources(sources, truth, held_out, radius_arcmin=run.radius_arcmin)
+    truth, cut_arcmin2 = read_catalogue(run.file(products.TRUTH)), run.truth_cut_arcmin2
+    judged, real = judge_sources(
+        sources, truth, held_out, y500_min_arcmin2=cut_arcmin2, radius_arcmin=run.radius_arcmin
+    )
     p, tile = np.asarray(judged["p"], float), np.asarray(judged["tile"])
     dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
     try:
@@ -424,7 +426,7 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
         honest = predict_out_of_fold(p, real, dust, groups=tile, n_dust_bins=2, seed=config.seed)
     except ValueError as error:  # too few sources on a small sky
         return Calibrated(refused=str(error))
-    write_table(calibration.to_table(), target)
+    write_table(replace(calibration, y500_min_arcmin2=cut_arcmin2).to_table(), target)
     diagram = measure_reliability(honest, real, equal="clusters")
     return Calibrated(
         n_sources=len(judged),
@@ -523,6 +525,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
             catalogues.get("planck_z"),
             tiles=held_out,
             thresholds=(config.detect.p_max,),
+            y500_min_arcmin2=run.truth_cut_arcmin2,
             radius_arcmin=run.radius_arcmin,
             seed=config.seed,
         )
