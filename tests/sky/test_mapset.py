@@ -154,6 +154,6 @@ def test_a_set_on_healpix_is_its_sky_where_all_bands_are():
     # without two pixels along the sides and three about the hole, 0.05 deg each
     assert area_deg2 == pytest.approx((7.8 * 5.8 - 2.65 * 2.15) * np.cos(np.radians(10)), rel=0.02)
     z = np.stack(healpy.pix2vec(512, seen), axis=1)[:, 2]
-    np.testing.assert_allclose(on_healpix.values[seen, 3], z + 1, atol=1e-5)
+    np.testing.assert_allclose(on_healpix.values[seen, 3], z + 1, atol=3e-5)  # mirrored at the rim
     np.testing.assert_allclose(on_healpix.values[seen, 0], z + 3, atol=1e-4)
     assert not on_healpix.values[~on_healpix.footprint].any()

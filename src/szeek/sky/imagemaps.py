@@ -275,7 +275,9 @@ def _interpolate(values: Map32, seen: NDArray[np.bool_], row: Floats, column: Fl
     if not whole:
         if not seen.any():
             return np.full(row.shape, np.nan, np.float32)
-        values = np.where(seen, values, np.median(values[seen][:: max(1, int(seen.sum()) // 10_000)]))
+        # the nearest value that was observed, so that the spline meets no step
+        nearest = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
+        values = values[tuple(nearest)]
     out: Map32 = ndimage.map_coordinates(values, [row, column], np.float32, order=degree, mode="mirror")
     if not whole:
         spoilt = ndimage.binary_dilation(~seen, _SPOILT) if degree > 1 else ~seen
