@@ -436,3 +436,11 @@ def test_narrow_beam_is_sampled() -> None:
     # the Gaussian of sigma 0.36 arcmin at Nyquist of 0.5 arcmin: exp(-(pi 0.72)^2 / 2) = 0.077
     assert narrow_beam(np.array([np.pi / (0.5 * ARCMIN)]))[0] == pytest.approx(0.0774, abs=1e-3)
     assert MARGIN == 60
+
+
+def test_cells_about_a_corner_of_seven_neighbours_are_cells():
+    """At (l, b) = (90, 41.8) deg three base pixels meet: healpy says -1 for the neighbour that is not there."""
+    at = SkyCoord(l=90.0, b=41.81, unit="deg", frame="galactic").icrs
+    cells = Lattice.around(at.ra.deg, at.dec.deg, 2.0, 2.0).cells(8)
+    assert (healpy.get_all_neighbours(8, cells) < 0).any()
+    assert cells.min() >= 0

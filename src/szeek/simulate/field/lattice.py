@@ -141,7 +141,8 @@ class Lattice:
         columns = [at[:, -1][::10] for at in self.galactic]
         vectors = healpy.ang2vec(np.append(colatitude, columns[0]), np.append(longitude, columns[1]))
         found = np.unique(healpy.vec2pix(nside, *vectors.T))
-        return np.unique(np.concatenate([found, *healpy.get_all_neighbours(nside, found)])).astype(np.int64)
+        cells = np.unique(np.concatenate([found, *healpy.get_all_neighbours(nside, found)])).astype(np.int64)
+        return cells[cells >= 0]  # some pixels have seven neighbours, and -1 for the eighth
 
     def white(self, seed: int, component: str) -> Map32:
         """White noise of C_l = 1, the same for all fields that have a pixel, (ny, nx)."""
