@@ -6,17 +6,22 @@ DEMO ?= demo
 SEED ?= 1
 DEVICE ?= cpu
 
-.PHONY: demo test check bench docs clean
+.PHONY: demo test check types examples bench docs clean
 
 demo: $(VENV)/installed
 	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
+	$(MAKE) --jobs 2 --output-sync types examples
+
+types: $(VENV)/installed
 	$(BIN)/mypy
+
+examples: $(VENV)/installed
 	$(BIN)/python -m pytest -q --doctest-modules src
 
 bench: $(VENV)/installed

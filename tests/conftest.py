@@ -15,6 +15,20 @@ hypothesis.settings.register_profile("thorough", max_examples=1000, deadline=Non
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 
+#: Files that take minutes, the longest first.
+LONG = (
+    "science/test_finding.py", "pipeline/test_run.py", "test_notebooks.py", "pipeline/test_workers.py",
+    "pipeline/test_ranks.py", "pipeline/test_cluster.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take long: of two workers none is left alone with one of them at the end."""
+    here = Path(__file__).parent
+    place = {here / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Folder of real survey data (SZEEK_DATA, or shared/data beside the repository)."""
