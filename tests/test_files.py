@@ -6,8 +6,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from szeek.files import remove_path, whole_file, write_text
+from szeek.config import load_config
+from szeek.files import remove_path, whole_file, whole_files, whole_folder, write_text
 from szeek.learn import model
+from szeek.pipeline.stage import Facts, Run, Stage, do_stages
 
 
 def test_an_error_leaves_the_earlier_file_and_nothing_beside_it(tmp_path):
@@ -50,3 +52,34 @@ def test_what_is_removed_is_the_link_and_not_what_lies_behind_it(tmp_path):
         remove_path(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["scratch"]
     assert (scratch / "deep" / "theirs.txt").read_text() == "kept"
+
+
+def write_three(folder):
+    with whole_file(folder / "a.txt") as staging:
+        staging.write_text("whole")
+        yield "a file"
+    with whole_folder(folder / "b") as staging:
+        (staging / "inside.txt").write_text("whole")
+        yield "a folder"
+    with whole_files(folder) as staging:
+        (staging / "c.txt").write_text("whole")
+        yield "files"
+
+
+@pytest.mark.parametrize("n_begun", [1, 2, 3])
+def test_what_a_killed_process_left_goes_when_it_is_written_again(n_begun, tmp_path):
+    """A kill runs no clean-up: the generator is held where it stopped, its staging files stay."""
+    killed = write_three(tmp_path)
+    for _ in range(n_begun):
+        next(killed)
+    assert any(path.name.startswith(".") for path in tmp_path.iterdir())
+    assert list(write_three(tmp_path)) == ["a file", "a folder", "files"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "b", "c.txt"]
+
+
+def test_a_stage_that_is_done_again_removes_the_scratch_of_a_killed_one(tmp_path):
+    for name in (".maps-k1ll3d", ".other-k1ll3d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "values.npy").write_text("half")
+    do_stages(Run(load_config("demo"), tmp_path), [Stage("maps", lambda run, progress: Facts())])
+    assert not (tmp_path / ".maps-k1ll3d").exists() and (tmp_path / ".other-k1ll3d").exists()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,31 +62,35 @@ def whole_folder(path: Path) -> Iterator[Path]:
     OSError
         If it cannot be written; what was there before is untouched.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    staging.chmod(0o755)  # as any other folder: others read it too
+    staging = path.with_name(f".{path.name}.tmp")
+    remove_path(staging)  # of a process that was killed
+    staging.mkdir(parents=True)
     try:
         yield staging
         remove_path(path)
         staging.rename(path)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_path(staging)
 
 
 @contextmanager
 def whole_files(folder: Path) -> Iterator[Path]:
     """A temporary folder for files that belong together: all of them go to ``folder``, or none on an error."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".staging-", dir=folder) as staging:
-        yield Path(staging)
-        for file in sorted(Path(staging).iterdir()):
+    staging = folder / ".staging.tmp"
+    remove_path(staging)  # of a process that was killed
+    staging.mkdir(parents=True)
+    try:
+        yield staging
+        for file in sorted(staging.iterdir()):
             file.replace(folder / file.name)
+    finally:
+        remove_path(staging)
 
 
 def write_text(text: str, path: Path) -> None:
     """Write a text file."""
     with whole_file(path) as staging:
-        staging.write_text(text)
+        staging.write_text(text, encoding="utf-8")
 
 
 def write_json(content: dict[str, Any], path: Path) -> None:

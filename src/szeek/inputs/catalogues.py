@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,11 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from szeek.arguments import plain_table
+from szeek.files import whole_file
 from szeek.inputs.columns import ROLES, CatalogueColumns, folded
 from szeek.inputs.tablefiles import MISSING, read_tables
 from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.sky.healpix import unit_vectors
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,8 @@ def read_catalogue(
     Parameters
     ----------
     path : path
-        FITS (binary or ASCII table), VOTable, ECSV, IPAC, CDS or delimited text, plain or compressed with gzip.
+        FITS (binary or ASCII table), VOTable, ECSV, IPAC, CDS or delimited text, plain or compressed with gzip,
+        bzip2 or xz.
     survey : str, optional
         Name for the `survey` column: 'PSZ2', 'MCXC' or 'REDMAPPER' to let a list stand in for that survey. By default
         as the file's columns tell, else the file's name.
@@ -127,14 +129,8 @@ def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
             clusters[name].unit = _UNITS["m500"] if COLUMNS[name][0] == "1e14 Msun" else COLUMNS[name][0]
             clusters[name].description = COLUMNS[name][1]
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, staging = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
+    with whole_file(path) as staging:
         clusters.write(staging, format=formats[path.suffix], overwrite=True)
-        Path(staging).replace(path)
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
     return path
 
 
@@ -235,7 +231,11 @@ def separation_arcmin(table: Table, others: Table) -> NDArray[np.float64]:
     table, others = plain_table(table, "table"), plain_table(others, "others")
     if not len(others) or not len(table):
         return np.full(len(table), np.inf)
-    chord = cKDTree(_vectors(others)).query(_vectors(table))[0]
+    here, there = (
+        unit_vectors(np.asarray(rows["lon_deg"], float), np.asarray(rows["lat_deg"], float))
+        for rows in (table, others)
+    )
+    chord = cKDTree(there).query(here)[0]
     return np.asarray(np.degrees(2.0 * np.arcsin(np.minimum(chord / 2.0, 1.0))) * 60.0)
 
 
@@ -612,8 +612,3 @@ def _names_from_positions(prefix: str, position: SkyCoord) -> list[str]:
         f"{prefix}{int(m // 60):02d}{m % 60:04.1f}{'-' if d < 0 else '+'}{s // 60:02d}{s % 60:02d}"
         for m, d, s in zip(minutes, dec, size, strict=True)
     ]
-
-
-def _vectors(table: Table) -> NDArray[np.float64]:
-    lon, lat = np.radians(np.asarray(table["lon_deg"], float)), np.radians(np.asarray(table["lat_deg"], float))
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)

@@ -216,6 +216,8 @@ def do_stages(
             begun = [path for pattern in stage.begun for path in run.folder.glob(pattern)]
             for path in (*map(run.target, (*stage.writes, *stage.may_write)), *begun):
                 remove_path(path)
+        for scratch in run.folder.glob(f".{stage.name}-*"):  # of a process that was killed
+            remove_path(scratch)
         record["stages"][stage.name] = {"started_with": key}
         write_json(record, run.target(products.RECORD))
         began = time.monotonic()

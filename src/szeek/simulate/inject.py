@@ -20,6 +20,7 @@ from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import Sources, draw_cluster_galaxies, paint_sources
 from szeek.simulate.haloes import draw_shapes, random_generator
 from szeek.simulate.imagepainting import paint_clusters_on, paint_sources_on
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
@@ -207,7 +208,7 @@ def draw_injections(
     random = random_generator(seed, "injections")
     taken = [np.zeros((0, 3))]
     if avoid is not None and len(avoid):
-        taken.append(_vectors(np.asarray(avoid["lon_deg"]), np.asarray(avoid["lat_deg"])))
+        taken.append(unit_vectors(np.asarray(avoid["lon_deg"]), np.asarray(avoid["lat_deg"])))
     lon, lat = _place(random, n, footprint, np.concatenate(taken), min_separation_arcmin)
     y500, theta = (
         np.exp(random.uniform(np.log(low), np.log(high), n))
@@ -268,11 +269,6 @@ def _steepen(y500: Floats, y500_range: tuple[float, float], knee: Floats) -> tup
     drawn = np.where(bright > 0, tail, low * np.exp(at))
     density = np.minimum(1.0, (knee / drawn) ** 2) * np.log(high / low) / (below + above)
     return np.asarray(drawn), np.asarray(density)
-
-
-def _vectors(lon_deg: Floats, lat_deg: Floats) -> Floats:
-    lon, lat = np.radians(lon_deg), np.radians(lat_deg)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
 def _place(

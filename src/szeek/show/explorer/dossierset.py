@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from szeek.files import whole_file
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
@@ -116,14 +117,9 @@ def write_dossiers(
     rows = choose_candidates(run.candidates, filters or Filters(), said)[:n_most].tolist()
     if not rows:
         raise ValueError(f"none of the {len(run.candidates)} candidates of '{run.path}' passes the filters {filters}")
-    staging = target.with_name(f".{target.name}")
-    try:
-        with staging.open("wb") as file:
-            for done, piece in enumerate(stream_zip(dossier_files(run, rows, ending))):
-                file.write(piece)
-                if progress is not None:
-                    progress("dossiers", min(done, len(rows)), len(rows), "sheets")
-        staging.replace(target)
-    finally:
-        staging.unlink(missing_ok=True)
+    with whole_file(target) as staging, staging.open("wb") as file:
+        for done, piece in enumerate(stream_zip(dossier_files(run, rows, ending))):
+            file.write(piece)
+            if progress is not None:
+                progress("dossiers", min(done, len(rows)), len(rows), "sheets")
     return target

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from szeek._version import __version__
+from szeek.files import whole_folder
 from szeek.inputs.masks import write_moc
 
 #: Width of a tile in pixels; viewers are built for this one.
@@ -334,10 +334,8 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
     unknown = sorted(set(formats) - {"png", "fits"})
     if unknown or not formats:
         raise ValueError(f"tile formats {', '.join(unknown) or 'none'}; expected 'png', 'fits' or both")
-    target.parent.mkdir(parents=True, exist_ok=True)
     layer = replace(layer, order_least=0)
-    staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
+    with whole_folder(target) as staging:
 
         def write_tile(order: int, npix: int, run: NDArray[np.float32]) -> None:
             tiles = staging / f"Norder{order}" / f"Dir{npix // 10000 * 10000}"
@@ -352,9 +350,4 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
             (staging / f"Norder{_ALLSKY_ORDER}" / f"Allsky.{ending}").write_bytes(layer.encode(sky, ending))
         (staging / "properties").write_text(layer.properties(), encoding="utf-8")
         (staging / "Moc.fits").write_bytes(layer.moc())
-        os.chmod(staging, 0o755)
-        staging.rename(target)
-    except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise
     return target

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 
 from szeek._version import __version__
+from szeek.files import write_text
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.report import sections
@@ -53,17 +53,9 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         If a product is there but cannot be read.
     """
     run = RunFolder(run_folder)
-    figures = Figures(run.path / "figures")
+    figures = Figures(run.path / products.FIGURES)
     html = render_report(
         run.title, sections.lead_of(run), sections.key_numbers(run), sections.all_sections(run, figures)
     )
-    handle, staging = tempfile.mkstemp(prefix=".report-", suffix=".html", dir=run.path)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(html)
-        os.chmod(staging, 0o644)
-        os.replace(staging, run.file(products.REPORT))
-    except BaseException:
-        Path(staging).unlink(missing_ok=True)
-        raise
+    write_text(html, run.file(products.REPORT))
     return run.file(products.REPORT)
