@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import logging
+import lzma
 
 import astropy.units as u
 import numpy as np
@@ -125,7 +126,7 @@ def test_encodings(tmp_path, encoding):
 
 
 @pytest.mark.parametrize(
-    ("opened", "ending"), [(gzip.open, "gz"), (bz2.open, "bz2"), (gzip.open, "csv"), (open, "gz")]
+    ("opened", "ending"), [(gzip.open, "gz"), (bz2.open, "bz2"), (lzma.open, "xz"), (gzip.open, "csv"), (open, "gz")]
 )
 def test_compression_is_told_by_content(tmp_path, opened, ending):
     path = tmp_path / f"a.csv.{ending}"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from szeek.cli.messages import describe_error
-
 if TYPE_CHECKING:
     from szeek.inputs.download import FileState
-
-T = TypeVar("T")
 
 data_app = typer.Typer(
     no_args_is_help=True, help="Survey files: what there is, what is here, fetch, verify, bring your own."
@@ -35,7 +30,7 @@ def list_files(
     folder = folder or download.data_folder()
     typer.echo(f"data folder: {folder}")
     missing, unknown = 0.0, 0
-    for dataset in _say_errors(lambda: download.list_datasets(used_for)):
+    for dataset in download.list_datasets(used_for):
         typer.echo(f"\n{dataset.name}: {dataset.title}\n  {dataset.citation}; {dataset.licence}")
         if dataset.note:
             typer.echo(f"  {dataset.note}")
@@ -70,7 +65,7 @@ def fetch_files(
     from szeek.inputs import download
 
     if dry_run:
-        for state in _say_errors(lambda: download.fetch(names, folder=folder, dry_run=True)):
+        for state in download.fetch(names, folder=folder, dry_run=True):
             typer.echo(_line(state))
             for url in state.file.urls if state.state in ("absent", "partial") else ():
                 typer.echo(f"    from {url}")
@@ -90,7 +85,7 @@ def fetch_files(
                 tasks[path] = bars.add_task(Path(path).name, total=total or None)
             bars.update(tasks[path], completed=had, total=total or None)
 
-        states = _say_errors(lambda: download.fetch(names, folder=folder, n_parallel=parallel, progress=show))
+        states = download.fetch(names, folder=folder, n_parallel=parallel, progress=show)
     for state in states:
         typer.echo(_line(state))
 
@@ -103,7 +98,7 @@ def verify_files(
     """Read every file again and compare it with its checksum; fails where one is wrong."""
     from szeek.inputs import download
 
-    states = _say_errors(lambda: download.verify(names or None, folder=folder))
+    states = download.verify(names or None, folder=folder)
     for state in states:
         if names or state.state not in ("absent", "partial"):
             typer.echo(_line(state))
@@ -120,7 +115,7 @@ def add_files(
     """Use a file that you have instead of fetching it."""
     from szeek.inputs import download
 
-    typer.echo(f"{name}: {_say_errors(lambda: download.add(name, path, folder=folder))}")
+    typer.echo(f"{name}: {download.add(name, path, folder=folder)}")
 
 
 def _line(state: FileState) -> str:
@@ -129,12 +124,3 @@ def _line(state: FileState) -> str:
         known = state.file.size / 1e9 if state.file.size else state.file.about_gb
         size = f"about {known:.2g} GB" if known else "size unknown until fetched"
     return "  ".join(part for part in (f"{state.state:9}", str(state.path), size, state.how) if part)
-
-
-def _say_errors(call: Callable[[], T]) -> T:
-    """One line instead of a traceback for what the user can mend."""
-    try:
-        return call()
-    except (OSError, ValueError) as error:
-        typer.echo(f"szeek data: {describe_error(error)}", err=True)
-        raise typer.Exit(1) from None

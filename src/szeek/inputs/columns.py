@@ -420,10 +420,8 @@ class CatalogueColumns:
                 continue  # hours beside minutes and seconds, and the sign of a declination
             tag = _frame_tag(match)
             rank = {"icrs": 10, "j2000": 10, "": 20, "b1950": 40}[tag] - 5 * name.startswith("_")
-            found[name] = (
-                tag,
-                rank + 300 * (name in ("L", "B")),
-            )  # a luminosity and a magnitude where another pair is there
+            # L and B are a luminosity and a magnitude where another pair is there
+            found[name] = tag, rank + 300 * (name in ("L", "B"))
         return found
 
     def _coordinates(self, pair: _Pair) -> SkyCoord:
@@ -649,11 +647,8 @@ def _is_number(text: str) -> bool:
 
 def _comma(text: str) -> str:
     """What is wrong with a number that has a decimal comma."""
-    return (
-        ", with a decimal point (other numbers of the file have points)"
-        if re.fullmatch(r"[+-]?\d*,\d+", text)
-        else ""
-    )
+    has_comma = re.fullmatch(r"[+-]?\d*,\d+", text)
+    return ", with a decimal point (other numbers of the file have points)" if has_comma else ""
 
 
 def _raw(column: Column) -> list[str]:

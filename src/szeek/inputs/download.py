@@ -19,7 +19,7 @@ import time
 import tomllib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from importlib import resources
 from pathlib import Path
@@ -86,14 +86,6 @@ class FileState:
     state: State
     how: str = ""
     n_bytes: int | None = None
-
-
-@dataclass
-class _Attempt:
-    """How often a transfer may still fail without having gained a byte."""
-
-    failures: int = 0
-    log: list[str] = field(default_factory=list)
 
 
 def data_folder() -> Path:
@@ -319,7 +311,7 @@ def _transfer(
     # bytes of another address, or of no stated version, may belong to another file; only a checksum would tell
     if part.exists() and not file.sha256 and (known.get("url") != url or not known.get("tag")):
         part.unlink()
-    attempt, slept = _Attempt(), 0.0
+    failures, slept = 0, 0.0  # tries in a row without a byte, seconds
     while True:
         had = part.stat().st_size if part.exists() else 0
         try:
@@ -327,18 +319,18 @@ def _transfer(
             write_json(known, tag_file)
             if done:
                 return
-            attempt.log.append("the server asked to wait" if wait else "it ended early")
+            said = "the server asked to wait" if wait else "it ended early"
         except (urllib3.exceptions.HTTPError, ConnectionError, TimeoutError) as error:
             write_json(known, tag_file)
             wait = None
-            attempt.log.append(f"{type(error).__name__}: {error}")
+            said = f"{type(error).__name__}: {error}"
         gained = (part.stat().st_size if part.exists() else 0) > had
-        attempt.failures = 0 if gained else attempt.failures + 1
-        if attempt.failures > max_failures:
-            raise DownloadError(f"gave up after {attempt.failures} tries without a byte (last: {attempt.log[-1]})")
+        failures = 0 if gained else failures + 1
+        if failures > max_failures:
+            raise DownloadError(f"gave up after {failures} tries without a byte (last: {said})")
         if stop.is_set():
             raise DownloadError("stopped")
-        pause = wait if wait is not None else min(0.05 * 2**attempt.failures, 10.0) * (not gained)
+        pause = wait if wait is not None else min(0.05 * 2**failures, 10.0) * (not gained)
         slept += pause
         if slept > 300.0:
             raise DownloadError(f"the server asked to wait for more than five minutes (Retry-After {pause:.0f} s)")

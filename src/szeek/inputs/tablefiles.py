@@ -7,16 +7,14 @@ states about all its positions is in ``table.meta['frame']``.
 
 from __future__ import annotations
 
-import bz2
 import csv
-import gzip
 import io
 import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 from xml.parsers.expat import ExpatError
 
 import numpy as np
@@ -33,8 +31,10 @@ from astropy.coordinates import (
 )
 from astropy.io import fits, votable
 from astropy.table import Column, MaskedColumn, Table
-from astropy.units import Quantity, Unit, UnrecognizedUnit
+from astropy.units import Quantity, Unit
 from numpy.typing import NDArray
+
+from szeek.inputs.fits_files import BROKEN_STREAM, open_stream
 
 #: Words that stand for a missing value, lower case.
 MISSING = frozenset(
@@ -45,7 +45,6 @@ MISSING = frozenset(
 _NOT_TABLES = {
     b"PK\x03\x04": "a zip archive or a spreadsheet; unpack it, or export the sheet as CSV",
     b"\xd0\xcf\x11\xe0": "an Excel workbook; export the sheet as CSV",
-    b"\xfd7zXZ": "compressed with xz; unpack it",
     b"\x28\xb5\x2f\xfd": "compressed with zstd; unpack it",
     b"PAR1": "a Parquet file; write it as FITS, VOTable, ECSV or CSV",
     b"\x89HDF": "an HDF5 file; write its table as FITS, VOTable, ECSV or CSV",
@@ -54,6 +53,9 @@ _NOT_TABLES = {
 #: A row of dashes, as VizieR, Markdown and reStructuredText have it below the header.
 _RULER = r"[-=:\s;|,+\t]*[-=]{2}[-=:\s;|,+\t]*"
 _NO_UNITS = frozenset(("", "none", "-", "--", "---", "unitless", "dimensionless", "n/a", "null"))
+_ANGLE_UNITS = frozenset(
+    ("deg", "degree", "degrees", "hour", "hours", "hr", "rad", "radian", "hourangle", "h:m:s", "d:m:s", "arcmin")
+)
 _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 _ANGLE = re.compile(r"[+-]?\d{1,3}\s*[\s:hdr°]\s*\d{1,2}(\s*[\s:m'\u2032]\s*\d{0,2}([.,]\d*)?\s*[s\"\u2033]?)?")
 
@@ -64,7 +66,7 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
     Read are FITS tables (binary and ASCII), VOTables, ECSV, IPAC and CDS (machine-readable) tables, and text with
     fields between commas, semicolons, tabs, bars or blanks, or in columns of fixed width; comments above the header,
     a header behind '#', VizieR's rows of units and dashes, decimal commas and a byte-order mark are understood.
-    All of them plain, or compressed with gzip or bzip2.
+    All of them plain, or compressed with gzip, bzip2 or xz.
 
     Parameters
     ----------
@@ -85,8 +87,6 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"'{path}' is a folder, expected a file with a table; name the file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is not a file")
     readers: dict[str, Callable[[Path], list[Table]]] = {
         "fits": _read_fits,
         "votable": _read_votable,
@@ -94,8 +94,9 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
         "text": _read_text,
     }
     kind = "text"
+    stream = open_stream(path)
     try:
-        with _opened(path) as stream:
+        with stream:
             start = stream.read(2048)
         for magic, what in _NOT_TABLES.items():
             if start.startswith(magic):
@@ -109,18 +110,9 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
         if not tables:
             raise ValueError("it has no table; take the file that holds the catalogue")
         return tables
-    except (OSError, ValueError, TypeError, IndexError, KeyError, EOFError, ExpatError, csv.Error, Warning) as error:
+    except (*BROKEN_STREAM, ValueError, TypeError, IndexError, KeyError, ExpatError, csv.Error, Warning) as error:
         said = " ".join(str(error).split())
         raise OSError(f"'{path}' holds no readable {kind} table ({said[:500]})") from error
-
-
-def _opened(path: Path) -> IO[bytes]:
-    """A file, unpacked where its first bytes say that it is compressed."""
-    with path.open("rb") as stream:
-        start = stream.read(4)
-    if start.startswith(b"\x1f\x8b"):
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    return cast(IO[bytes], bz2.open(path, "rb")) if start.startswith(b"BZh") else path.open("rb")
 
 
 def _format_of(start: bytes) -> str:
@@ -143,7 +135,7 @@ def _format_of(start: bytes) -> str:
 
 def _read_fits(path: Path) -> list[Table]:
     tables = []
-    with _opened(path) as stream, fits.open(stream) as hdus:
+    with open_stream(path) as stream, fits.open(stream) as hdus:
         for hdu in hdus:
             if isinstance(hdu, fits.BinTableHDU | fits.TableHDU):
                 table = _from_hdu(hdu)
@@ -201,7 +193,7 @@ def _frame_of_header(*headers: fits.Header) -> BaseCoordinateFrame | None:
 
 
 def _read_votable(path: Path) -> list[Table]:
-    with _opened(path) as stream:
+    with open_stream(path) as stream:
         parsed = votable.parse(io.BytesIO(stream.read()), verify="ignore")
     systems = {}
     for system in parsed.iter_coosys():
@@ -286,7 +278,7 @@ def _decoded(content: bytes) -> str:
 
 
 def _text_of(path: Path) -> str:
-    with _opened(path) as stream:
+    with open_stream(path) as stream:
         return _decoded(stream.read()).removeprefix("\ufeff")
 
 
@@ -364,7 +356,7 @@ def _from_lines(lines: list[str]) -> Table:
     table = Table({name: _typed(values) for name, values in zip(names, cells, strict=True)})
     for name, unit in zip(names, units or [], strict=False):
         if unit.strip():
-            table[name].unit = _unit(unit.strip(" []()"))
+            table[name].unit = Unit(unit.strip(" []()"), parse_strict="silent")
     return table
 
 
@@ -441,38 +433,20 @@ def _header_among(comments: Sequence[str], n: int) -> list[str] | None:
 
 def _are_units(row: Sequence[str]) -> bool:
     """Whether the row below the header gives units, at least one of them of an angle."""
-    words = [field.strip().strip('[]()"').lower() for field in row]
-    angles = {
-        "deg",
-        "degree",
-        "degrees",
-        "hour",
-        "hours",
-        "hr",
-        "rad",
-        "radian",
-        "hourangle",
-        "h:m:s",
-        "d:m:s",
-        "arcmin",
-    }
-    return bool(angles & set(words)) and not _is_data(row)
+    words = {field.strip().strip('[]()"').lower() for field in row}
+    return bool(_ANGLE_UNITS & words) and not _is_data(row)
 
 
 def _without_decimal_commas(cells: list[list[str]]) -> list[list[str]]:
     """Columns whose numbers have decimal commas, with points, where no number of the table has a point."""
-    comma = [
-        [k for k, column in enumerate(cells) if all(_NUMBER.fullmatch(v) for v in column if v.lower() not in MISSING)
-         and any("," in v and v.lower() not in MISSING for v in column)]
-    ][0]  # fmt: skip
-    point = any(
-        "." in value and "," not in value and _NUMBER.fullmatch(value) and value.lower() not in MISSING
-        for column in cells
-        for value in column
-    )
-    if not comma or point:
+    known = [[value for value in column if value.lower() not in MISSING] for column in cells]
+    comma = [all(map(_NUMBER.fullmatch, column)) and any("," in value for value in column) for column in known]
+    if any("." in value and "," not in value and _NUMBER.fullmatch(value) for column in known for value in column):
         return cells
-    return [[v.replace(",", ".") for v in column] if k in comma else column for k, column in enumerate(cells)]
+    return [
+        [value.replace(",", ".") for value in column] if has_comma else column
+        for column, has_comma in zip(cells, comma, strict=True)
+    ]
 
 
 def _typed(values: list[str]) -> Column:
@@ -544,7 +518,3 @@ def _plain_column(column: Column) -> Column:
     unit = None if str(column.unit or "").strip().lower() in _NO_UNITS else column.unit
     options: Mapping[str, Any] = {"unit": unit, "description": column.description, "meta": dict(column.meta)}
     return MaskedColumn(data, mask=mask, **options) if mask.any() else Column(data, **options)
-
-
-def _unit(text: str) -> Unit | UnrecognizedUnit:
-    return Unit(text, parse_strict="silent")
