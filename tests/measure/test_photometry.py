@@ -26,7 +26,7 @@ from szeek.measure.photometry import (
 )
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
-from szeek.pipeline.measure import read_photometry
+from szeek.pipeline.products import PHOTOMETRY, RunFolder
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.sky.healpix import interpolation_sigma_rad
 from szeek.sky.skymaps import SkyMaps
@@ -251,7 +251,7 @@ def test_candidates_of_a_run_get_their_columns(tmp_path: Path) -> None:
     measured = measure(folder, threads=1)
     assert (measured.n_candidates, measured.kinds["cluster"]) == (2, 1)
     assert (measured.n_known, measured.n_known_found) == (1, 1)
-    candidates, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")
+    candidates, photometry = read_candidates(folder / "candidates.fits"), RunFolder(folder).table(PHOTOMETRY)
     assert candidates["KIND"][0] == "cluster" and candidates["MATCH_NAME"].tolist() == ["A1", ""]
     assert photometry["kind"].tolist() == candidates["KIND"].tolist()
     assert photometry["name"].tolist() == candidates["NAME"].tolist()
@@ -275,7 +275,7 @@ def test_fluxes_are_corrected_where_the_correction_is_known(tmp_path: Path) -> N
     correction = FluxCorrection(np.array([5.0]), np.array([0.9]), 1.1, 0.7, 1.2)
     correction.to_table().write(folder / "fluxes.ecsv")
     measure(folder, threads=1)
-    after, photometry = read_candidates(folder / "candidates.fits"), read_photometry(folder / "photometry.fits")
+    after, photometry = read_candidates(folder / "candidates.fits"), RunFolder(folder).table(PHOTOMETRY)
     # the first candidate is a known cluster, of known redshift
     for name, flux, further in (("Y5R500_COR", "population", 1.0), ("Y5R500_CONSTR", "constrained", 0.7)):
         factor = 0.9 * further * np.array([1.1, 1.0])

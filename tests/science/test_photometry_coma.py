@@ -16,7 +16,7 @@ from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps
 from szeek.measure.flags import name_flags, set_flags
 from szeek.measure.photometry import SIZES_ARCMIN, measure_sources
-from szeek.pipeline.measure import read_photometry
+from szeek.pipeline.products import PHOTOMETRY, RunFolder
 from szeek.sky.healpix import unit_vectors
 
 pytestmark = pytest.mark.realdata
@@ -112,7 +112,7 @@ def test_any_catalogue_on_any_maps_from_the_command_line(real_data, psz2, measur
     answer = CliRunner().invoke(app, words)
     assert answer.exit_code == 0, answer.output
     assert "1653 positions: 1644 outside, 6 cluster, 3 cold clump" in answer.output
-    table = read_photometry(tmp_path / "photometry.fits")
+    table = RunFolder(tmp_path).table(PHOTOMETRY)
     found = table[np.isfinite(table["snr"])]
     assert set(found["name"]) == set(measured)
     for row in found:

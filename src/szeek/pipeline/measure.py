@@ -263,12 +263,3 @@ def write_photometry(table: Table, path: Path) -> None:
     sizes = table.meta.get("sizes_arcmin", SIZES_ARCMIN)
     out.meta = {f"SIZE{k}": round(float(size), 4) for k, size in enumerate(sizes, 1)}
     write_table(out, path)
-
-
-def read_photometry(path: str | os.PathLike[str]) -> Table:
-    """Read what :func:`write_photometry` wrote; no masks."""
-    table = Table.read(path)
-    for name in table.colnames:
-        if table[name].dtype.kind == "S":
-            table[name] = np.char.decode(np.asarray(table[name]))
-    return Table({name: np.asarray(table[name]) for name in table.colnames}, meta=table.meta)

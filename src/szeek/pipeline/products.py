@@ -60,7 +60,6 @@ SOURCES = "sources.fits"
 PHOTOMETRY = "photometry.fits"
 CANDIDATES = "candidates.fits"
 CANDIDATES_CSV = "candidates.csv"
-CANDIDATES_VOT = "candidates.vot"
 RECOVERY = "recovery.ecsv"
 ASSESSMENT = "assessment.json"
 SELECTION = "selection.fits"
@@ -145,8 +144,11 @@ class RunFolder:
     @cached_property
     def linked(self) -> dict[str, str]:
         """Products that are read from another folder, as the record names them."""
-        record = self.json(RECORD) or {}
-        return dict(record.get("linked") or {})
+        return dict(self.json(RECORD).get("linked") or {})
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a stage found, as the record keeps it; empty where it was not done."""
+        return dict((self.json(RECORD).get("stages") or {}).get(stage) or {})
 
     def file(self, product: str) -> Path:
         """Path of a product, its own or the one that the record links to."""
@@ -181,11 +183,11 @@ class RunFolder:
 
     # --- readers ------------------------------------------------------------------------------------------
 
-    def json(self, product: str) -> dict[str, Any] | None:
-        """A JSON product, or None."""
+    def json(self, product: str) -> dict[str, Any]:
+        """A JSON product; empty where there is none."""
         file = self.path / product if product == RECORD else self.file(product)
         if not file.is_file():
-            return None
+            return {}
         try:
             content = json.loads(file.read_text())
         except json.JSONDecodeError as error:
@@ -229,8 +231,7 @@ class RunFolder:
     @cached_property
     def stated(self) -> dict[str, Any]:
         """The configuration as far as the folder states it: the record's, and what only the model's card says."""
-        return {**((self.json(MODEL_CARD) or {}).get("config") or {}),
-                **((self.json(RECORD) or {}).get("config") or {})}  # fmt: skip
+        return {**(self.json(MODEL_CARD).get("config") or {}), **(self.json(RECORD).get("config") or {})}
 
     @property
     def config(self) -> Config:
@@ -240,7 +241,7 @@ class RunFolder:
     @cached_property
     def instrument(self) -> Instrument:
         """The experiment whose maps these are, from the model's card, or by its name in the configuration."""
-        kept = (self.json(MODEL_CARD) or {}).get("instrument")
+        kept = self.json(MODEL_CARD).get("instrument")
         return read_instrument(kept if isinstance(kept, dict) else self.config.sky.instrument)
 
     @property
@@ -251,7 +252,7 @@ class RunFolder:
     @property
     def p_max(self) -> float:
         """Threshold of the run's detection, or of the field that was predicted; 0.1 where neither is stated."""
-        said = [(field.json(FIELD_RECORD) or {}).get("p_max") for field in self.fields]
+        said = [field.json(FIELD_RECORD).get("p_max") for field in self.fields]
         return float((self.stated.get("detect") or {}).get("p_max") or next(filter(None, said), 0.1))
 
     @property

@@ -68,7 +68,7 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
     if run.maps is not None:
         layers += _band_layers(run.maps)
     for name, title, colours in _COMPANIONS:
-        if (file := run.path / "simulated" / f"{name}.fits").is_file():
+        if (file := run.path / products.SIMULATED / f"{name}.fits").is_file():
             layers.append(_file_layer(name, title, file, colours))
     layers += [_file_layer(name, name, Path(file), "viridis") for name, file in (more or {}).items()]
     names = [layer.name for layer in layers]

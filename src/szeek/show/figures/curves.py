@@ -41,6 +41,12 @@ _SELECTION_THETA500_ARCMIN = (3.0, 6.0, 12.0)
 _THRESHOLD = "threshold on the largest $p$ of a source, $p_\\mathrm{max}$"
 
 
+def _interval_bars(table: Table, name: str) -> list[NDArray[np.float64]]:
+    """Error bars of a column, down and up, from ``name``_low and ``name``_high."""
+    value, low, high = (np.asarray(table[column], float) for column in (name, f"{name}_low", f"{name}_high"))
+    return [np.clip(value - low, 0, None), np.clip(high - value, 0, None)]
+
+
 @journal
 def plot_training(curve: Sequence[Mapping[str, Any]]) -> Figure:
     """Training and validation loss against epoch, the best epoch marked.
@@ -155,18 +161,10 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
         rows.sort("p_max")
         colour, marker, label = catalogue_look(name)
         x, y = np.asarray(rows["p_max"], float), np.asarray(rows["recovered"], float)
-        spread = [np.clip(y - rows["recovered_low"], 0, None), np.clip(rows["recovered_high"] - y, 0, None)]
         left.errorbar(
-            x,
-            y,
-            yerr=spread,
-            color=colour,
-            marker=marker,
-            markersize=4,
-            capsize=2,
-            elinewidth=0.8,
-            label=plain_text(label),
-        )
+            x, y, yerr=_interval_bars(rows, "recovered"), color=colour, marker=marker, markersize=4, capsize=2,
+            elinewidth=0.8, label=plain_text(label),
+        )  # fmt: skip
         left.plot(x, rows["chance"], color=colour, linewidth=0.8, linestyle="--")
         if show_paper and name in PAPER_TEST_TILE:
             left.plot(
@@ -226,12 +224,10 @@ def plot_completeness(assessment: Table) -> Figure:
             rows = assessment[(assessment["sample"] == sample) & (np.isnan(assessment["purity_asked"]) == fixed)]
             rows = rows[np.isfinite(rows["purity"]) & np.isfinite(rows["completeness"])]
             rows.sort("purity")
-            y = np.asarray(rows["completeness"], float)
-            errors = [np.clip(y - rows["completeness_low"], 0, None), np.clip(rows["completeness_high"] - y, 0, None)]
             axes.errorbar(
-                rows["purity"], y, yerr=errors, color=colour, marker=marker, markersize=4 if not fixed else 8,
-                linestyle="none" if fixed else "-", capsize=2, elinewidth=0.8, label="_" if fixed else label,
-                markerfacecolor="white" if fixed else colour,
+                rows["purity"], rows["completeness"], yerr=_interval_bars(rows, "completeness"), color=colour,
+                marker=marker, markersize=4 if not fixed else 8, linestyle="none" if fixed else "-", capsize=2,
+                elinewidth=0.8, label="_" if fixed else label, markerfacecolor="white" if fixed else colour,
             )  # fmt: skip
     axes.plot([], [], "o", color="0.4", markerfacecolor="white", markersize=8, label="the run's own threshold")
     axes.set(xlabel="purity of the catalogue", ylabel="completeness", ylim=(-0.03, 1.05))
@@ -250,10 +246,11 @@ def plot_reliability(reliability: Table) -> Figure:
     """
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    x, y = np.asarray(reliability["predicted"], float), np.asarray(reliability["observed"], float)
-    errors = [np.clip(y - reliability["observed_low"], 0, None), np.clip(reliability["observed_high"] - y, 0, None)]
     axes.plot([0, 1], [0, 1], color="0.5", linewidth=0.9, linestyle="--", label="calibrated")
-    axes.errorbar(x, y, yerr=errors, color=BLUE, marker="o", markersize=4, capsize=2, label="measured")
+    axes.errorbar(
+        reliability["predicted"], reliability["observed"], yerr=_interval_bars(reliability, "observed"), color=BLUE,
+        marker="o", markersize=4, capsize=2, label="measured",
+    )  # fmt: skip
     axes.set(xlabel="purity predicted", ylabel="share that are clusters", xlim=(0, 1), ylim=(0, 1), aspect="equal")
     axes.legend(loc="upper left")
     return figure

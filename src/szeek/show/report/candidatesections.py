@@ -48,7 +48,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
             )
             for row in best
         ]
-        part.blocks.append(
+        part.add(
             made.block(
                 "gallery_candidates",
                 cutouts.plot_gallery(rows, **frame),
@@ -61,7 +61,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
             )
         )
         links = tuple(Link(str(row["name"]), explorer_link(str(row["name"]))) for row in best)
-        part.blocks.append(Block("links", text="In the explorer:", links=links))
+        part.add(Block("links", text="In the explorer:", links=links))
     else:
         part.absent.append("The catalogue is empty.")
     clusters = known_clusters(run)
@@ -77,7 +77,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
         missed = known[~recovered(above, known, run.radius_arcmin)]
         name, where = catalogue_look(selection)[2], f"sky tile {run.test_tile}"
         if not len(missed):
-            part.blocks.append(Block("text", text=f"No {name} cluster of {where} was missed at p > {threshold:g}."))
+            part.add(Block("text", text=f"No {name} cluster of {where} was missed at p > {threshold:g}."))
             break
         shown = missed[np.argsort(-np.nan_to_num(np.asarray(missed["snr"], float)))[:6]]
         rows = [
@@ -87,7 +87,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
             )
             for row in shown
         ]
-        part.blocks.append(
+        part.add(
             made.block(
                 "gallery_missed",
                 cutouts.plot_gallery(rows, **frame),
@@ -102,7 +102,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
             (str(row["name"]), round(float(row["lon_deg"]), 4), round(float(row["lat_deg"]), 4)) for row in shown
         ]
         links = tuple(Link(name, explorer_link(l=lon, b=lat, fov=2)) for name, lon, lat in places)
-        part.blocks.append(Block("links", text="In the explorer:", links=links))
+        part.add(Block("links", text="In the explorer:", links=links))
         break
     return part
 
@@ -129,8 +129,8 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
         if (chosen := kind == name).any()
     ]
     heads = [Column("kind"), *(Column(head, "", True) for head in ("candidates", "known clusters", "median S/N"))]
-    part.blocks.append(table_block("Kinds, by the spectrum at each position (KIND)", heads, rows))
-    part.blocks.append(_flags_table(np.asarray(table["flags"], int), np.asarray(table["checked"], int)))
+    part.add(table_block("Kinds, by the spectrum at each position (KIND)", heads, rows))
+    part.add(_flags_table(np.asarray(table["flags"], int), np.asarray(table["checked"], int)))
     first, shown = table[:_FIRST_ROWS], [entry for entry in _FIRST if _any_known(table[entry.column])]
     columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
     columns += [Column("kind"), Column("flags"), Column("not checked"), Column("known cluster")]
@@ -142,7 +142,7 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
         ]
         for row in first
     ]
-    part.blocks.append(table_block(f"The {len(first)} candidates of highest p", columns, cells))
+    part.add(table_block(f"The {len(first)} candidates of highest p", columns, cells))
     return part
 
 
@@ -219,6 +219,6 @@ def section_table(run: RunFolder, _: Figures) -> Section:
     if len(table) > TABLE_ROWS:
         caption = f"The {TABLE_ROWS} candidates of highest p, of {len(table)}; all are in {products.CANDIDATES_CSV}"
     hint = "Names are links into the sky explorer; start it with `szeek view` and this run's folder."
-    part.blocks.append(Block("text", text=hint))
-    part.blocks.append(table_block(f"{caption}. Click a column's head to sort.", columns, rows))
+    part.add(Block("text", text=hint))
+    part.add(table_block(f"{caption}. Click a column's head to sort.", columns, rows))
     return part

@@ -138,7 +138,7 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
     if not run.fields:
         part.missing("a field beside a y map (fields/)", "`szeek predict` on cut-outs such as Coma's makes one.")
     for field in run.fields:
-        facts = field.json(products.FIELD_RECORD) or {}
+        facts = field.json(products.FIELD_RECORD)
         p_ring, sources, clusters = field.p_ring, field.candidates, field.clusters
         if p_ring is None or sources is None or clusters is None:
             part.missing(
@@ -159,7 +159,7 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
             p_max=p_max,
             y_title=str(facts.get("y_title", "y map")),
         )
-        part.blocks.append(
+        part.add(
             made.block(
                 f"field_{field.path.name}",
                 picture,
@@ -170,10 +170,10 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
                 wide=True,
             )
         )
-        part.blocks.append(_cluster_table(sources, clusters, facts["title"]))
-        part.blocks.append(Block("text", text=_other_sources(p_ring, sources, clusters)))
+        part.add(_cluster_table(sources, clusters, facts["title"]))
+        part.add(Block("text", text=_other_sources(p_ring, sources, clusters)))
         if facts.get("note"):
-            part.blocks.append(Block("text", text=str(facts["note"])))
+            part.add(Block("text", text=str(facts["note"])))
     return part
 
 

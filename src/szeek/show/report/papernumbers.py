@@ -336,7 +336,7 @@ def section_numbers(entries: list[Entry]) -> Section:
          _print(e.error if e.error > 0 else math.nan, e.kind), e.status, e.note)
         for e in entries
     ]  # fmt: skip
-    part.blocks.append(table_block("Every number beside the paper's, at p > 0.1", heads, rows))
+    part.add(table_block("Every number beside the paper's, at p > 0.1", heads, rows))
     return part
 
 
@@ -352,4 +352,4 @@ def key_numbers(entries: list[Entry]) -> list[dict[str, str]]:
 
 
 def lacking_maps(run: RunFolder) -> dict[str, str]:
-    return dict((run.json(products.STACKS_RECORD) or {}).get("lacking") or {})
+    return dict(run.json(products.STACKS_RECORD).get("lacking") or {})

@@ -31,7 +31,7 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
         "The paper's Fig. 1 is drawn below under 'Known clusters', Fig. 2 under 'Training', Fig. 3 above under "
         "'Known clusters recovered'."
     )
-    part.blocks.append(Block("text", text=words))
+    part.add(Block("text", text=words))
     entries = run.table(products.REPRODUCTION_TABLE)
     if entries is None:
         made = "`szeek reproduce RUN`, and then `szeek report RUN`, make them."
@@ -39,12 +39,12 @@ def section_paper(run: RunFolder, _: Figures) -> Section:
         return part
     part.blocks += section_numbers([_entry(entries, row) for row in range(len(entries))]).blocks
     for name, caption in _FIGURES.items():
-        file = run.path / "reproduce" / f"{name}.png"
+        file = run.path / products.REPRODUCTION / f"{name}.png"
         if file.is_file():
-            part.blocks.append(_picture(file, caption))
+            part.add(_picture(file, caption))
     page = products.REPRODUCTION_PAGE
     words = f"What each of them shows, and what could not be made, is explained in {page} beside this page."
-    part.blocks.append(Block("text", text=words))
+    part.add(Block("text", text=words))
     return part
 
 

@@ -67,6 +67,10 @@ class Section:
     absent: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def add(self, *blocks: Block) -> None:
+        """Show these after what is there."""
+        self.blocks += blocks
+
     def missing(self, product: str, stage: str) -> None:
         """Note that a product is not in the run folder, and which stage makes it."""
         self.absent.append(f"Not in this run: {product}. {stage}")

@@ -6,7 +6,6 @@ What cannot be drawn from a run is said on the page, with the command or the tra
 from __future__ import annotations
 
 import os
-import tempfile
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ import tomli_w
 from astropy.table import Table
 from numpy.typing import NDArray
 
+from szeek.files import write_table, write_text
 from szeek.find.predict import read_whole_prediction
 from szeek.inputs.catalogues import read_catalogue, separation_arcmin
 from szeek.learn.normalise import fit_normaliser
@@ -97,11 +97,11 @@ def reproduce_run(
         If there is no such folder.
     """
     run = RunFolder(run_folder)
-    needed = all((run.path / name).exists() for name in (products.CANDIDATES, products.CLUSTERS, "maps"))
+    needed = all((run.path / name).exists() for name in (products.CANDIDATES, products.CLUSTERS, products.MAPS))
     if needed and not run.has(products.STACKS_RECORD):
         stack_run(run.path, stack_options, progress=progress)
     entries = all_entries(run)
-    made = Figures(run.path / "reproduce")
+    made = Figures(run.path / products.REPRODUCTION)
     parts: list[Section] = []
     steps = (_figure_1, _figure_2, _figure_3, _figure_4, _figure_5, _figure_6, _figure_7)
     for k, draw in enumerate(steps):
@@ -126,12 +126,8 @@ def reproduce_run(
         [numbers, *parts],
     )
     target = run.file(products.REPRODUCTION_PAGE)
-    with tempfile.TemporaryDirectory(prefix=".reproduce-", dir=run.path) as staging:
-        page, table = Path(staging) / products.REPRODUCTION_PAGE, Path(staging) / products.REPRODUCTION_TABLE
-        page.write_text(html, encoding="utf-8")
-        Table(rows=[vars(entry) for entry in entries]).write(table)
-        table.replace(run.file(products.REPRODUCTION_TABLE))
-        page.replace(target)
+    write_table(Table(rows=[vars(entry) for entry in entries]), run.file(products.REPRODUCTION_TABLE))
+    write_text(html, target)
     return target
 
 
@@ -149,7 +145,7 @@ def _figure_1(run: RunFolder, made: Figures) -> Section:
         part.absent.append("No known cluster of this run has both redshift and mass.")
         return part
     alt = "Mass against redshift of the known clusters"
-    part.blocks.append(made.block("figure1", figures.plot_mass_redshift(named), caption, alt))
+    part.add(made.block("figure1", figures.plot_mass_redshift(named), caption, alt))
     return part
 
 
@@ -165,7 +161,7 @@ def _figure_2(run: RunFolder, made: Figures) -> Section:
         "Pixels of each band after the paper's normalisation: minus the mean, over the sigma, of a Gaussian (dashed) "
         "fitted to the left side of the histogram, up to its mode."
     )
-    part.blocks.append(made.block("figure2", figure, caption, "Histograms of the six bands", wide=True))
+    part.add(made.block("figure2", figure, caption, "Histograms of the six bands", wide=True))
     return part
 
 
@@ -183,13 +179,13 @@ def _figure_3(run: RunFolder, made: Figures) -> Section:
         "random positions. Right: all sources, and those in none of the catalogues. Stars: the paper at 0.1."
     )
     figure = figures.plot_recovery(recovery, p_max=P_MAX)
-    part.blocks.append(made.block("figure3", figure, caption, "Recovery against the threshold", wide=True))
+    part.add(made.block("figure3", figure, caption, "Recovery against the threshold", wide=True))
     return part
 
 
 def _panels(run: RunFolder, sample: str, kind: str) -> dict[str, Panel]:
     """Panels of a sample's stacks by map, see :func:`szeek.show.figures.stackfigures.read_panels`."""
-    record = run.json(products.STACKS_RECORD) or {}
+    record = run.json(products.STACKS_RECORD)
     return stackfigures.read_panels(run.path / "stacks" / sample / "stacks.fits", record, kind)
 
 
@@ -210,16 +206,16 @@ def _figure_4(run: RunFolder, made: Figures) -> Section:
     )
     figure = stackfigures.plot_stack_rows([(label, [panels[name] for name in names]) for label, panels in rows])
     alt = "Stacked bands and y map of sources, nulls, and their difference"
-    part.blocks.append(made.block("figure4", figure, caption, alt, vector=False, wide=True))
+    part.add(made.block("figure4", figure, caption, alt, vector=False, wide=True))
     _add_spectrum(run, part, made, "test_tile")
     return part
 
 
 def _say_cuts(run: RunFolder, part: Section) -> None:
     """What was cut out of the stacked maps, and what should have been."""
-    record = run.json(products.STACKS_RECORD) or {}
+    record = run.json(products.STACKS_RECORD)
     for name, words in (record.get("cut_out") or {}).items():
-        part.blocks.append(Block("text", text=f"Cut out of {name} before stacking: {', '.join(words)}."))
+        part.add(Block("text", text=f"Cut out of {name} before stacking: {', '.join(words)}."))
     for name, datasets in (record.get("not_cut_out") or {}).items():
         part.absent += [
             f"Not in this run: {dataset} sources cut out of {name}, as in the paper: {command}."
@@ -243,7 +239,7 @@ def _add_spectrum(run: RunFolder, part: Section, made: Figures, sample: str) -> 
         f"{spectrum.meta['n_freedom']} degrees of freedom."
     )
     figure = stackfigures.plot_spectrum(spectrum, instrument)
-    part.blocks.append(made.block(f"spectrum_{sample}", figure, caption, "Spectrum of the stack with its components"))
+    part.add(made.block(f"spectrum_{sample}", figure, caption, "Spectrum of the stack with its components"))
 
 
 def _figure_5(run: RunFolder, made: Figures) -> Section:
@@ -266,7 +262,7 @@ def _figure_5(run: RunFolder, made: Figures) -> Section:
     )
     alt = "Stacks in sixteen maps"
     figure = stackfigures.plot_stacks([*bands, *others])
-    part.blocks.append(made.block("figure5", figure, caption, alt, vector=False, wide=True))
+    part.add(made.block("figure5", figure, caption, alt, vector=False, wide=True))
     _say_cuts(run, part)
     part.absent += [f"Not in this run: the stack of {LOOKS[name][0]}: {why}." for name, why in lacking.items()]
     _add_spectrum(run, part, made, "unmatched")
@@ -274,7 +270,7 @@ def _figure_5(run: RunFolder, made: Figures) -> Section:
 
 
 def _n_sources(run: RunFolder, sample: str) -> int:
-    return int((run.json(products.STACKS_RECORD) or {}).get("samples", {}).get(sample, 0))
+    return int(run.json(products.STACKS_RECORD).get("samples", {}).get(sample, 0))
 
 
 def _figure_6(run: RunFolder, made: Figures) -> Section:
@@ -288,7 +284,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
             return part
     shown = "xray" if "xray" in set(profiles["map"]) else "y"
     _, factor, unit = LOOKS[shown]
-    beam = stackfigures.seen_fwhm_arcmin(run.json(products.STACKS_RECORD) or {}, shown)
+    beam = stackfigures.seen_fwhm_arcmin(run.json(products.STACKS_RECORD), shown)
     scaling = run.path / "stacks" / "unmatched" / "scaling.ecsv"
     labels: list[str] = []
     if scaling.is_file():
@@ -302,7 +298,7 @@ def _figure_6(run: RunFolder, made: Figures) -> Section:
         "sources, background removed source by source, bootstrap errors; dashed: the point-spread function and the "
         "map's pixels, scaled to the highest bin; grey: matched nulls."
     )
-    part.blocks.append(made.block("figure6", figure, caption, "Radial profiles in bins of p"))
+    part.add(made.block("figure6", figure, caption, "Radial profiles in bins of p"))
     return part
 
 
@@ -319,7 +315,7 @@ def _figure_7(run: RunFolder, made: Figures) -> Section:
         "bins of p, bootstrap errors, and the scaling law fitted to ten or fewer bins. Corrected for Eddington bias: "
         f"{scaling.meta.get('correction', 'none')}. Right: the same flux of catalogued clusters and of matched nulls."
     )
-    part.blocks.append(made.block("figure7", figure, caption, "Aperture flux against p"))
+    part.add(made.block("figure7", figure, caption, "Aperture flux against p"))
     return part
 
 
@@ -378,12 +374,10 @@ def _figure_8(
         "Galactic north up, longitude grows to the left. Crosses: known clusters with a redshift."
     )
     figure = stackfigures.plot_regions(rows, columns, known, y_column=_Y_COLUMN)
-    part.blocks.append(
-        made.block("figure8", figure, caption, "p and y around superclusters", vector=False, wide=True)
-    )
+    part.add(made.block("figure8", figure, caption, "p and y around superclusters", vector=False, wide=True))
     if known is not None and len(pairs):
         maps = {"p": p_ring} if run.y_ring is None else {"p": p_ring, "y": np.nan_to_num(run.y_ring)[:, None]}
-        part.blocks.append(_bridge_table(maps, known, pairs))
+        part.add(_bridge_table(maps, known, pairs))
     return part
 
 

@@ -122,7 +122,7 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
             for row in _at_threshold(_region(recovery, run.test_tile), threshold)
             if row["catalogue"] in figures.PAPER_TEST_TILE
         ]
-    card = run.json(products.MODEL_CARD) or {}
+    card = run.json(products.MODEL_CARD)
     if card.get("curve"):
         seconds = max(float(row.get("seconds") or 0) for row in card["curve"])  # since the beginning
         tiles.append(
@@ -135,7 +135,7 @@ def section_run(run: RunFolder, _: Figures) -> Section:
     """What was run: configuration, versions, seeds, timings."""
     part = Section("run", "What was run")
     record = run.json(products.RECORD)
-    if record is None:
+    if not record:
         part.missing(products.RECORD, "`szeek run CONFIG.toml` writes it.")
     else:
         timings = record.get("timings") or {}
@@ -145,13 +145,13 @@ def section_run(run: RunFolder, _: Figures) -> Section:
                 for stage, seconds in timings.items()
                 if isinstance(seconds, int | float)
             ]
-            part.blocks.append(table_block("Time of each stage", [Column("stage"), Column("time", "s", True)], rows))
+            part.add(table_block("Time of each stage", [Column("stage"), Column("time", "s", True)], rows))
         facts = [(str(k), str(v)) for k, v in {**(record.get("versions") or {}), **_seeds(record)}.items()]
         if facts:
-            part.blocks.append(table_block("Versions and seeds", [Column("what"), Column("which")], facts))
+            part.add(table_block("Versions and seeds", [Column("what"), Column("which")], facts))
     config = run.file(products.CONFIG)
     if config.is_file():
-        part.blocks.append(Block("code", text=config.read_text(encoding="utf-8")))
+        part.add(Block("code", text=config.read_text(encoding="utf-8")))
     else:
         part.missing(products.CONFIG, "`szeek run CONFIG.toml` keeps the configuration it was given.")
     return part
@@ -170,7 +170,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     seen = np.isfinite(run.p_nested)
     nside = healpy.npix2nside(run.p_nested.size)
     tile = run.test_tile
-    part.blocks.append(
+    part.add(
         made.block(
             "sky",
             skyplots.plot_sky(run.p_nested, tile=tile if run.tile_nside == TILE_NSIDE else None),
@@ -202,7 +202,7 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
     found = _recovered_each(above, clusters, run.radius_arcmin)
     words = name_tile(run)
-    part.blocks.append(
+    part.add(
         made.block(
             "test_tile",
             skyplots.plot_tile(run.p_nested, above, clusters, found, tile=tile, p_max=run.p_max),
@@ -246,7 +246,7 @@ def section_training(run: RunFolder, made: Figures) -> Section:
     """The network, its training curve, and the normalisation of its input."""
     part = Section("training", "Training")
     card = run.json(products.MODEL_CARD)
-    if card is None:
+    if not card:
         part.missing(products.MODEL_CARD, "`szeek train` writes it.")
         return part
     facts = {k: v for k, v in card.items() if not isinstance(v, dict) and k != "curve"}
@@ -254,12 +254,12 @@ def section_training(run: RunFolder, made: Figures) -> Section:
     rows = [
         (k.replace("_", " "), ", ".join(map(str, v)) if isinstance(v, list) else str(v)) for k, v in facts.items()
     ]
-    part.blocks.append(table_block("The network", [Column("what"), Column("which")], rows))
+    part.add(table_block("The network", [Column("what"), Column("which")], rows))
     curve = card.get("curve") or []
     if run.folds:
-        part.blocks.append(_folds_table(run))
+        part.add(_folds_table(run))
     if curve:
-        part.blocks.append(
+        part.add(
             made.block(
                 "training",
                 figures.plot_training(curve),
@@ -276,7 +276,7 @@ def section_training(run: RunFolder, made: Figures) -> Section:
     elif card.get("normaliser"):
         normaliser = Normaliser.from_dict(card["normaliser"])
         if normaliser.theta500_arcmin == run.maps.theta500_arcmin:
-            part.blocks.append(_input_block(run.maps, normaliser, made))
+            part.add(_input_block(run.maps, normaliser, made))
     return part
 
 
@@ -284,7 +284,7 @@ def _folds_table(run: RunFolder) -> Block:
     """Tiles and validation loss of each fold's network."""
     rows = []
     for fold in range(run.folds):
-        card = run.json(f"fold-{fold}/{products.MODEL_CARD}") or {}
+        card = run.json(f"fold-{fold}/{products.MODEL_CARD}")
         tiles = ((card.get("config") or {}).get("split") or {}).get("test_tiles", ())
         losses = [float(epoch["valid_loss"]) for epoch in card.get("curve") or ()]
         best = (number(int(np.argmin(losses))), number(min(losses), 4)) if losses else (number(None), number(None))
@@ -392,7 +392,7 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
         shown, one_tile, where = _region(recovery, ALL_TILES), False, "All tiles that were assessed"
         part.absent.append(f"{products.RECOVERY} has no row of tile {tile}; all assessed tiles are shown together.")
     papers_tile = one_tile and tile == TEST_TILE
-    part.blocks.append(
+    part.add(
         made.block(
             "recovery",
             figures.plot_recovery(shown, p_max=threshold, show_paper=papers_tile),
@@ -409,8 +409,8 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
     ):
         rows = _at_threshold(region, threshold)
         if len(rows):
-            part.blocks.append(_recovery_table(rows, f"{title}, p > {float(rows['p_max'][0]):g}", paper))
-    part.blocks.append(
+            part.add(_recovery_table(rows, f"{title}, p > {float(rows['p_max'][0]):g}", paper))
+    part.add(
         table_block(
             "Published figures for the test tile of the real sky, p > 0.1",
             [Column("who"), Column("Planck_z recovered"), Column("detections"), Column("matched to anything known")],
@@ -422,17 +422,17 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
             "All tiles together include the sky that the network was trained on: there, recovery is partly memory. "
             f"What it does on sky it has not seen is measured in tiles {_held_out_words(run)}."
         )
-        part.blocks.append(Block("text", text=words))
+        part.add(Block("text", text=words))
     if run.is_simulated:
         words = (
             "This run's sky is simulated: its numbers and the published ones are for different skies, alike in "
             "noise, beams and selection. Compare their size, not their last digit."
         )
-        part.blocks.append(Block("text", text=words))
-    check = (((run.json(products.RECORD) or {}).get("stages") or {}).get("measure") or {}).get("check")
+        part.add(Block("text", text=words))
+    check = run.facts("measure").get("check")
     if check:
         part.warnings += DetectionCheck(**check).warn()
-        part.blocks.append(check_block(DetectionCheck(**check)))
+        part.add(check_block(DetectionCheck(**check)))
     return part
 
 
@@ -462,14 +462,14 @@ def _recovery_table(rows: Table, caption: str, paper: Mapping[str, float]) -> Bl
 def section_reliability(run: RunFolder, made: Figures) -> Section:
     """Completeness and purity, where the truth is known."""
     part = Section("reliability", "Completeness and purity")
-    assessment = run.json(products.ASSESSMENT) or {}
+    assessment = run.json(products.ASSESSMENT)
     rows = assessment.get("completeness_purity")
     if not rows:
         lacking = f"completeness and purity ({products.ASSESSMENT})"
         part.missing(lacking, "They need a simulated sky, whose truth is known.")
         return part
     table = Table([{key: np.nan if value is None else value for key, value in row.items()} for row in rows])
-    part.blocks.append(
+    part.add(
         made.block(
             "completeness",
             figures.plot_completeness(table),
@@ -497,14 +497,14 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
         for row in table
     ]
     columns = [Column("sample"), *(Column(head, "", True) for head in heads)]
-    part.blocks.append(table_block("Completeness at given purity, and at the run's threshold", columns, cells))
+    part.add(table_block("Completeness at given purity, and at the run's threshold", columns, cells))
     _add_reliability(run, part, made)
     return part
 
 
 def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
     """The calibration's reliability diagram."""
-    found = ((run.json(products.RECORD) or {}).get("stages") or {}).get("calibrate") or {}
+    found = run.facts("calibrate")
     if not found.get("reliability"):
         part.missing("a calibration of p", f"It needs more sources. {found.get('refused', '')}".strip())
         return
@@ -515,7 +515,7 @@ def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
         f"binomial errors. Mean difference {100 * found['expected_calibration_error']:.1f} %."
     )
     figure = figures.plot_reliability(Table(rows=found["reliability"]))
-    part.blocks.append(made.block("reliability", figure, caption, "Observed against predicted purity"))
+    part.add(made.block("reliability", figure, caption, "Observed against predicted purity"))
 
 
 def _tiles_words(tiles: list[int] | None) -> str:
@@ -538,9 +538,9 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
         inside = in_test_tile(chosen, run)
         rows.append((catalogue_look(name)[2] or "none of these", number(len(chosen)), number(int(inside.sum()))))
     head = [Column("catalogue"), Column("clusters", "", True), Column(f"in tile {run.test_tile}", "", True)]
-    part.blocks.append(table_block("Catalogues", head, rows))
+    part.add(table_block("Catalogues", head, rows))
     if (np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"])).any():
-        part.blocks.append(
+        part.add(
             made.block(
                 "mass_redshift",
                 figures.plot_mass_redshift(clusters),
@@ -555,7 +555,7 @@ def section_cite(run: RunFolder, _: Figures) -> Section:
     """What to cite."""
     part = Section("cite", "How to cite")
     rows = [("This software", "SZeek, see CITATION.cff in its source"), *_CITE]
-    part.blocks.append(table_block("Sources of the method and the data", [Column("for"), Column("cite")], rows))
+    part.add(table_block("Sources of the method and the data", [Column("for"), Column("cite")], rows))
     part.blocks += [Block("text", text="As BibTeX:"), Block("code", text=_BIBTEX % __version__)]
     return part
 

@@ -22,13 +22,13 @@ _PROPERTIES = {"profile": "profile: share of cool-core less that of disturbed cl
 def section_selection(run: RunFolder, made: Figures) -> Section:
     """Completeness from injections, and whether it holds for the clusters that are known."""
     part = Section("selection", "Completeness against flux")
-    found = ((run.json(products.RECORD) or {}).get("stages") or {}).get("selection")
+    found = run.facts("selection")
     selection = run.selection
     if selection is None or not found:
         part.missing(f"completeness against flux ({products.SELECTION})", "`szeek selection` measures it.")
         return part
     part.warnings += _warnings(found)
-    part.blocks.append(
+    part.add(
         made.block(
             "selection",
             figures.plot_selection(selection),
@@ -51,10 +51,10 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
             for row in fitted
         ]
         caption = f"How injected clusters look, fitted to {found['n_look']} known clusters of these maps"
-        part.blocks.append(table_block(caption, heads, cells))
+        part.add(table_block(caption, heads, cells))
     spectra = [run.table(products.SELECTION, name) for name in ("KNOWN", "INJECTED")]
     if spectra[0] is not None and spectra[1] is not None and np.any(np.asarray(spectra[0]["n"]) > 1):
-        part.blocks.append(
+        part.add(
             made.block(
                 "looks",
                 figures.plot_looks(spectra[0], spectra[1], str(spectra[0].meta["BANDS"]).split(",")),
@@ -64,7 +64,7 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
             )
         )
     if found.get("known"):
-        part.blocks.append(check_block(DetectionCheck(**found["known"])))
+        part.add(check_block(DetectionCheck(**found["known"])))
     return part
 
 
