@@ -108,6 +108,10 @@ def test_a_table_for_each_map(tmp_path):
     assert sky.unit == {"f220": "K_CMB", "f090": "uK_CMB", "f150": "K_CMB"}
     (tmp_path / "again.toml").write_text(config_toml(load_config(path)))
     assert load_config(tmp_path / "again.toml").sky == sky
+    path.write_text(
+        text.replace('unit = "uK_CMB"', 'beam = "b.txt"').replace("[sky]", '[sky]\ninstrument = "act-dr6"')
+    )
+    assert load_config(path).sky.instrument == f"act-dr6+f090={tmp_path / 'b.txt'}"
     path.write_text(text.replace("ivar =", "ivr ="))
     with pytest.raises(ValueError, match=r"maps.f090 has the unknown key 'ivr', .* did you mean 'ivar'"):
         load_config(path)

@@ -61,6 +61,9 @@ class FieldConfig(_Section):
         return math.degrees(math.atan2(y, x)) % 360.0, math.degrees(math.asin(z))
 
 
+_MAP_KEYS = ("file", "ivar", "unit", "beam")
+
+
 class SkyConfig(_Section):
     """The maps and the catalogues: files of the user's, or a simulated sky."""
 
@@ -79,11 +82,11 @@ class SkyConfig(_Section):
     instrument: str = Field(
         "planck-hfi",
         description="experiment whose bands the maps are in: one that ships (`szeek instruments`), a TOML file, or "
-        "several joined by '+'",
+        "several joined by '+'; BAND=FILE among them is a band's beam as a table of l and b_l",
     )
     maps: dict[str, Path] = Field(
         default_factory=dict,
-        description="map file of each band, by band name; or a table [sky.maps.BAND] of file, ivar and unit",
+        description="map file of each band, by band name; or a table [sky.maps.BAND] of file, ivar, unit and beam",
     )
     ivar: dict[str, Path] = Field(
         default_factory=dict,
@@ -119,7 +122,7 @@ class SkyConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _spell_out_maps(cls, values: Any) -> Any:
-        """A table for each band, [sky.maps.f090], as what it says of file, ivar and unit."""
+        """A table for each band, [sky.maps.f090], as what it says of file, ivar, unit and beam (a table l, b_l)."""
         maps = values.get("maps") if isinstance(values, dict) else None
         if not isinstance(maps, dict):
             return values
@@ -127,10 +130,10 @@ class SkyConfig(_Section):
         if not tables:
             return values
         for band, one in tables.items():
-            for key in set(one) - {"file", "ivar", "unit"}:
-                near = get_close_matches(str(key), ["file", "ivar", "unit"], 1)
+            for key in set(one) - set(_MAP_KEYS):
+                near = get_close_matches(str(key), _MAP_KEYS, 1)
                 hint = f", did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"maps.{band} has the unknown key '{key}', expected file, ivar and unit{hint}")
+                raise ValueError(f"maps.{band} has the unknown key '{key}', expected {', '.join(_MAP_KEYS)}{hint}")
             if "file" not in one:
                 raise ValueError(f'maps.{band} names no file; give file = "..."')
         files = {band: one["file"] if band in tables else one for band, one in maps.items()}
@@ -138,6 +141,9 @@ class SkyConfig(_Section):
         unit, own = values.get("unit"), {band: one["unit"] for band, one in tables.items() if "unit" in one}
         if own:
             unit = {**(unit if isinstance(unit, dict) else dict.fromkeys(files, unit) if unit else {}), **own}
+        beams = [f"{band}={one['beam']}" for band, one in tables.items() if "beam" in one]
+        if beams:
+            values = {**values, "instrument": "+".join([values.get("instrument", "planck-hfi"), *beams])}
         return {**values, "maps": files, "ivar": {**values.get("ivar", {}), **ivar}, "unit": unit}
 
     @model_validator(mode="after")
@@ -515,7 +521,7 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         anchored["y_maps"] = [str(folder / file) for file in sky["y_maps"]]
     if isinstance(sky.get("maps"), dict):
         anchored["maps"] = {
-            band: {key: str(folder / text) if key in ("file", "ivar") else text for key, text in one.items()}
+            band: {key: text if key == "unit" else str(folder / text) for key, text in one.items()}
             if isinstance(one, dict)
             else str(folder / one)
             for band, one in sky["maps"].items()
@@ -533,5 +539,11 @@ def anchor_instrument(instrument: str, folder: Path) -> str:
     """An experiment, or several joined by '+', with the paths of its files relative to the folder."""
     if (folder / instrument).is_file():
         return str(folder / instrument)
-    parts = instrument.split("+")
-    return "+".join(str(folder / part) if part.endswith((".toml", ".json")) else part for part in parts)
+    anchored = []
+    for part in instrument.split("+"):
+        band, equals, file = part.partition("=")
+        if equals:
+            anchored.append(f"{band}={folder / file}")
+        else:
+            anchored.append(str(folder / part) if part.endswith((".toml", ".json")) else part)
+    return "+".join(anchored)

@@ -381,3 +381,22 @@ def test_profile_of_act_s_beam(real_data, tmp_path):
     np.testing.assert_allclose(
         found.beam([500, 1500, 3000])[:, 0], expected[[500, 1500, 3000]] / expected[0], rtol=2e-3
     )
+
+
+def test_a_band_takes_a_beam_from_a_table(tmp_path):
+    ell = np.arange(20_001)
+    narrow = np.exp(-0.5 * (ell * np.radians(1.0 / 60) / np.sqrt(8 * np.log(2))) ** 2)
+    np.savetxt(tmp_path / "beam.txt", np.column_stack([ell, narrow]))
+    plain, changed = read_instrument("act-dr6"), read_instrument(f"act-dr6+f150={tmp_path / 'beam.txt'}")
+    assert changed.bands[1].fwhm_arcmin == pytest.approx(1.0, rel=1e-4)
+    np.testing.assert_allclose(changed.beam(ell[::100])[:, 1], narrow[::100])
+    np.testing.assert_array_equal(changed.beam(ell)[:, [0, 2]], plain.beam(ell)[:, [0, 2]])
+    np.testing.assert_array_equal(changed.tsz_response, plain.tsz_response)
+    assert record_instrument(f"act-dr6+f150={tmp_path / 'beam.txt'}")["bands"][1]["beam"]["ell"][0] == 0.0
+    with pytest.raises(ValueError, match=r"a beam is given for 143; act-dr6 has the bands f090, f150, f220"):
+        read_instrument(f"act-dr6+143={tmp_path / 'beam.txt'}")
+    np.savetxt(tmp_path / "high.txt", np.column_stack([ell[2:], narrow[2:]]))
+    with pytest.raises(ValueError, match=r"band 'f150': beam '.*high.txt' starts at l = 2, expected 1 at l = 0"):
+        read_instrument(f"act-dr6+f150={tmp_path / 'high.txt'}")
+    with pytest.raises(ValueError, match="gives beams of no experiment"):
+        read_instrument("f150=beam.txt")

@@ -32,8 +32,9 @@ def read_instrument(source: str | os.PathLike[str] | Mapping[str, Any] = "planck
     ----------
     source : str, path or mapping
         Name of an experiment that ships, or a TOML file, or several joined by '+' whose bands are put one after the
-        other. A trained model's ``model.json`` stands for the experiment that it was trained on. A mapping holds
-        what a file would (:func:`record_instrument`).
+        other; 'BAND=FILE' among them gives a band another beam, a table of l and b_l. A trained model's
+        ``model.json`` stands for the experiment that it was trained on. A mapping holds what a file would
+        (:func:`record_instrument`).
 
     Returns
     -------
@@ -54,21 +55,46 @@ def read_instrument(source: str | os.PathLike[str] | Mapping[str, Any] = "planck
     """
     if isinstance(source, Mapping):
         return build_instrument(source, f"instrument '{source.get('name', '')}'", Path())
-    parts = [_read_one(part) for part in split_instrument(source)]
-    if len(parts) == 1:
-        return parts[0]
+    texts = split_instrument(source)
+    parts = [_read_one(text) for text in texts if _beam_of(text) is None]
+    beams = dict(beam for text in texts if (beam := _beam_of(text)) is not None)
+    if not parts:
+        raise ValueError(f"'{source}' gives beams of no experiment, expected one before them: 'act-dr6+{source}'")
     names = [name for part in parts for name in part.band_names]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
             f"'{source}' has the band {', '.join(twice)} more than once, expected names of their own; rename it in a "
             "TOML file of your own (`szeek instruments NAME` prints those that ship) and name that file instead"
         )
-    return Instrument(
+    joined = Instrument(
         "+".join(part.name for part in parts),
         tuple(band for part in parts for band in part.bands),
         details=tuple(detail for part in parts for detail in part.details),
         **{name: np.concatenate([getattr(part, name) for part in parts]) for name in ARRAYS},
     )
+    return _with_beams(joined, beams) if beams else joined
+
+
+def _beam_of(text: str) -> tuple[str, str] | None:
+    """Band and file of a part of a combination that gives a beam."""
+    band, equals, file = text.partition("=")
+    return (band, file) if equals and not Path(text).is_file() else None
+
+
+def _with_beams(instrument: Instrument, beams: Mapping[str, str]) -> Instrument:
+    """The experiment with beams from tables of l and b_l."""
+    if unknown := [name for name in beams if name not in instrument.band_names]:
+        raise ValueError(
+            f"a beam is given for {', '.join(unknown)}; {instrument.name} has the bands "
+            f"{', '.join(instrument.band_names)}"
+        )
+    records = []
+    for record in record_bands(instrument):
+        if record["name"] in beams:
+            record = {key: value for key, value in record.items() if key not in ("beam_normalise", "fwhm_arcmin")}
+            record["beam"] = beams[record["name"]]
+        records.append(record)
+    return build_instrument({"name": instrument.name, "bands": records}, f"'{instrument.name}'", Path())
 
 
 def split_instrument(source: str | os.PathLike[str]) -> list[str]:
