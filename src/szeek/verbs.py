@@ -24,9 +24,7 @@ from szeek.find.predict import read_prediction
 from szeek.find.shards import predict_shard
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.knownclusters import group_clusters, read_clusters
-from szeek.inputs.mapfiles import read_skymaps
-from szeek.inputs.masks import read_masks
-from szeek.inputs.surveymaps import check_masks
+from szeek.inputs.surveymaps import check_masks, read_maps
 from szeek.learn.device import pick_device
 from szeek.learn.distributed import join_ranks
 from szeek.learn.model import find_model, load_model
@@ -62,7 +60,6 @@ from szeek.show.report.field import FieldPicture, keep_field
 from szeek.show.report.page import write_report
 from szeek.sky.healpix import nside_of, unit_vectors
 from szeek.sky.mapset import MapSet, open_maps, sees
-from szeek.sky.skymaps import SkyMaps
 
 #: Names of the stages in their order; `train` stands for `model` too, where a network is given.
 STAGES = ("sky", "maps", "filter", "train", "predict", "calibrate", "detect", "measure", "assess", "report")
@@ -325,11 +322,10 @@ def predict_part(
     target.mkdir(parents=True, exist_ok=True)
     network = load_model(config.model)
     if sky.saved_maps is not None:
-        maps = SkyMaps.open(sky.saved_maps)
+        maps = open_maps(sky.saved_maps)
     else:
         stated: dict[str, Any] = {"unit": sky.unit, "frame": sky.frame, "ordering": sky.ordering, "check": sky.check}
-        mask = read_masks(sky.masks, sky.frame, sky.ordering)
-        maps = read_skymaps(sky.maps, sky.instrument, mask=mask, **stated)
+        maps = read_maps(sky.maps, sky.instrument, ivar=sky.ivar, masks=sky.masks, **stated)
     return predict_shard(
         maps,
         network,

@@ -275,6 +275,30 @@ def test_groups_of_other_skies_are_refused(tmp_path, car):
         read_maps(files, ACT, nside=512)
 
 
+def test_tiles_are_put_together(tmp_path, car):
+    """Four tiles, one of which is missing, are the image with a hole; others than of one pixelisation are refused."""
+    header, image = car
+    for top, left in ((0, 0), (0, 90), (70, 90)):
+        part = image[top : top + 70, left:] if left else image[:70, :90]
+        part = image[70:, 90:] if top else part
+        cards = fits.Header({**header, "CRPIX1": header["CRPIX1"] - left, "CRPIX2": header["CRPIX2"] - top})
+        write(tmp_path / f"tile_{top}_{left}.fits", part, cards)
+    maps = read_maps({"f150": tmp_path / "tile_*.fits"}, ACT, out=tmp_path / "maps", check=False)
+    (group,) = maps.groups
+    assert group.grid.shape == image.shape
+    at = group.grid.directions(np.array([20.0, 20, 100, 100]), np.array([20.0, 120, 120, 20]))
+    found = group.nearest(at)[:, 0]
+    expected = 1e-6 * image[[20, 20, 100], [20, 120, 120]]
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-6)
+    assert np.isnan(found[3])
+    moved = fits.Header({**header, "CRPIX1": header["CRPIX1"] + 0.3})
+    write(tmp_path / "tile_x.fits", image, moved)
+    with pytest.raises(ValueError, match=r"tile_x.fits' is no tile of the pixelisation and unit of '.*tile_0_0"):
+        read_maps({"f150": tmp_path / "tile_*.fits"}, ACT)
+    with pytest.raises(FileNotFoundError, match=r"no file fits '.*none_\*.fits'"):
+        read_maps({"f150": tmp_path / "none_*.fits"}, ACT)
+
+
 # --- inverse variance --------------------------------------------------------------------------------------------
 
 

@@ -139,6 +139,23 @@ def parse_part(text: str | os.PathLike[str]) -> FilePart:
     return FilePart(Path(found["path"]), extension, column, cards)
 
 
+def list_tiles(text: str | os.PathLike[str]) -> list[str | os.PathLike[str]]:
+    """The files that a pattern with * in its last part fits, by name; what is no pattern is itself.
+
+    Raises
+    ------
+    FileNotFoundError
+        If no file fits.
+    """
+    path = Path(text)
+    if "*" not in path.name or path.exists():
+        return [text]
+    found = sorted(path.parent.glob(path.name))
+    if not found:
+        raise FileNotFoundError(f"no file fits '{path}'; check the pattern")
+    return [*found]
+
+
 def open_stream(path: Path) -> BinaryIO:
     """Open the bytes of a file, decompressed where its first bytes say so, whatever it is called.
 

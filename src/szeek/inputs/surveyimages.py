@@ -9,8 +9,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class SurveyImage:
     grid: ImageGrid
     unit: str | None
     n_plane: int
-    _stored: NDArray[Any] | _Packed
+    _stored: NDArray[Any] | _Packed | _Tiles
     _transposed: bool = False
     _scale: float = 1.0
     _zero: float = 0.0
@@ -92,12 +92,16 @@ class SurveyImage:
                 facts.add(np.where(np.isfinite(block), block, np.nan))
             if not marked:
                 return facts.describe(self._map())
-        copy = allocate_array(None if folder is None else folder / f"{name}.npy", self.grid.shape)
-        oriented, facts = copy.T if self._transposed else copy, _Facts()
-        for first, block in self._read_raw():
-            values = self._clean(block)
-            facts.add(values)
-            oriented[first : first + len(values)] = values
+        copy, facts = allocate_array(None if folder is None else folder / f"{name}.npy", self.grid.shape), _Facts()
+        tiles = self._stored if isinstance(self._stored, _Tiles) else _Tiles((self,), ((0, 0),))
+        for tile, (top, left) in zip(tiles.images, tiles.corners, strict=True):
+            rows, columns = tile.grid.shape
+            part = copy[top : top + rows, left : left + columns]
+            oriented = part.T if tile._transposed else part
+            for first, block in tile._read_raw():
+                values = tile._clean(block)
+                facts.add(values)
+                oriented[first : first + len(values)] = values
         return facts.describe(Pixels(copy))
 
     def _map(self) -> Pixels:
@@ -112,6 +116,7 @@ class SurveyImage:
         if isinstance(self._stored, _Packed):
             yield from self._stored.read(self.path)
             return
+        assert isinstance(self._stored, np.ndarray)
         for first, stop in _cut_rows(self._stored.shape, self._stored.dtype.itemsize):
             yield first, np.asarray(self._stored[first:stop])
 
@@ -192,6 +197,42 @@ class _Packed:
                         f"'{path}' is truncated: it ends after {first} of {self.shape[0]} rows; fetch it again"
                     )
                 yield first, np.frombuffer(raw, self.dtype).reshape(stop - first, self.shape[1])
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Images that lie side by side: what no tile covers was not observed."""
+
+    images: tuple[SurveyImage, ...]
+    corners: tuple[tuple[int, int], ...]  # row and column of each one's first pixel
+
+
+def join_tiles(images: Sequence[SurveyImage]) -> SurveyImage:
+    """Tiles of one pixelisation as one image.
+
+    Raises
+    ------
+    ValueError
+        If they are not of one pixelisation, or not in one unit.
+    """
+    first = images[0]
+    starts = np.array([[-at for at in image.grid.reference] for image in images])
+    corners = starts - starts[0]
+    for image, corner in zip(images, corners, strict=True):
+        same = image.unit == first.unit and image.grid.projection == first.grid.projection
+        for a, b in ((image.grid.rotation, first.grid.rotation), (image.grid.inverse_cd, first.grid.inverse_cd)):
+            same &= np.allclose(a, b, rtol=1e-9, atol=1e-12)
+        if not same or np.abs(corner - np.rint(corner)).max() > _SAME_GRID_PIXELS:
+            raise ValueError(
+                f"'{image.path}' is no tile of the pixelisation and unit of '{first.path}': expected the same CRVAL, "
+                "CDELT and BUNIT, and CRPIX whole pixels apart; put them together with reproject or pixell"
+            )
+    whole = np.rint(corners - corners.min(axis=0)).astype(int)
+    shape = (whole + [image.grid.shape for image in images]).max(axis=0)
+    down, right = (float(-at) for at in starts.min(axis=0))
+    grid = replace(first.grid, shape=(int(shape[0]), int(shape[1])), reference=(down, right))
+    tiles = _Tiles(tuple(images), tuple((int(i), int(j)) for i, j in whole))
+    return SurveyImage(first.path, grid, first.unit, first.n_plane, tiles)
 
 
 def _cut_rows(shape: tuple[int, ...], itemsize: int) -> list[tuple[int, int]]:

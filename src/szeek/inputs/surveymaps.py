@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from szeek.config import named_file
 from szeek.inputs.bandcheck import BandError, check_bands
-from szeek.inputs.fits_files import parse_part
+from szeek.inputs.fits_files import list_tiles, parse_part
 from szeek.inputs.healpix_files import HealpixFile, describe_healpix, healpix_of_healsparse, is_healsparse
 from szeek.inputs.image_files import read_image
 from szeek.inputs.instrument import read_instrument
@@ -33,7 +33,14 @@ from szeek.inputs.mapfiles import (
     unit_factor,
 )
 from szeek.inputs.masks import find_masks, keep_all, read_masks
-from szeek.inputs.surveyimages import LoadedImage, SurveyImage, describe_image, image_of_array, is_same_grid
+from szeek.inputs.surveyimages import (
+    LoadedImage,
+    SurveyImage,
+    describe_image,
+    image_of_array,
+    is_same_grid,
+    join_tiles,
+)
 from szeek.physics.instrument import Instrument
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.mapset import MapSet
@@ -75,7 +82,8 @@ def read_maps(
     ----------
     files : mapping of band name to path or map
         One for each band; a MapSet may do without some of the instrument's. FITS files as in :func:`read_skymaps`,
-        also compressed by fpack; maps in memory may be ndmaps of pixell or maps of healsparse.
+        also compressed by fpack; with * in its name, all tiles of one pixelisation. Maps in memory may be ndmaps of
+        pixell or maps of healsparse.
     instrument : str or Instrument
         Bands, their units and conversion factors.
     ivar : mapping of band name to path or map, optional
@@ -165,6 +173,14 @@ def _describe(
             f"the map of {name} is a {type(source).__name__}, expected a file's name, an ndmap of pixell or a map of "
             "healsparse; write it to a FITS file"
         )
+    files = list_tiles(source)
+    if len(files) > 1:
+        tiles = [_describe(name, file, frame, ordering, auxiliary) for file in files]
+        images = [tile for tile in tiles if isinstance(tile, SurveyImage)]
+        if len(images) < len(tiles):
+            raise ValueError(f"'{source}' fits HEALPix maps, expected tiles that are images, or a single file")
+        return join_tiles(images)
+    source = files[0]
     if is_healsparse(source):
         return _describe(name, _read_healsparse(source), frame, ordering)
     image = describe_image(source, frame, auxiliary)

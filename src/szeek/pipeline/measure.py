@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table, hstack, vstack
@@ -18,9 +19,9 @@ from szeek.filter.snrmaps import filter_sky
 from szeek.filter.states import FieldState, read_states, write_states
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.compact import read_pccs2, read_pgcc
-from szeek.inputs.mapfiles import read_skymaps
 from szeek.inputs.masks import read_mask
 from szeek.inputs.stackmaps import read_stack_map
+from szeek.inputs.surveymaps import read_maps
 from szeek.measure.candidates import list_sources, make_candidates, read_candidates, write_candidates
 from szeek.measure.flags import set_flags
 from szeek.measure.fluxes import FluxCorrection
@@ -243,9 +244,8 @@ def measure_list(
         listed = read_catalogue(file, columns=sky.columns)
     # of a candidate, its size of highest S/N is measured, not given
     names = ["name", "lon_deg", "lat_deg", "z", *(["theta500_arcmin"] if "survey" in listed.colnames else [])]
-    maps = read_skymaps(
-        sky.maps, sky.instrument, unit=sky.unit, frame=sky.frame, ordering=sky.ordering, check=sky.check
-    )
+    stated: dict[str, Any] = {"unit": sky.unit, "frame": sky.frame, "ordering": sky.ordering, "check": sky.check}
+    maps = read_maps(sky.maps, sky.instrument, ivar=sky.ivar, **stated)
     found = measure_sources(maps, listed[names], instrument=sky.instrument, threads=threads, progress=progress)
     target = Path(out)
     target.mkdir(parents=True, exist_ok=True)

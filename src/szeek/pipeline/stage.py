@@ -23,7 +23,7 @@ from szeek._version import __version__
 from szeek.config import Config, named_file
 from szeek.files import remove_path, write_json
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, truth_cut
-from szeek.inputs.fits_files import parse_part
+from szeek.inputs.fits_files import list_tiles, parse_part
 from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.distributed import Ranks
 from szeek.parallel import Progress
@@ -122,7 +122,8 @@ class Run:
     def input_files(self) -> list[Path]:
         """Maps, their inverse variances, catalogues and masks."""
         catalogues = [named_file(file)[1] for file in self.catalogue_files()]
-        maps = [parse_part(file).path for file in (*self.map_files().values(), *self.ivar_files().values())]
+        given = (*self.map_files().values(), *self.ivar_files().values())
+        maps = [parse_part(file).path for pattern in given for file in list_tiles(pattern)]
         return [*maps, *catalogues, *self.mask_files()]
 
 
