@@ -87,7 +87,8 @@ def describe_candidates(result: RunResult) -> str:
         lines[0] += f" ({describe_kinds(measured.kinds)})"
     if measured.n_known is not None:
         lines.append(
-            f"{measured.n_known_found} of {measured.n_known} known clusters inside have a candidate within 5 arcmin"
+            f"{measured.n_known_found} of {measured.n_known} known clusters inside have a candidate within "
+            f"{measured.radius_arcmin:g} arcmin"
         )
     if measured.check is not None:
         lines.append(describe_check(measured.check))

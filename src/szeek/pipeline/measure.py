@@ -55,6 +55,7 @@ class Measured(Facts):
     kinds: dict[str, int] = field(default_factory=dict)
     n_known: int | None = None
     n_known_found: int | None = None
+    radius_arcmin: float = 5.0
     check: DetectionCheck | None = None
 
 
@@ -106,7 +107,8 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         check = curve.check(
             *look_up_clusters(listed, sources, maps, config, states, run.threads, run.radius_arcmin)
         )
-    return Measured(len(sources), kinds, len(clusters), len(match(sources, clusters, run.radius_arcmin)), check)
+    found_known = len(match(sources, clusters, run.radius_arcmin))
+    return Measured(len(sources), kinds, len(clusters), found_known, run.radius_arcmin, check)
 
 
 def look_up_clusters(
