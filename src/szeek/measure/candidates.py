@@ -50,7 +50,7 @@ COLUMNS = tuple(
         ("POS_ERR95", "pos_err95_arcmin", "f4", "arcmin", "stat.error;pos.eq",
          "Radius that holds the cluster in 95 %"),
         ("P", "p", "f4", "", "stat.value", "Highest value of the network's map in the area; a score, see PURITY"),
-        ("PURITY", "purity", "f4", "", "stat.probability", "Probability of a cluster above the Y500 in calibration.ecsv"),
+        ("PURITY", "purity", "f4", "", "stat.probability", "Probability of a cluster, of the calibration's Y500"),
         ("PURITY_ERR", "purity_err", "f4", "", "stat.error;stat.probability", "Its error (68 %)"),
         ("AREA", "area_arcmin2", "f4", "arcmin2", "phys.angArea", "Area above the threshold"),
         ("NPIX", "n_pix", "i4", "", "meta.number", "Number of pixels above the threshold"),
