@@ -35,7 +35,15 @@ from szeek.simulate.components.sources import (
 from szeek.simulate.density import DensityShell, all_density_shells
 from szeek.simulate.field import simulate as field_module
 from szeek.simulate.field.coverage import add_noise, atmosphere_on, depth, inverse_variance, resample
-from szeek.simulate.field.diffuse import cib_filters, cib_on, cmb_filters, cmb_on, fine_cmb_spectrum, narrow_beam
+from szeek.simulate.field.diffuse import (
+    cib_filters,
+    cib_on,
+    cmb_filters,
+    cmb_on,
+    fine_cmb_spectrum,
+    ksz_spectrum,
+    narrow_beam,
+)
 from szeek.simulate.field.haloes import (
     CELL_NSIDE,
     M500_FULL_SKY_1E14MSUN,
@@ -46,9 +54,9 @@ from szeek.simulate.field.haloes import (
 from szeek.simulate.field.lattice import MARGIN, Lattice, multipoles
 from szeek.simulate.field.paint import NARROW_SIGMA_ARCMIN, paint_clusters_on, paint_sources_on
 from szeek.simulate.field.simulate import FieldOptions, SimulatedField, draw_field_haloes, simulate_field
-from szeek.simulate.field.validate import measure_spectrum
+from szeek.simulate.field.validate import matched_filter_sigma, measure_spectrum, published_model_uk2
 from szeek.simulate.haloes import draw_haloes
-from szeek.simulate.sky import SimulateConfig, simulate_sky
+from szeek.simulate.validate import validate_sky
 
 SEED = 3
 ARCMIN = np.pi / 10800
@@ -68,7 +76,7 @@ def shells() -> list[DensityShell]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> SimulatedField:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(field_module, "read_instrument", lambda name: LOUD)
-        options = FieldOptions(field=FIELD, instrument="act-like", seed=SEED, nside=NSIDE, threads=1)
+        options = FieldOptions(field=FIELD, instrument="act-like+planck-hfi", seed=SEED, nside=NSIDE, threads=1)
         return simulate_field(options, tmp_path_factory.mktemp("field"))
 
 
@@ -277,7 +285,7 @@ def test_cmb_has_the_lensed_spectrum_across_the_band_limit() -> None:
     cmb = lattice.convolve([low, lattice.white(5, "cmb")], [list(filters)])[0] * hann(lattice)
     edges = np.array([300.0, 600.0, 900.0, 1200.0, 1800.0, 2400.0, 3000.0, 4000.0, 5000.0, 6000.0])
     ours = measure_spectrum(cmb, cmb, lattice, edges)
-    expected = mean_in_bins(fine_cmb_spectrum(), edges)
+    expected = mean_in_bins(fine_cmb_spectrum() + ksz_spectrum(), edges)
     # sqrt(2 / modes), of which a Hann window leaves (35/128 / (3/8)^2)^-2 = 1 / 3.78
     modes = np.diff(edges**2) * lattice.area_deg2 * np.radians(1.0) ** 2 / (4 * np.pi) / 3.78
     assert (np.abs(ours / expected - 1) < 4 * np.sqrt(2 / modes)).all()
@@ -349,7 +357,9 @@ def test_atmosphere_has_its_knee() -> None:
 
 def test_files_are_those_of_a_survey(made: SimulatedField) -> None:
     record = json.loads((made.folder / "simulate.json").read_text())
-    assert list(record["maps"]) == ["f090", "f150", "f220"]
+    assert list(record["maps"]) == ["f090", "f150", "f220", "100", "143", "217", "353", "545", "857"]
+    assert record["maps"]["143"] == f"planck-hfi/szeek_sim_143_{NSIDE}.fits"
+    assert list(record["ivar"]) == list(record["beams"]) == ["f090", "f150", "f220"]
     inner = LATTICE.without_margin()
     for band in ("f090", "f150", "f220"):
         with fits.open(made.maps[band]) as image, fits.open(made.ivar[band]) as weight:
@@ -395,11 +405,8 @@ def test_bright_clusters_and_sources_are_where_the_truth_says(made: SimulatedFie
     assert inner.shape == f150.shape
 
 
-def test_planck_and_the_ground_see_one_sky(made: SimulatedField, tmp_path: Path) -> None:
-    planck = simulate_sky(
-        SimulateConfig(nside=NSIDE, seed=SEED, y_map=False, companions=False, threads=1), tmp_path / "planck"
-    )
-    full_sky = healpy.read_map(planck.maps["143"])
+def test_planck_and_the_ground_see_one_sky(made: SimulatedField) -> None:
+    full_sky = healpy.read_map(made.maps["143"])
     with fits.open(made.maps["f150"]) as image:
         values, sky = image[0].data.astype(np.float64), WCS(image[0].header)
     sigma = 10.0 / 0.5 / np.sqrt(8 * np.log(2))
@@ -438,9 +445,37 @@ def test_narrow_beam_is_sampled() -> None:
     assert MARGIN == 60
 
 
-def test_cells_about_a_corner_of_seven_neighbours_are_cells():
+def test_cells_about_a_corner_of_seven_neighbours_are_cells() -> None:
     """At (l, b) = (90, 41.8) deg three base pixels meet: healpy says -1 for the neighbour that is not there."""
     at = SkyCoord(l=90.0, b=41.81, unit="deg", frame="galactic").icrs
     cells = Lattice.around(at.ra.deg, at.dec.deg, 2.0, 2.0).cells(8)
     assert (healpy.get_all_neighbours(8, cells) < 0).any()
     assert cells.min() >= 0
+
+
+# --- against published numbers ---------------------------------------------------------------------------------
+
+
+def test_matched_filter_of_a_point_in_white_noise() -> None:
+    # 10,000 uK arcmin: int l dl / 2 pi exp(-l^2 sigma^2) / N = 1 / (4 pi sigma^2 N)
+    deep = replace(QUIET.select([1]), noise_uk_deg=np.array([1e4 / 60]))
+    sigma = 1.4 / np.sqrt(8 * np.log(2)) * ARCMIN
+    expected = np.sqrt(4 * np.pi) * sigma * 1e-2 * ARCMIN / abs(QUIET.tsz_kcmb[1]) / ARCMIN**2 / 1.79
+    assert matched_filter_sigma(deep, np.array([0.01]), 1)[0] == pytest.approx(expected, rel=0.02)
+
+
+def test_published_model_by_hand() -> None:
+    # 150 GHz, l = 3000: CMB 28.1; tSZ 3.42 (0.9524 / 1.0415)^2 = 2.86; 3.0; 7.24; 4.03; 1.01; correlation
+    # -2 x 0.076 sqrt(2.86 x 11.27) = -0.86
+    assert published_model_uk2(150.0, 3000) == pytest.approx(28.1 + 2.86 + 3.0 + 7.24 + 4.03 + 1.01 - 0.86, abs=0.2)
+
+
+def test_a_field_is_validated(made: SimulatedField) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(field_module, "read_instrument", lambda name: LOUD)
+        checks = validate_sky(made.folder)
+    ours = {row["check"]: row["ours"] for row in checks}
+    assert (made.folder / "validation.html").is_file()
+    # 45 deg^2 have few of anything; the noise must be out of the spectra
+    assert ours["D_3000 at 149 GHz, uK^2"] == pytest.approx(45.4, rel=0.4)
+    assert 0.2 < ours["clusters of S/N > 4 per deg^2, ideal filter"] < 2.0

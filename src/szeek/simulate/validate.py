@@ -32,6 +32,7 @@ from szeek.simulate.components.sources import (
     draw_dusty_sources,
     draw_radio_sources,
 )
+from szeek.simulate.field.validate import check_field
 from szeek.simulate.haloes import group_background
 from szeek.simulate.harmonics import Floats, add_alm, analyse, beam_window, pixel_window, power_spectrum
 from szeek.simulate.realsky import (
@@ -99,12 +100,12 @@ _DUSTY_ABOVE_JY = {"353": {0.1: 101.0, 0.3: 13.7, 1.0: 0.835}, "545": {0.1: 1030
 
 
 def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Table:
-    """Check a simulated sky; write validation.html and validation.ecsv beside it.
+    """Check a simulated sky or field; write validation.html and validation.ecsv beside it.
 
     Parameters
     ----------
     folder : path
-        What :func:`szeek.simulate.sky.simulate_sky` wrote.
+        What :func:`szeek.simulate.sky.simulate_sky` or :func:`szeek.simulate.field.simulate.simulate_field` wrote.
     cutouts : path, optional
         Folder of the real cut-outs hfi_{band}_coma.fits; without it the comparison with the real sky is left out.
 
@@ -125,6 +126,9 @@ def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Ta
     if not (sky / "simulate.json").is_file():
         raise FileNotFoundError(f"'{sky}' holds no whole simulated sky: simulate.json not found; simulate it first")
     record = json.loads((sky / "simulate.json").read_text())
+    if "field" in record["config"]:
+        table = Table(rows=[_row(*check) for check in check_field(sky, record)], names=_COLUMNS)
+        return _write_validation(table, [], f"Simulated field, seed {record['config']['seed']}", sky)
     config = SimulateConfig(**record["config"])
     instrument = read_instrument(config.instrument)
     beams = core_fwhm_arcmin(instrument, config.rimo)
@@ -143,8 +147,12 @@ def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Ta
         rows += real_rows
         figures.append(figure)
     table = Table(rows=rows, names=_COLUMNS)
-    table.write(sky / "validation.ecsv", overwrite=True)
-    (sky / "validation.html").write_text(_page(table, figures, config))
+    return _write_validation(table, figures, f"Simulated sky, nside {config.nside}, seed {config.seed}", sky)
+
+
+def _write_validation(table: Table, figures: list[Figure], title: str, folder: Path) -> Table:
+    table.write(folder / "validation.ecsv", overwrite=True)
+    (folder / "validation.html").write_text(_page(table, figures, title))
     return table
 
 
@@ -542,7 +550,7 @@ def _figure(
     return figure
 
 
-def _page(table: Table, figures: list[Figure], config: SimulateConfig) -> str:
+def _page(table: Table, figures: list[Figure], title: str) -> str:
     """The validation as one self-contained HTML page."""
     lines = []
     for row in table:
@@ -566,6 +574,6 @@ def _page(table: Table, figures: list[Figure], config: SimulateConfig) -> str:
     )
     return (
         f"<!doctype html><meta charset='utf-8'><title>Validation of a simulated sky</title><style>{style}</style>"
-        f"<h1>Simulated sky, nside {config.nside}, seed {config.seed}</h1>"
+        f"<h1>{title}</h1>"
         f"<table><tr>{head}</tr>{''.join(lines)}</table>{''.join(images)}"
     )

@@ -184,6 +184,7 @@ def draw_cluster_galaxies(
     *,
     component: str = "cluster galaxies",
     faintest_jy: float = 0.05,
+    radio: bool = True,
 ) -> Sources:
     """Infrared and radio emission of the galaxies in clusters.
 
@@ -191,7 +192,7 @@ def draw_cluster_galaxies(
     Results XLIII), scatter 0.4 in ln, spread over the cluster; a radio galaxy sits near the centre. Masses are true.
     Columns ``dust_factor`` and
     ``radio_factor`` multiply the dust and the share of clusters with a radio galaxy. Dust below ``faintest_jy`` at
-    857 GHz, and radio galaxies below 2 mJy at 143 GHz, are left out.
+    857 GHz, and radio galaxies below 2 mJy at 143 GHz, are left out; all of the latter without ``radio``.
     """
     rng = random_generator(seed, component)
     z = np.asarray(haloes["z"], dtype=np.float64)
@@ -207,12 +208,12 @@ def draw_cluster_galaxies(
     share = _CLUSTER_RADIO_FRACTION * np.clip(mass / 3.0, 0.2, 3.0) * _factor(haloes, "radio_factor")
     loud = rng.uniform(size=z.size) < share
     luminosity = _CLUSTER_RADIO_W_HZ * rng.uniform(size=z.size) ** (-1 / _CLUSTER_RADIO_SLOPE)
-    radio = np.minimum(luminosity, 3e26) / (4 * np.pi * distance_m**2) * 1e26
-    loud &= radio > 2e-3
+    radio_jy = np.minimum(luminosity, 3e26) / (4 * np.pi * distance_m**2) * 1e26
+    loud &= (radio_jy > 2e-3) & radio
     return Sources(
         np.concatenate([lon_deg[dusty], lon_deg[loud]]),
         np.concatenate([lat_deg[dusty], lat_deg[loud]]),
-        np.concatenate([flux[dusty], _radio_spectrum(radio[loud], instrument, rng)]),
+        np.concatenate([flux[dusty], _radio_spectrum(radio_jy[loud], instrument, rng)]),
         np.concatenate([extent[dusty], np.zeros(np.count_nonzero(loud))]),
     )
 

@@ -55,6 +55,7 @@ FREQUENCIES_GHZ = (20.0, 320.0)
 SHOT_D3000_UK2, SHOT_BETA, CLUSTERED_BETA, DUST_K = 7.24, 1.48, 2.23, 25.0
 SHOT_CUT_JY = 0.0064
 _MJYSR_PER_KCMB_150 = 398.6
+KSZ_D3000_UK2 = 2.85
 _UNPAINTED = 0.05  # of the shot noise at least is drawn as a field, as in the full sky
 
 _CASCADE_END = 12_000
@@ -95,15 +96,26 @@ def fine_cmb_spectrum() -> Floats:
     return np.where(ell <= _FINE_CMB_FROM, coarse[np.minimum(ell, _FINE_CMB_FROM).astype(np.int64)], fine)
 
 
+@cache
+def ksz_spectrum() -> Floats:
+    """C_l in K_CMB^2 of the kinetic SZ effect of gas outside the haloes, (n_ell,): flat D_l, falling below l = 1000.
+
+    Source: D_3000 = 3.0 +- 1.0 uK^2, Reichardt et al. (2021), of which haloes above 1e13 Msun make 0.15.
+    """
+    ell = multipoles()
+    band_power = KSZ_D3000_UK2 * 1e-12 * np.minimum(ell / 1000.0, 1.0)
+    return np.divide(band_power * 2 * np.pi, ell * (ell + 1), out=np.zeros_like(ell), where=ell > 0)
+
+
 def cmb_filters(lmax: int) -> tuple[Floats, Floats]:
     """What the full sky's CMB and white noise are filtered with to make that of a field, (n_ell,) each.
 
-    The first mends the full sky's spectrum, 5 % low at l = 4000.
+    The first mends the full sky's spectrum, 5 % low at l = 4000; the second has the kinetic SZ effect too.
     """
     ell, fine = multipoles(), fine_cmb_spectrum()
     drawn = lensed_spectrum(lmax)[np.minimum(ell, lmax).astype(np.int64)]
     mended = np.sqrt(np.divide(fine, drawn, out=np.ones_like(fine), where=(ell > _FINE_CMB_FROM) & (ell <= lmax)))
-    return mended, np.where(ell > lmax, np.sqrt(fine), 0.0)
+    return mended, np.sqrt(np.where(ell > lmax, fine, 0.0) + ksz_spectrum())
 
 
 def cmb_on(lattice: Lattice, lmax: int, seed: int, threads: int = 0) -> Map32:
@@ -114,8 +126,8 @@ def cmb_on(lattice: Lattice, lmax: int, seed: int, threads: int = 0) -> Map32:
 # --- unresolved galaxies -------------------------------------------------------------------------------------
 
 
-def _grey(freq_ghz: Floats | float, beta: float, pivot_ghz: float) -> Floats:
-    """Brightness against that at a pivot."""
+def grey_body(freq_ghz: Floats | float, beta: float, pivot_ghz: float) -> Floats:
+    """Brightness of dust of :data:`DUST_K` against that at a pivot, (n,) float64."""
     ratio = [
         modified_blackbody(float(f), DUST_K, beta) / modified_blackbody(pivot_ghz, DUST_K, beta)
         for f in np.atleast_1d(freq_ghz)
@@ -126,14 +138,14 @@ def _grey(freq_ghz: Floats | float, beta: float, pivot_ghz: float) -> Floats:
 def dusty_shot_jy2_sr(freq_ghz: Floats) -> Floats:
     """Shot noise of dusty galaxies below 6.4 mJy at 150 GHz, (n,) float64."""
     power = SHOT_D3000_UK2 * 1e-12 * 2 * np.pi / (3000 * 3001) * (_MJYSR_PER_KCMB_150 * 1e6) ** 2
-    return power * _grey(freq_ghz, SHOT_BETA, 150.0) ** 2
+    return power * grey_body(freq_ghz, SHOT_BETA, 150.0) ** 2
 
 
 def clustered_jy2_sr(freq_ghz: Floats) -> Floats:
     """Clustered power of dusty galaxies at the nodes of the lattice's filters, (n, n_ell) float64."""
     ell = multipoles()
     table = clustered_spectra(int(ell[-1]))[ell.astype(np.int64), 2, 2]
-    return np.asarray(_grey(freq_ghz, CLUSTERED_BETA, 217.0)[:, None] ** 2 * table)
+    return np.asarray(grey_body(freq_ghz, CLUSTERED_BETA, 217.0)[:, None] ** 2 * table)
 
 
 def cib_power_jy2_sr(instrument: Instrument, dusty: Sources) -> Floats:
@@ -147,7 +159,7 @@ def cib_power_jy2_sr(instrument: Instrument, dusty: Sources) -> Floats:
     """
     freq_ghz = np.array([band.freq_ghz for band in instrument.bands])
     shot = dusty_shot_jy2_sr(freq_ghz)
-    cut = SHOT_CUT_JY * _grey(freq_ghz, SHOT_BETA, 150.0)
+    cut = SHOT_CUT_JY * grey_body(freq_ghz, SHOT_BETA, 150.0)
     painted = np.diag(dusty.shot_noise(cut))
     left = np.maximum(shot - painted, _UNPAINTED * shot)
     return clustered_jy2_sr(freq_ghz) + left[:, None]

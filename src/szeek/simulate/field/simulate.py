@@ -25,7 +25,7 @@ from szeek._version import __version__
 from szeek.config import FieldConfig
 from szeek.files import whole_file, write_json, write_table
 from szeek.inputs.catalogues import write_catalogue
-from szeek.inputs.instrument import read_instrument
+from szeek.inputs.instrument import read_instrument, split_instrument
 from szeek.inputs.reddening import read_column_map
 from szeek.parallel import Progress
 from szeek.physics.instrument import Instrument
@@ -70,6 +70,7 @@ from szeek.simulate.field.lattice import Lattice, multipoles
 from szeek.simulate.field.paint import paint_clusters_on, paint_sources_on
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.harmonics import band_limit
+from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 
 Floats = NDArray[np.float64]
@@ -78,6 +79,8 @@ Map32 = NDArray[np.float32]
 #: Dust of cluster galaxies is painted from here on, at 857 GHz: 0.1 mJy at 220 GHz.
 _FAINTEST_DUST_JY = 0.005
 _FAINTEST_LISTED_JY = 1e-4
+#: Of a combination, the experiment that sees the full sky; and the widest beam of a field, two sigma of its margin.
+_SATELLITE, _WIDEST_ARCMIN = "planck-hfi", 15.0
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ class SimulatedField:
     ----------
     folder : Path
     maps, ivar, beams : dict of str to Path
-        Of each band, by its name.
+        Of each band, by its name; of those of Planck HFI, full-sky maps alone.
     catalogues : dict of str to Path
         'truth', 'psz2', 'mcxc', 'redmapper'; 'sources', the compact ones.
     """
@@ -140,6 +143,7 @@ def draw_field_haloes(
             seed,
             component=f"cluster galaxies of cell {cell}",
             faintest_jy=_FAINTEST_DUST_JY,
+            radio=False,  # radio galaxies of groups are among those drawn from counts
         )
         for cell, table in zip(cells, faint, strict=True)
         if len(table)
@@ -196,14 +200,17 @@ def field_lattice(field: FieldConfig) -> Lattice:
     return Lattice.around(ra_deg, dec_deg, field.width_deg, field.height_deg)
 
 
-def field_instrument(name: str) -> Instrument:
-    """An instrument whose bands a field can be simulated in.
+def field_instrument(source: str) -> Instrument:
+    """The bands of an instrument that a field is simulated in: all but Planck HFI's of a combination.
 
     Raises
     ------
     ValueError
-        If a band's maps are not in temperature, or its frequency is beyond those that ground-based surveys use.
+        If a band's maps are not in temperature, its frequency is beyond those that ground-based surveys use, or its
+        beam is wider than what is made about a field allows.
     """
+    parts = split_instrument(source)
+    name = "+".join(part for part in parts if part != _SATELLITE or len(parts) == 1)
     instrument = read_instrument(name)
     low, high = FREQUENCIES_GHZ
     for band in instrument.bands:
@@ -211,6 +218,11 @@ def field_instrument(name: str) -> Instrument:
             raise ValueError(
                 f"band {band.name} of '{name}' is at {band.freq_ghz:g} GHz in {band.unit}, expected bands between "
                 f"{low:g} and {high:g} GHz in K_CMB; simulate the full sky for others (leave sky.field out)"
+            )
+        if band.fwhm_arcmin > _WIDEST_ARCMIN:
+            raise ValueError(
+                f"the beam of band {band.name} of '{name}' is {band.fwhm_arcmin:g} arcmin wide, expected at most "
+                f"{_WIDEST_ARCMIN:g} in a field; leave the band out of the instrument file"
             )
     return instrument
 
@@ -282,7 +294,8 @@ class FieldOptions(BaseModel):
     ----------
     field : FieldConfig
     instrument : str
-        Name or file.
+        Name or file, or several joined by '+'. Bands of planck-hfi in a combination are simulated as the full sky
+        that the field is a part of, into the folder planck-hfi.
     seed : int
     nside : int
         Of the full sky that it is a part of.
@@ -365,11 +378,22 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
         ivars[band.name] = _write_image(Path(f"{start}_ivar.fits"), ivar * 1e-12, header, "uK_CMB^-2")
         beams[band.name] = _write_beam(Path(f"{start}_beam.txt"), instrument, index)
         signal[index] = np.zeros((0, 0), np.float32)
+    if _SATELLITE in split_instrument(options.instrument):
+        clock("full sky of Planck HFI")
+        whole = SimulateConfig(
+            nside=options.nside,
+            seed=seed,
+            y_map=False,
+            companions=False,
+            clusters=options.clusters,
+            threads=options.threads,
+        )
+        maps |= simulate_sky(whole, folder / _SATELLITE).maps
     clock("done")
     record = {
         "config": options.model_dump(mode="json"),
         "version": __version__,
-        "maps": {name: path.name for name, path in maps.items()},
+        "maps": {name: str(path.relative_to(folder)) for name, path in maps.items()},
         "ivar": {name: path.name for name, path in ivars.items()},
         "beams": {name: path.name for name, path in beams.items()},
         "catalogues": {name: path.name for name, path in files.items()},
