@@ -49,7 +49,8 @@ def model(sky, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def p_map(sky, model):
-    return predict(sky[0], model)
+    """Of the held-out tiles, in the whole sky's maps."""
+    return predict(sky[0], model, where=_held_out_maps(sky[0]))
 
 
 def _held_out(table):
@@ -84,6 +85,7 @@ def test_p_is_high_on_the_brightest_clusters_and_rises_with_y(sky, p_map):
     y = np.asarray(compact["y500_arcmin2"])
     pixels = healpy.ang2pix(1024, np.asarray(compact["lon_deg"]), np.asarray(compact["lat_deg"]), lonlat=True)
     p = p_map[pixels]
+    y, p = y[np.isfinite(p)], p[np.isfinite(p)]  # the centre of a cluster's pixel may lie in the next tile
     assert np.median(p[np.argsort(-y)[:20]]) > 0.8  # a head that is dead stays at the base rate, 0.02
     medians = [np.median(p[(y > low) & (y <= 2 * low)]) for low in (2e-4, 4e-4, 8e-4, 1.6e-3)]
     assert np.all(np.diff(medians) > 0)
@@ -97,9 +99,11 @@ def test_shuffled_clusters_teach_nothing(sky, tmp_path):
     moved["lon_deg"] = rng.uniform(0, 360, len(clusters))
     moved["lat_deg"] = np.degrees(np.arcsin(rng.uniform(-1, 1, len(clusters))))
     quick = CONFIG.model_copy(update={"train": CONFIG.train.model_copy(update={"max_epochs": 2})})
-    p_map = predict(maps, train(maps, moved, quick, tmp_path))
+    # on a quarter of the sky: the held-out tiles, and every sixth
+    where = maps.footprint & pixels_in_tiles(maps.nside, (*HELD_OUT, *range(0, 48, 6)))
+    p_map = predict(maps, train(maps, moved, quick, tmp_path), where=where)
     known = _held_out(select_clusters(clusters, "planck_z"))
-    sources = detect_sources(p_map, float(np.quantile(p_map, 0.9999)))
+    sources = detect_sources(p_map, float(np.nanquantile(p_map, 0.9999)))
     sources = _held_out(sources)
     found = len(match(sources, known, 5.0))
     expected = chance_rate(sources, known, 5.0).clusters * len(known)

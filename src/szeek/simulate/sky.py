@@ -91,9 +91,10 @@ class SimulateConfig(BaseModel):
         HFI instrument model (``HFI_RIMO_R3.00.fits``): beams and bandpasses of the bands come from it. Without it
         they are those of the package: the same beams but for 545 GHz, and tSZ responses of the published table.
     y_map : bool
-        Make the ILC y maps (whole, first and last half).
+        Make the ILC y map.
     companions : bool
-        Make the X-ray, lensing, galaxy, star-formation, stellar-mass and 100 um maps that are stacked beside.
+        Make the X-ray, lensing, galaxy, star-formation, stellar-mass and 100 um maps that are stacked beside, and
+        y maps of the first and the last half.
     half_missions : bool
         Write maps of the two half missions too: same sky, independent noise of twice the variance.
     clusters : ClusterLook
@@ -364,11 +365,13 @@ def _write_band(
 def _write_y_maps(
     maps: NDArray[np.float32], instrument: Instrument, config: SimulateConfig, pattern: Map32, folder: Path
 ) -> tuple[Path, Map32, float]:
-    """y_map.fits, and y_map_first.fits and y_map_last.fits from the halves with the same weights."""
+    """y_map.fits; with companions y_map_first.fits and y_map_last.fits, the halves with the same weights."""
     ilc = NeedletILC(instrument, config.nside, core_fwhm_arcmin(instrument, config.rimo), config.threads)
     y = ilc.fit(maps)
     cards = {"FWHM": (ilc.fwhm_arcmin, "arcmin"), "SEED": config.seed, "CREATOR": f"szeek {__version__}"}
     path = write_planck_map(folder / "y_map.fits", y, column="Y", unit="", extra=cards)
+    if not config.companions:
+        return path, y, ilc.fwhm_arcmin
     for index in range(len(instrument.bands)):  # the six maps have been written: their room is free
         maps[:, index] = half_difference(instrument, index, config.nside, config.seed, pattern, config.threads)
     difference = ilc.combine(maps)
