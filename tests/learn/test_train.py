@@ -94,7 +94,8 @@ def test_killed_training_goes_on(tmp_path):
     for step in ("7", "11"):
         killed = subprocess.run([sys.executable, str(script), step], check=False, capture_output=True, text=True)
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-    subprocess.run([sys.executable, str(script), "-1"], check=True)
+    changes = {**SMALL, "train": {**SMALL["train"], "checkpoint_s": 1e-6}}
+    train(*make_sky(), load_config("bonjean2020", **changes), tmp_path / "killed")
     whole = train(*make_sky(), load_config("bonjean2020", **SMALL), tmp_path / "whole")
     _assert_equal(whole, load_model(tmp_path / "killed"))
     assert not list((tmp_path / "killed").glob(".*"))

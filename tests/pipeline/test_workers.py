@@ -3,13 +3,12 @@
 import os
 import shutil
 import signal
-import subprocess
-import sys
 
 import dask
 import distributed
 import numpy as np
 import pytest
+from commandline import szeek, szeek_process
 from smallmaps import make_maps, make_model
 
 from szeek.find.predict import predict, read_prediction
@@ -84,16 +83,19 @@ def test_an_error_in_a_worker_reaches_the_caller(files, client, maps, tmp_path):
         predict(SkyMaps.open(tmp_path / "maps"), load_model(files[1]), client=client, progress=progress)
 
 
-def szeek(*words):
-    command = [sys.executable, "-m", "szeek.cli", *map(str, words)]
-    return subprocess.run(command, check=False, capture_output=True, text=True)
+@pytest.fixture
+def no_report(monkeypatch):
+    """Without the figures of the report, which has its own tests."""
+    monkeypatch.setattr("szeek.verbs.write_report", lambda folder: None)
 
 
+@pytest.mark.usefixtures("no_report")
 def test_job_array_through_the_command_line(files, tmp_path):
+    """One part by a process of its own; the other, and what joins them, by this one."""
     folder, model, expected = files
     words = ("predict", "--map", folder, "--model", model, "--out", tmp_path, "--rotations", 2)
-    for number in (2, 1):
-        done = szeek(*words, "--shard", f"{number}/2")
+    for number, task in ((2, szeek_process), (1, szeek)):
+        done = task(*words, "--shard", f"{number}/2")
         assert done.returncode == 0 and done.stdout.startswith(f"part {number} of 2: "), done.stderr
     assert not (tmp_path / "prediction.fits").exists()
     done = szeek(*words, "--gather")
@@ -107,6 +109,7 @@ def test_job_array_through_the_command_line(files, tmp_path):
     assert done.returncode == 1 and "first every shard, then gather" in done.stderr
 
 
+@pytest.mark.usefixtures("no_report")
 def test_scheduler_through_the_command_line(files, client, tmp_path):
     folder, model, expected = files
     words = ("predict", "--map", folder, "--model", model, "--out", tmp_path, "--rotations", 2)
