@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits, votable
 from astropy.table import Table
+from commandline import szeek, szeek_process
 
 from szeek.assess.detections import DetectionCurve
 from szeek.assess.selection import PositionErrors, Selection
@@ -47,16 +48,11 @@ max_epochs = 2
 """
 
 
-def szeek(*words, **options):
-    command = [sys.executable, "-m", "szeek.cli", *map(str, words)]
-    return subprocess.run(command, check=False, capture_output=True, text=True, **options)
-
-
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     folder = tmp_path_factory.mktemp("job")
     (folder / "small.toml").write_text(CONFIG)
-    done = szeek("run", folder / "small.toml", "--out", folder / "run")
+    done = szeek_process("run", folder / "small.toml", "--out", folder / "run")
     assert done.returncode == 0, done.stderr
     assert "is detected at their positions" in done.stderr  # the finding about one's maps is said, not only kept
     assert done.stdout.strip().splitlines()[-1] == f"report: {folder / 'run' / 'report.html'}"
@@ -191,50 +187,59 @@ def test_the_configuration_that_was_kept_repeats_the_run(job):
     assert load_config(job / "config.toml") == load_config(job.parent / "small.toml")
 
 
-def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job):
-    times = {name: (job / name).stat().st_mtime_ns for name in ("model.safetensors", "prediction.fits")}
-    config = load_config(job.parent / "small.toml")
+@pytest.fixture
+def no_report(monkeypatch):
+    """What runs in this process leaves out the figures of its report, half of what a small run costs."""
+    monkeypatch.setattr("szeek.verbs.write_report", lambda folder: None)
+
+
+@pytest.mark.usefixtures("no_report")
+def test_unchanged_stages_are_skipped_and_changed_ones_done_again(job, tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(job, folder)
+    times = {name: (folder / name).stat().st_mtime_ns for name in ("model.safetensors", "prediction.fits")}
     done = []
-    run(config, job, progress=lambda stage, a, b, text: done.append((stage, text)))
+    run(load_config(job.parent / "small.toml"), folder, progress=lambda *a: done.append((a[0], a[3])))
     assert {text for _, text in done} == {"unchanged"} and len(done) == len(STAGES)
     # another threshold: the network and its map stay, the candidates are made again
     done.clear()
-    run(
-        load_config(job.parent / "small.toml", detect={"p_max": 0.3}),
-        job,
-        progress=lambda *a: done.append((a[0], a[3])),
-    )
+    other = load_config(job.parent / "small.toml", detect={"p_max": 0.3})
+    run(other, folder, progress=lambda *a: done.append((a[0], a[3])))
     again = [stage for stage, text in done if text != "unchanged"]
     assert set(again) == {"calibrate", "detect", "measure", "assess", "report"}
-    assert times == {name: (job / name).stat().st_mtime_ns for name in times}
-    run(config, job)
+    assert times == {name: (folder / name).stat().st_mtime_ns for name in times}
     # a product that a stage need not have left, but did, is missed too
-    clusters = (job / "clusters.fits").read_bytes()
-    (job / "clusters.fits").unlink()
+    (folder / "clusters.fits").unlink()
     done.clear()
-    run(config, job, until="maps", progress=lambda *a: done.append((a[0], a[3])))
-    assert ("maps", "unchanged") not in done and (job / "clusters.fits").read_bytes() == clusters
-    run(config, job)
+    run(other, folder, until="maps", progress=lambda *a: done.append((a[0], a[3])))
+    assert ("maps", "unchanged") not in done
+    assert (folder / "clusters.fits").read_bytes() == (job / "clusters.fits").read_bytes()
 
 
 def test_a_run_killed_at_any_stage_ends_with_the_same_bits(job, tmp_path):
-    """Killed while it reads maps, trains and measures: when the product before that is there."""
+    """Killed while it reads maps, trains and measures; its sky is the job's, made in most of a minute."""
+    folder = tmp_path / "run"
+    shutil.copytree(job / "simulated", folder / "simulated")
+    record = json.loads((job / "run.json").read_text())
+    record["stages"] = {"sky": record["stages"]["sky"]}
+    (folder / "run.json").write_text(json.dumps(record))
     (tmp_path / "small.toml").write_text(CONFIG.replace("max_epochs = 2", "max_epochs = 2\ncheckpoint_s = 0.01"))
-    words = [sys.executable, "-m", "szeek.cli", "run", str(tmp_path / "small.toml"), "--out", str(tmp_path / "run")]
-    for before, after in (
-        ("simulated/simulate.json", "clusters.fits"),
-        ("checkpoint.safetensors", "model.json"),
-        ("sources.fits", "candidates.fits"),
+    words = ["run", str(tmp_path / "small.toml"), "--out", str(folder), "--until", "measure"]
+    for begun, after in (
+        (lambda: "maps" in json.loads((folder / "run.json").read_text())["stages"], "clusters.fits"),
+        ((folder / "checkpoint.safetensors").exists, "model.json"),
+        ((folder / "sources.fits").exists, "candidates.fits"),
     ):
-        process = subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 300
-        while not (tmp_path / "run" / before).exists():
-            assert process.poll() is None and time.monotonic() < deadline
+        command = [sys.executable, "-m", "szeek.cli", *words]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        while not begun():
+            assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        assert not (tmp_path / "run" / after).exists()
-    assert szeek(*words[3:]).returncode == 0
+        assert not (folder / after).exists()
+    ended = szeek_process(*words)
+    assert ended.returncode == 0 and "sky: unchanged" in ended.stderr
     assert (job / "model.safetensors").read_bytes() == (tmp_path / "run" / "model.safetensors").read_bytes()
     np.testing.assert_array_equal(
         healpy.read_map(job / "prediction.fits"), healpy.read_map(tmp_path / "run" / "prediction.fits")
@@ -254,7 +259,7 @@ def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(number, tmp_path)
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 128 + number
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors
@@ -280,11 +285,13 @@ def test_folds_predict_every_pixel_by_a_network_that_never_saw_it(job, tmp_path)
     assert len(table) > 0
 
 
+@pytest.mark.usefixtures("no_report")
 def test_predict_detect_and_assess_on_files(job, tmp_path):
     maps = str(job / "simulated" / "szeek_sim_{band}_256.fits")
     known = job / "simulated" / "psz2.fits"
     found = szeek("predict", "--model", job, "--map", maps, "--catalogue", known, "--out", tmp_path / "again")
     assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[-1] == f"report: {tmp_path / 'again' / 'report.html'}"
     np.testing.assert_array_equal(
         healpy.read_map(tmp_path / "again" / "prediction.fits"), healpy.read_map(job / "prediction.fits")
     )
@@ -328,7 +335,7 @@ def assert_same_table(one, other):
 
 def test_detect_on_a_run_gives_the_runs_own_candidates(job, tmp_path):
     """Settings, calibration, maps and known clusters are those of the run, to which the new folder links."""
-    found = szeek("detect", job, "--out", tmp_path / "again")
+    found = szeek_process("detect", job, "--out", tmp_path / "again")
     assert found.returncode == 0, found.stderr
     assert_same_table(tmp_path / "again" / "candidates.fits", job / "candidates.fits")
     assert_same_table(tmp_path / "again" / "photometry.fits", job / "photometry.fits")
@@ -353,7 +360,7 @@ def test_a_run_of_an_older_version_is_refused_and_its_network_is_of_use(job, tmp
     refused = szeek("detect", folder, "--p-max", 0.5)  # it would put another record in the old one's place
     assert refused.returncode == 1 and "is a run of SZeek 0.1.0" in refused.stderr
     assert before == {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
-    found = szeek("detect", folder, "--out", tmp_path / "again")
+    found = szeek_process("detect", folder, "--out", tmp_path / "again")
     assert found.returncode == 0, found.stderr
     assert_same_table(tmp_path / "again" / "candidates.fits", job / "candidates.fits")
 
@@ -392,6 +399,12 @@ def test_errors_are_one_line_that_says_the_way_out(words, message, tmp_path):
     assert failed.stderr.startswith("szeek: ") and len(failed.stderr.strip().splitlines()) == 1
 
 
+def test_a_process_ends_with_the_same_line(tmp_path):
+    words = ("run", "bonjean2020", "--out", "x")
+    here, there = szeek(*words, cwd=tmp_path), szeek_process(*words, cwd=tmp_path)
+    assert (there.returncode, there.stdout, there.stderr) == (here.returncode, here.stdout, here.stderr)
+
+
 def test_training_keeps_the_masks_of_its_configuration(tmp_path):
     (tmp_path / "mine.toml").write_text('preset = "demo"\n[sky]\nmasks = ["mine.fits"]\n')
     words = ("train", "mine.toml", "--map", "{band}.fits", "--catalogue", "c.csv", "--out", "x")
@@ -401,7 +414,7 @@ def test_training_keeps_the_masks_of_its_configuration(tmp_path):
 
 
 def test_help_teaches_every_verb_and_loads_no_torch():
-    shown = szeek("--help", env={**os.environ, "COLUMNS": "120"})
+    shown = szeek_process("--help", env={**os.environ, "COLUMNS": "120"})
     for verb in ("simulate", "train", "predict", "detect", "assess", "report", "run"):
         assert verb in shown.stdout
     heavy = ("torch", "numba", "healpy", "matplotlib", "scipy")
