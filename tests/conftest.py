@@ -18,15 +18,18 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 #: Files that take minutes, the longest first.
 LONG = (
     "science/test_finding.py", "pipeline/test_run.py", "test_notebooks.py", "pipeline/test_workers.py",
-    "pipeline/test_ranks.py", "pipeline/test_cluster.py",
+    "pipeline/test_ranks.py", "pipeline/test_cluster.py", "browser/test_explorer_page.py",
 )  # fmt: skip
+#: The other one that draws in Chromium comes last: two at once take both cores from each other.
+LAST = "browser/test_report_page.py"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take long: of two workers none is left alone with one of them at the end."""
     here = Path(__file__).parent
     place = {here / name: number for number, name in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    place[here / LAST] = len(place) + 1
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")
