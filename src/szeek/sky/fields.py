@@ -215,7 +215,7 @@ def meets(field: Field, nside: int, coarse: NDArray[np.bool_]) -> bool:
     >>> coarse = np.zeros(12 * 16**2, bool)
     >>> coarse[0] = True  # at the north pole
     >>> [meets(field, 256, coarse) for field in cover_sphere(256, 13.7, 0, 1)].index(False)
-    1
+    5
     """
     coarse_nside = nside_of(coarse)
     theta, fine = ring_theta(coarse_nside), ring_theta(nside)

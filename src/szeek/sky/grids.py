@@ -266,7 +266,7 @@ def interpolation_window(pixel_rad: float, n_ell: int, ell_step: float) -> Float
     --------
     >>> window = interpolation_window(np.radians(0.5 / 60), 3, 10800.0)  # 1/2 and 1 of the Nyquist frequency
     >>> (1 - window).round(3).tolist()
-    [0.0, 0.001, 0.135]
+    [0.0, 0.001, 0.281]
     """
     angle = np.linspace(0.0, np.pi / 4, 17)
     waves = np.arange(n_ell)[:, None] * ell_step * pixel_rad / (2 * np.pi)

