@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+import healpy
 import numpy as np
 import pytest
 from act_like import ARCMIN, FWHM_ARCMIN, Patch, act_like, act_like_instrument, spread_positions
@@ -11,10 +12,12 @@ from astropy.table import Table, vstack
 from scipy.special import j0
 
 from szeek.filter.compact import find_compact_sources
-from szeek.filter.matchedfilter import FilteredField
+from szeek.filter.matchedfilter import FilteredField, matched_filter
+from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, filter_sky
 from szeek.filter.sources import Sources, look_up, paint_sources, radial_tables, solve_fluxes
 from szeek.filter.states import FieldState, read_states, write_states
-from szeek.sky.healpix import lonlat_deg
+from szeek.physics.gas import Y5R500_PER_Y500
+from szeek.sky.healpix import lonlat_deg, unit_vectors
 from szeek.sky.mapset import MapSet
 from szeek.sky.projection import sample_field
 
@@ -124,6 +127,17 @@ def test_clusters_beside_sources_survive(apart_arcmin: float) -> None:
     assert (one > 0.6 * other).all() and not both.compact[tuple(np.rint(both.pixels(vectors)).astype(int))].any()
 
 
+def test_bright_clusters_are_no_sources() -> None:
+    """S/N 40 and 150: neither their increment at 224 GHz nor the filter's ring about them is taken for sources."""
+    clusters = spread_positions(PATCH, 16, 7)
+    clusters["theta500_arcmin"], clusters["y500_arcmin2"] = 1.5, np.tile([6e-4, 2.4e-3], 8)
+    field = FilteredField(act_like(PATCH, clusters=clusters), *CENTRE, ACT)
+    snr = field.interpolate(field.snr_map(1.5)[0], PATCH.directions(clusters))
+    expected = clusters["y500_arcmin2"] * Y5R500_PER_Y500 / field.flux_error(1.5)
+    np.testing.assert_allclose(snr / expected, 1.0, atol=0.15)
+    assert not len(field._holes[field._holes[:, 0] == 0]) and len(field._sources.row) < 3
+
+
 def test_galaxy_that_is_no_point_is_filled_in() -> None:
     """A disc of 2.5 arcmin as bright as a bright source: a hole, and no cluster about it."""
     galaxy = vstack([spread_positions(PATCH, 9, 6)] * 40)
@@ -154,6 +168,29 @@ def test_field_continues_from_its_state(field: FilteredField, maps: MapSet, sour
     assert difference[i - 3 : i + 4, j - 3 : j + 4].max() > 100
     rows, columns = np.indices(difference.shape)
     assert difference[np.hypot(rows - i, columns - j) > 120].max() < 2
+
+
+def test_clusters_of_a_survey_are_found_among_its_sources() -> None:
+    """Sources of all fluxes and clusters at random, depth from 0.4 to 1.6 times the mean: all of expected S/N 10."""
+    patch, rng = Patch(10.0, 5.0), np.random.default_rng(0)
+
+    def at_random(n: int) -> Table:
+        return Table({"x_arcmin": rng.uniform(-300, 300, n), "y_arcmin": rng.uniform(-150, 150, n)})
+
+    sources, clusters = at_random(300), at_random(50)
+    sources["flux_mjy"] = np.minimum(3 * rng.uniform(size=300) ** (-1 / 1.5), 5000)[:, None] * RADIO
+    clusters["theta500_arcmin"] = rng.choice([1.0, 1.5, 2.0, 3.0], 50)
+    clusters["y500_arcmin2"] = 1e-4 * rng.uniform(size=50) ** (-1 / 1.5)
+    x, y = np.linspace(0, 12, patch.shape[1]), np.linspace(0, 6, patch.shape[0])
+    depth = 1 + 0.6 * np.sin(x) * np.cos(y)[:, None]
+    maps = act_like(patch, sources=sources, clusters=clusters, depth=depth)
+    found = matched_filter(maps, instrument=ACT, snr_min=5.0, threads=1)
+    truth, listed = patch.directions(clusters), unit_vectors(found["lon_deg"], found["lat_deg"])
+    distance = np.degrees(np.linalg.norm(listed[:, None] - truth[None], axis=2)) * 60
+    noise = filter_sky(maps, instrument=ACT, threads=1).noise[healpy.vec2pix(256, *truth.T)]
+    error = [np.interp(t, NOISE_THETA500_ARCMIN, n) for t, n in zip(clusters["theta500_arcmin"], noise, strict=True)]
+    bright = np.asarray(clusters["y500_arcmin2"] / error) > 10.0
+    assert bright.sum() > 10 and (distance.min(axis=0)[bright] < 1.5).all()
 
 
 def test_fluxes_of_overlapping_sources_are_solved_together() -> None:

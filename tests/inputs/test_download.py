@@ -469,7 +469,7 @@ def test_bad_requests(tmp_path):
         fetch(["planck-pr5"], folder=tmp_path)
     with pytest.raises(ValueError, match=r"'iris' cannot be fetched: .* \(szeek data add iris PATH\)"):
         fetch(["iris"], folder=tmp_path)
-    with pytest.raises(ValueError, match="no data set is used for 'nothing', expected one of bonjean2020"):
+    with pytest.raises(ValueError, match=r"used for 'nothing', expected one of act-dr5, .*bonjean2020, .*stacks"):
         list_datasets("nothing")
     source = write_list(tmp_path, ["https://example.org/x"], path="../outside.fits")
     with pytest.raises(ValueError, match="lies outside the data folder"):

@@ -80,7 +80,7 @@ _SUBTRACT_SNR = (30.0, 8.0, 5.0)
 _LEFT_SHARE, _LEFT_SNR, _EXTENDED_FWHM = 0.05, 8.0, 2.0
 _NEAR_SHARE, _NEAR_SNR, _RING_SNR, _RING_FWHM = 0.03, 1.5, 500.0, 3.0
 _LEAST_SHARE = 0.3  # of the window, that sources are corrected for
-_SLOPE_THETA500_ARCMIN = 2.0  # at which it is measured how fluxes' noise varies
+_SLOPE_THETA500_ARCMIN = (0.5, 2.0, 8.0)  # at which it is measured how the noise varies with the depth
 _SUBTRACTED_FWHM = 0.6  # two fields' sources within this share of the beam are one
 _POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
@@ -225,7 +225,7 @@ class FilteredField:
         self.columns: NDArray[np.int64] = np.arange(maps.n_band)
         self._n_band = maps.n_band
         self._depth: LocalNoise | None = None
-        self._slopes: dict[float, float] = {}
+        self._slopes: list[float] = []
         self._profiles: list[Floats] | None = None
         self._sources = Sources.none(maps.n_band)
 
@@ -450,6 +450,7 @@ class FilteredField:
         self._weights, self._information = np.zeros((self.ell.size, len(self.unit))), np.zeros(self.ell.size)
         self._weights[: len(weights)], self._information[: len(information)] = weights, information
         self._weighted: Complex | None = None
+        self._slopes = []
 
     def _weigh(self) -> Complex:
         """The data, weighted; made when a map is."""
@@ -477,12 +478,20 @@ class FilteredField:
         v = self._back(shape, self._weigh())
         v *= np.float32(sigma)
         if self._depth is not None:
-            excess = self._depth.excess(self._white_share(shape))
-            if theta500_arcmin not in self._slopes:
-                independent = self.valid.sum() * (self.pixel_arcmin / (3 * self._sigma_arcmin.min())) ** 2
-                self._slopes[theta500_arcmin] = measure_slope(v, excess, self.valid, float(independent))
-            v /= relative_error(excess, self._slopes[theta500_arcmin])
+            v /= relative_error(self._depth.excess(self._white_share(shape)), self._slope(theta500_arcmin))
         return v, sigma / _ARCMIN**2
+
+    def _slope(self, theta500_arcmin: float) -> float:
+        """How the noise of a filtered map varies with the white noise, measured at some sizes and linear between."""
+        assert self._depth is not None
+        if not self._slopes:
+            independent = self.valid.sum() * (self.pixel_arcmin / (3 * self._sigma_arcmin.min())) ** 2
+            for theta in _SLOPE_THETA500_ARCMIN:
+                shape = profile_transform(self.ell * (theta * _ARCMIN))
+                snr = self._back(shape, self._weigh()) * np.float32(self._error(shape))
+                excess = self._depth.excess(self._white_share(shape))
+                self._slopes.append(measure_slope(snr, excess, self.valid, float(independent)))
+        return float(np.interp(math.log(theta500_arcmin), np.log(_SLOPE_THETA500_ARCMIN), self._slopes))
 
     def _error(self, shape: Floats) -> float:
         """Error of the flux of a cluster of this shape at the field's centre, sr."""
@@ -502,10 +511,8 @@ class FilteredField:
         """Error of the flux of a cluster of this size at every pixel over the mean one; None where it is the same."""
         if self._depth is None:
             return None
-        if theta500_arcmin not in self._slopes:
-            self.snr_map(theta500_arcmin)
         shape = profile_transform(self.ell * (theta500_arcmin * _ARCMIN))
-        return relative_error(self._depth.excess(self._white_share(shape)), self._slopes[theta500_arcmin])
+        return relative_error(self._depth.excess(self._white_share(shape)), self._slope(theta500_arcmin))
 
     def ring_sums(self, vectors: Floats) -> Floats:
         """B P^-1 d at positions, summed over the modes of each multipole: (m, n_ell, n_band) float64.
@@ -557,8 +564,7 @@ class FilteredField:
         outer = per_band[:, :, None, :] * per_band[:, None, :, :]
         n_band = len(self.unit)
         white = (weight @ outer.reshape(-1, n_band**3)).reshape(*shapes.shape[:-1], *(n_band,) * 3)
-        self.snr_map(_SLOPE_THETA500_ARCMIN)
-        return FluxNoise(self, white, self._slopes[_SLOPE_THETA500_ARCMIN])
+        return FluxNoise(self, white, self._slope(_SLOPE_THETA500_ARCMIN[1]))
 
     def depth_ratios(self, vectors: Floats) -> Floats:
         """Power of the bands' white noise at directions over its mean in the field, (m, n_band)."""
@@ -731,7 +737,9 @@ class FilteredField:
                     _highest_around(one, (one > least) & (self._window > 0) & (b in self._contaminants))
                     for b, one in enumerate(snr)
                 ]
-                sources = sources.with_peaks(*find_new_sources(peaks, splines, sources, sources.flux / error, fwhm))
+                sources = sources.with_peaks(
+                    *find_new_sources(peaks, snr, splines, sources, sources.flux / error, fwhm)
+                )
             if not len(sources.row):
                 continue
             at = [sources.row, sources.column]
@@ -792,7 +800,7 @@ class FilteredField:
             j = sources.column[:, None] + 0.5 * fwhm[b] * np.cos(angle)
             around = sample_splines(splines[b : b + 1], i.ravel(), j.ravel()).reshape(i.shape)
             mine = changed[:, b] / errors[:, b] * look_up(table, np.array([0.5 * fwhm[b]]))
-            left[:, b] = np.abs(around - mine[:, None]).max(axis=1)
+            left[:, b] = (around - mine[:, None]).max(axis=1)  # a decrement is a cluster's
         failed = left > np.maximum(_LEFT_SNR, _LEFT_SHARE * snr)
         distance = sources.distances(sources.row, sources.column)
         for b, width in enumerate(fwhm):  # something extended was taken for several points

@@ -28,6 +28,9 @@ _PER_PIXEL, _COARSE_PER_PIXEL, _REACH_FWHM = 32, 2, 6.0
 _SAME_FWHM, _BLEND_FWHM = 0.6, 0.5
 #: Fainter than this share of a source within so many FWHM, a peak is what that one leaves, or a ring of the filter's.
 _RING_SHARE, _RING_FWHM = 0.03, 6.0
+#: So is one fainter than this share of a decrement, of a bright cluster, within so many FWHM. One that is less than
+#: the decrement at its place in another band, above this S/N, is a cluster's increment.
+_DECREMENT_SHARE, _DECREMENT_FWHM, _DECREMENT_SNR = 0.25, 3.0, 3.0
 _LEAST_SNR = 2.0  # of a source in a band, to be subtracted from it
 _RIDGE = 1e-3
 # Positions are improved above this S/N, by so many pixels at most; and a new peak is so near its highest pixel.
@@ -130,6 +133,7 @@ def improve_positions(sources: Sources, splines: list[Map32], error: Floats, see
 
 def find_new_sources(
     peaks: list[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    snr_maps: Map32,
     splines: list[Map32],
     known: Sources,
     known_snr: Floats,
@@ -141,6 +145,7 @@ def find_new_sources(
     ----------
     peaks : n_band of two (n,) int64
         Row and column of the peaks above the threshold in each band.
+    snr_maps : (n_band, n, n) float32
     splines : n_band of (n, n) float32
         Coefficients of the S/N maps.
     known : Sources
@@ -168,9 +173,14 @@ def find_new_sources(
         ring = (distance < _RING_FWHM * width) & (snr[k] < _RING_SHARE * own)
         if (distance < _SAME_FWHM * width).any() or ring.any():
             continue
+        here = np.array([float(_at(spline, row[k : k + 1], column[k : k + 1])[0]) for spline in splines])
+        i, j, reach = round(row[k]), round(column[k]), math.ceil(_DECREMENT_FWHM * width)
+        box = snr_maps[band[k], max(i - reach, 0) : i + reach + 1, max(j - reach, 0) : j + reach + 1]
+        if here.min() < -max(snr[k], _DECREMENT_SNR) or snr[k] < -_DECREMENT_SHARE * box.min():
+            continue
         all_row.append(row[k])
         all_column.append(column[k])
-        all_snr.append(np.array([float(_at(spline, row[k : k + 1], column[k : k + 1])[0]) for spline in splines]))
+        all_snr.append(here)
     new = slice(len(known.row), None)
     return np.array(all_row[new]), np.array(all_column[new])
 
