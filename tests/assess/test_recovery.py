@@ -285,3 +285,15 @@ def test_measure_recovery_refuses_bad_input(made_map: tuple[np.ndarray, dict[str
         measure_recovery(p_map, catalogues, [0.1], known=["planck"])
     with pytest.raises(ValueError, match="expected at least one of 0 to 47"):
         measure_recovery(p_map, catalogues, [0.1], tiles=[])
+
+
+def test_samples_of_given_cuts_by_hand(hand_made: tuple[Table, Table]) -> None:
+    """Of the 25 haloes the first ten are of 3e14 Msun and 2e-4 arcmin^2, of which the 12 true detections have all."""
+    sources, truth = hand_made
+    truth["m500_1e14msun"][:10], truth["y500_arcmin2"][:10] = 3.0, 2e-4
+    rows = completeness_purity(
+        sources, truth, tiles=[TEST_TILE], purities=(0.9,), thresholds=(), y500_min_arcmin2=1e-4,
+        y500_cuts_arcmin2=(1e-4, 5e-4), m500_cuts_1e14msun=(2.5,),
+    )  # fmt: skip
+    found = {row["sample"]: (row["n_found"], row["n_sample"]) for row in rows}
+    assert found == {"y500>1e-4": (12, 25), "y500>5e-4": (2, 15), "m500>2.5e14": (10, 10)}

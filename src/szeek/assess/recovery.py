@@ -20,7 +20,8 @@ from szeek.sky.partial import PartialMap
 from szeek.sky.tiles import TILE_NSIDE, Tiles, pixels_in_tiles, tile_of
 
 ALL_TILES = -1  #: in a column ``tile``: all selected tiles together
-Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3)
+#: Of the samples whose completeness is measured: for Planck's beams, and for those of surveys from the ground.
+Y500_CUTS_ARCMIN2, GROUND_Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3), (1e-4, 2e-4, 5e-4)
 _POSITION_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
 _N_RANDOM = 200_000  # positions for the chance rates
 _M500_MIN_1E14MSUN = 1.0  # of haloes that count as true
@@ -181,6 +182,8 @@ def completeness_purity(
     purities: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
     thresholds: Sequence[float] = (0.1,),
     y500_min_arcmin2: float = 3e-4,
+    y500_cuts_arcmin2: Sequence[float] = Y500_CUTS_ARCMIN2,
+    m500_cuts_1e14msun: Sequence[float] = (),
     radius_arcmin: float = 5.0,
     seed: int = 0,
 ) -> Table:
@@ -211,6 +214,8 @@ def completeness_purity(
         Rows at fixed thresholds p >= t besides, whatever their purity.
     y500_min_arcmin2 : float
         Least Y500 of the match set.
+    y500_cuts_arcmin2, m500_cuts_1e14msun : sequence of float
+        Samples: haloes of the match set above each Y500, and above each M500.
     radius_arcmin : float
         Least matching radius.
     seed : int
@@ -220,8 +225,8 @@ def completeness_purity(
     -------
     Table
         One row per purity asked for or threshold, and sample (``'planck_z'``, ``'y500>5e-4'``,
-        ``'y500>1e-3'``, ``'y500>2e-3'``, all within the match set but Planck_z): ``purity_asked`` (NaN in
-        rows of fixed threshold), ``p_threshold`` (NaN where the purity is never reached; all that follows is
+        ``'m500>2e14'``, ..., all within the match set but Planck_z): ``purity_asked`` (NaN in rows of
+        fixed threshold), ``p_threshold`` (NaN where the purity is never reached; all that follows is
         NaN or 0 then), ``n_detections`` (without further peaks), ``n_true``, ``purity``, ``purity_low``,
         ``purity_high``, ``purity_tile_std``, ``purity_chance``, ``median_offset_arcmin`` (of true
         detections), ``sample``, ``n_sample``, ``n_found``, ``completeness``, ``completeness_low``,
@@ -264,11 +269,11 @@ def completeness_purity(
         samples["planck_z"] = _Sample(
             sources, planck_z, truth_radius(planck_z, radius_arcmin), chosen, footprint, positions
         )
-    for cut in Y500_CUTS_ARCMIN2:
-        above = y500_arcmin2[in_set] > cut
-        samples[f"y500>{cut:.0e}".replace("e-0", "e-")] = _Sample(
-            sources, haloes, radius, chosen, footprint, positions, matches, above
-        )
+    above = {f"y500>{cut:.0e}".replace("e-0", "e-"): y500_arcmin2[in_set] > cut for cut in y500_cuts_arcmin2}
+    m500_1e14msun = np.asarray(haloes["m500_1e14msun"])
+    above |= {f"m500>{cut:g}e14": m500_1e14msun > cut for cut in m500_cuts_1e14msun}
+    for name, chosen_haloes in above.items():
+        samples[name] = _Sample(sources, haloes, radius, chosen, footprint, positions, matches, chosen_haloes)
 
     asked = [(purity, _threshold_at_purity(p, ~np.isnan(offset_arcmin), purity, purity_chance))
              for purity in purities] + [(np.nan, threshold) for threshold in thresholds]  # fmt: skip

@@ -45,6 +45,7 @@ _K_PER_UNIT = {
     **dict.fromkeys(("MK_CMB", "MKCMB"), 1e-3),
     **dict.fromkeys(("UK_CMB", "UKCMB", "MUK_CMB", "MUKCMB", "MICROK_CMB", "UK CMB"), 1e-6),
 }
+_PLAIN_UNITS = ("K", "MK", "UK")
 _MJYSR_UNITS = ("MJY/SR", "MJY SR-1", "MJY.SR-1", "MJY SR^-1", "MJY SR**-1", "MJY / SR")
 
 
@@ -236,6 +237,9 @@ def unit_factor(path: Path, found: str | None, given: Stated, instrument: Instru
     stated = stated_unit(given, band.name) or found
     if stated is None and (stated := instrument.details[b].published_unit or None):
         log.info("'%s' states no unit: %s, in which maps of %s are published", path.name, stated, band.name)
+    if stated is not None and normalise_unit(stated) in _PLAIN_UNITS and _publishes_temperature(instrument, b):
+        log.info("'%s' is in '%s': thermodynamic temperature (%s_CMB) is taken", path.name, stated, stated)
+        stated += "_CMB"
     ways_out = (
         f"pass unit='K_CMB', 'mK_CMB', 'uK_CMB' or 'MJy/sr', or state it after the name: '{path.name}[TUNIT=K_CMB]'"
     )
@@ -251,6 +255,12 @@ def unit_factor(path: Path, found: str | None, given: Stated, instrument: Instru
     if factor != 1.0:
         log.info("'%s': %s -> %s, factor %.6g", path.name, stated, band.unit, factor)
     return factor
+
+
+def _publishes_temperature(instrument: Instrument, b: int) -> bool:
+    """Whether kelvins in a band's maps can only be those of the CMB, as ACT's 'uK' are. In HFI's they are refused."""
+    published = normalise_unit(instrument.details[b].published_unit)
+    return published == "UK_CMB" or all(band.unit == "K_CMB" for band in instrument.bands)
 
 
 def kcmb_per_unit(unit: str, instrument: Instrument, b: int) -> float | None:

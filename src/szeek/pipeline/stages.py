@@ -23,7 +23,12 @@ from szeek.assess.calibrate import (
     measure_reliability,
     predict_out_of_fold,
 )
-from szeek.assess.recovery import completeness_purity, measure_recovery
+from szeek.assess.recovery import (
+    GROUND_Y500_CUTS_ARCMIN2,
+    Y500_CUTS_ARCMIN2,
+    completeness_purity,
+    measure_recovery,
+)
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
 from szeek.files import remove_path, write_json, write_table
@@ -47,7 +52,7 @@ from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.field.simulate import FieldOptions
 from szeek.simulate.realisations import simulate, simulate_skies
 from szeek.simulate.sky import SimulateConfig
-from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.mapset import COVERAGE_NSIDE, MapSet, open_maps
 from szeek.sky.partial import PartialMap, write_partial_map
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import Tiles, pixels_in_tiles, tile_of
@@ -517,19 +522,23 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
     outcome: dict[str, Any] = {"p_max": config.detect.p_max, "tiles": list(config.split.test_tiles)}
     if config.sky.simulate:
         _say(progress, "assess", "completeness and purity")
-        held_out = config.split.held_out
+        survey = p_map.coverage(COVERAGE_NSIDE) if isinstance(p_map, PartialMap) else None
+        # the tiles of a given network are not those of a field of another seed
+        held_out = None if survey is not None and config.model else config.split.held_out
         rows = completeness_purity(
             # neighbours separated: far below the threshold the areas of whole regions merge
             detect_sources(p_map, LOWEST_P, weighted=True, deblend=True, min_prominence=0.05),
             read_catalogue(run.file(products.TRUTH)),
             catalogues.get("planck_z"),
             tiles=held_out,
+            footprint=survey,
             thresholds=(config.detect.p_max,),
             y500_min_arcmin2=run.truth_cut_arcmin2,
+            y500_cuts_arcmin2=Y500_CUTS_ARCMIN2 if survey is None else GROUND_Y500_CUTS_ARCMIN2,
             radius_arcmin=run.radius_arcmin,
             seed=config.seed,
         )
-        outcome["held_out_tiles"] = list(held_out)
+        outcome["held_out_tiles"] = list(held_out or ())
         outcome["completeness_purity"] = [{name: plain_value(row[name]) for name in rows.colnames} for row in rows]
     write_json(outcome, run.target(products.ASSESSMENT))
     return Facts()

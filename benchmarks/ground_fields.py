@@ -1,0 +1,121 @@
+"""Finders on simulated fields of a survey from the ground, pooled: completeness at purity, and what PURITY says.
+
+python benchmarks/ground_fields.py RUN [RUN ...] [--model szeek-act] [--filter] [--nemo NAME] [--threads 2]
+
+Each RUN is a simulated field of a seed that no network was trained on, at a place of its own on the sky, with maps
+and S/N maps (`szeek run field.toml --out RUN --until filter`). Finders:
+
+    network   of a shipped model or a folder, four orientations
+    filter    the package's matched filter over all sizes, with its own subtraction of compact sources
+    nemo      NAME is the catalogue's file in each RUN, of `benchmarks/peers/run_nemo.py`; flagged rows left out
+
+Samples are haloes of M500 > 1e14 Msun by Y500 and by M500; the match set is that of Y500 > 5e-5 arcmin^2 for all
+finders, within 2.5 arcmin or 0.6 theta500, one to one, chance taken out, where all bands are seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from astropy.coordinates import SkyCoord
+from astropy.table import Table, vstack
+
+from szeek.assess.calibrate import Calibration, judge_sources, measure_reliability
+from szeek.assess.recovery import GROUND_Y500_CUTS_ARCMIN2, completeness_purity
+from szeek.find.baselines import find_by_matched_filter
+from szeek.find.detect import detect_sources
+from szeek.find.predict import predict
+from szeek.inputs.catalogues import read_catalogue
+from szeek.inputs.reddening import reddening_mag
+from szeek.learn.model import find_model, load_model
+from szeek.sky.mapset import open_maps
+from szeek.sky.tiles import Tiles
+
+CUT_ARCMIN2, RADIUS_ARCMIN, M500_CUTS_1E14MSUN = 5e-5, 2.5, (2.0, 3.0)
+PURITIES = (0.9, 0.8, 0.5)
+WHOLE_SKY = Tiles(tuple(range(48)), 2)
+
+
+def read_nemo(file: Path) -> Table:
+    """A catalogue of nemo's without its flagged rows, with ``p`` for the S/N."""
+    found = Table.read(file)
+    found = found[np.asarray(found["flags"]) == 0]
+    place = SkyCoord(found["RADeg"], found["decDeg"], unit="deg").galactic
+    return Table({"lon_deg": place.l.deg, "lat_deg": place.b.deg, "p": np.asarray(found["SNR"], float)})
+
+
+def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
+    """What each finder finds in a field."""
+    maps, found = open_maps(run / "maps"), {}
+    if given.model:
+        p_map = predict(maps, load_model(given.model), rotations=4, threads=given.threads)
+        found[Path(given.model).name] = detect_sources(p_map, 0.03, weighted=True, deblend=True, min_prominence=0.03)
+    if given.filter:
+        found["matched filter"] = find_by_matched_filter(
+            maps, instrument=given.instrument, snr_min=3.0, threads=given.threads
+        )
+    if given.nemo:
+        found["nemo"] = read_nemo(run / given.nemo)
+    return found
+
+
+def seen_by_all(run: Path) -> np.ndarray:
+    """Where all bands of a field are seen, of nside 256."""
+    maps = open_maps(run / "maps")
+    return np.logical_and.reduce([maps.coverage[:, band] for band in range(maps.n_band)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--model", default="")
+    parser.add_argument("--filter", action="store_true")
+    parser.add_argument("--nemo", default="")
+    parser.add_argument("--instrument", default="act-dr6")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    lists: dict[str, list[Table]] = {}
+    for run in given.runs:
+        for finder, sources in find(run, given).items():
+            lists.setdefault(finder, []).append(sources["lon_deg", "lat_deg", "p"])
+    truths = [read_catalogue(run / "simulated" / "truth.fits") for run in given.runs]
+    truth = vstack(truths, metadata_conflicts="silent")
+    seen = np.logical_or.reduce([seen_by_all(run) for run in given.runs])
+    print(f"{seen.sum() * 41252.96 / seen.size:.0f} deg^2, purity {' / '.join(map(str, PURITIES))}")
+    names: list[str] = []
+    for finder, tables in lists.items():
+        rows = completeness_purity(
+            vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), y500_min_arcmin2=CUT_ARCMIN2,
+            y500_cuts_arcmin2=GROUND_Y500_CUTS_ARCMIN2, m500_cuts_1e14msun=M500_CUTS_1E14MSUN,
+            radius_arcmin=RADIUS_ARCMIN,
+        )  # fmt: skip
+        if not names:
+            names = list(dict.fromkeys(rows["sample"]))
+            numbers = [int(rows["n_sample"][rows["sample"] == name].max()) for name in names]
+            head = [f"{name} ({n})" for name, n in zip(names, numbers, strict=True)]
+            print("| finder | " + " | ".join(head) + " | true, offset |")
+            print("|" + "---|" * (len(names) + 2))
+        cells = []
+        for name in names:
+            mine = rows[rows["sample"] == name]
+            error = 0.5 * (mine["completeness_high"] - mine["completeness_low"])
+            cells.append(" / ".join(f"{c:.3f}" for c in mine["completeness"]) + f" ± {np.max(error):.3f}")
+        first = rows[rows["sample"] == names[0]]
+        cells.append(" / ".join(map(str, first["n_true"])) + f", {first['median_offset_arcmin'][0]:.2f}'")
+        print(f"| {finder} | " + " | ".join(cells) + " |", flush=True)
+        if finder in ("matched filter", "nemo"):
+            continue
+        file = find_model(given.model) / "calibration.ecsv"
+        if file.is_file():
+            sources, real = judge_sources(
+                vstack(tables), truth, WHOLE_SKY, y500_min_arcmin2=CUT_ARCMIN2, radius_arcmin=RADIUS_ARCMIN
+            )
+            dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+            purity = Calibration.from_table(Table.read(file)).predict(np.asarray(sources["p"]), dust)
+            print(measure_reliability(purity, real, 5, equal="clusters"))
+
+
+if __name__ == "__main__":
+    main()
