@@ -103,7 +103,7 @@ def test_an_image_is_mapped_from_its_file(tmp_path, projection, signs):
 
 @pytest.mark.parametrize(("unit", "scale"), [("uK", 1.0), ("K", 1e-6), ("mK", 1e-3)])
 def test_kelvins_of_a_ground_based_survey_are_those_of_the_cmb(tmp_path, unit, scale, caplog):
-    """ACT writes BUNIT = 'uK'. In maps of HFI, some of whose bands are in MJy/sr, kelvins are refused."""
+    """ACT writes BUNIT = 'uK'. In maps of HFI kelvins are refused."""
     header = make_header(unit=unit)
     file = write(tmp_path / "f150.fits", make_image(header, scale=scale), header)
     with caplog.at_level(logging.INFO, "szeek.inputs.mapfiles"):

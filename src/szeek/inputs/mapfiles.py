@@ -237,7 +237,9 @@ def unit_factor(path: Path, found: str | None, given: Stated, instrument: Instru
     stated = stated_unit(given, band.name) or found
     if stated is None and (stated := instrument.details[b].published_unit or None):
         log.info("'%s' states no unit: %s, in which maps of %s are published", path.name, stated, band.name)
-    if stated is not None and normalise_unit(stated) in _PLAIN_UNITS and _publishes_temperature(instrument, b):
+    # surveys that publish microkelvins, as ACT in 'uK', mean those of the CMB; in maps of HFI kelvins are refused
+    from_ground = normalise_unit(instrument.details[b].published_unit) == "UK_CMB"
+    if stated is not None and from_ground and normalise_unit(stated) in _PLAIN_UNITS:
         log.info("'%s' is in '%s': thermodynamic temperature (%s_CMB) is taken", path.name, stated, stated)
         stated += "_CMB"
     ways_out = (
@@ -255,12 +257,6 @@ def unit_factor(path: Path, found: str | None, given: Stated, instrument: Instru
     if factor != 1.0:
         log.info("'%s': %s -> %s, factor %.6g", path.name, stated, band.unit, factor)
     return factor
-
-
-def _publishes_temperature(instrument: Instrument, b: int) -> bool:
-    """Whether kelvins in a band's maps can only be those of the CMB, as ACT's 'uK' are. In HFI's they are refused."""
-    published = normalise_unit(instrument.details[b].published_unit)
-    return published == "UK_CMB" or all(band.unit == "K_CMB" for band in instrument.bands)
 
 
 def kcmb_per_unit(unit: str, instrument: Instrument, b: int) -> float | None:
