@@ -23,7 +23,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
 
 from szeek.assess.calibrate import Calibration, judge_sources, measure_reliability
-from szeek.assess.recovery import GROUND_Y500_CUTS_ARCMIN2, completeness_purity
+from szeek.assess.recovery import GROUND_CUTS, completeness_purity
 from szeek.find.baselines import find_by_matched_filter
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
@@ -33,7 +33,7 @@ from szeek.learn.model import find_model, load_model
 from szeek.sky.mapset import open_maps
 from szeek.sky.tiles import Tiles
 
-CUT_ARCMIN2, RADIUS_ARCMIN, M500_CUTS_1E14MSUN = 5e-5, 2.5, (2.0, 3.0)
+RADIUS_ARCMIN = 2.5
 PURITIES = (0.9, 0.8, 0.5)
 WHOLE_SKY = Tiles(tuple(range(48)), 2)
 
@@ -87,8 +87,7 @@ def main() -> None:
     names: list[str] = []
     for finder, tables in lists.items():
         rows = completeness_purity(
-            vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), y500_min_arcmin2=CUT_ARCMIN2,
-            y500_cuts_arcmin2=GROUND_Y500_CUTS_ARCMIN2, m500_cuts_1e14msun=M500_CUTS_1E14MSUN,
+            vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), cuts=GROUND_CUTS,
             radius_arcmin=RADIUS_ARCMIN,
         )  # fmt: skip
         if not names:
@@ -110,7 +109,8 @@ def main() -> None:
         file = find_model(given.model) / "calibration.ecsv"
         if file.is_file():
             sources, real = judge_sources(
-                vstack(tables), truth, WHOLE_SKY, y500_min_arcmin2=CUT_ARCMIN2, radius_arcmin=RADIUS_ARCMIN
+                vstack(tables), truth, WHOLE_SKY, y500_min_arcmin2=GROUND_CUTS.least_y500_arcmin2,
+                radius_arcmin=RADIUS_ARCMIN,
             )
             dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
             purity = Calibration.from_table(Table.read(file)).predict(np.asarray(sources["p"]), dust)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.table import Table, vstack
 
-from szeek.assess.recovery import completeness_purity, measure_recovery, wilson_interval
+from szeek.assess.recovery import HaloCuts, completeness_purity, measure_recovery, wilson_interval
 from szeek.sky.tiles import TEST_TILE, tile_of
 
 TILE_DEG2 = 41252.96125 / 48
@@ -127,7 +127,7 @@ def test_cuts_of_the_match_set(hand_made: tuple[Table, Table]) -> None:
         row = completeness_purity(sources, weak, tiles=[TEST_TILE], purities=(), thresholds=(0.1,))[0]
         assert (row["n_true"], row["n_detections"], row["n_sample"]) == (5, 40, 13)
     row = completeness_purity(
-        sources, weak, tiles=[TEST_TILE], purities=(), thresholds=(0.1,), y500_min_arcmin2=2e-4
+        sources, weak, tiles=[TEST_TILE], purities=(), thresholds=(0.1,), cuts=HaloCuts(2e-4)
     )[0]
     assert (row["n_true"], row["n_sample"]) == (17, 13)  # found again; the sample is Y500 > 5e-4
 
@@ -292,8 +292,8 @@ def test_samples_of_given_cuts_by_hand(hand_made: tuple[Table, Table]) -> None:
     sources, truth = hand_made
     truth["m500_1e14msun"][:10], truth["y500_arcmin2"][:10] = 3.0, 2e-4
     rows = completeness_purity(
-        sources, truth, tiles=[TEST_TILE], purities=(0.9,), thresholds=(), y500_min_arcmin2=1e-4,
-        y500_cuts_arcmin2=(1e-4, 5e-4), m500_cuts_1e14msun=(2.5,),
+        sources, truth, tiles=[TEST_TILE], purities=(0.9,), thresholds=(),
+        cuts=HaloCuts(1e-4, (1e-4, 5e-4), (2.5,)),
     )  # fmt: skip
     found = {row["sample"]: (row["n_found"], row["n_sample"]) for row in rows}
     assert found == {"y500>1e-4": (12, 25), "y500>5e-4": (2, 15), "m500>2.5e14": (10, 10)}

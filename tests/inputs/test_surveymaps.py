@@ -103,11 +103,11 @@ def test_an_image_is_mapped_from_its_file(tmp_path, projection, signs):
 
 @pytest.mark.parametrize(("unit", "scale"), [("uK", 1.0), ("K", 1e-6), ("mK", 1e-3)])
 def test_kelvins_of_a_ground_based_survey_are_those_of_the_cmb(tmp_path, unit, scale, caplog):
-    """ACT writes BUNIT = 'uK'. In maps of HFI kelvins are refused."""
+    """ACT writes BUNIT = 'uK', and its instrument file what that means. In maps of HFI kelvins are refused."""
     header = make_header(unit=unit)
     file = write(tmp_path / "f150.fits", make_image(header, scale=scale), header)
     with caplog.at_level(logging.INFO, "szeek.inputs.mapfiles"):
-        check_sky(read_maps({"f150": file}, ACT, out=tmp_path / "maps"))
+        check_sky(read_maps({"f150": file}, "act-dr6", out=tmp_path / "maps"))
     assert f"is in '{unit}': thermodynamic temperature ({unit}_CMB) is taken" in caplog.text
     with pytest.raises(ValueError, match=f"f150.fits' is in '{unit}', which is unknown; expected K_CMB at 143"):
         read_maps({"143": file}, "planck-hfi")

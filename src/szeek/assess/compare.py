@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from astropy.table import Table, vstack
 
-from szeek.assess.recovery import completeness_purity
+from szeek.assess.recovery import HaloCuts, completeness_purity
 
 
 def compare_finders(
@@ -25,8 +25,10 @@ def compare_finders(
     ----------
     detections : mapping of name to Table
         Each ``lon_deg``, ``lat_deg``, ``p``, down to a threshold low enough for the lowest purity.
-    truth, planck_z, tiles, purities, y500_min_arcmin2, seed
+    truth, planck_z, tiles, purities, seed
         As :func:`szeek.assess.recovery.completeness_purity` has them.
+    y500_min_arcmin2 : float
+        Least Y500 of the match set.
 
     Returns
     -------
@@ -50,7 +52,7 @@ def compare_finders(
             tiles=chosen,
             purities=purities,
             thresholds=(),
-            y500_min_arcmin2=y500_min_arcmin2,
+            cuts=HaloCuts(y500_min_arcmin2),
             seed=seed,
         )
         rows.add_column([name] * len(rows), index=0, name="finder")

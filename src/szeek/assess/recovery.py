@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import healpy
 import numpy as np
@@ -20,12 +21,44 @@ from szeek.sky.partial import PartialMap
 from szeek.sky.tiles import TILE_NSIDE, Tiles, pixels_in_tiles, tile_of
 
 ALL_TILES = -1  #: in a column ``tile``: all selected tiles together
-#: Of the samples whose completeness is measured: for Planck's beams, and for those of surveys from the ground.
-Y500_CUTS_ARCMIN2, GROUND_Y500_CUTS_ARCMIN2 = (5e-4, 1e-3, 2e-3), (1e-4, 2e-4, 5e-4)
 _POSITION_NSIDE = 8192  # random positions are centres of its pixels, 0.43 arcmin
 _N_RANDOM = 200_000  # positions for the chance rates
 _M500_MIN_1E14MSUN = 1.0  # of haloes that count as true
 _FEWEST_DETECTIONS = 10  # that tell a purity
+
+
+@dataclass(frozen=True)
+class HaloCuts:
+    """Which haloes of a simulated sky count: least Y500 of all, and of the samples whose completeness is measured.
+
+    Parameters
+    ----------
+    least_y500_arcmin2 : float
+        Of what counts as true.
+    y500_arcmin2, m500_1e14msun : tuple of float
+        Samples: haloes above each Y500, and above each M500.
+    """
+
+    least_y500_arcmin2: float = 3e-4
+    y500_arcmin2: tuple[float, ...] = (5e-4, 1e-3, 2e-3)
+    m500_1e14msun: tuple[float, ...] = ()
+
+    def samples(self, haloes: Table) -> dict[str, NDArray[np.bool_]]:
+        """Rows of each sample, by its name.
+
+        Examples
+        --------
+        >>> haloes = Table({"y500_arcmin2": [4e-4, 6e-4], "m500_1e14msun": [1.5, 3.0]})
+        >>> {name: rows.tolist() for name, rows in HaloCuts(3e-4, (5e-4,), (1.0,)).samples(haloes).items()}
+        {'y500>5e-4': [False, True], 'm500>1e14': [True, True]}
+        """
+        y500, m500 = np.asarray(haloes["y500_arcmin2"]), np.asarray(haloes["m500_1e14msun"])
+        by_flux = {f"y500>{cut:.0e}".replace("e-0", "e-"): y500 > cut for cut in self.y500_arcmin2}
+        return by_flux | {f"m500>{cut:g}e14": m500 > cut for cut in self.m500_1e14msun}
+
+
+#: For beams as narrow as those of surveys from the ground.
+GROUND_CUTS = HaloCuts(5e-5, (1e-4, 2e-4, 5e-4), (2.0, 3.0))
 
 
 def wilson_interval(
@@ -181,9 +214,7 @@ def completeness_purity(
     footprint: NDArray[np.bool_] | None = None,
     purities: Sequence[float] = (0.5, 0.6, 0.7, 0.8, 0.9),
     thresholds: Sequence[float] = (0.1,),
-    y500_min_arcmin2: float = 3e-4,
-    y500_cuts_arcmin2: Sequence[float] = Y500_CUTS_ARCMIN2,
-    m500_cuts_1e14msun: Sequence[float] = (),
+    cuts: HaloCuts | None = None,
     radius_arcmin: float = 5.0,
     seed: int = 0,
 ) -> Table:
@@ -212,10 +243,8 @@ def completeness_purity(
         Purities P to reach.
     thresholds : sequence of float
         Rows at fixed thresholds p >= t besides, whatever their purity.
-    y500_min_arcmin2 : float
-        Least Y500 of the match set.
-    y500_cuts_arcmin2, m500_cuts_1e14msun : sequence of float
-        Samples: haloes of the match set above each Y500, and above each M500.
+    cuts : HaloCuts, optional
+        Least Y500 of the match set, and the samples within it.
     radius_arcmin : float
         Least matching radius.
     seed : int
@@ -242,13 +271,14 @@ def completeness_purity(
     if bad := [purity for purity in purities if not 0 < purity <= 1]:
         raise ValueError(f"purities {bad}, expected values in (0, 1]")
     y500_arcmin2 = np.asarray(truth["y500_arcmin2"])
-    in_set = (np.asarray(truth["m500_1e14msun"]) > _M500_MIN_1E14MSUN) & (y500_arcmin2 > y500_min_arcmin2)
+    cuts = cuts or HaloCuts()
+    in_set = (np.asarray(truth["m500_1e14msun"]) > _M500_MIN_1E14MSUN) & (y500_arcmin2 > cuts.least_y500_arcmin2)
     haloes = truth[in_set]
     inside = _inside(haloes, chosen, footprint)
     if not inside.any():
         raise ValueError(
             f"no halo of the {len(truth)} in the truth table has M500 > {_M500_MIN_1E14MSUN:g}e14 Msun, Y500 > "
-            f"{y500_min_arcmin2:g} arcmin^2 and lies in tiles {list(chosen)} within the footprint"
+            f"{cuts.least_y500_arcmin2:g} arcmin^2 and lies in tiles {list(chosen)} within the footprint"
         )
     positions = _random_positions(chosen, footprint, seed)
 
@@ -269,11 +299,8 @@ def completeness_purity(
         samples["planck_z"] = _Sample(
             sources, planck_z, truth_radius(planck_z, radius_arcmin), chosen, footprint, positions
         )
-    above = {f"y500>{cut:.0e}".replace("e-0", "e-"): y500_arcmin2[in_set] > cut for cut in y500_cuts_arcmin2}
-    m500_1e14msun = np.asarray(haloes["m500_1e14msun"])
-    above |= {f"m500>{cut:g}e14": m500_1e14msun > cut for cut in m500_cuts_1e14msun}
-    for name, chosen_haloes in above.items():
-        samples[name] = _Sample(sources, haloes, radius, chosen, footprint, positions, matches, chosen_haloes)
+    for name, above in cuts.samples(haloes).items():
+        samples[name] = _Sample(sources, haloes, radius, chosen, footprint, positions, matches, above)
 
     asked = [(purity, _threshold_at_purity(p, ~np.isnan(offset_arcmin), purity, purity_chance))
              for purity in purities] + [(np.nan, threshold) for threshold in thresholds]  # fmt: skip
@@ -295,7 +322,7 @@ def completeness_purity(
         meta={
             "tiles": list(chosen),
             "m500_min_1e14msun": _M500_MIN_1E14MSUN,
-            "y500_min_arcmin2": y500_min_arcmin2,
+            "y500_min_arcmin2": cuts.least_y500_arcmin2,
             "interval": "Wilson, 68.3 %, chance rate taken out",
         },
     )

@@ -23,12 +23,7 @@ from szeek.assess.calibrate import (
     measure_reliability,
     predict_out_of_fold,
 )
-from szeek.assess.recovery import (
-    GROUND_Y500_CUTS_ARCMIN2,
-    Y500_CUTS_ARCMIN2,
-    completeness_purity,
-    measure_recovery,
-)
+from szeek.assess.recovery import GROUND_CUTS, HaloCuts, completeness_purity, measure_recovery
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
 from szeek.files import remove_path, write_json, write_table
@@ -533,8 +528,7 @@ def _assess(run: Run, progress: Progress | None) -> Facts:
             tiles=held_out,
             footprint=survey,
             thresholds=(config.detect.p_max,),
-            y500_min_arcmin2=run.truth_cut_arcmin2,
-            y500_cuts_arcmin2=Y500_CUTS_ARCMIN2 if survey is None else GROUND_Y500_CUTS_ARCMIN2,
+            cuts=replace(HaloCuts() if survey is None else GROUND_CUTS, least_y500_arcmin2=run.truth_cut_arcmin2),
             radius_arcmin=run.radius_arcmin,
             seed=config.seed,
         )
