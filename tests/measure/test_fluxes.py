@@ -1,5 +1,7 @@
 """Fluxes with the population as prior, and their correction."""
 
+import math
+
 import numpy as np
 import pytest
 from astropy.table import Table, vstack
@@ -96,6 +98,23 @@ def test_number_of_haloes() -> None:
     assert number[:, flux > 3e-3].sum() == pytest.approx(155, rel=0.15)
     assert number[(size > 8) & (size < 30)][:, flux > 3e-3].sum() == pytest.approx(121, rel=0.2)
     assert count_haloes(2e-4, 5.0) == 0.0
+
+
+def test_fainter_haloes_of_narrow_beams() -> None:
+    """With 6e-5 arcmin^2 for the faintest, what is above 3e-4 stays, and a cluster of 1e-4 is not made three times
+    as bright."""
+    least = 6e-5
+    wide, deep = halo_population(SIZES), halo_population(SIZES, least_y500_arcmin2=least)
+    n_more = deep.log_flux.size - wide.log_flux.size
+    np.testing.assert_allclose(deep.log_flux[n_more:], wide.log_flux, rtol=1e-12)
+    np.testing.assert_allclose(deep.log_number[:, n_more:], wide.log_number, rtol=1e-12)
+    np.testing.assert_allclose(np.diff(deep.log_flux), np.diff(wide.log_flux)[0], rtol=1e-9)
+    assert math.log(0.98 * least) < deep.log_flux[0] - math.log(Y5R500_PER_Y500) <= math.log(least)
+    assert count_haloes(1e-4, 2.0, least) > count_haloes(3e-4, 2.0, least) == count_haloes(3e-4, 2.0) > 0
+    v, m = one_size(Y5R500_PER_Y500 * 1e-4, 20.0, 3.0)
+    flux = {name: infer_flux(v, m, SPECTRA.hot, SIZES_ARCMIN, population).flux / (Y5R500_PER_Y500 * 1e-4)
+            for name, population in (("wide", wide), ("deep", deep))}  # fmt: skip
+    assert flux["deep"] == pytest.approx(1.0, abs=0.05) and flux["wide"] > 2.9
 
 
 def test_deprojected_amplitude_is_that_of_a_fit_together() -> None:

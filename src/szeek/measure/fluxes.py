@@ -39,6 +39,7 @@ TEMPERATURES_KEV = np.linspace(0.0, 15.0, 151)
 _MASSES = np.geomspace(0.3, 40.0, 160)
 _REDSHIFTS = np.geomspace(0.01, 1.5, 120)
 _LOG_FLUX = np.linspace(math.log(Y5R500_PER_Y500 * TRUTH_Y500_ARCMIN2), math.log(3.0), 433)
+_LOG_FLUX_STEP = _LOG_FLUX[1] - _LOG_FLUX[0]
 # Scatter of the flux at a mass: Planck 2013 results XX (A&A 571, A20), Table 1; of the apparent size: that of the
 # concentration among the profiles of Arnaud et al. (2010).
 _FLUX_SCATTER_LN, _SIZE_SCATTER_LN = 0.075 * math.log(10), 0.25
@@ -55,17 +56,27 @@ _SINGLE = ("redshift_factor", "constrained_factor", "error_scale", "error_slope"
 
 
 class Population(NamedTuple):
-    """Haloes against apparent size (rows) and Y5R500 (columns, :data:`_LOG_FLUX`).
+    """Haloes against apparent size (rows) and Y5R500 (columns).
 
     ``log_number`` (n_size, n_flux) float64, of their number in the sky per unit ln theta500 and ln Y5R500;
-    ``temperature`` (n_size, n_flux), the number of their mean one in :data:`TEMPERATURES_KEV`.
+    ``temperature`` (n_size, n_flux), the number of their mean one in :data:`TEMPERATURES_KEV`; ``log_flux`` (n_flux,),
+    ln Y5R500 of the columns.
     """
 
     log_number: Floats
     temperature: NDArray[np.int64]
+    log_flux: Floats = _LOG_FLUX
 
 
-def halo_population(sizes_arcmin: tuple[float, ...], z: float = math.nan) -> Population:
+def _flux_grid(least_y500_arcmin2: float) -> Floats:
+    """ln Y5R500 in arcmin^2, from this Y500 on, in the steps of :data:`_LOG_FLUX`."""
+    n_below = math.ceil(math.log(TRUTH_Y500_ARCMIN2 / least_y500_arcmin2) / _LOG_FLUX_STEP - 1e-9)
+    return np.concatenate([_LOG_FLUX[0] - _LOG_FLUX_STEP * np.arange(n_below, 0, -1), _LOG_FLUX])
+
+
+def halo_population(
+    sizes_arcmin: tuple[float, ...], z: float = math.nan, least_y500_arcmin2: float = TRUTH_Y500_ARCMIN2
+) -> Population:
     """Haloes of the sky, or of one redshift, against apparent size and flux.
 
     Source: mass function of Tinker et al. (2008), ApJ 688, 709; Planck 2013 results XX (A&A 571, A20), eqs. 7 and 9,
@@ -77,23 +88,28 @@ def halo_population(sizes_arcmin: tuple[float, ...], z: float = math.nan) -> Pop
         Apparent theta500: that of the profile of mean concentration that looks alike.
     z : float
         NaN: all redshifts from 0.01 to 1.5; others are taken into that range.
+    least_y500_arcmin2 : float
+        Y500 of the faintest haloes; at most 3e-4, from which they count as clusters in Planck's maps.
     """
     if math.isnan(z):
-        return _population(sizes_arcmin, None)
-    return _population(sizes_arcmin, int(np.abs(np.log(_REDSHIFTS / max(z, 1e-3))).argmin()))
+        return _population(sizes_arcmin, None, least_y500_arcmin2)
+    nearest = int(np.abs(np.log(_REDSHIFTS / max(z, 1e-3))).argmin())
+    return _population(sizes_arcmin, nearest, least_y500_arcmin2)
 
 
 @cache
-def _population(sizes_arcmin: tuple[float, ...], slice_: int | None) -> Population:
+def _population(sizes_arcmin: tuple[float, ...], slice_: int | None, least_y500_arcmin2: float) -> Population:
+    grid = _flux_grid(least_y500_arcmin2)
     which = slice(None) if slice_ is None else slice(slice_, slice_ + 1)
     number, log_size, log_flux, temperature = (column[which].ravel() for column in _haloes())
     at_size = _normal(np.log(sizes_arcmin)[:, None] - log_size, _SIZE_SCATTER_LN)
     at_size = (1 - _ODD_SHARE) * at_size + _ODD_SHARE / _SIZE_RANGE_LN
-    at_flux = _normal(log_flux[:, None] - _LOG_FLUX, _FLUX_SCATTER_LN)
+    at_flux = _normal(log_flux[:, None] - grid, _FLUX_SCATTER_LN)
     density = np.maximum((at_size * number) @ at_flux, _NONE)
     mean = ((at_size * (number * temperature)) @ at_flux) / density
     step = TEMPERATURES_KEV[1]
-    return Population(np.log(density), np.rint(np.minimum(mean, TEMPERATURES_KEV[-1]) / step).astype(np.int64))
+    nearest = np.rint(np.minimum(mean, TEMPERATURES_KEV[-1]) / step).astype(np.int64)
+    return Population(np.log(density), nearest, grid)
 
 
 def _normal(away: Floats, sigma: float) -> Floats:
@@ -131,10 +147,12 @@ def _count_in_cells() -> tuple[Floats, Floats, Floats, Floats]:
     )
 
 
-def count_haloes(y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Floats:
+def count_haloes(
+    y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike, least_y500_arcmin2: float = TRUTH_Y500_ARCMIN2
+) -> Floats:
     """Haloes in the sky of unit ln Y500 and ln theta500 at these fluxes and sizes: weights of injected clusters.
 
-    Below the flux from which haloes count as clusters, 3e-4 arcmin^2, there are none.
+    Below the flux from which haloes count as clusters, by default 3e-4 arcmin^2, there are none.
 
     Examples
     --------
@@ -146,9 +164,10 @@ def count_haloes(y500_arcmin2: ArrayLike, theta500_arcmin: ArrayLike) -> Floats:
     number, log_size, log_flux, _ = (column.ravel() for column in _haloes())
     grid = np.linspace(math.log(0.5), math.log(100.0), 107)
     at_size = _normal(grid[:, None] - log_size, grid[1] - grid[0])
-    density = (at_size * number) @ _normal(log_flux[:, None] - _LOG_FLUX, _FLUX_SCATTER_LN)
+    fluxes = _flux_grid(least_y500_arcmin2)
+    density = (at_size * number) @ _normal(log_flux[:, None] - fluxes, _FLUX_SCATTER_LN)
     log_number = RegularGridInterpolator(
-        (grid, _LOG_FLUX), np.log(np.maximum(density, _NONE)), bounds_error=False, fill_value=-np.inf
+        (grid, fluxes), np.log(np.maximum(density, _NONE)), bounds_error=False, fill_value=-np.inf
     )
     return np.asarray(np.exp(log_number((np.log(size), np.log(Y5R500_PER_Y500 * flux)))))
 
@@ -192,11 +211,11 @@ def infer_flux(
     likelihood = 0.5 * (signal * error).clip(0) ** 2
     counts = likelihood > likelihood.max() - 0.5 * _REACH**2 if weight is None else weight > _LEAST_WEIGHT
     lowest, highest = (best - _REACH * error)[counts].min(), (best + _REACH * error)[counts].max()
-    low, high = np.log(np.clip([lowest / _HOTTEST, highest * _HOTTEST], *np.exp(_LOG_FLUX[[0, -1]])))
+    low, high = np.log(np.clip([lowest / _HOTTEST, highest * _HOTTEST], *np.exp(population.log_flux[[0, -1]])))
     log_flux = np.linspace(low, max(high, low + _LEAST_SPAN), _N_NODES)
     flux = np.exp(log_flux)
-    step = _LOG_FLUX[1] - _LOG_FLUX[0]
-    column = np.minimum(np.rint((log_flux - _LOG_FLUX[0]) / step).astype(np.int64), _LOG_FLUX.size - 1)
+    grid = population.log_flux
+    column = np.minimum(np.rint((log_flux - grid[0]) / _LOG_FLUX_STEP).astype(np.int64), grid.size - 1)
     spectrum = np.take(response, population.temperature[:, column], axis=0)  # (n_size, n_node, n_band)
     signal = (spectrum @ v[..., None])[..., 0]
     power = np.einsum("pkjb,kjb->pkj", spectrum @ information, spectrum)

@@ -25,6 +25,7 @@ from szeek.arguments import plain_table
 from szeek.filter.layout import field_nside, list_fields
 from szeek.filter.matchedfilter import FilteredField, beam_scale, check_bands_known
 from szeek.filter.states import FieldState
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.inputs.instrument import read_instrument
 from szeek.measure.fluxes import TEMPERATURES_KEV, deproject, halo_population, infer_flux
 from szeek.parallel import Progress, spread
@@ -80,6 +81,11 @@ def list_flux_sizes(maps: SkyMaps | MapSet) -> Floats:
     if scale == 1.0:
         return SIZES_ARCMIN
     return np.geomspace(max(SIZES_ARCMIN[0] * scale, _SMALLEST_ARCMIN), SIZES_ARCMIN[-1], SIZES_ARCMIN.size)
+
+
+def least_flux_arcmin2(maps: SkyMaps | MapSet) -> float:
+    """Y500 of the faintest haloes that flux may come from, arcmin^2: 3e-4 with HFI's beams, less with narrow ones."""
+    return TRUTH_Y500_ARCMIN2 * beam_scale(maps, maps.bands)
 
 
 class Spectra(NamedTuple):
@@ -385,6 +391,7 @@ def _measure_in_field(
     unit = field.unit / _ARCMIN**2
     mean = field.information(shapes)
     local = field.local_noise(shapes)
+    least = least_flux_arcmin2(maps)
     y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
     found: list[dict[str, Any]] = []
     for k, seen in enumerate(field.is_valid(spots.vectors)):
@@ -394,7 +401,7 @@ def _measure_in_field(
         if local is not None and seen:
             v, m, share = local.apply(v, m, spots.vectors[k])
         v, m = v / unit / area, m / np.outer(unit, unit) / area**2
-        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k], sizes_arcmin) if seen else {}
+        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k], sizes_arcmin, least) if seen else {}
         if seen:
             row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * share * area}
             for name in ("flux_mjy", "flux_err_mjy"):
@@ -413,6 +420,7 @@ def _describe(
     theta500_arcmin: float,
     z: float,
     sizes_arcmin: Floats,
+    least_y500_arcmin2: float,
 ) -> dict[str, Any]:
     """A row of :func:`measure_sources` from v and M of each profile at every size."""
     profiles, (v, information) = (v, information), (v[0], information[0])
@@ -423,7 +431,7 @@ def _describe(
     if not np.isfinite(theta500_arcmin) and np.isfinite(mass):
         theta500_arcmin = float(theta500_from_mass(np.array([mass]), np.array([z]), mass_bias=1.0)[0])
     fixed_flux, fixed_error = sizes.at(theta500_arcmin) if np.isfinite(theta500_arcmin) else (np.nan, np.nan)
-    haloes = halo_population(tuple(sizes_arcmin.tolist()), z)
+    haloes = halo_population(tuple(sizes_arcmin.tolist()), z, least_y500_arcmin2)
     # one band more than there is to fit
     n_fit = [min(n, len(spectra.tsz) - 1) for n in (1, 2)]
     beside_dust, constrained = (deproject(*profiles, spectra.members[:n]) for n in n_fit)

@@ -40,7 +40,7 @@ from szeek.learn.model import Model, load_model
 from szeek.learn.normalise import local_background
 from szeek.measure.fluxes import count_haloes, fit_flux_correction
 from szeek.measure.pairs import truth_radius
-from szeek.measure.photometry import measure_sources
+from szeek.measure.photometry import least_flux_arcmin2, measure_sources
 from szeek.parallel import Progress, connect
 from szeek.physics.instrument import Instrument
 from szeek.pipeline import products
@@ -411,7 +411,8 @@ class _Search:
         fluxes = measured[len(table) :]
         fluxes["z"], fluxes["true_y500_arcmin2"] = found["z"], where_found["y500_arcmin2"]
         fluxes["true_profile"] = where_found["profile"]
-        number = count_haloes(where_found["y500_arcmin2"], where_found["theta500_arcmin"])
+        flux, size = where_found["y500_arcmin2"], where_found["theta500_arcmin"]
+        number = count_haloes(flux, size, least_flux_arcmin2(maps))
         fluxes["weight"] = number / np.asarray(where_found["density"], float)
         looks = sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
         return _Round(table, fluxes, looks)
