@@ -30,6 +30,7 @@ from szeek.learn.distributed import join_ranks
 from szeek.learn.model import find_model, load_model
 from szeek.parallel import Progress
 from szeek.pipeline import products
+from szeek.pipeline.evidence import Evidence, EvidenceOptions, evidence_stage
 from szeek.pipeline.measure import MEASURE, Measured
 from szeek.pipeline.products import RunFolder, continue_folder
 from szeek.pipeline.searches import (
@@ -589,4 +590,29 @@ def measure_purity(
     home.need(products.CLUSTERS)
     facts = do_stages(Run(home.config, home.path, threads), [purity_stage(options)], progress, again=True)["purity"]
     assert isinstance(facts, Purity)
+    return facts
+
+
+def measure_evidence(
+    folder: str | os.PathLike[str], options: EvidenceOptions, *, progress: Progress | None = None
+) -> Evidence:
+    """What X-rays, galaxies and catalogues say of a run's candidates.
+
+    Parameters
+    ----------
+    folder : path
+        Of a run with candidates.
+    options : EvidenceOptions
+    progress : Progress, optional
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        If nothing is given to look at, a file is refused, or the run has no candidates.
+    """
+    options.check()
+    home = RunFolder(folder)
+    home.need(products.CANDIDATES)
+    facts = do_stages(Run(home.config, home.path), [evidence_stage(options)], progress, again=True)["evidence"]
+    assert isinstance(facts, Evidence)
     return facts

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from szeek.cli import catalogue, instruments, look, pipeline, stack
+from szeek.cli import catalogue, evidence, instruments, look, pipeline, stack
 from szeek.cli.data import data_app
 from szeek.cli.messages import describe_error, fit_to_command
 
@@ -28,6 +28,7 @@ app = typer.Typer(
 for verb in (
     *(pipeline.run, pipeline.simulate, pipeline.train, pipeline.predict),
     *(catalogue.detect, catalogue.photometry, catalogue.assess, catalogue.selection, catalogue.purity),
+    evidence.evidence,
     *(look.report, stack.stack, stack.reproduce, look.view, look.dossiers, look.config, instruments.instruments),
 ):
     app.command()(verb)

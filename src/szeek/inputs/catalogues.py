@@ -75,8 +75,8 @@ def read_catalogue(
         FITS (binary or ASCII table), VOTable, ECSV, IPAC, CDS or delimited text, plain or compressed with gzip,
         bzip2 or xz.
     survey : str, optional
-        Name for the `survey` column: 'PSZ2', 'MCXC' or 'REDMAPPER' to let a list stand in for that survey. By default
-        as the file's columns tell, else the file's name.
+        Name for the `survey` column: 'PSZ2', 'MCXC' or 'REDMAPPER' to let a list stand in for that survey; 'CAMIRA'
+        for its file without a header. By default as the file's columns tell, else the file's name.
     columns : mapping of str to str, optional
         Columns to read, where their names do not tell: 'name', 'ra' and 'dec', or 'glon' and 'glat', 'redshift',
         'richness', 'snr', 'm500', 'theta500' -> the file's column, as in ``{"redshift": "z_spec"}``.
@@ -95,7 +95,7 @@ def read_catalogue(
         equally good for one quantity; a number cannot be read.
     """
     path = Path(path)
-    table = _choose_table(read_tables(path), path)
+    table = _choose_table(read_tables(path, _HEADERLESS.get((survey or "").upper(), ())), path)
     if not len(table):
         raise ValueError(f"'{path}' has no entries, expected at least one cluster")
     try:
@@ -373,6 +373,10 @@ def _from_own(found: CatalogueColumns) -> Table:
     return _complete(table)
 
 
+#: Surveys whose files are columns of numbers without a header, by the name that the file is given with:
+#: Oguri 2014 (MNRAS 444, 147), CAMIRA of SDSS DR8, v2.0, which gives two richnesses.
+_HEADERLESS = {"CAMIRA": ("ra", "dec", "redshift", "richness", "second_richness")}
+
 #: Columns of a cluster table by role, and their units.
 _OWN_ROLES = {
     "redshift": "z",
@@ -544,6 +548,13 @@ _SURVEYS = (
     _Survey(
         "ACT_DR5_MCMF", ("name raj2000 dej2000 z1c m500_1c", "name z1c l1c"), redshift=("z1C",), m500=("M500-1C",),
         m500_1e14msun=1e-14, richness=("L1C",),
+    ),
+    # Bulbul et al. 2024 (A&A 685, A106), eRASS1: a redshift for every entry; masses in a unit that the file states
+    _Survey("ERASS1", ("name ra dec best_z ext_like",), redshift=("BEST_Z",), richness=("LAMBDA_NORM",)),
+    # Wen, Han & Liu 2012 (ApJS 199, 34) as VizieR serves it: RL* is the richness, and not all have a spectrum
+    _Survey(
+        "WHL", ("whl raj2000 dej2000", "whl ra_icrs de_icrs"), names=("WHL",), prefix="WHL ",
+        redshift=("zph", "zphot", "zsp"), richness=("RL*", "RL*500"),
     ),
     # Hilton et al. 2021 and the DR6 catalogue, as LAMBDA and VizieR serve them
     _Survey(

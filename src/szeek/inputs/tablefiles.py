@@ -13,6 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
@@ -60,7 +61,7 @@ _NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)([eEdD][+-]?\d+)?")
 _ANGLE = re.compile(r"[+-]?\d{1,3}\s*[\s:hdr°]\s*\d{1,2}(\s*[\s:m'\u2032]\s*\d{0,2}([.,]\d*)?\s*[s\"\u2033]?)?")
 
 
-def read_tables(path: str | os.PathLike[str]) -> list[Table]:
+def read_tables(path: str | os.PathLike[str], names: Sequence[str] = ()) -> list[Table]:
     """All tables of a file, in their order; columns are plain or masked arrays in the machine's byte order.
 
     Read are FITS tables (binary and ASCII), VOTables, ECSV, IPAC and CDS (machine-readable) tables, and text with
@@ -71,6 +72,8 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
     Parameters
     ----------
     path : path
+    names : sequence of str
+        Of the columns of a text file that has rows but no header, as its authors describe it.
 
     Returns
     -------
@@ -91,7 +94,7 @@ def read_tables(path: str | os.PathLike[str]) -> list[Table]:
         "fits": _read_fits,
         "votable": _read_votable,
         "ecsv": _read_ecsv,
-        "text": _read_text,
+        "text": partial(_read_text, names=names),
     }
     kind = "text"
     stream = open_stream(path)
@@ -286,7 +289,7 @@ def _read_ecsv(path: Path) -> list[Table]:
     return [Table.read(_text_of(path), format="ascii.ecsv")]
 
 
-def _read_text(path: Path) -> list[Table]:
+def _read_text(path: Path, names: Sequence[str] = ()) -> list[Table]:
     lines = [line.rstrip(" ") for line in re.split(r"\r\n|\r|\n", _text_of(path))]
     while lines and not lines[-1].strip():
         lines.pop()
@@ -295,7 +298,7 @@ def _read_text(path: Path) -> list[Table]:
     first = next((line for line in lines if line.strip()), "")
     if first.startswith("\\") or (first.startswith("|") and any(_is_ipac(line) for line in lines[1:50])):
         return [Table.read(lines, format="ascii.ipac")]
-    return [_from_lines(lines)]
+    return [_from_lines(lines, names)]
 
 
 def _is_ipac(line: str) -> bool:
@@ -303,7 +306,7 @@ def _is_ipac(line: str) -> bool:
     return line.startswith(" ") and bool(line.strip()) and "|" not in line
 
 
-def _from_lines(lines: list[str]) -> Table:
+def _from_lines(lines: list[str], known: Sequence[str] = ()) -> Table:
     """One table of delimited or fixed-width text."""
     comments = [line.lstrip("#% \t") for line in lines if line.startswith(("#", "%"))]
     body = [line for line in lines if line.strip() and not line.startswith(("#", "%"))]
@@ -326,6 +329,8 @@ def _from_lines(lines: list[str]) -> Table:
         rows = rows[ruler + 1 :]
     elif _is_data(rows[0]):
         header, units = _header_among(comments, len(rows[0])), None
+        if header is None and len(known) == len(rows[0]):
+            header = list(known)
         if header is None:
             raise ValueError(
                 f"its first row, '{body[0][:60]}', is data and no comment above names {len(rows[0])} columns; put a "

@@ -64,6 +64,7 @@ RECOVERY = "recovery.ecsv"
 ASSESSMENT = "assessment.json"
 SELECTION = "selection.fits"
 PURITY = "purity.ecsv"
+EVIDENCE = "evidence.fits"
 STACKS = "stacks"
 STACKS_RECORD = "stacks/stacks.json"
 Y_FROM_P = "stacks/y_from_p.fits"
@@ -114,6 +115,7 @@ PRODUCTS: dict[str, Product] = {
     ASSESSMENT: Product("completeness and purity against the truth of a simulated sky", "szeek run"),
     SELECTION: Product("completeness against flux, size and position", "szeek selection"),
     PURITY: Product("purity from null skies and known clusters", "szeek purity"),
+    EVIDENCE: Product("what X-rays, galaxies and catalogues say of each candidate", "szeek evidence"),
     STACKS: Product("stacked maps with nulls, profiles, spectra", "szeek stack"),
     REPORT: Product("one self-contained page", "szeek report"),
     REPRODUCTION_PAGE: Product("the paper's figures and numbers beside the run's", "szeek reproduce"),
@@ -313,6 +315,11 @@ class RunFolder:
     def clusters(self) -> Table | None:
         """The known clusters that the run was compared with, in the common catalogue columns."""
         return self.table(CLUSTERS)
+
+    @cached_property
+    def evidence(self) -> Table | None:
+        """What other light says of each candidate, columns as in the file; None where it was not measured."""
+        return self.table(EVIDENCE, "EVIDENCE")
 
     @property
     def calibration(self) -> Calibration | None:

@@ -291,7 +291,30 @@ def list_numbers(run: RunFolder, row: int, spectrum: Spectrum | None = None) -> 
             mantissa, _, exponent = form.format(value).partition("e-")
             power = f" × 10⁻{exponent.lstrip('0').translate(RAISED)}" if exponent else ""
             numbers.append((name, mantissa + power))
-    return numbers
+    return [*numbers, *list_evidence(run, str(candidate["name"]))]
+
+
+def list_evidence(run: RunFolder, name: str) -> list[tuple[str, str]]:
+    """What other light says of a candidate, a line for each kind; empty where `szeek evidence` has not asked."""
+    evidence = run.evidence
+    if evidence is None or name not in (names := np.asarray(evidence["NAME"], str).tolist()):
+        return []
+    row = evidence[names.index(name)]
+
+    def known(column: str) -> bool:
+        return column in evidence.colnames and math.isfinite(float(row[column]))
+
+    lines = []
+    if known("X_SNR"):
+        lines.append(("X-rays", f"S/N {row['X_SNR']:.1f}, by chance {row['X_PCHANCE']:.2g}".replace("-", "−")))
+    if known("G_Z"):
+        peak = f"z = {row['G_Z']:.2f}, richness {row['G_RICHNESS']:.0f}, f_cont {row['F_CONT']:.2g}"
+        lines.append(("galaxies", peak.replace("-", "−")))
+    if known("PURITY_X"):
+        lines.append(("purity with X-rays", f"{row['PURITY_X']:.2f}"))
+    if "COUNTERPARTS" in evidence.colnames and str(row["COUNTERPARTS"]):
+        lines.append(("also listed in", _shorten(str(row["COUNTERPARTS"]), 40)))
+    return lines
 
 
 def describe_flags(candidate: Mapping[str, Any] | Row) -> tuple[str, str]:
