@@ -2,15 +2,19 @@
 
 python benchmarks/nulls.py RUN [--model szeek-1] [--each 1000] [--seed 1] [--threads 2]
 
-The run is a simulated one on whose sky the network was not trained. Impostors lie in twelve tiles at b = +-42 deg, 50
-arcmin from one another and from every halo of Y500 > 3e-4 arcmin^2; 'nothing' are positions where nothing was
-painted, the chance rate. The matched-filter S/N maps are made anew, with the impostors in them.
+The run is a simulated one on whose sky the network was not trained. Of a full sky, impostors lie in twelve tiles at b
+= +-42 deg, 50 arcmin from one another and from every halo of Y500 > 3e-4 arcmin^2; of a field anywhere in it, 15
+arcmin from one another and from haloes of Y500 > 5e-5 arcmin^2, and they are fainter, sources by a factor ten,
+clusters by five. 'nothing' are positions where nothing was painted, the chance rate. The matched-filter S/N maps are
+made anew, with the impostors in them.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
@@ -27,7 +31,10 @@ from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.spectra import spectral_templates
 from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.imagepainting import paint_clusters_on
 from szeek.simulate.inject import draw_injections
+from szeek.sky.imagemaps import Pixels
+from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 
@@ -37,17 +44,35 @@ TILES = (*range(4, 12), *range(36, 40))
 KINDS = ("cluster", "sign-flipped cluster", "radio source", "dusty galaxy", "cold clump", "nothing")
 
 
-def impostors(kind: str, n: int, instrument: Instrument, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+class Ground(NamedTuple):
+    """What impostors are like in full-sky maps or in a field, and how far they are apart."""
+
+    apart_arcmin: float
+    least_y500_arcmin2: float
+    match_arcmin: float
+    y500_arcmin2: tuple[float, float]
+    theta500_arcmin: tuple[float, float]
+    fainter: float
+
+
+FULL_SKY = Ground(50.0, 3e-4, 5.0, (5e-4, 5e-3), (1.0, 15.0), 1.0)
+FIELD = Ground(15.0, 5e-5, 2.5, (1e-4, 1e-3), (0.7, 5.0), 10.0)
+
+
+def impostors(
+    kind: str, n: int, instrument: Instrument, rng: np.random.Generator, ground: Ground
+) -> tuple[np.ndarray, ...]:
     """Size in arcmin, flux as 'Y500', and spectrum of n sources of a kind, (n,), (n,), (n, n_band)."""
 
     def log_uniform(low: float, high: float) -> np.ndarray:
         return np.exp(rng.uniform(np.log(low), np.log(high), n))
 
     point = np.full(n, 0.1)  # far below any beam
-    per_jy = MJYSR_ARCMIN2_PER_JY / Y5R500_PER_Y500
+    per_jy = MJYSR_ARCMIN2_PER_JY / Y5R500_PER_Y500 / ground.fainter
     if kind in ("cluster", "sign-flipped cluster"):
         tsz = spectral_templates(instrument, ["tsz"])[0]
-        return log_uniform(1, 15), log_uniform(5e-4, 5e-3), np.tile(tsz if kind == "cluster" else -tsz, (n, 1))
+        signed = tsz if kind == "cluster" else -tsz
+        return log_uniform(*ground.theta500_arcmin), log_uniform(*ground.y500_arcmin2), np.tile(signed, (n, 1))
     if kind == "radio source":  # flat and steep ones, 0.1 to 3 Jy at 100 GHz
         rows = [spectral_templates(instrument, ["radio"], radio_index=a)[0] for a in rng.uniform(-1, 0.3, n)]
         return point, log_uniform(0.1, 3) * per_jy, np.stack(rows)
@@ -66,6 +91,27 @@ def impostors(kind: str, n: int, instrument: Instrument, rng: np.random.Generato
     return point, np.full(n, 1e-30), np.zeros((n, len(instrument.bands)))
 
 
+def paint_in_sky(maps: SkyMaps, places: Table, spectra: np.ndarray) -> SkyMaps:
+    """The tiles with the impostors, and nothing elsewhere."""
+    values = np.array(maps.values)
+    paint_clusters(places, maps.nside, [band.fwhm_arcmin for band in maps.bands], spectra, out=values)
+    seen = pixels_in_tiles(maps.nside, TILES)
+    values[~seen] = 0.0
+    return SkyMaps(values, seen, maps.bands)
+
+
+def paint_in_field(maps: MapSet, places: Table, spectra: np.ndarray) -> MapSet:
+    """The one group of a field with the impostors; what was not observed stays so."""
+    (group,) = maps.groups
+    images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in group.signal]
+    unseen = [image == 0.0 for image in images]
+    paint_clusters_on(group.grid, places, np.array([band.fwhm_arcmin for band in maps.bands]), spectra, images)
+    for image, lost in zip(images, unseen, strict=True):
+        image[lost] = 0.0
+    painted = replace(group, signal=tuple(Pixels(image) for image in images))
+    return replace(maps, groups=(painted,), snr=None, theta500_arcmin=())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a simulated run")
@@ -74,21 +120,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    instrument, rng = read_instrument(), np.random.default_rng(given.seed)
-    maps = SkyMaps.open(given.run / "maps")
-    haloes = select_clusters(read_catalogue(given.run / "simulated" / "truth.fits"), "truth")
-    n, inside = given.each * len(KINDS), pixels_in_tiles(64, TILES)
-    places = draw_injections(given.seed, n, footprint=inside, avoid=haloes, min_separation_arcmin=50)
+    model, maps = load_model(given.model), open_maps(given.run / "maps")
+    field = isinstance(maps, MapSet)
+    instrument, rng = read_instrument("act-dr6" if field else "planck-hfi"), np.random.default_rng(given.seed)
+    ground = FIELD if field else FULL_SKY
+    haloes = read_catalogue(given.run / "simulated" / "truth.fits")
+    haloes = select_clusters(haloes, f"truth>{ground.least_y500_arcmin2}")
+    n = given.each * len(KINDS)
+    places = draw_injections(
+        given.seed, n, footprint=maps.seen if field else pixels_in_tiles(64, TILES), avoid=haloes,
+        min_separation_arcmin=ground.apart_arcmin,
+    )  # fmt: skip
     kind = np.repeat(KINDS, given.each)
-    drawn = [impostors(name, given.each, instrument, rng) for name in KINDS]
+    drawn = [impostors(name, given.each, instrument, rng, ground) for name in KINDS]
     places["theta500_arcmin"], places["y500_arcmin2"] = (np.concatenate([d[k] for d in drawn]) for k in (0, 1))
-    values = np.array(maps.values)
-    beams = [band.fwhm_arcmin for band in maps.bands]
-    paint_clusters(places, maps.nside, beams, np.concatenate([d[2] for d in drawn]), out=values)
-    seen = pixels_in_tiles(maps.nside, TILES)
-    values[~seen] = 0.0
-    painted = SkyMaps(values, seen, maps.bands)
-    model = load_model(given.model)
+    spectra = np.concatenate([d[2] for d in drawn])
+    painted = paint_in_field(maps, places, spectra) if field else paint_in_sky(maps, places, spectra)
     p_map = predict(painted, model, rotations=4, threads=given.threads)
     sources = detect_sources(p_map, 0.1, weighted=True, deblend=True)
     calibration = Calibration.from_table(Table.read(find_model(given.model) / "calibration.ecsv"))
@@ -99,7 +146,7 @@ def main() -> None:
         mine = places[kind == name]
         cells = []
         for kept in (np.ones(len(sources), bool), purity > 0.5, purity > 0.8):
-            found = np.unique(list_pairs(sources[kept], mine, np.full(len(mine), 5.0))[1]).size
+            found = np.unique(list_pairs(sources[kept], mine, np.full(len(mine), ground.match_arcmin))[1]).size
             cells.append(f"{1000 * found / len(mine):.0f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
 

@@ -1,11 +1,12 @@
 """The files that ship with a network beside its weights: calibration, position errors, flux correction, card.
 
-python benchmarks/ship_model.py RUN OUT [--n 2000] [--threads 2]
+python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--n 2000] [--threads 2]
 
 RUN is a finished training on simulated skies (`szeek run szeek-2 --until train`). The tiles that were held out of it,
 on all of its skies, are predicted; PURITY and position errors are fitted to what is found there, and the flux
-correction to injections in the first of these skies (`szeek selection`). What is fitted is then measured on other
-skies (performance page), never on these.
+correction to injections in the first of these skies (`szeek selection`). Of a network for fields (`szeek-act`) all
+that is done on FIELDs of other seeds, which have maps (`szeek run field.toml --out FIELD --until filter`). What is
+fitted is then measured on other skies (performance page), never on these.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
+import healpy
 import numpy as np
 from astropy.table import vstack
 
@@ -30,72 +34,107 @@ from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
 from szeek.files import write_json, write_table
 from szeek.find.predict import predict, write_prediction
-from szeek.inputs.catalogues import read_catalogue, select_clusters
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue, select_clusters, truth_cut
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import load_model
+from szeek.measure.pairs import beam_radius
 from szeek.pipeline.searches import SelectionOptions
-from szeek.sky.skymaps import SkyMaps
-from szeek.sky.tiles import pixels_in_tiles
-from szeek.verbs import measure_selection
+from szeek.sky.healpix import nside_of
+from szeek.sky.mapset import open_maps
+from szeek.sky.tiles import Tiles, pixels_in_tiles
+from szeek.verbs import measure_selection, run
 
 SHIPPED = ("model.safetensors", "model.json")
 WORDS = {
-    "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} patches "
-    "of {size} x {size} pixels; dust, temperature, radio galaxies and pressure profile of each cluster drawn at "
-    "random (szeek.physics.looks); labels: mock Planck_z for 1, haloes with Y500 > 3e-4 arcmin^2 for 1/2; "
-    "`szeek run {preset}` trains the same anew",
-    "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees), "
-    "and as a start for work with other maps.",
-    "limits": "Trained on simulated skies and on no real one. p is a score: clusters below Planck's detection limit "
-    "were to be answered with 1/2; PURITY, by reddening, is the probability of a halo with Y500 > 3e-4 arcmin^2, "
-    "and as good as the simulation is. Clusters larger than about 20 arcmin in theta500 are often missed, and some "
-    "bright ones of 6 to 17 arcmin. Bands other than the six of HFI are refused; beams and noise other than those "
-    "of HFI are not known to it. Some radio sources are reported: for a sample of small p cut them out.",
+    "szeek-2": {
+        "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
+        "patches of {size} x {size} pixels; dust, temperature, radio galaxies and pressure profile of each cluster "
+        "drawn at random (szeek.physics.looks); labels: mock Planck_z for 1, haloes with Y500 > 3e-4 arcmin^2 for "
+        "1/2; `szeek run {preset}` trains the same anew",
+        "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees), "
+        "and as a start for work with other maps.",
+        "limits": "Trained on simulated skies and on no real one. p is a score: clusters below Planck's detection "
+        "limit were to be answered with 1/2; PURITY, by reddening, is the probability of a halo with Y500 > 3e-4 "
+        "arcmin^2, and as good as the simulation is. Clusters larger than about 20 arcmin in theta500 are often "
+        "missed, and some bright ones of 6 to 17 arcmin. Bands other than the six of HFI are refused; beams and "
+        "noise other than those of HFI are not known to it. Some radio sources are reported: for a sample of small "
+        "p cut them out.",
+    },
+    "szeek-act": {
+        "training_data": "simulated fields of szeek {version}, 600 deg^2 each, seeds {seeds} in turn, {n_patches:,} "
+        "patches of {size} x {size} pixels of 0.5 arcmin; dust, temperature, radio galaxies and pressure profile of "
+        "each cluster drawn at random (szeek.physics.looks); labels: haloes with Y500 > 5e-5 arcmin^2; "
+        "`szeek run {preset}` trains the same anew",
+        "intended_use": "Finding clusters in maps of ACT DR6 or alike: bands f090, f150 and f220 with inverse "
+        "variances, beams of 2.1, 1.4 and 1.0 arcmin, white noise of 10 to 20, 10 to 20 and 35 to 65 uK arcmin.",
+        "limits": "Trained on simulated fields and on no real one: without stripes along the scan, lensed dusty "
+        "galaxies and the holes that surveys cut around the brightest sources. PURITY is the probability of a halo "
+        "with Y500 > 5e-5 arcmin^2, and as good as the simulation is. Clusters larger than about 10 arcmin in "
+        "theta500 are Planck's: their flux lies where the atmosphere is brighter than they are. Maps without one of "
+        "the three bands are refused.",
+    },
 }
+
+
+class Sky(NamedTuple):
+    """A sky on which is measured: where it was held out, and of what size tiles are there."""
+
+    folder: Path
+    where: np.ndarray
+    tiles: Tiles
+
+
+def held_out_skies(given: argparse.Namespace, config: Config) -> list[Sky]:
+    """The fields, all of them; or the held-out tiles of the skies of the training."""
+    if given.fields:
+        whole = Tiles(tuple(range(12 * config.split.nside**2)), config.split.nside)
+        return [Sky(field, open_maps(field / "maps").seen, whole) for field in given.fields]
+    tiles = config.split.held_out
+    folders = [given.run, *(given.run / f"sky-{seed}" for seed in config.sky.further_seeds)]
+    return [Sky(folder, pixels_in_tiles(config.sky.nside, tiles), tiles) for folder in folders]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--fields", type=Path, nargs="+", default=[])
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     model = load_model(given.run)
-    record = json.loads((given.run / "run.json").read_text())
-    config = Config.model_validate(record["config"])
-    tiles = config.split.held_out
+    config = Config.model_validate(json.loads((given.run / "run.json").read_text())["config"])
+    cuts = [truth_cut(name) for name in config.labels.selections]
+    least = min((cut for cut in cuts if cut is not None), default=TRUTH_Y500_ARCMIN2)
+    radius = beam_radius(config.assess.radius_arcmin, read_instrument(config.sky.instrument).bands)
     options = {"margin": config.predict.margin, "rotations": config.predict.rotations}
-    skies = [given.run, *(given.run / f"sky-{seed}" for seed in config.sky.further_seeds)]
+    skies = held_out_skies(given, config)
     judged, real, groups, offsets = [], [], [], []
-    for number, sky in enumerate(skies):
-        maps = SkyMaps.open(sky / "maps")
-        where = pixels_in_tiles(maps.nside, tiles)
-        p_map = predict(maps, model, where=where, threads=given.threads, **options)
-        if sky is given.run:
+    for number, (folder, where, tiles) in enumerate(skies):
+        p_map = predict(open_maps(folder / "maps"), model, where=where, threads=given.threads, **options)
+        if folder == given.run:
             write_prediction(p_map, given.run / "prediction.fits")
-        truth = read_catalogue(sky / "simulated" / "truth.fits")
+        truth = read_catalogue(folder / "simulated" / "truth.fits")
         sources = find_sources(p_map, LOWEST_P, deblend=config.detect.deblend)
-        table, is_real = judge_sources(sources, truth, tiles)
+        table, is_real = judge_sources(sources, truth, tiles, y500_min_arcmin2=least, radius_arcmin=radius)
         judged.append(table)
         real.append(is_real)
         groups.append(12 * tiles.nside**2 * number + np.asarray(table["tile"]))
-        haloes = select_clusters(truth, "truth")
-        haloes = haloes[tiles.contain(np.asarray(haloes["lon_deg"]), np.asarray(haloes["lat_deg"]))]
-        offsets.append(halo_offsets(find_sources(p_map, config.detect.p_max, deblend=True), haloes, where))
+        haloes = select_clusters(truth, f"truth>{least}")
+        haloes = haloes[where[healpy.ang2pix(nside_of(where), haloes["lon_deg"], haloes["lat_deg"], lonlat=True)]]
+        found = find_sources(p_map, config.detect.p_max, deblend=True)
+        offsets.append(halo_offsets(found, haloes, where, radius_arcmin=radius))
     sources, is_real, group = vstack(judged), np.concatenate(real), np.concatenate(groups)
     p = np.asarray(sources["p"], float)
     dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
     fit = {"groups": group, "n_dust_bins": 2, "seed": config.seed}
-    calibration = fit_calibration(p, is_real, dust, **fit)
+    calibration = replace(fit_calibration(p, is_real, dust, **fit), y500_min_arcmin2=least)
     honest = predict_out_of_fold(p, is_real, dust, **fit)
     error = expected_calibration_error(measure_reliability(honest, is_real))
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(calibration.to_table(), given.out / "calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
-    measure_selection(given.run, SelectionOptions(given.n, tiles.numbers), threads=given.threads)
-    for name in ("fluxes.ecsv", "detections.ecsv"):
-        shutil.copy(given.run / name, given.out / name)
     for name in SHIPPED:
         shutil.copy(given.run / name, given.out / name)
     card = json.loads((given.out / "model.json").read_text())
@@ -103,14 +142,24 @@ def main() -> None:
     seeds = ", ".join(map(str, (config.seed, *config.sky.further_seeds)))
     words = {"preset": card["preset"], "version": card["szeek"], "seeds": seeds}
     words |= {"n_patches": n_patches, "size": config.patches.size}
-    card |= {name: text.format(**words) for name, text in WORDS.items()}
+    card |= {name: text.format(**words) for name, text in WORDS[card["preset"]].items()}
     # which sky it was trained on, the words say; on which it is used, and what is measured there, is not its own
     card["config"] = {name: part for name, part in card["config"].items() if name not in ("sky", "model", "measure")}
     card["calibration"] = {
-        "sources": len(p), "clusters": int(is_real.sum()), "skies": len(skies), "tiles": list(tiles),
+        "sources": len(p), "clusters": int(is_real.sum()), "skies": len(skies),
+        **({} if given.fields else {"tiles": list(config.split.held_out)}),
         "error_out_of_fold": round(float(error), 4),
     }  # fmt: skip
     write_json(card, given.out / "model.json")
+    measured = given.run
+    if given.fields:  # with the network that has just been written
+        measured = given.fields[0]
+        run_config = json.loads((measured / "run.json").read_text())["config"] | {"model": str(given.out.resolve())}
+        run(Config.model_validate(run_config), measured, until="detect", threads=given.threads)
+    tiles = None if given.fields else config.split.held_out.numbers
+    measure_selection(measured, SelectionOptions(given.n, tiles), threads=given.threads)
+    for name in ("fluxes.ecsv", "detections.ecsv"):
+        shutil.copy(measured / name, given.out / name)
     print(json.dumps(card["calibration"]))
 
 
