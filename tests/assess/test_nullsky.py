@@ -5,10 +5,14 @@ from __future__ import annotations
 import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
-from szeek.assess.nullsky import count_null_sources, flip_signs, rotate_bands
+from szeek.assess.nullsky import count_null_sources, flip_set, flip_signs, rotate_bands
 from szeek.inputs.instrument import read_instrument
+from szeek.sky.grids import ImageGrid
+from szeek.sky.imagemaps import ImageMaps, Pixels
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -45,6 +49,28 @@ def test_what_one_turned_band_does_not_see_is_unseen(maps: SkyMaps) -> None:
 
 def test_signs_are_flipped(maps: SkyMaps) -> None:
     np.testing.assert_array_equal(flip_signs(maps).values, -maps.values)
+
+
+def test_an_image_is_flipped_without_its_point_sources() -> None:
+    """A source of 100 mJy in a beam of 1.4 arcmin, half of which is listed; what was not observed stays so."""
+    act = read_instrument("act-dr6").select([1])
+    header = fits.Header({"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "CRPIX1": 101, "CRPIX2": 101, "CRVAL1": 30.0,
+                          "CDELT1": -0.5 / 60, "CDELT2": 0.5 / 60, "CUNIT1": "deg", "CUNIT2": "deg"})  # fmt: skip
+    grid = ImageGrid.from_header(header, (201, 201))
+    sigma_rad = np.radians(1.4 / 60) / np.sqrt(8 * np.log(2))
+    away = np.hypot(*np.indices((201, 201)) - 100) * np.radians(0.5 / 60)
+    kcmb = 0.1 * 1e-6 / act.mjysr_per_kcmb[0] / (2 * np.pi * sigma_rad**2)  # of 0.1 Jy at its peak
+    image = (1e-6 + kcmb * np.exp(-0.5 * (away / sigma_rad) ** 2)).astype(np.float32)
+    image[:, :20] = 0.0
+    group = ImageMaps(grid, act.bands, (Pixels(image),), (None,))
+    lon_deg, lat_deg = healpy.Rotator(coord=["C", "G"])(30.0, 0.0, lonlat=True)
+    compact = Table({"lon_deg": [lon_deg] * 3, "lat_deg": [lat_deg] * 3, "band": ["f150", "f090", "f150"],
+                     "flux_mjy": [50.0, 70.0, 30.0], "subtracted": [True, True, False]})  # fmt: skip
+    (flipped,) = flip_set(MapSet.of(group), compact, read_instrument("act-dr6")).groups
+    values = np.asarray(flipped.signal[0].values)
+    assert values[100, 100] == pytest.approx(-1e-6 - 0.5 * kcmb, rel=1e-3)
+    np.testing.assert_allclose(values[:50, 20:], -1e-6, rtol=1e-5)
+    assert not values[:, :20].any()
 
 
 def test_purity_by_hand() -> None:

@@ -15,7 +15,7 @@ from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap
-from szeek.verbs import run
+from szeek.verbs import measure_purity, run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from act_like import Patch, act_like, act_like_instrument, spread_positions
@@ -109,3 +109,12 @@ def test_noise_maps_and_areas_are_products(survey):
     assert np.median(noise[seen]) == pytest.approx(mean, rel=0.1)
     assert (folder / "run" / products.COMPACT).is_file()
     assert (folder / "run" / products.REPORT).stat().st_size > 100_000
+
+
+def test_purity_of_a_survey_from_its_flipped_maps(survey):
+    """What is found upside down is false, and rarer than what is found; rotated there is nothing to search."""
+    folder, _ = survey
+    facts = measure_purity(folder / "run")
+    table = Table.read(folder / "run" / products.PURITY)
+    assert "n_flipped" in table.colnames and "n_rotated" not in table.colnames
+    assert facts.n and table["n_flipped"][0] < 0.5 * table["n"][0]

@@ -8,6 +8,10 @@
   one band stay; nothing lies in two bands at the same place. The CMB does not cancel between bands any more, and a
   network that looks at differences of bands sees far more noise than there is: a lower limit, and a poor one.
 
+A set of images on grids of their own is flipped alone, and the point sources that the filter lists are subtracted
+first: at 1.4 arcmin there are more of them than clusters, and upside down each would be one. Rotated it cannot be,
+for it covers a part of the sky.
+
 What is found there per area, over what is found in the sky itself, is the share that is false; the two err
 differently.
 """
@@ -15,6 +19,7 @@ differently.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import healpy
 import numpy as np
@@ -23,6 +28,11 @@ from numpy.typing import NDArray
 
 from szeek.assess.match import chance_rate, further_peaks, match
 from szeek.measure.pairs import truth_radius
+from szeek.physics.instrument import Instrument
+from szeek.simulate.components.sources import Sources
+from szeek.simulate.imagepainting import paint_sources_on
+from szeek.sky.imagemaps import ImageMaps, Pixels
+from szeek.sky.mapset import MapSet
 from szeek.sky.skymaps import SkyMaps
 
 #: Kinds of :func:`szeek.measure.photometry.fit_kind` that shine in the maps: the flipped sky has a hole there.
@@ -43,6 +53,40 @@ def flip_signs(maps: SkyMaps) -> SkyMaps:
     -1.0
     """
     return SkyMaps(-np.asarray(maps.values), np.array(maps.footprint), maps.bands)
+
+
+def flip_set(maps: MapSet, compact: Table, instrument: Instrument) -> MapSet:
+    """The bands of a set times -1, without the point sources that were found in them; without S/N maps.
+
+    Parameters
+    ----------
+    maps : MapSet
+    compact : Table
+        ``lon_deg``, ``lat_deg``, ``band``, ``flux_mjy`` and ``subtracted``, as
+        :func:`szeek.filter.compact.find_compact_sources` has them.
+    instrument : Instrument
+        That has the bands.
+    """
+    found = compact[np.asarray(compact["subtracted"], bool)]
+    names = np.char.strip(np.asarray(found["band"], str))
+    groups: list[SkyMaps | ImageMaps] = []
+    for group in maps.groups:
+        own = instrument.select([instrument.band_names.index(band.name) for band in group.bands])
+        if isinstance(group, SkyMaps):
+            groups.append(flip_signs(group))
+            continue
+        flux_jy = 1e-3 * np.asarray(found["flux_mjy"], float)[:, None] * (names[:, None] == own.band_names)
+        sources = Sources(
+            np.asarray(found["lon_deg"], float), np.asarray(found["lat_deg"], float), -flux_jy, np.zeros(len(found))
+        )
+        images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in group.signal]
+        unseen = [~np.isfinite(image) | (image == 0.0) for image in images]
+        paint_sources_on(group.grid, sources, own, np.array([band.fwhm_arcmin for band in group.bands]), images)
+        for image, lost in zip(images, unseen, strict=True):
+            image *= -1
+            image[lost] = 0.0
+        groups.append(replace(group, signal=tuple(Pixels(image) for image in images)))
+    return MapSet(tuple(groups), maps.coverage)
 
 
 def rotate_bands(maps: SkyMaps) -> SkyMaps:
@@ -89,6 +133,7 @@ def count_null_sources(
     *,
     footprint: NDArray[np.bool_] | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
+    radius_arcmin: float = 5.0,
     seed: int = 0,
 ) -> Table:
     """Purity at several thresholds, from null skies, from known clusters and, where there is one, from the truth.
@@ -106,6 +151,8 @@ def count_null_sources(
     footprint : (n_pix,) bool, optional
         Where ``sources`` were looked for; shifted positions stay in it.
     thresholds : sequence of float
+    radius_arcmin : float
+        Least matching radius.
     seed : int
         Of the shifts.
 
@@ -129,9 +176,9 @@ def count_null_sources(
             row[f"purity_{name}"] = 1 - area_ratio * false / n if n else np.nan
             row[f"error_{name}"] = area_ratio * np.sqrt(max(false, 1) + false**2 / n) / n if n else np.nan
         if known is not None:
-            row |= _share(mine, known, np.full(len(known), 5.0), footprint, seed)
+            row |= _share(mine, known, np.full(len(known), radius_arcmin), footprint, seed)
         if haloes is not None:
-            share = _share(mine, haloes, truth_radius(haloes), footprint, seed)
+            share = _share(mine, haloes, truth_radius(haloes, radius_arcmin), footprint, seed)
             row["purity_true"] = share["confirmed"]
             row["error_true"] = np.sqrt(share["confirmed"] * (1 - share["confirmed"]) / n) if n else np.nan
         rows.append(row)

@@ -59,8 +59,8 @@ class Population(NamedTuple):
     """Haloes against apparent size (rows) and Y5R500 (columns).
 
     ``log_number`` (n_size, n_flux) float64, of their number in the sky per unit ln theta500 and ln Y5R500;
-    ``temperature`` (n_size, n_flux), the number of their mean one in :data:`TEMPERATURES_KEV`; ``log_flux`` (n_flux,),
-    ln Y5R500 of the columns.
+    ``temperature`` (n_size, n_flux), the number of their mean one in :data:`TEMPERATURES_KEV`; ``log_flux``
+    (n_flux,), ln Y5R500 of the columns.
     """
 
     log_number: Floats

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,7 +18,7 @@ from scipy.special import chdtrc
 from szeek.assess.detections import LEAST_PROBABILITY, DetectionCheck, DetectionCurve, independent_clusters
 from szeek.assess.looks import LookSums, fit_look, stack_spectra, sum_looks
 from szeek.assess.match import match
-from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_signs, rotate_bands
+from szeek.assess.nullsky import SHINING, THRESHOLDS, count_null_sources, flip_set, flip_signs, rotate_bands
 from szeek.assess.selection import (
     Selection,
     fit_position_errors,
@@ -478,10 +479,11 @@ class Purity(Facts):
 
 
 def purity_stage(options: PurityOptions) -> Stage:
-    """Purity of a run without truth, from two null skies and from known clusters.
+    """Purity of a run without truth, from null skies and from known clusters.
 
-    The run's maps with signs flipped and with bands turned against each other (:mod:`szeek.assess.nullsky`) go
-    through its own network and detection; of a simulated run the true purity stands beside.
+    The run's maps with signs flipped and, of the full sky's, with bands turned against each other
+    (:mod:`szeek.assess.nullsky`) go through its own network and detection; of a simulated run the true purity stands
+    beside.
     """
 
     def work(run: Run, progress: Progress | None) -> Purity:
@@ -498,20 +500,27 @@ def purity_stage(options: PurityOptions) -> Stage:
     )
 
 
-def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None) -> Purity:
-    ground = _search_ground(run, options.tiles)
-    config, nulls = run.config, {}
+def _null_skies(
+    run: Run, ground: _Ground, progress: Progress | None
+) -> Iterator[tuple[str, SkyMaps | MapSet, NDArray[np.bool_]]]:
+    """Name and maps of each null sky, one at a time, and where it is searched."""
+
     if isinstance(ground.maps, MapSet):
-        raise ValueError(
-            f"'{run.folder}' has maps of several grids or of images, expected HEALPix maps of one nside: null skies "
-            "turn them on the sphere; `szeek selection` measures purity where the truth is known"
-        )
+        compact = Table.read(run.file(products.COMPACT))
+        yield "flipped", flip_set(ground.maps, compact, read_instrument(run.config.sky.instrument)), ground.where
+        return
     for name, make in (("flipped", flip_signs), ("rotated", rotate_bands)):
         if progress is not None:
             progress("purity", 0, 0, f"{name} sky")
         sky = make(ground.maps)
         sky = replace(sky, footprint=sky.footprint & ground.around)
-        where = ground.where & sky.footprint
+        yield name, sky, ground.where & sky.footprint
+
+
+def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None) -> Purity:
+    ground = _search_ground(run, options.tiles)
+    config, nulls = run.config, {}
+    for name, sky, where in _null_skies(run, ground, progress):
         p_map = predict(
             sky,
             ground.network,
@@ -523,7 +532,9 @@ def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None)
         )
         found = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)
         if name == "flipped":  # a source that shines is a hole there, which the sky has none of
-            seen = replace(ground.maps, footprint=ground.maps.footprint & ground.around)
+            seen = ground.maps
+            if isinstance(seen, SkyMaps):
+                seen = replace(seen, footprint=seen.footprint & ground.around)
             kinds = measure_sources(seen, found, instrument=config.sky.instrument, threads=run.threads)["kind"]
             found = found[~np.isin(kinds, SHINING)]
         nulls[name] = found, float(ground.where.sum() / max(1, where.sum()))
@@ -534,8 +545,9 @@ def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None)
     # below the run's own threshold there are no candidates to count
     thresholds = [p for p in THRESHOLDS if p >= config.detect.p_max] or [config.detect.p_max]
     table = count_null_sources(
-        own, nulls, known, true_ones, footprint=ground.where, thresholds=thresholds, seed=options.seed
-    )
+        own, nulls, known, true_ones, footprint=ground.where, thresholds=thresholds, radius_arcmin=run.radius_arcmin,
+        seed=options.seed,
+    )  # fmt: skip
     write_table(table, run.target(products.PURITY))
     half = table[int(np.abs(np.asarray(table["p"]) - 0.5).argmin())]
     return Purity(
