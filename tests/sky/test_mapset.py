@@ -1,5 +1,8 @@
 """Partial HEALPix maps against whole ones, and sets of maps on several grids."""
 
+import pickle
+from dataclasses import replace
+
 import healpy
 import numpy as np
 import pytest
@@ -98,6 +101,24 @@ def test_a_set_samples_each_group_on_its_own_grid(tmp_path):
     np.testing.assert_array_equal(opened.coverage, maps.coverage)
     np.testing.assert_array_equal(sample_field(opened, 30.5, 10.5, 0.0, 16, 16, 3.0), field)
     np.testing.assert_array_equal(open_maps(opened.save(tmp_path / "again")).coverage, maps.coverage)
+
+
+def test_a_set_goes_to_another_process_by_the_names_of_its_files(tmp_path):
+    """Of 80,000 mapped bytes an image none is sent, and of what is in memory all; the coverage is no file."""
+    maps = make_images()
+    mapped = open_maps(MapSet.of(maps).save(tmp_path / "maps")).groups[0]
+    assert len(pickle.dumps(mapped)) < 5000 and len(pickle.dumps(maps)) > 250_000
+    for group in (mapped, maps):
+        again = pickle.loads(pickle.dumps(group))
+        assert again.bands == maps.bands and again.ivar[1] is None
+        for band in range(2):
+            np.testing.assert_array_equal(again.signal[band].values, maps.signal[band].values)
+            assert again.signal[band].factor == group.signal[band].factor
+    part = PartialMap.empty(64, [(0, 40_000)])
+    np.save(tmp_path / "snr.npy", part.values)
+    from_file = replace(part, values=np.load(tmp_path / "snr.npy", mmap_mode="r"))
+    assert len(pickle.dumps(from_file)) < 1000
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(from_file)).values, part.values)
 
 
 def test_coverage_is_the_area_of_each_band():

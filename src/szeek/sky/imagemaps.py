@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from szeek.sky.grids import SPLINE_DEGREE, ImageGrid, interpolation_window
-from szeek.sky.skymaps import Band
+from szeek.sky.skymaps import Band, is_mapped
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]
@@ -44,6 +44,13 @@ class Pixels:
     file: Path | None = None
     offset: int = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Values go to another process by the name of the file that they are mapped from; in memory, whole."""
+        values, rest = self.values, (self.factor, self.file, self.offset)
+        if not is_mapped(values):
+            return Pixels, (values, *rest)
+        return _map_again, (str(values.filename), values.dtype, values.offset, values.shape, *rest)
+
     def to_dict(self) -> dict[str, Any]:
         """Where the values are.
 
@@ -74,6 +81,12 @@ class Pixels:
             raise ValueError(f"'{path}' is shorter than when the maps of '{folder}' were read; read them again")
         return cls(np.memmap(path, dtype, "r", record["offset"], shape), record["factor"], Path(record["file"]),
                    record["offset"])  # fmt: skip
+
+
+def _map_again(
+    path: str, dtype: np.dtype[Any], offset: int, shape: tuple[int, int], factor: float, file: Path | None, start: int
+) -> Pixels:
+    return Pixels(np.memmap(path, dtype, "r", offset, shape), factor, file, start)
 
 
 @dataclass(frozen=True)

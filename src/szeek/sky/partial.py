@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 
 from szeek.files import write_blocks
 from szeek.sky.healpix import interpolation_weights, ring_above_direction, ring_table
+from szeek.sky.skymaps import file_of
+
+
+def _unpickle(nside: int, runs: NDArray[np.int64], values: NDArray[np.float32] | Path) -> PartialMap:
+    return PartialMap(nside, runs, np.load(values, mmap_mode="r") if isinstance(values, Path) else values)
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,10 @@ class PartialMap:
     nside: int
     runs: NDArray[np.int64]
     values: NDArray[np.float32]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Values go to another process by the name of the file that they are mapped from; in memory, whole."""
+        return _unpickle, (self.nside, self.runs, file_of(self.values))
 
     @classmethod
     def empty(cls, nside: int, runs: Iterable[Any], n_column: int = 0) -> PartialMap:

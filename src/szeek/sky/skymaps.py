@@ -9,7 +9,7 @@ import os
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from astropy.units import Quantity
@@ -87,7 +87,7 @@ class SkyMaps:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Maps go to another process by the names of the files they are mapped from; what is in memory, whole."""
-        return _unpickle, (*map(_file_of, (self.values, self.footprint)), self.bands, _file_of(self.snr),
+        return _unpickle, (*map(file_of, (self.values, self.footprint)), self.bands, file_of(self.snr),
                            self.theta500_arcmin)  # fmt: skip
 
     @property
@@ -162,10 +162,15 @@ def _save_array(array: NDArray[Any], path: Path) -> None:
         file.truncate()
 
 
-def _file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
+def is_mapped(array: NDArray[Any] | None) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether all of an array is mapped from a file, and nothing but it."""
+    return isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and bool(array.filename)
+
+
+def file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
     """The .npy file that all of an array is mapped from, if there is one, else the array."""
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.filename:
-        file = Path(array.filename)
+    if is_mapped(array):
+        file = Path(str(array.filename))
         return file if file.suffix == ".npy" else array
     return array
 
