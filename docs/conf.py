@@ -13,7 +13,6 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx.application import Sphinx
 
 from szeek import __version__
-from szeek.measure.candidates import explain_columns
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.simulate.validate import validate_sky
 
@@ -25,12 +24,14 @@ html_math_renderer = "mathml"
 myst_enable_extensions = ["colon_fence", "dollarmath", "substitution"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"  # as committed
+suppress_warnings = ["ref.python"]  # words of shapes, such as n_band, are attributes of several classes
 exclude_patterns = ["_build", "_generated"]
 html_theme = "furo"
 html_title = f"SZeek {version}"
 napoleon_numpy_docstring = True
 napoleon_google_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # shapes, dtypes and units stand in the docstrings
 
@@ -40,12 +41,13 @@ import history  # noqa: E402
 
 myst_substitutions = history.substitutions()
 
-# The column reference has one source, the catalogue's own definition.
+# The reference has one source, the code.
+sys.path.insert(0, str(Path(__file__).parent))
+from write_reference import write_reference  # noqa: E402
+
+write_reference(Path(__file__).parent / "reference")
 _generated = Path(__file__).parent / "_generated"
 _generated.mkdir(exist_ok=True)
-(_generated / "columns.md").write_text(
-    "\n".join(explain_columns().splitlines()[1:]).replace("## FLAGS", "## The bits of FLAGS") + "\n", encoding="utf-8"
-)
 
 
 def validate_small_sky(page: Path) -> None:

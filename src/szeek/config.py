@@ -167,8 +167,10 @@ class SplitConfig(_Section):
     nside: Literal[2, 4, 8, 16] = Field(
         2, description="size of the tiles: nside 2 of the whole sky; finer of a survey of a part of it, 8 is 7.3 deg"
     )
-    test_tiles: tuple[int, ...] = (TEST_TILE,)
-    validation_tiles: tuple[int, ...] = VALIDATION_TILES
+    test_tiles: tuple[int, ...] = Field((TEST_TILE,), description="tiles that only the assessment uses")
+    validation_tiles: tuple[int, ...] = Field(
+        VALIDATION_TILES, description="tiles whose patches decide which epoch is kept"
+    )
     guard_deg: float = Field(0.0, ge=0, description="patches keep this much more away from test and validation tiles")
     folds: int = Field(
         0,
@@ -253,10 +255,10 @@ class LabelConfig(_Section):
 class PatchConfig(_Section):
     """The training set. Bonjean (2020), Sect. 3.1: 100,000 patches of 64 x 64 pixels, 10 % of them validation."""
 
-    n_patches: int = Field(100_000, gt=1)
-    validation_fraction: float = Field(0.1, gt=0, lt=1)
-    size: int = Field(64, ge=16, multiple_of=16)
-    pixel_arcmin: float = Field(1.7177, gt=0)
+    n_patches: int = Field(100_000, gt=1, description="patches, those of the validation included")
+    validation_fraction: float = Field(0.1, gt=0, lt=1, description="share of them that is validation")
+    size: int = Field(64, ge=16, multiple_of=16, description="side of a patch in pixels")
+    pixel_arcmin: float = Field(1.7177, gt=0, description="side of a pixel; that of nside 2048 by default")
     empty_fraction: float = Field(0.0, ge=0, lt=1, description="fraction of patches at random positions")
     mirror: bool = Field(False, description="mirror every second patch, beside the random orientation")
     fresh: bool = Field(False, description="new patches in every epoch instead of the same ones")
@@ -275,9 +277,9 @@ class PatchConfig(_Section):
 class NetworkConfig(_Section):
     """The U-Net. Bonjean (2020), Sect. 3.2."""
 
-    filters: tuple[int, ...] = (8, 16, 32, 64, 128)
-    dropout: float = Field(0.2, ge=0, lt=1)
-    batch_norm: bool = False
+    filters: tuple[int, ...] = Field((8, 16, 32, 64, 128), description="filters of each level, from the top down")
+    dropout: float = Field(0.2, ge=0, lt=1, description="share of the activations that training drops")
+    batch_norm: bool = Field(False, description="normalise each layer over the batch")
     members: int = Field(
         1,
         ge=1,
@@ -290,12 +292,14 @@ class NetworkConfig(_Section):
 class TrainConfig(_Section):
     """Optimisation. Bonjean (2020), Sect. 3.2: Adam, 1e-4, batch 20, patience 12."""
 
-    learning_rate: float = Field(1e-4, gt=0)
-    schedule: Literal["constant", "one-cycle"] = "constant"
-    batch: int = Field(20, ge=1)
+    learning_rate: float = Field(1e-4, gt=0, description="of Adam; its maximum with the one-cycle schedule")
+    schedule: Literal["constant", "one-cycle"] = Field(
+        "constant", description="learning rate over the training: constant, or up and down once"
+    )
+    batch: int = Field(20, ge=1, description="patches in a step")
     shards: int = Field(2, ge=1, description="parts of a batch that are worked on at once, one core each")
-    max_epochs: int = Field(200, ge=1)
-    patience: int = Field(12, ge=1)
+    max_epochs: int = Field(200, ge=1, description="most epochs")
+    patience: int = Field(12, ge=1, description="epochs without a lower validation loss after which training ends")
     bfloat16: bool = Field(False, description="mixed precision in training; prediction stays float32")
     checkpoint_s: float = Field(60.0, gt=0, description="time between checkpoints")
 
@@ -310,7 +314,7 @@ class PredictConfig(_Section):
 class DetectConfig(_Section):
     """From the p map to sources. Bonjean (2020), Sect. 3.3."""
 
-    p_max: float = Field(0.1, gt=0, lt=1)
+    p_max: float = Field(0.1, gt=0, lt=1, description="threshold: sources are connected areas above it")
     deblend: bool = Field(
         False, description="separate neighbours that one connected area holds; positions weighted by p"
     )
@@ -334,14 +338,17 @@ class AssessConfig(_Section):
     radius_arcmin: float = Field(
         5.0, gt=0, description="matching radius for HFI's beams; in proportion for narrower ones, 2.5 arcmin at least"
     )
-    selections: tuple[str, ...] = ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30")
+    selections: tuple[str, ...] = Field(
+        ("planck_z", "planck_no-z", "mcxcwp", "rm50", "rm30"),
+        description="named selections of the catalogues whose recovered fraction is measured",
+    )
 
 
 class Config(_Section):
     """A whole run; see the sections."""
 
-    preset: str = "bonjean2020"
-    seed: int = Field(1, ge=0)
+    preset: str = Field("bonjean2020", description="preset that the file changes; see `szeek config --presets`")
+    seed: int = Field(1, ge=0, description="of the simulated sky, the patches and the training")
     model: str = Field(
         "", description="trained network to use instead of training one: a shipped model's name, or a folder"
     )

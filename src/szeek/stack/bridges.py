@@ -62,7 +62,7 @@ def find_pairs(
     separation_arcmin : (float, float)
         Least and greatest separation.
     velocity_km_s : (float, float)
-        Least and greatest c |z1 - z2| / (1 + mean z). (0, 2000) for physical pairs, (10000, inf) for controls.
+        Least and greatest ``c |z1 - z2| / (1 + mean z)``. (0, 2000) for physical pairs, (10000, inf) for controls.
 
     Returns
     -------
