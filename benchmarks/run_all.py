@@ -26,6 +26,7 @@ BENCHMARKS = (
     "training",
     "network",
     "predict",
+    "shipped",
     "detect",
     "selection",
     "conversion",

@@ -321,7 +321,7 @@ def predict_part(
     pick_device(device)
     sky, target = config.sky, Path(folder)
     target.mkdir(parents=True, exist_ok=True)
-    network = load_model(config.model)
+    network = load_model(config.model, bfloat16=config.predict.bfloat16)
     if sky.saved_maps is not None:
         maps = open_maps(sky.saved_maps)
     else:

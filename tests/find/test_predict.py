@@ -1,11 +1,12 @@
 import healpy
 import numpy as np
 import pytest
+import torch
 
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
-from szeek.learn.model import Model, build_network
+from szeek.learn.model import Model, build_network, load_model
 from szeek.learn.normalise import Normaliser
 from szeek.sky.skymaps import SkyMaps
 
@@ -63,6 +64,20 @@ def test_threads_and_rotation_by_the_field_s_symmetry(whole):
     once, four, eight = (predict(maps, _model(), rotations=r) for r in (1, 4, 8))
     assert not np.allclose(once, four) and not np.allclose(four, eight)
     assert np.corrcoef(once, eight)[0, 1] > 0.5
+
+
+def test_mixed_precision_where_the_processor_has_it(whole, tmp_path, monkeypatch):
+    """p within a hundredth, and elsewhere the bits of float32; training does not feel it."""
+    maps, p_map = whole
+    _model().save(tmp_path)
+    monkeypatch.setattr("szeek.learn.model.multiplies_bfloat16", lambda: False)
+    np.testing.assert_array_equal(predict(maps, load_model(tmp_path, bfloat16=True)), p_map)
+    monkeypatch.setattr("szeek.learn.model.multiplies_bfloat16", lambda: True)
+    mixed = load_model(tmp_path, bfloat16=True)
+    again = predict(maps, mixed)
+    assert 0 < np.abs(again - p_map).max() < 0.01 and again.dtype == np.float32
+    x = torch.from_numpy(np.random.default_rng(4).normal(size=(1, 6, 32, 32)).astype(np.float32))
+    assert torch.equal(mixed.network.train()(x), load_model(tmp_path).network.train()(x))
 
 
 def test_partial_footprint_gives_nan_outside_and_the_same_p_well_inside(whole):

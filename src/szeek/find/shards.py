@@ -21,6 +21,7 @@ from szeek._version import __version__
 from szeek.files import whole_file
 from szeek.find.predict import check_seen, empty_map, plan_fields, predict_fields, with_snr_maps
 from szeek.learn.model import Model
+from szeek.learn.unet import UNet
 from szeek.parallel import Progress
 from szeek.sky.fields import Field, own_runs
 from szeek.sky.mapset import MapSet
@@ -180,7 +181,8 @@ def gather_shards(
 
 def _job_key(maps: SkyMaps | MapSet, model: Model, margin: int, rotations: int) -> str:
     """What all parts must agree in: version, options, network, and the maps (by some thousand of their pixels)."""
-    text = repr((__version__, margin, rotations, model.pixel_arcmin, model.bands, model.normaliser.to_dict()))
+    mixed = [part.mixed_precision for part in model.network.modules() if isinstance(part, UNet)]
+    text = repr((__version__, margin, rotations, mixed, model.pixel_arcmin, model.bands, model.normaliser.to_dict()))
     digest = hashlib.sha256(text.encode())
     for tensor in model.network.state_dict().values():
         digest.update(tensor.contiguous().numpy().tobytes())

@@ -13,6 +13,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -66,6 +68,16 @@ def pick_device(name: str) -> torch.device:
     except (RuntimeError, TypeError, AssertionError) as error:
         raise ValueError(f"device '{name}' is not there, or has no float64 for directions: {error}") from None
     return device
+
+
+@cache
+def multiplies_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself, by what Linux says of it; elsewhere that is no gain."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return not words.isdisjoint(("amx_bf16", "avx512_bf16", "bf16"))
 
 
 def cuts_by_numba(device: torch.device) -> bool:

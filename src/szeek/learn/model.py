@@ -21,6 +21,7 @@ from szeek.files import whole_file, write_json
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
+from szeek.learn.device import multiplies_bfloat16
 from szeek.learn.normalise import Normaliser
 from szeek.learn.unet import Ensemble, UNet
 from szeek.physics.instrument import Instrument
@@ -153,8 +154,15 @@ def find_model(source: str | os.PathLike[str]) -> Path:
     return Path(str(shipped))
 
 
-def load_model(source: str | os.PathLike[str]) -> Model:
+def load_model(source: str | os.PathLike[str], *, bfloat16: bool = False) -> Model:
     """Load a model that ships with the package by name, or from your own folder or run.
+
+    Parameters
+    ----------
+    source : str or path
+    bfloat16 : bool
+        Evaluate it in mixed precision where the processor multiplies bfloat16 (AVX512-BF16, AMX), in float32
+        elsewhere.
 
     Raises
     ------
@@ -174,6 +182,9 @@ def load_model(source: str | os.PathLike[str]) -> Model:
         network.load_state_dict(load_file(folder / "model.safetensors"))
     except (RuntimeError, SafetensorError) as error:
         raise ValueError(f"'{folder / 'model.safetensors'}' does not fit its card: {error}") from None
+    for part in network.modules():
+        if isinstance(part, UNet):
+            part.mixed_precision = bfloat16 and multiplies_bfloat16()
     own = {key: value for key, value in card.items() if key not in (*_CARD_KEYS, "szeek")}
     return Model(
         network,

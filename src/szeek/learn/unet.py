@@ -158,6 +158,8 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stride = 2 ** (len(filters) - 1)
+        #: Evaluate in mixed precision on a CPU: p differs by some thousandths.
+        self.mixed_precision = False
         ins = (n_band, *filters[:-1])
         self.encoder = nn.ModuleList(
             _TwoConvolutions(i, o, dropout, batch_norm) for i, o in zip(ins, filters, strict=True)
@@ -180,8 +182,13 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of p."""
+        if self.mixed_precision and not self.training and x.device.type == "cpu":
+            with torch.autocast("cpu", torch.bfloat16):
+                features = self.features(x).float()
+        else:
+            features = self.features(x)
         # the 1 x 1 convolution as a matrix product: PyTorch has no fast convolution to a single filter
-        features = self.features(x).permute(0, 2, 3, 1)
+        features = features.permute(0, 2, 3, 1)
         return functional.linear(features, self.head.weight.flatten(1), self.head.bias)[..., 0]
 
     def start(self, rng: np.random.Generator, base_rate: float) -> None:

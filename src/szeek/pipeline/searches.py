@@ -107,7 +107,7 @@ def _search_ground(run: Run, tiles: tuple[int, ...] | None) -> _Ground:
         raise ValueError(
             f"'{run.folder}' has {config.split.folds} folds, expected one network: give a run without folds"
         )
-    network, maps = load_model(run.folder), open_maps(run.file(products.MAPS))
+    network, maps = load_model(run.folder, bfloat16=config.predict.bfloat16), open_maps(run.file(products.MAPS))
     # before slow work, so that a run without a prediction is refused at once
     p_map = read_prediction(run.file(products.PREDICTION))
     sources = find_sources(p_map, config.detect.p_max, deblend=config.detect.deblend)

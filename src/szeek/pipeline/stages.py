@@ -352,14 +352,16 @@ def _predict(run: Run, progress: Progress | None) -> Predicted:
     if run.config.model:
         n_folds = 0  # what is given is one network
     options: dict[str, Any] = {"margin": run.config.predict.margin, "rotations": run.config.predict.rotations}
+    mixed = run.config.predict.bfloat16
     if run.gather:
-        p_map = gather_shards(maps, load_model(run.folder), run.folder, **options)
+        p_map = gather_shards(maps, load_model(run.folder, bfloat16=mixed), run.folder, **options)
     else:
         options |= {"device": run.device, "progress": progress}
         with connect(run.scheduler) as client:
 
             def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32] | PartialMap:
-                return predict(maps, load_model(folder), where=where, threads=run.threads, client=client, **options)
+                model = load_model(folder, bfloat16=mixed)
+                return predict(maps, model, where=where, threads=run.threads, client=client, **options)
 
             p_map = work(run.folder, None) if not n_folds else _predict_folds(run, maps, work)
     write_prediction(p_map, run.target(products.PREDICTION), model=run.config.preset)
