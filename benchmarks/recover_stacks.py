@@ -14,6 +14,7 @@ import argparse
 import json
 from pathlib import Path
 
+import healpy
 import numpy as np
 from astropy.table import Table
 from scipy.optimize import brentq
@@ -21,24 +22,19 @@ from scipy.spatial import cKDTree
 
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
-from szeek.physics.cosmology import COSMOLOGY
+from szeek.inputs.reddening import read_column_map
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
+from szeek.physics.xray import ROSAT_FLUX_PER_RATE, absorption
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stack import open_run_maps
 from szeek.simulate.components.clusters import paint_y
-from szeek.simulate.components.companions import (
-    ERG_PER_COUNT,
-    EXPOSURE_S,
-    GALAXIES_PER_ARCMIN2,
-    GALAXY_KINDS,
-    LX_SCATTER_LN,
-    xray_luminosity,
-)
+from szeek.simulate.components.companions import GALAXIES_PER_ARCMIN2, GALAXY_KINDS
 from szeek.simulate.components.infrared import IRIS, KINDS
 from szeek.simulate.components.sources import draw_cluster_galaxies
+from szeek.simulate.components.xray import cluster_flux
 from szeek.simulate.sky import core_fwhm_arcmin
 from szeek.sky.healpix import unit_vectors
 from szeek.stack.nulls import dust_map, matched_positions
@@ -86,22 +82,23 @@ def expected(truth: Table, rows: np.ndarray, seed: int) -> dict[str, float]:
     beams, response = core_fwhm_arcmin(hfi), band_response(hfi, electron_temperature_kev(MASS_BIAS * mass, z))
     gas = np.stack([gas_flux(truth[rows], beam) for beam in beams], axis=1)
     bands = (gas * response).mean(axis=0) + galaxy_flux(truth, rows, hfi, beams, seed)
-    distance_cm = COSMOLOGY.luminosity_distance(z).to_value("cm")
-    counts = xray_luminosity(mass, z) * np.exp(LX_SCATTER_LN**2 / 2) / (4 * np.pi * distance_cm**2)
+    place = (np.asarray(truth[name])[rows] for name in ("lon_deg", "lat_deg"))
+    left = absorption(healpy.get_interp_val(read_column_map("h1_nh_HI4PI"), *place, lonlat=True))
+    rates = cluster_flux(truth, seed)[rows] * left / ROSAT_FLUX_PER_RATE
     out = dict(zip(hfi.band_names, bands.tolist(), strict=True))
     out["y"] = float(gas_flux(truth[rows], 10.0).mean())
     iris_beam = np.array([IRIS.bands[0].fwhm_arcmin])
     out["iris_100um"] = float(galaxy_flux(truth, rows, IRIS, iris_beam, seed)[0])
-    out |= {"xray": float((counts / ERG_PER_COUNT * EXPOSURE_S).mean()), "kappa": np.nan}
-    rates, masses = 0.0, 0.0
+    out |= {"xray": float(rates.mean()), "kappa": np.nan}
+    star_rates, masses = 0.0, 0.0
     for name, (share, _, members) in GALAXY_KINDS.items():
         n = members * mass.mean()
         out[f"galaxies_{name}"] = float(n / share / GALAXIES_PER_ARCMIN2)
         if name in KINDS:
-            rates += n * KINDS[name].rate_moments()[0]
+            star_rates += n * KINDS[name].rate_moments()[0]
             masses += n * KINDS[name].mass_moments()[0]
     # per deg^2 times arcmin^2
-    return out | {"sfr": 3600 * rates, "stellar_mass": 3600 * masses}
+    return out | {"sfr": 3600 * star_rates, "stellar_mass": 3600 * masses}
 
 
 def main(run: Path, y500: float) -> None:
@@ -116,7 +113,7 @@ def main(run: Path, y500: float) -> None:
     for name, sky in maps.items():
         aperture = SMALL if name in ("bands", "y", "iris_100um") else WIDE
         flux, null = (measure_fluxes(sky, where, *aperture) for where in (haloes, nulls))
-        if name == "xray":  # counts per pixel: per pixel's area
+        if name == "xray":  # counts per second and pixel: per pixel's area
             pixel_arcmin2 = 4 * np.pi / ARCMIN2_SR / sky.values.shape[0]
             flux, null = flux / pixel_arcmin2, null / pixel_arcmin2
         for k, band in enumerate(sky.bands):

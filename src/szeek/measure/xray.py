@@ -10,15 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from szeek.arguments import plain_array, plain_table
 from szeek.measure.pairs import table_vectors
+from szeek.physics.xray import ROSAT_FLUX_PER_RATE, ROSAT_PSF_ARCMIN
 from szeek.sky.photons import PhotonMap
 
 Floats = NDArray[np.float64]
-
-#: Flux (0.5 - 2.0 keV, erg/s/cm2) of one ROSAT PSPC count per second in that band: 0.2 ct/s are 2.4e-12. Schwope et
-#: al. 2000 (Astron. Nachr. 321, 1), ROSAT Bright Survey.
-ROSAT_FLUX_PER_RATE = 1.2e-11
-#: Radius that holds 90 % of the photons of a point in the ROSAT survey. Boese 2000 (A&AS 141, 507).
-ROSAT_PSF_ARCMIN = 1.8
 
 
 @dataclass(frozen=True)

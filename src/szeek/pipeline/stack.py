@@ -63,7 +63,7 @@ COMPANIONS: dict[str, str] = {
 #: szeek.simulate.components.infrared.
 _SIMULATED = {
     "y": ("y", 10.0),
-    "xray": ("count", 1.5),
+    "xray": ("ct / s", 2.0),
     "kappa": ("kappa", 0.0),
     "iris_100um": ("MJy/sr", 4.3),
     "sfr": (None, 10.0),

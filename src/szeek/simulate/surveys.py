@@ -62,6 +62,10 @@ _PSZ2_H = 0.7
 # 0.62 brings the counts at 1e-11 and 2e-11 erg/s/cm2 to those of MCXC: X-ray counts want a lower sigma8 than
 # the CMB (e.g. Boehringer et al. 2014, REFLEX II).
 _LX_NORM, _LX_SLOPE, _LX_SCATTER_DEX = 0.62 * 10**0.274, 1.64, 0.183
+# Scatters of L and Y at one mass are positively correlated in LoCuSS (Mulroy et al. 2019, MNRAS 484, 60); 0.5 is taken.
+_LX_Y_CORRELATION = 0.5
+_LEAST_SCATTERED = 10  # haloes, below which no scatter of Y500 is to be told
+_MCXC_STREAM = "mock MCXC"
 # (name, least |b|, greatest |b|, z above, share of sky, flux limit in 1e-12 erg/s/cm2 (0.1-2.4 keV), completeness).
 # Piffaretti et al. (2011), and the fluxes of the catalogue's own rows.
 _X_SURVEYS = (
@@ -289,6 +293,46 @@ def _draw_spurious(random: np.random.Generator, dust: NDArray[np.floating] | Non
     return _shift(lon[pixels], lat[pixels], np.full(number, 20.0), random)
 
 
+def draw_xray_luminosity(haloes: Table, seed: int, random: np.random.Generator | None = None) -> Floats:
+    """X-ray luminosity of each halo within R500, 0.1 - 2.4 keV, in 1e44 erg/s: the same in every survey of a sky.
+
+    The deviation from the mean relation goes with that of Y500, with a correlation of 0.5.
+
+    Source: Arnaud et al. (2010), Eq. 10, for slope and scatter; normalised on the counts of MCXC.
+
+    Parameters
+    ----------
+    haloes : Table
+        Truth.
+    seed : int
+        Of the sky.
+    random : numpy.random.Generator, optional
+        That of the mock MCXC, where the caller goes on drawing from it.
+
+    Returns
+    -------
+    (n,) float64
+    """
+    random = random_generator(seed, _MCXC_STREAM) if random is None else random
+    z, mass, y500 = (np.asarray(haloes[name], np.float64) for name in ("z", "m500_1e14msun", "y500_arcmin2"))
+    mean = _LX_NORM * COSMOLOGY.efunc(z) ** (7 / 3) * (MASS_BIAS * mass / 3.0) ** _LX_SLOPE
+    own = random.standard_normal(z.size)
+    if z.size < _LEAST_SCATTERED:
+        return np.asarray(mean * 10 ** (_LX_SCATTER_DEX * own))
+    # what is left of Y500 beyond a power of the mass: another look of clusters has another slope
+    log_mass, excess = np.log(mass), np.log(y500 / y500_from_mass(mass, z))
+    excess -= np.polyval(np.polyfit(log_mass, excess, 1), log_mass)
+    gas = excess / max(float(excess.std()), 1e-6)
+    both = _LX_Y_CORRELATION * gas + np.sqrt(1 - _LX_Y_CORRELATION**2) * own
+    return np.asarray(mean * 10 ** (_LX_SCATTER_DEX * both))
+
+
+def flux_of_luminosity(luminosity_1e44: Floats, z: Floats) -> Floats:
+    """Flux in erg/s/cm2 of a luminosity in 1e44 erg/s, without K-correction."""
+    distance_cm = angular_diameter_distance_mpc(z) * (1 + z) ** 2 * _CM_PER_MPC  # luminosity distance
+    return np.asarray(luminosity_1e44 * 1e44 / (4 * np.pi * distance_cm**2))
+
+
 def mock_mcxc(haloes: Table, seed: int) -> Table:
     """A meta-catalogue of X-ray clusters: flux-limited over the sky, deeper in small fields.
 
@@ -307,15 +351,11 @@ def mock_mcxc(haloes: Table, seed: int) -> Table:
         Common columns, survey 'MCXC', all with a redshift; ``m500_1e14msun`` is inferred from the luminosity.
     """
     _check_truth(haloes)
-    random = random_generator(seed, "mock MCXC")
-    lon, lat, z, mass = (
-        np.asarray(haloes[name], np.float64) for name in ("lon_deg", "lat_deg", "z", "m500_1e14msun")
-    )
+    random = random_generator(seed, _MCXC_STREAM)
+    lon, lat, z = (np.asarray(haloes[name], np.float64) for name in ("lon_deg", "lat_deg", "z"))
     efunc = COSMOLOGY.efunc(z) ** (7 / 3)
-    luminosity = _LX_NORM * efunc * (MASS_BIAS * mass / 3.0) ** _LX_SLOPE  # 1e44 erg/s
-    luminosity *= 10 ** (_LX_SCATTER_DEX * random.standard_normal(z.size))
-    distance_cm = angular_diameter_distance_mpc(z) * (1 + z) ** 2 * _CM_PER_MPC  # luminosity distance
-    flux = luminosity * 1e44 / (4 * np.pi * distance_cm**2) / 1e-12
+    luminosity = draw_xray_luminosity(haloes, seed, random)
+    flux = flux_of_luminosity(luminosity, z) / 1e-12
     chosen = np.zeros(z.size, bool)
     latitude = np.abs(lat)
     nside = 64  # 0.84 deg^2, a ROSAT field

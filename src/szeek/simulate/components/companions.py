@@ -1,6 +1,7 @@
 """Maps of the same large-scale structure at other wavelengths, for stacks: X-rays, lensing, galaxies.
 
-xray.fits              counts of soft X-rays: clusters (L500-M500), unresolved sources, Poisson noise
+xray.fits              photons of a ROSAT-like survey (szeek.simulate.components.xray), a rate in ct/s
+xray_exposure.fits     its exposure: rate times exposure are whole photons
 kappa.fits             CMB lensing convergence: density shells with the lensing kernel + haloes + Planck's noise
 galaxies_*.fits        over-density of galaxies at 0.1 < z < 0.3 (WISExSCOS): all, passive, transitioning, active
 """
@@ -15,10 +16,10 @@ from astropy.table import Table
 
 from szeek._version import __version__
 from szeek.physics.cosmology import COSMOLOGY
+from szeek.simulate.components.xray import draw_xray_sky
 from szeek.simulate.haloes import DensityShell, random_generator
 from szeek.simulate.harmonics import (
     Alm,
-    Floats,
     Map32,
     add_alm,
     analyse,
@@ -30,14 +31,6 @@ from szeek.simulate.harmonics import (
 from szeek.simulate.planckfits import write_planck_map
 from szeek.simulate.pool import side_by_side
 
-# L500(0.1-2.4 keV) = 1.64e44 erg/s h70^-2 E^(7/3) (M500 / 3.9e14 Msun)^1.64: after Arnaud et al. (2010)
-# (REXCESS, as MCXC uses it); scatter 38 % (Pratt et al. 2009).
-_LX_NORM, _LX_SLOPE, LX_SCATTER_LN = 1.64e44, 1.64, 0.38
-# ROSAT all-sky survey: 400 s; 1 ct/s = 1.1e-11 erg/s/cm^2 at N_H = 3e20 (Voges et al. 1999, A&A 349, 389); background
-# 1e-3 ct/s/arcmin^2 (Snowden et al. 1997, ApJ 485, 125), of which a tenth is left between 0.5 and 2 keV.
-ERG_PER_COUNT, EXPOSURE_S, _XRAY_BACKGROUND_PER_ARCMIN2 = 1.1e-11, 400.0, 1.0e-3
-#: Point-spread of the survey, FWHM. Boese (2000, A&AS 141, 507).
-XRAY_FWHM_ARCMIN = 1.5
 # Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
 _KAPPA_NOISE, _KAPPA_LMAX = 1.0e-7, 1500
 # WISExSCOS: 0.1 < z < 0.3, 15.8 million galaxies over 24,000 deg^2 (Bilicki et al. 2016, ApJS 225, 5).
@@ -72,11 +65,13 @@ def write_companions(
     dict of str to Path
     """
     cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
+    counts, exposure_s = draw_xray_sky(haloes, seed, nside)
+    xray = {"xray": (counts / exposure_s, "RATE", "ct / s"), "xray_exposure": (exposure_s, "EXPOSURE", "s")}
     near = [s for s in shells if s.z_min < _GALAXY_Z[1] and s.z_max > _GALAXY_Z[0]]
 
     def make(name: str) -> Path:
-        if name == "xray":
-            values, column, unit = xray_map(haloes, seed, nside), "COUNTS", "count"
+        if name in xray:
+            values, column, unit = xray[name]
         elif name == "kappa":
             values, column, unit = kappa_map(haloes, shells, seed, nside, 1), "KAPPA", ""
         else:
@@ -84,41 +79,8 @@ def write_companions(
             values, column, unit = galaxy_map(kind, haloes, near, seed, nside, 1), "DELTA", ""
         return write_planck_map(folder / f"{name}.fits", values, column=column, unit=unit, extra=cards)
 
-    names = ["xray", "kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
+    names = [*xray, "kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
     return dict(zip(names, side_by_side(make, names, threads), strict=True))
-
-
-def xray_luminosity(m500_1e14msun: Floats, z: Floats) -> Floats:
-    """L500 (0.1-2.4 keV) in erg/s of the mean relation, (n,) float64."""
-    evolution = np.asarray(COSMOLOGY.efunc(z), dtype=np.float64)
-    return np.asarray(_LX_NORM * evolution ** (7 / 3) * (m500_1e14msun / 3.9) ** _LX_SLOPE)
-
-
-def xray_map(haloes: Table, seed: int, nside: int) -> Map32:
-    """Counts of a ROSAT-like survey, (12 nside^2,) float32: every photon is placed on its own."""
-    rng = random_generator(seed, "xray")
-    z = np.asarray(haloes["z"], dtype=np.float64)
-    mass = np.asarray(haloes["m500_1e14msun"], dtype=np.float64)
-    luminosity = xray_luminosity(mass, z) * np.exp(LX_SCATTER_LN * rng.standard_normal(z.size))
-    grid = np.geomspace(1e-3, 4, 500)
-    distance_cm = np.interp(z, grid, COSMOLOGY.luminosity_distance(grid).to_value("cm"))
-    photons = rng.poisson(luminosity / (4 * np.pi * distance_cm**2) / ERG_PER_COUNT * EXPOSURE_S)
-    owner = np.repeat(np.arange(z.size), photons)
-    # beta model, beta = 2/3, core 0.15 R500: counts inside r grow as 1 - (1 + (r/r_c)^2)^-1/2; cut at R500
-    core = 0.15 * np.asarray(haloes["theta500_arcmin"], dtype=np.float64)[owner]
-    inside = rng.uniform(size=owner.size) * (1 - (1 + (1 / 0.15) ** 2) ** -0.5)
-    radius = core * np.sqrt((1 - inside) ** -2 - 1)
-    angle = rng.uniform(0, 2 * np.pi, owner.size)
-    spread = XRAY_FWHM_ARCMIN / np.sqrt(8 * np.log(2)) * rng.standard_normal((2, owner.size))
-    east, north = radius * np.sin(angle) + spread[0], radius * np.cos(angle) + spread[1]
-    lat_deg = np.asarray(haloes["lat_deg"], dtype=np.float64)[owner]
-    lon_deg = np.asarray(haloes["lon_deg"], dtype=np.float64)[owner]
-    lon_deg = lon_deg + east / 60 / np.maximum(np.cos(np.radians(lat_deg)), 1e-3)
-    pixel = healpy.ang2pix(nside, lon_deg, np.clip(lat_deg + north / 60, -90, 90), lonlat=True)
-    counts = np.bincount(pixel, minlength=12 * nside * nside)
-    area_arcmin2 = 4 * np.pi * np.degrees(60) ** 2 / counts.size
-    background = rng.poisson(_XRAY_BACKGROUND_PER_ARCMIN2 * EXPOSURE_S * area_arcmin2 / 10, counts.size)
-    return (counts + background).astype(np.float32)
 
 
 def kappa_map(haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0) -> Map32:
