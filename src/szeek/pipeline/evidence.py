@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,8 +13,11 @@ from astropy.io import fits
 from astropy.table import Table, hstack
 from numpy.typing import NDArray
 
+from szeek.assess.calibrate import judge_sources
 from szeek.assess.match import shift_directions
+from szeek.assess.witness import XrayPurity, fit_xray_purity
 from szeek.files import whole_file
+from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.galaxies import read_galaxies
 from szeek.inputs.knownclusters import read_clusters
 from szeek.inputs.photons import read_photons
@@ -26,6 +30,9 @@ from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.sky.healpix import nside_of
 from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.tiles import Tiles
+
+log = logging.getLogger(__name__)
 
 #: Positions, and what they say of their own, that the product repeats from the catalogue.
 _KEPT = ("name", "ra_deg", "dec_deg", "lon_deg", "lat_deg", "p", "purity")
@@ -47,6 +54,8 @@ COLUMNS: dict[str, tuple[str, str, str]] = {
     "xray_flux": ("X_FLUX", "erg / (s cm2)", "flux in the aperture"),
     "xray_flux_err": ("X_FLUX_ERR", "erg / (s cm2)", "its error (68 %)"),
     "xray_snr": ("X_SNR", "", "significance over the background, Li & Ma"),
+    "xray_fixed_snr": ("X_SNR_FIXED", "", "as X_SNR, in the aperture of a source of unknown size"),
+    "purity_xray": ("PURITY_X", "", "probability of a cluster, by microwave maps and X-rays together"),
     "xray_p_chance": ("X_PCHANCE", "", "share of random positions of like exposure that have as much"),
     "galaxy_z": ("G_Z", "", "redshift where galaxies stand out most"),
     "galaxy_z_err": ("G_Z_ERR", "", "its error (68 %)"),
@@ -156,6 +165,7 @@ def evidence_stage(options: EvidenceOptions) -> Stage:
         work,
         reads=(products.CANDIDATES,),
         writes=(products.EVIDENCE,),
+        may_write=(products.XRAY_PURITY,),
         facts=Evidence,
         options=asdict(options),
     )
@@ -182,6 +192,11 @@ def _measure(run: Run, options: EvidenceOptions, progress: Progress | None) -> E
         found, empty = (measure_xray(rows, photons, options.xray_options) for rows in (candidates, nulls))
         of_null = (empty["xray_snr"], empty["xray_exposure_s"])
         found["xray_p_chance"] = chance_of_snr(found["xray_snr"], found["xray_exposure_s"], *of_null)
+        unsized = candidates["lon_deg", "lat_deg"]
+        found["xray_fixed_snr"] = measure_xray(unsized, photons, options.xray_options)["xray_snr"]
+        stage = _fit_stage(run, candidates, found["xray_fixed_snr"]) or run.products.xray_purity
+        if stage is not None and "purity" in candidates.colnames:
+            found["purity_xray"] = stage.predict(candidates["purity"], found["xray_fixed_snr"])
         xray = _summary(found["xray_p_chance"], chance_of_snr(*of_null, *of_null))
         table = hstack([table, found])
     if galaxies is not None:
@@ -202,6 +217,24 @@ def _measure(run: Run, options: EvidenceOptions, progress: Progress | None) -> E
         table["counterparts"], table["counterpart_p_chance"] = _counterparts_of(table["name"], listed)
     write_evidence(table, listed, run.target(products.EVIDENCE))
     return Evidence(len(candidates), xray, counted, named)
+
+
+def _fit_stage(run: Run, candidates: Table, xray_snr: NDArray[np.float64]) -> XrayPurity | None:
+    """The second stage of a simulated run that trained its network, fitted on its held-out tiles and kept with it."""
+    home = run.products
+    tiles = tuple(tile for tiles in home.held_out.values() for tile in tiles)
+    if not (home.is_simulated and not home.stated.get("model") and home.has(products.TRUTH) and tiles):
+        return None
+    judged = candidates["lon_deg", "lat_deg", "p", "purity"]
+    judged["xray_snr"] = xray_snr
+    judged, real = judge_sources(judged, read_catalogue(home.file(products.TRUTH)), Tiles(tiles, home.tile_nside))
+    try:
+        stage = fit_xray_purity(judged["purity"], judged["xray_snr"], real, f"simulated run, tiles {tiles}")
+    except ValueError as error:
+        log.warning("no second stage is fitted: %s", error)
+        return None
+    stage.write(run.target(products.XRAY_PURITY))
+    return stage
 
 
 def _say(progress: Progress | None, what: str) -> None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from szeek.assess.calibrate import Calibration
     from szeek.assess.detections import DetectionCurve
     from szeek.assess.selection import PositionErrors, Selection
+    from szeek.assess.witness import XrayPurity
     from szeek.measure.fluxes import FluxCorrection
 
 RECORD = "run.json"
@@ -65,6 +66,7 @@ ASSESSMENT = "assessment.json"
 SELECTION = "selection.fits"
 PURITY = "purity.ecsv"
 EVIDENCE = "evidence.fits"
+XRAY_PURITY = "xray.json"
 STACKS = "stacks"
 STACKS_RECORD = "stacks/stacks.json"
 Y_FROM_P = "stacks/y_from_p.fits"
@@ -121,6 +123,7 @@ PRODUCTS: dict[str, Product] = {
     ASSESSMENT: Product("completeness and purity against the truth of a simulated sky", "szeek run"),
     SELECTION: Product("completeness against flux, size and position", "szeek selection"),
     PURITY: Product("purity from null skies and known clusters", "szeek purity"),
+    XRAY_PURITY: Product("probability of a cluster from PURITY and X-rays", "szeek evidence of a simulated run"),
     EVIDENCE: Product("what X-rays, galaxies and catalogues say of each candidate", "szeek evidence"),
     STACKS: Product("stacked maps with nulls, profiles, spectra", "szeek stack"),
     STACKS_RECORD: Product("what was stacked: samples, maps, numbers of objects", "szeek stack"),
@@ -341,6 +344,21 @@ class RunFolder:
         from szeek.assess.calibrate import Calibration  # loads numba, which the rest does without
 
         return Calibration.from_table(Table.read(self.file(CALIBRATION))) if self.has(CALIBRATION) else None
+
+    @property
+    def xray_purity(self) -> XrayPurity | None:
+        """The second stage: the run's own, or that of the network that it was given; None where there is none."""
+        from szeek.assess.witness import XrayPurity  # loads scipy, which the rest does without
+
+        file = self.file(XRAY_PURITY)
+        if not file.is_file() and (model := str(self.stated.get("model") or "")):
+            from szeek.learn.model import find_model  # loads PyTorch, which the rest does without
+
+            try:
+                file = find_model(model) / XRAY_PURITY
+            except FileNotFoundError:  # the network was moved since
+                return None
+        return XrayPurity.read(file) if file.is_file() else None
 
     @property
     def position_errors(self) -> PositionErrors | None:
