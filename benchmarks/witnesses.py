@@ -1,7 +1,7 @@
 """What X-rays add to a network: the second stage fitted on one simulated sky and scored on another.
 
-python benchmarks/witnesses.py --fit RUN --score RUN --calibration FILE [--fit-tiles 6 9 38 41]
-    [--tiles 1 6 9 14 32 38 41 45] [--out xray.json]
+python benchmarks/witnesses.py --fit RUN --score RUN --calibration FILE [--seed N]
+    [--fit-tiles 6 9 38 41] [--tiles 1 6 9 14 32 38 41 45] [--out xray.json]
 
 Both runs hold the prediction of one network on skies of different seeds; the fit's tiles were held out of the
 training, the scored sky is of a seed that no network was trained on. Photons are drawn of each sky
@@ -38,10 +38,10 @@ LEAST_P = 0.02
 
 
 def measure(
-    run: Path, tiles: list[int], calibration: Calibration, nside: int
+    run: Path, tiles: list[int], calibration: Calibration, nside: int, seed: int | None = None
 ) -> tuple[Table, np.ndarray, Table, int]:
-    """Sources of the tiles with PURITY and S/N, which are clusters, the haloes, and the seed."""
-    seed = json.loads((run / "run.json").read_text())["config"]["seed"]
+    """Sources of the tiles with PURITY and S/N, which are clusters, the haloes, and the sky's seed."""
+    seed = json.loads((run / "run.json").read_text())["config"]["seed"] if seed is None else seed
     truth = run / "simulated" / "truth.fits"
     haloes = read_catalogue(truth) if truth.is_file() else draw_haloes(seed)
     sky = draw_xray_sky(haloes, seed, nside)
@@ -78,6 +78,7 @@ def main() -> None:
     parser.add_argument("--score", type=Path, required=True)
     parser.add_argument("--calibration", type=Path, required=True, help="the network's calibration.ecsv")
     parser.add_argument("--clusters", type=Path, help="mock catalogues of the scored sky; default: its clusters.fits")
+    parser.add_argument("--seed", type=int, help="of the scored sky, where another run than its own predicted it")
     parser.add_argument("--fit-tiles", type=int, nargs="+", default=[6, 9, 38, 41])
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 6, 9, 14, 32, 38, 41, 45])
     parser.add_argument("--nside", type=int, default=2048, help="of the photons' map")
@@ -91,7 +92,7 @@ def main() -> None:
     print(json.dumps({"coefficients": np.round(stage.coefficients, 3).tolist(), "n": [len(real), int(real.sum())]}))
     if given.out:
         stage.write(given.out)
-    sources, real, haloes, seed = measure(given.score, given.tiles, calibration, given.nside)
+    sources, real, haloes, seed = measure(given.score, given.tiles, calibration, given.nside, given.seed)
     clusters = read_catalogue(given.clusters or given.score / "clusters.fits")
     own, joint = np.asarray(sources["purity"], float), stage.predict(sources["purity"], sources["snr"])
     points = draw_point_sources(seed)
