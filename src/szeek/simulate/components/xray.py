@@ -24,10 +24,10 @@ from szeek.sky.healpix import unit_vectors
 #: Point spread of the survey as a Gaussian, FWHM: 90 % of the photons within 1.8 arcmin. Boese 2000 (A&AS 141, 507).
 XRAY_FWHM_ARCMIN = 2.0
 
-# Point sources, AGN and stars, per deg2 and 1e-14 erg/s/cm2 (0.5 - 2 keV): dN/dS = 111 S^-1.94 below 2.66, in units of
-# 1e-14. Hasinger et al. 1993 (A&A 275, 1). Above it Euclidean, S^-2.5, where they have S^-2.72: so that 0.034 per deg2
-# are above 2.4e-12, where the ROSAT Bright Survey has 931 sources in 20,391 deg2 of which up to 302 are clusters, 0.031
-# (Schwope et al. 2000, Astron. Nachr. 321, 1); a slope of 2.72 would have 0.011.
+# Point sources, AGN and stars, per deg2 and 1e-14 erg/s/cm2 (0.5 - 2 keV): dN/dS = 111 S^-1.94 below 2.66, in units
+# of 1e-14. Hasinger et al. 1993 (A&A 275, 1). Above it Euclidean, S^-2.5, where they have S^-2.72: so that 0.034 per
+# deg2 are above 2.4e-12, where the ROSAT Bright Survey has 931 sources in 20,391 deg2 of which up to 302 are clusters,
+# 0.031 (Schwope et al. 2000, Astron. Nachr. 321, 1); a slope of 2.72 would have 0.011.
 _COUNTS_NORM, _COUNTS_FAINT, _COUNTS_BRIGHT, _COUNTS_BREAK = 111.0, 1.94, 2.5, 2.66
 #: Faintest point source that is drawn, 0.75 counts in 300 s; fainter ones are in the background.
 FAINTEST_POINT_SOURCE = 3e-14
@@ -104,7 +104,7 @@ def cluster_flux(haloes: Table, seed: int) -> Floats:
 
 
 def exposure_map(seed: int, nside: int, median_s: float = 300.0) -> Map32:
-    """Exposure of a survey that scans in great circles through the poles of the ecliptic, in s, (12 nside^2,) float32.
+    """Exposure in s of a survey that scans in great circles through the ecliptic poles, (12 nside^2,) float32.
 
     Goes as 1 / cos(ecliptic latitude), up to 26,000 s, with 20 % of scatter between strips of two degrees in
     ecliptic longitude, for times when nothing was observed.
