@@ -94,3 +94,11 @@ def test_an_instrument_file_counts_by_what_is_in_it(tmp_path):
         run = Run(load_config("bonjean2020", sky={"instrument": str(path)}), tmp_path)
         keys.append(stage_key(stage, run, {"stages": {}}))
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_surveys_that_do_not_reach_a_simulated_field_are_left_out(tmp_path):
+    """redMaPPer is of the north: in a field at declination -45 its mock is an empty file."""
+    config = load_config("szeek-act")
+    (tmp_path / "simulated").mkdir()
+    (tmp_path / "simulated" / "simulate.json").write_text('{"rows": {"psz2": 12, "mcxc": 7, "redmapper": 0}}')
+    assert [file.name for file in Run(config, tmp_path, 1).catalogue_files()] == ["psz2.fits", "mcxc.fits"]

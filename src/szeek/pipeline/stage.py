@@ -113,7 +113,10 @@ class Run:
         """Catalogues of known clusters: the user's, or the simulated surveys'."""
         if not self.config.sky.simulate:
             return list(self.config.sky.catalogues)
-        return [self.file(products.SIMULATED) / f"{name}.fits" for name in ("psz2", "mcxc", "redmapper")]
+        # a survey that does not reach a simulated field lists nothing there
+        rows = json.loads(self.file(products.SIMULATION_RECORD).read_text()).get("rows", {})
+        surveys = [name for name in ("psz2", "mcxc", "redmapper") if rows.get(name, 1)]
+        return [self.file(products.SIMULATED) / f"{name}.fits" for name in surveys]
 
     def mask_files(self) -> list[Path]:
         """Masks that the sky is cut by, the user's own for a simulated sky too."""
