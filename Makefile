@@ -6,7 +6,7 @@ DEMO ?= demo
 SEED ?= 1
 DEVICE ?= cpu
 
-.PHONY: demo test check types examples bench docs clean
+.PHONY: demo test check types examples bench docs dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
@@ -31,6 +31,13 @@ docs: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 
+# Wheel and sdist, and whether they are as the index wants them.
+dist: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[release]'
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
+
 # The constraint names the CPU build of PyTorch; without it an install may fetch gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,4 +45,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(DEMO) docs/_build
+	rm -rf $(VENV) $(DEMO) docs/_build build dist

@@ -25,7 +25,7 @@ class _Section(BaseModel):
 
 
 class FieldConfig(_Section):
-    """A field of a survey from the ground, on pixels of right ascension and declination (CAR)."""
+    """A field that is simulated, a rectangle in right ascension and declination."""
 
     ra_deg: float | None = Field(None, ge=0, lt=360, description="centre of the field, or lon_deg and lat_deg")
     dec_deg: float | None = Field(None, ge=-80, le=80, description="centre of the field")
@@ -70,7 +70,9 @@ class SkyConfig(_Section):
     simulate: bool = Field(False, description="make the sky with the built-in simulation instead of reading files")
     nside: int = Field(2048, description="resolution of the simulated sky")
     field: FieldConfig | None = Field(
-        None, description="simulate a field of a ground-based survey, with inverse variances, instead of a full sky"
+        None,
+        description="simulate a field instead of a full sky: of planck-hfi in HEALPix pixels, of a survey from the "
+        "ground in images with inverse variances",
     )
     companions: bool = Field(True, description="simulate X-ray, lensing and galaxy maps too, for stacks")
     clusters: ClusterLook = Field(

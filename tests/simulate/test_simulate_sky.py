@@ -8,12 +8,14 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Table
 from pydantic import ValidationError
 from scipy.ndimage import map_coordinates
 from scipy.stats import ks_2samp
 
+from szeek.config import FieldConfig
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.physics.tsz import band_response
 from szeek.simulate.components.cib import draw_cib
@@ -47,6 +49,34 @@ HFI = read_instrument("planck-hfi")
 def sky(tmp_path_factory: pytest.TempPathFactory) -> SimulatedSky:
     config = SimulateConfig(nside=64, seed=3, threads=1, half_missions=True)
     return simulate_sky(config, tmp_path_factory.mktemp("sky"))
+
+
+def test_a_field_is_a_part_of_the_sky_of_its_seed(sky: SimulatedSky, tmp_path: Path) -> None:
+    field = FieldConfig(lon_deg=40.0, lat_deg=60.0, width_deg=20.0, height_deg=16.0)
+    config = SimulateConfig(nside=64, seed=3, threads=1, field=field, y_map=False, companions=False)
+    part = simulate_sky(config, tmp_path)
+    for band, path in part.maps.items():
+        values, whole = healpy.read_map(path), healpy.read_map(sky.maps[band])
+        seen = values != healpy.UNSEEN
+        # 20 x 16 deg in pixels of 0.84 deg^2, those whose centres lie inside
+        assert seen.sum() == pytest.approx(320 / healpy.nside2pixarea(64, degrees=True), rel=0.03)
+        np.testing.assert_allclose(values[seen], whole[seen], rtol=0, atol=2e-3 * whole[seen].std())  # float32
+    truth, whole_truth = (Table.read(made.catalogues["truth"]) for made in (part, sky))
+    assert 0 < len(truth) < len(whole_truth) and set(truth["name"]) < set(whole_truth["name"])
+    for name in ("psz2", "mcxc", "redmapper"):
+        known = Table.read(part.catalogues[name])
+        of_truth = known[known["truth_row"] >= 0]
+        rows = truth[of_truth["truth_row"]]
+        apart = SkyCoord(rows["ra_deg"], rows["dec_deg"], unit="deg").separation(
+            SkyCoord(of_truth["ra_deg"], of_truth["dec_deg"], unit="deg")
+        )
+        assert apart.arcmin.max(initial=0.0) < 15.0, name  # the positions of surveys have errors
+
+
+def test_a_field_has_no_y_map() -> None:
+    field = FieldConfig(lon_deg=40.0, lat_deg=60.0)
+    with pytest.raises(ValidationError, match="leave them or field out"):
+        SimulateConfig(field=field)
 
 
 def test_files(sky: SimulatedSky) -> None:

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from szeek.cli import catalogue, evidence, instruments, look, pipeline, stack
+from szeek.cli import catalogue, doctor, evidence, instruments, look, pipeline, stack
 from szeek.cli.data import data_app
 from szeek.cli.messages import describe_error, fit_to_command
 
@@ -30,6 +30,7 @@ for verb in (
     *(catalogue.detect, catalogue.photometry, catalogue.assess, catalogue.selection, catalogue.purity),
     evidence.evidence,
     *(look.report, stack.stack, stack.reproduce, look.view, look.dossiers, look.config, instruments.instruments),
+    doctor.doctor,
 ):
     app.command()(verb)
 app.add_typer(data_app, name="data")

@@ -82,6 +82,8 @@ def _sky_to_simulate(run: Run, is_first: bool) -> SimulateConfig | FieldOptions:
     sky = run.config.sky
     common: dict[str, Any] = {"seed": run.config.seed, "nside": sky.nside, "instrument": sky.instrument}
     common |= {"clusters": sky.clusters, "threads": run.threads or 0}
+    if sky.field is not None and sky.instrument == "planck-hfi":  # a part of the full sky
+        return SimulateConfig(field=sky.field, y_map=False, companions=False, **common)
     if sky.field is not None:
         return FieldOptions(field=sky.field, **common)
     return SimulateConfig(companions=sky.companions and is_first, **common)

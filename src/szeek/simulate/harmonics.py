@@ -114,7 +114,7 @@ def gaussian_alm(spectrum: ArrayLike, lmax: int, rng: np.random.Generator) -> Al
     return filter_alm(alm, np.sqrt(np.asarray(spectrum, dtype=np.float64)), out=alm)
 
 
-def synthesise(alm: Alm, nside: int, threads: int = 0) -> Map32:
+def synthesise(alm: Alm, nside: int, threads: int = 0, rings: slice = slice(None)) -> Map32:
     """Map of harmonic coefficients.
 
     Parameters
@@ -124,13 +124,16 @@ def synthesise(alm: Alm, nside: int, threads: int = 0) -> Map32:
     nside : int
     threads : int
         0 uses all cores. The result has the same bits for any number.
+    rings : slice
+        Only these rings, from 0 to 4 nside - 2.
 
     Returns
     -------
     (12 nside^2,) float32
-        RING.
+        RING; of some rings their pixels alone.
     """
-    geometry = ducc0.healpix.Healpix_Base(nside, "RING").sht_info()
+    geometry = {name: values[rings] for name, values in ducc0.healpix.Healpix_Base(nside, "RING").sht_info().items()}
+    geometry["ringstart"] = geometry["ringstart"] - geometry["ringstart"][0]
     lmax = multipole_limit(alm)
     values = ducc0.sht.experimental.synthesis(alm=alm.reshape(1, -1), lmax=lmax, spin=0, nthreads=threads, **geometry)
     return np.asarray(values[0])

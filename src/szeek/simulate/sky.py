@@ -20,9 +20,10 @@ from typing import Annotated
 import numpy as np
 from astropy.table import Table
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from szeek._version import __version__
+from szeek.config import FieldConfig
 from szeek.files import write_json
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
@@ -69,8 +70,10 @@ from szeek.simulate.harmonics import (
 )
 from szeek.simulate.mapnoise import noise_deviates
 from szeek.simulate.planckfits import write_planck_map
+from szeek.simulate.skypart import SkyPart
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.simulate.ymap import NeedletILC
+from szeek.sky.partial import PartialMap, write_partial_map
 
 #: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS; at 545 GHz (4.675
 #: there) what the cross spectra 353x545 and 545x857 of real cut-outs around Coma fall off with, 1500 < l < 4000.
@@ -87,6 +90,9 @@ class SimulateConfig(BaseModel):
     seed : int
     instrument : str
         An experiment that ships with the package; the foreground models hold for Planck HFI.
+    field : FieldConfig, optional
+        Only this part of the sky of that seed: the same pixels, but catalogues of it alone, and a mock PSZ2 whose
+        noise is not the maps', for there is no y map.
     rimo : Path, optional
         HFI instrument model (``HFI_RIMO_R3.00.fits``): beams and bandpasses of the bands come from it. Without it
         they are those of the package: the same beams but for 545 GHz, and tSZ responses of the published table.
@@ -108,6 +114,7 @@ class SimulateConfig(BaseModel):
     nside: Annotated[int, Field(ge=64, le=2048)] = 2048
     seed: Annotated[int, Field(ge=0)] = 1
     instrument: str = "planck-hfi"
+    field: FieldConfig | None = None
     rimo: Path | None = None
     y_map: bool = True
     companions: bool = True
@@ -121,6 +128,12 @@ class SimulateConfig(BaseModel):
         if nside & (nside - 1):
             raise ValueError(f"nside is {nside}, expected a power of two from 64 to 2048")
         return nside
+
+    @model_validator(mode="after")
+    def _whole_or_part(self) -> SimulateConfig:
+        if self.field is not None and (self.y_map or self.companions or self.half_missions):
+            raise ValueError("y map, companions and half missions are those of a whole sky; leave them or field out")
+        return self
 
 
 @dataclass(frozen=True)
@@ -172,7 +185,7 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
     clock = _Clock(progress)
     instrument, bandpasses = _observe_with(config)
     nside, seed, threads = config.nside, config.seed, config.threads
-    lmax = band_limit(nside)
+    lmax, part = band_limit(nside), SkyPart.of(config.field, nside)
     beams = core_fwhm_arcmin(instrument, config.rimo)
 
     clock("haloes and catalogues")
@@ -182,13 +195,16 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
     catalogues = {"truth": haloes, "mcxc": mock_mcxc(haloes, seed), "redmapper": mock_redmapper(haloes, seed)}
     if not config.y_map:  # else with the y map's noise, below
         catalogues["psz2"] = mock_psz2(haloes, seed, dust=dust)
+    if part.field is not None:
+        catalogues = _cut_catalogues(catalogues, part)
     files = {name: folder / f"{name}.fits" for name in ("truth", "psz2", "mcxc", "redmapper")}
     with ThreadPoolExecutor(1) as beside:  # catalogues of a million haloes take seconds to write
         written = [beside.submit(write_catalogue, table, files[name]) for name, table in catalogues.items()]
 
         clock("clusters")
         maps = np.zeros((12 * nside * nside, len(instrument.bands)), np.float32)
-        paint_haloes(haloes, instrument, nside, beams, out=maps, bandpasses=bandpasses, threads=threads)
+        seen = haloes[part.reaches(haloes["lon_deg"], haloes["lat_deg"])]
+        paint_haloes(seen, instrument, nside, beams, out=maps, bandpasses=bandpasses, threads=threads)
 
         clock("compact sources")
         dusty = draw_dusty_sources(instrument, seed)
@@ -199,7 +215,8 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
             draw_cold_clumps(instrument, seed),
         ]
         for kind in kinds:
-            paint_sources(kind, instrument, nside, beams, out=maps, threads=threads)
+            near = kind.take(part.reaches(kind.lon_deg, kind.lat_deg))
+            paint_sources(near, instrument, nside, beams, out=maps, threads=threads)
         shot = dusty.shot_noise(np.array([FLUX_CUT_JY[name] for name in instrument.band_names]))
 
         clock("Galaxy")
@@ -221,14 +238,20 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
         cib[index] = np.zeros(0, np.complex64)
         rng = noise_generator(seed, band.name, "mean")
         add_alm(diffuse, draw_coloured_noise(instrument, index, lmax, rng), np.ones(lmax + 1))
-        values = synthesise(diffuse, nside, threads)
+        values = synthesise(diffuse, nside, threads, part.rings)
         del diffuse
-        values += galaxy.band_map(index, nside, window, threads)
-        values += maps[:, index]
-        add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
-        maps[:, index] = values
+        values += galaxy.band_map(index, nside, window, threads, part.rings)
+        values += maps[part.pixels, index]
+        add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng, first=part.pixels.start)
         name = f"szeek_sim_{band.name}_{nside}.fits"
-        paths[band.name] = _write_band(folder / name, values, instrument, index, config)
+        paths[band.name] = folder / name
+        if part.field is not None:
+            own = PartialMap.from_pixels(nside, part.kept, values[part.kept - part.pixels.start])
+            cards = {"CREATOR": f"szeek {__version__}, simulated"}
+            write_partial_map(own, folder / name, ["I_STOKES"], unit=band.unit, **cards)
+            continue
+        maps[:, index] = values
+        _write_band(folder / name, values, instrument, index, config)
         if config.half_missions:
             difference = half_difference(instrument, index, nside, seed, pattern, threads)
             for half, sign in (("half1", 1), ("half2", -1)):
@@ -347,6 +370,18 @@ def half_difference(
     values = synthesise(draw_coloured_noise(instrument, index, band_limit(nside), rng), nside, threads)
     add_white_noise(values, float(white_level(instrument, nside)[index]), pattern, rng)
     return values
+
+
+def _cut_catalogues(catalogues: dict[str, Table], part: SkyPart) -> dict[str, Table]:
+    """Rows in the field; ``truth_row`` is that of the truth in the field."""
+    kept = np.flatnonzero(part.holds(catalogues["truth"]))
+    row_of = np.full(len(catalogues["truth"]) + 1, -1)  # the last is that of spurious entries
+    row_of[kept] = np.arange(kept.size)
+    out = {name: table[part.holds(table)] for name, table in catalogues.items()}
+    for name, table in out.items():
+        if name != "truth":
+            table["truth_row"] = row_of[np.asarray(table["truth_row"])]
+    return out
 
 
 def _write_band(

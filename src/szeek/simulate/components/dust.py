@@ -94,11 +94,14 @@ class GalacticEmission:
     log_colour: tuple[Alm, ...]
     instrument: Instrument
 
-    def band_map(self, band: int, nside: int, window: Floats, threads: int = 0) -> Map32:
-        """Brightness of one band in its map unit, (12 nside^2,) float32 RING; ``window`` is beam x pixel in l."""
+    def band_map(self, band: int, nside: int, window: Floats, threads: int = 0, rings: slice = slice(None)) -> Map32:
+        """Brightness of one band in its map unit, (12 nside^2,) float32 RING; ``window`` is beam x pixel in l.
+
+        With ``rings`` only the pixels of these, from 0 to 4 nside - 2.
+        """
         alm = filter_alm(self.log_column, window)
         add_alm(alm, self.log_colour[band], np.ones(_REAL_LMAX + 1))
-        brightness = synthesise(alm, nside, threads)
+        brightness = synthesise(alm, nside, threads, rings)
         np.exp(brightness, out=brightness)
         factor = self.instrument.unit_per_kcmb[band] / self.instrument.mjysr_per_kcmb[band]
         brightness *= np.float32(factor)

@@ -94,14 +94,23 @@ def white_level(instrument: Instrument, nside: int) -> Floats:
     return np.asarray(instrument.noise_uk_deg * np.sqrt(white) * scale / pixel_deg)
 
 
-def add_white_noise(values: NDArray[np.float32], level: float, pattern: Map32, rng: np.random.Generator) -> None:
-    """Add white noise of standard deviation ``level * pattern`` to a map, in place, a million pixels at a time."""
-    for start in range(0, pattern.size, 1 << 20):
-        stop = min(start + (1 << 20), pattern.size)
+def add_white_noise(
+    values: NDArray[np.float32], level: float, pattern: Map32, rng: np.random.Generator, first: int = 0
+) -> None:
+    """Add white noise of standard deviation ``level * pattern`` to a map, in place, a million pixels at a time.
+
+    ``values`` may be a part of the map, from its pixel ``first`` on: the noise is that of the whole one.
+    """
+    end = first + values.size
+    for start in range(0, end, 1 << 20):
+        stop = min(start + (1 << 20), end)
         draw = rng.standard_normal(stop - start, dtype=np.float32)
+        if stop <= first:
+            continue
         draw *= pattern[start:stop]
         draw *= np.float32(level)
-        values[start:stop] += draw
+        inside = max(start, first)
+        values[inside - first : stop - first] += draw[inside - start :]
 
 
 def draw_coloured_noise(instrument: Instrument, band: int, lmax: int, rng: np.random.Generator) -> Alm:
