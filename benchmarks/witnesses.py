@@ -22,7 +22,7 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.assess.calibrate import Calibration, expected_calibration_error, judge_sources, measure_reliability
-from szeek.assess.recovery import completeness_purity
+from szeek.assess.recovery import HaloCuts, completeness_purity
 from szeek.assess.sources import find_sources
 from szeek.assess.witness import fit_xray_purity
 from szeek.find.predict import read_prediction
@@ -53,14 +53,17 @@ def measure(
     return sources, real, haloes, seed
 
 
-def score(sources: Table, p: np.ndarray, haloes: Table, clusters: Table, tiles: list[int]) -> dict[str, list[float]]:
-    """Completeness at the purities, of sources in the order of p."""
+def score(
+    sources: Table, p: np.ndarray, haloes: Table, clusters: Table, tiles: list[int], least_y500: float
+) -> dict[str, list[float]]:
+    """Completeness at the purities, of sources in the order of p; true is what lies at a halo of that flux."""
+    cuts = HaloCuts(least_y500)
     ordered = sources["lon_deg", "lat_deg"]
     ordered["p"] = np.clip(p, 1e-9, 1 - 1e-9)
     found: dict[str, list[float]] = {}
     for known in ("planck_z", "planck_no-z"):
         mock = select_clusters(clusters, known)
-        rows = completeness_purity(ordered, haloes, mock, tiles=tiles, purities=PURITIES, thresholds=())
+        rows = completeness_purity(ordered, haloes, mock, tiles=tiles, purities=PURITIES, thresholds=(), cuts=cuts)
         for sample in ("planck_z", "y500>5e-4", "y500>1e-3"):
             name = known if sample == "planck_z" else sample
             found[name] = [round(float(c), 3) for c in rows["completeness"][rows["sample"] == sample]]
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--fit-tiles", type=int, nargs="+", default=[6, 9, 38, 41])
     parser.add_argument("--tiles", type=int, nargs="+", default=[1, 6, 9, 14, 32, 38, 41, 45])
     parser.add_argument("--nside", type=int, default=2048, help="of the photons' map")
+    parser.add_argument("--least-y500", type=float, nargs="+", default=[3e-4, 1e-4], help="of what counts as true")
     parser.add_argument("--network", default="szeek-2")
     parser.add_argument("--out", type=Path, help="where the second stage is written")
     given = parser.parse_args()
@@ -104,9 +108,10 @@ def main() -> None:
     for name, p in (("microwaves", own), ("with X-rays", joint)):
         error = expected_calibration_error(measure_reliability(p, real))
         near = {"agn": share_near(nulls, sources, p > 0.5), "random": share_near(moved, sources, p > 0.5)}
-        found = score(sources, p, haloes, clusters, given.tiles)
-        line = {"order": name, **found, "calibration_error": round(float(error), 4), "n_agn": len(nulls), **near}
-        print(json.dumps(line), flush=True)
+        print(json.dumps({"order": name, "calibration_error": round(float(error), 4), "n_agn": len(nulls), **near}))
+        for least in given.least_y500:
+            found = score(sources, p, haloes, clusters, given.tiles, least)
+            print(json.dumps({"order": name, "least_y500": least, **found}), flush=True)
     for label, part in (("clusters", real), ("others", ~real)):
         snr = np.asarray(sources["snr"], float)[part]
         print(label, np.nanpercentile(snr, (5, 16, 50, 84, 95)).round(2).tolist())

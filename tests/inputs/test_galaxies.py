@@ -6,7 +6,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import Table
 
 from szeek.inputs.catalogues import read_catalogue
-from szeek.inputs.galaxies import read_galaxies
+from szeek.inputs.galaxies import list_sweeps, read_galaxies
 
 
 def test_sweep_takes_redshifts_from_beside_and_leaves_stars_and_faint_ones_out(tmp_path):
@@ -61,3 +61,13 @@ def test_erass1_and_whl_are_told_by_their_columns(tmp_path):
     erass, whl = read_catalogue(tmp_path / "e.fits"), read_catalogue(tmp_path / "w.fits")
     assert (erass["survey"][0], erass["z"][0], erass["richness"][0]) == ("ERASS1", 0.3, 44.0)
     assert (whl["name"][0], whl["z"][0], whl["richness"][0]) == ("WHL J000020.8+001102", 0.3, 55.0)
+
+
+def test_sweeps_of_a_region_hold_its_places():
+    names = list_sweeps(199.5, 29.5, 1.0)
+    # corners at (200, 30): four boxes of 10 x 5 deg meet there
+    assert names == [f"sweep-{a}-{b}.fits" for a, b in (("190p025", "200p030"), ("200p025", "210p030"),
+                                                        ("190p030", "200p035"), ("200p030", "210p035"))]  # fmt: skip
+    assert list_sweeps(10.0, 89.9, 0.5)[0] == "sweep-000p085-010p090.fits" and len(list_sweeps(10.0, 89.9, 0.5)) == 36
+    with pytest.raises(ValueError, match="declination 95 deg and radius 1 deg, expected a disc on the sky"):
+        list_sweeps(10.0, 95.0, 1.0)

@@ -7,7 +7,7 @@ from astropy.table import Table
 from scipy.stats import norm, poisson
 
 from szeek.measure.xray import XrayOptions, chance_of_snr, li_ma_significance, measure_xray
-from szeek.sky.photons import PhotonMap
+from szeek.sky.photons import PhotonMap, join_fields
 
 NSIDE = 512
 PIXEL_ARCMIN2 = float(healpy.nside2pixarea(NSIDE, degrees=True)) * 3600
@@ -71,6 +71,22 @@ def test_images_and_healpix_count_alike():
     place, options = Table({"lon_deg": [30.0], "lat_deg": [40.0]}), XrayOptions(theta500_arcmin=14.0)
     one, other = measure_xray(place, sky, options), measure_xray(place, image, options)
     assert float(one["xray_snr"][0]) == pytest.approx(float(other["xray_snr"][0]), abs=1e-9)
+
+
+def test_a_photon_in_two_fields_counts_once():
+    sky = poisson_sky()
+    own = np.stack(healpy.pix2vec(NSIDE, np.arange(12 * NSIDE**2)), axis=1)
+    fields = []
+    for lat_deg in (39.0, 41.0):
+        near = own @ healpy.ang2vec(30, lat_deg, lonlat=True) > np.cos(np.radians(4))
+        fields.append(PhotonMap(sky.counts[near], sky.exposure_s[near], PIXEL_ARCMIN2, directions=own[near]))
+    place, options = Table({"lon_deg": [30.0], "lat_deg": [40.0]}), XrayOptions(theta500_arcmin=14.0)
+    joined = join_fields(fields)
+    assert float(joined.counts.sum()) < sum(float(field.counts.sum()) for field in fields)
+    one, other = measure_xray(place, sky, options), measure_xray(place, joined, options)
+    assert float(one["xray_counts"][0]) == float(other["xray_counts"][0])
+    with pytest.raises(ValueError, match="one of the maps is on HEALPix, expected images of fields"):
+        join_fields([sky, sky])
 
 
 def test_chances_of_random_positions_are_uniform():

@@ -62,7 +62,7 @@ def test_evidence_is_where_it_was_put(home: Path) -> None:
     run, options = (
         home / "run",
         EvidenceOptions(
-            str(home / "x.fits"), 300.0, (str(home / "g.fits"),), (f"MINE={home / 'mine.fits'}",), n_null_sets=5
+            (str(home / "x.fits"),), (300.0,), (str(home / "g.fits"),), (f"MINE={home / 'mine.fits'}",), n_null_sets=5
         ),
     )
     found = measure_evidence(run, options)
@@ -100,7 +100,7 @@ def test_evidence_is_where_it_was_put(home: Path) -> None:
 def test_seeds_repeat_and_the_record_names_the_stage(home: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(home / "run", run)
-    options = EvidenceOptions(str(home / "x.fits"), 300.0, n_null_sets=2)
+    options = EvidenceOptions((str(home / "x.fits"),), (300.0,), n_null_sets=2)
     assert measure_evidence(run, options) == measure_evidence(run, options)
     assert json.loads((run / "run.json").read_text())["stages"]["evidence"]["n_candidates"] > 0
     evidence = RunFolder(run).evidence
@@ -111,7 +111,9 @@ def test_what_is_missing_is_said_before_anything_is_read(home: Path) -> None:
     with pytest.raises(ValueError, match=r"no evidence is given, expected X-rays, galaxies or catalogues"):
         measure_evidence(home / "run", EvidenceOptions())
     with pytest.raises(ValueError, match=r"exposure of 'x.fits' is not given; give --exposure"):
-        measure_evidence(home / "run", EvidenceOptions("x.fits"))
+        measure_evidence(home / "run", EvidenceOptions(("x.fits",)))
+    with pytest.raises(ValueError, match="2 exposures are given for 3 maps, expected one for each"):
+        measure_evidence(home / "run", EvidenceOptions(("a", "b", "c"), (300.0, 200.0)))
     result = CliRunner().invoke(
         app, ["evidence", str(home / "run"), "--xray", str(home / "none.fits"), "--exposure", "9"]
     )

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 def evidence(
     run_folder: Annotated[Path, typer.Argument(metavar="RUN", help="folder of a run with candidates")],
     xray: Annotated[
-        Path | None, typer.Option(help="photons of an X-ray survey: counts, HEALPix or an image; rates in ct/s too")
+        list[Path] | None,
+        typer.Option(help="photons of an X-ray survey, HEALPix or an image; may be repeated, images of fields"),
     ] = None,
     exposure: Annotated[
-        str | None, typer.Option(metavar="FILE|SECONDS", help="exposure of that map, on the same pixels, or seconds")
+        list[str] | None,
+        typer.Option(metavar="FILE|SECONDS", help="exposure of each map, on its pixels, in their order, or seconds"),
     ] = None,
     galaxies: Annotated[
         list[Path] | None,
@@ -65,8 +67,8 @@ def evidence(
     if z_most is not None:
         richness_options = replace(richness_options, z_range=(richness_options.z_range[0], z_most))
     options = EvidenceOptions(
-        None if xray is None else str(xray),
-        exposure,
+        tuple(str(file) for file in xray or ()),
+        tuple(exposure or ()),
         tuple(str(file) for file in galaxies or ()),
         tuple(resolve_files(catalogue)),
         named_values("--column", column),

@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
 from numpy.typing import NDArray
 
@@ -70,6 +72,51 @@ def read_galaxies(
     return galaxies
 
 
+def list_sweeps(ra_deg: float, dec_deg: float, radius_deg: float) -> list[str]:
+    """Names of the Legacy Surveys' sweeps, boxes of 10 x 5 deg, that a disc on the sky touches.
+
+    Source: description of DR9's files; names hold the box's corners, in whole degrees.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg, radius_deg : float
+        ICRS.
+
+    Returns
+    -------
+    list of str
+        In order of declination and right ascension; not all need be in the survey.
+
+    Raises
+    ------
+    ValueError
+        If the declination or the radius is no angle of a disc.
+
+    Examples
+    --------
+    >>> list_sweeps(194.95, 27.98, 2.0)
+    ['sweep-190p025-200p030.fits']
+    >>> sorted({name[6:13] for name in list_sweeps(359.9, -0.1, 0.5)})
+    ['000m005', '000p000', '350m005', '350p000']
+    """
+    if not (abs(dec_deg) <= 90 and 0 < radius_deg <= 90):
+        raise ValueError(f"declination {dec_deg:g} deg and radius {radius_deg:g} deg, expected a disc on the sky")
+    step_deg = min(radius_deg / 20, 0.1)
+    n = int(np.ceil(radius_deg / step_deg))
+    around = np.linspace(0, 360, 720, endpoint=False)
+    centre = SkyCoord(ra_deg, dec_deg, unit="deg")
+    places = centre.directional_offset_by(
+        around[:, None] * u.deg, np.linspace(0, radius_deg, n + 1)[None, :] * u.deg
+    )
+    ra, dec = (places.ra.deg // 10 * 10).astype(int), np.minimum(places.dec.deg // 5 * 5, 85).astype(int)
+    boxes = sorted(set(zip(dec.ravel().tolist(), ra.ravel().tolist(), strict=True)))
+    return [f"sweep-{a:03d}{_sign(d)}-{a + 10:03d}{_sign(d + 5)}.fits" for d, a in boxes]
+
+
+def _sign(dec_deg: int) -> str:
+    return f"{'m' if dec_deg < 0 else 'p'}{abs(dec_deg):03d}"
+
+
 def _read_one(path: Path, z_range: tuple[float, float], columns: Mapping[str, str]) -> Table:
     if not columns and _is_wisexscos(path):
         return read_wisexscos(path, z_range=z_range)["lon_deg", "lat_deg", "z"]
@@ -98,7 +145,7 @@ def _read_sweep(path: Path, sweep: Table) -> Table:
     if not beside.is_file():
         raise FileNotFoundError(
             f"'{beside}' does not exist, expected the photometric redshifts of '{path.name}' beside it; the survey "
-            "keeps them in a folder of their own (9.0-photo-z)"
+            "keeps them in a folder of their own (9.1-photo-z)"
         )
     pz = read_tables(beside)[0]
     if len(pz) != len(sweep):

@@ -30,6 +30,7 @@ from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.sky.healpix import nside_of
 from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.photons import PhotonMap, join_fields
 from szeek.sky.tiles import Tiles
 
 log = logging.getLogger(__name__)
@@ -84,10 +85,10 @@ class EvidenceOptions:
 
     Parameters
     ----------
-    xray : Path or str, optional
-        Map of photons, as :func:`~szeek.inputs.photons.read_photons` reads it.
-    exposure : Path, str or float, optional
-        Its exposure.
+    xray : tuple of str
+        Map of photons, as :func:`~szeek.inputs.photons.read_photons` reads it, or images of fields.
+    exposure : tuple of str or float
+        Their exposures in the same order, or one number of seconds.
     galaxies : tuple of str
         Files of galaxies with photometric redshifts.
     catalogues : tuple of str
@@ -103,8 +104,8 @@ class EvidenceOptions:
         Of the random positions.
     """
 
-    xray: str | None = None
-    exposure: str | float | None = None
+    xray: tuple[str, ...] = ()
+    exposure: tuple[str | float, ...] = ()
     galaxies: tuple[str, ...] = ()
     catalogues: tuple[str, ...] = ()
     columns: dict[str, str] = field(default_factory=dict)
@@ -124,8 +125,13 @@ class EvidenceOptions:
         if not (self.xray or self.galaxies or self.catalogues):
             raise ValueError("no evidence is given, expected X-rays, galaxies or catalogues: give --xray, --galaxies "
                              "or --catalogue")  # fmt: skip
-        if self.xray and self.exposure is None:
-            raise ValueError(f"the exposure of '{self.xray}' is not given; give --exposure, a map or seconds")
+        if self.xray and not self.exposure:
+            raise ValueError(f"the exposure of '{self.xray[0]}' is not given; give --exposure, a map or seconds")
+        if len(self.exposure) not in (1, len(self.xray)) and self.xray:
+            raise ValueError(
+                f"{len(self.exposure)} exposures are given for {len(self.xray)} maps, expected one for each, in "
+                "their order, or one number of seconds"
+            )
         if self.n_null_sets < 1:
             raise ValueError(f"n_null_sets is {self.n_null_sets}, expected at least 1")
 
@@ -178,7 +184,7 @@ def _measure(run: Run, options: EvidenceOptions, progress: Progress | None) -> E
     if not len(candidates):
         raise ValueError(f"'{run.folder}' has no candidate; lower the threshold: szeek detect --p-max")
     # all files are opened before anything is measured
-    photons = read_photons(options.xray, options.exposure) if options.xray and options.exposure is not None else None
+    photons = _read_fields(options) if options.xray else None
     z_range = (0.0, options.richness_options.z_range[1] + 0.3)
     galaxies = (
         read_galaxies(options.galaxies, z_range=z_range, columns=options.galaxy_columns) if options.galaxies else None
@@ -217,6 +223,11 @@ def _measure(run: Run, options: EvidenceOptions, progress: Progress | None) -> E
         table["counterparts"], table["counterpart_p_chance"] = _counterparts_of(table["name"], listed)
     write_evidence(table, listed, run.target(products.EVIDENCE))
     return Evidence(len(candidates), xray, counted, named)
+
+
+def _read_fields(options: EvidenceOptions) -> PhotonMap:
+    exposures = options.exposure * len(options.xray) if len(options.exposure) == 1 else options.exposure
+    return join_fields([read_photons(*pair) for pair in zip(options.xray, exposures, strict=True)])
 
 
 def _fit_stage(run: Run, candidates: Table, xray_snr: NDArray[np.float64]) -> XrayPurity | None:

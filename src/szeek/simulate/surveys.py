@@ -62,7 +62,7 @@ _PSZ2_H = 0.7
 # 0.62 brings the counts at 1e-11 and 2e-11 erg/s/cm2 to those of MCXC: X-ray counts want a lower sigma8 than
 # the CMB (e.g. Boehringer et al. 2014, REFLEX II).
 _LX_NORM, _LX_SLOPE, _LX_SCATTER_DEX = 0.62 * 10**0.274, 1.64, 0.183
-# Scatters of L and Y at one mass are positively correlated in LoCuSS (Mulroy et al. 2019, MNRAS 484, 60); 0.5 is taken.
+# Scatters of L and Y at one mass go together in LoCuSS (Mulroy et al. 2019, MNRAS 484, 60); 0.5 is taken.
 _LX_Y_CORRELATION = 0.5
 _LEAST_SCATTERED = 10  # haloes, below which no scatter of Y500 is to be told
 _MCXC_STREAM = "mock MCXC"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -74,3 +75,41 @@ class PhotonMap:
         seen = self.exposure_s[pixels] > 0
         chord = np.linalg.norm(there[seen] - direction, axis=-1)
         return pixels[seen], np.degrees(2 * np.arcsin(np.minimum(chord / 2, 1))) * 60
+
+
+def join_fields(fields: Sequence[PhotonMap]) -> PhotonMap:
+    """Fields of a survey as one map; where they overlap, that whose centre is nearest counts.
+
+    A photon of a survey that is published in overlapping fields is in all of them, so that they must not be added.
+
+    Parameters
+    ----------
+    fields : sequence of PhotonMap
+        From images with pixels of one size.
+
+    Raises
+    ------
+    ValueError
+        If one is on HEALPix, or their pixels are not of one size.
+    """
+    if len(fields) == 1:
+        return fields[0]
+    areas = [field.pixel_arcmin2 for field in fields]
+    if max(areas) > 1.01 * min(areas):
+        raise ValueError(f"the fields have pixels of {min(areas):g} to {max(areas):g} arcmin2, expected one size")
+    places = []
+    for field in fields:
+        if field.directions is None:
+            raise ValueError("one of the maps is on HEALPix, expected images of fields; give it alone")
+        places.append(field.directions)
+    pairs = zip(places, fields, strict=True)
+    centres = np.array([place[field.exposure_s > 0].mean(axis=0) for place, field in pairs])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    nearest = cKDTree(centres)
+    own = [nearest.query(place)[1] == k for k, place in enumerate(places)]
+    return PhotonMap(
+        np.concatenate([field.counts[mine] for field, mine in zip(fields, own, strict=True)]),
+        np.concatenate([field.exposure_s[mine] for field, mine in zip(fields, own, strict=True)]),
+        areas[0],
+        np.concatenate([place[mine] for place, mine in zip(places, own, strict=True)]),
+    )

@@ -26,7 +26,7 @@ XRAY_FWHM_ARCMIN = 2.0
 
 # Point sources, AGN and stars, per deg2 and 1e-14 erg/s/cm2 (0.5 - 2 keV): dN/dS = 111 S^-1.94 below 2.66, in units
 # of 1e-14. Hasinger et al. 1993 (A&A 275, 1). Above it Euclidean, S^-2.5, where they have S^-2.72: so that 0.034 per
-# deg2 are above 2.4e-12, where the ROSAT Bright Survey has 931 sources in 20,391 deg2 of which up to 302 are clusters,
+# deg2 are above 2.4e-12, where the ROSAT Bright Survey has 931 sources in 20,391 deg2, up to 302 of them clusters:
 # 0.031 (Schwope et al. 2000, Astron. Nachr. 321, 1); a slope of 2.72 would have 0.011.
 _COUNTS_NORM, _COUNTS_FAINT, _COUNTS_BRIGHT, _COUNTS_BREAK = 111.0, 1.94, 2.5, 2.66
 #: Faintest point source that is drawn, 0.75 counts in 300 s; fainter ones are in the background.
