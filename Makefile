@@ -6,7 +6,7 @@ DEMO ?= demo
 SEED ?= 1
 DEVICE ?= cpu
 
-.PHONY: demo test check types examples bench docs dist clean
+.PHONY: demo test check types examples prose bench docs dist clean
 
 demo: $(VENV)/installed
 	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
@@ -16,13 +16,17 @@ test: $(VENV)/installed
 
 check: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(MAKE) --jobs 2 --output-sync types examples
+	$(MAKE) --jobs 2 --output-sync types examples prose
 
 types: $(VENV)/installed
 	$(BIN)/mypy
 
 examples: $(VENV)/installed
 	$(BIN)/python -m pytest -q --doctest-modules src
+
+prose: $(VENV)/installed
+	$(BIN)/codespell
+	$(BIN)/python docs/check_prose.py
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/run_all.py

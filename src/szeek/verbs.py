@@ -87,7 +87,7 @@ def _keep_small_field(run: Run) -> None:
     seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
     pixels, nside = np.flatnonzero(seen), nside_of(seen)
     area_deg2 = len(pixels) * healpy.nside2pixarea(nside, degrees=True)
-    if clusters is None:
+    if clusters is None or run.config.sky.simulate:  # the truth of a simulated sky is shown instead
         return
     lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
     inside = clusters[sees(maps, unit_vectors(lon_deg, lat_deg))]

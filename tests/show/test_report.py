@@ -37,6 +37,7 @@ from szeek.show.report.sections import (
     section_sky,
     section_training,
 )
+from szeek.show.report.truthsection import section_truth, shows_truth
 from szeek.sky.skymaps import SkyMaps
 
 
@@ -386,3 +387,32 @@ def test_unmeasured_candidates_are_said_to_be_so(tmp_path: Path) -> None:
 def _empty(folder: Path) -> Path:
     (folder / "empty").mkdir()
     return folder / "empty"
+
+
+def test_the_truth_of_a_small_simulated_field(tmp_path: Path) -> None:
+    instrument = read_instrument("planck-hfi")
+    n_pix = 12 * 64**2
+    footprint = np.zeros(n_pix, bool)
+    footprint[healpy.query_disc(64, healpy.ang2vec(40, 65, lonlat=True), np.radians(5))] = True
+    SkyMaps(np.zeros((n_pix, 6), np.float32), footprint, instrument.bands).save(tmp_path / "maps")
+    p_map = np.where(footprint, 0.01, healpy.UNSEEN).astype(np.float32)
+    healpy.write_map(tmp_path / "prediction.fits", p_map, coord="G", dtype=np.float32)
+    sources = Table({"lon_deg": [40.0, 41.0], "lat_deg": [65.0, 66.0], "p": [0.9, 0.4], "purity": [0.8, 0.4]})
+    write_candidates(make_candidates(sources), tmp_path / "candidates.fits")
+    (tmp_path / "run.json").write_text(json.dumps({"config": {"sky": {"simulate": True}}}))
+    run = RunFolder(tmp_path)
+    assert not shows_truth(run)  # there is none yet
+    (tmp_path / "simulated").mkdir()
+    # at the first candidate, 1.2 arcmin north; too faint at the second; one that was missed
+    truth = Table({"lon_deg": [40.0, 41.0, 39.0], "lat_deg": [65.02, 66.0, 64.0], "z": [0.2, 0.2, 0.3]})
+    truth["y500_arcmin2"], truth["m500_1e14msun"] = [1e-3, 1e-5, 5e-4], [5.0, 0.8, 4.0]
+    truth["theta500_arcmin"] = 5.0
+    truth.write(tmp_path / "simulated" / "truth.fits")
+    assert shows_truth(run)
+    part = section_truth(run, Figures(tmp_path / "figures"))
+    figure, text, table = part.blocks
+    assert "143 GHz" in figure.caption and "the 2 true haloes" in figure.caption
+    assert text.text == "1 of the 2 candidates are true haloes; by the column PURITY 1 were expected."
+    first, second = ([cell.text for cell in row] for row in table.rows)
+    assert first[1:3] == ["0.90", "0.80"] and first[5:] == ["1.00", "0.200", "5.0", "1.2"]
+    assert second[5:] == ["none", "", "", ""]

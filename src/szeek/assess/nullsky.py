@@ -42,7 +42,7 @@ THRESHOLDS = (0.1, 0.2, 0.5, 0.7, 0.9, 0.95, 0.99)
 
 
 def flip_signs(maps: SkyMaps) -> SkyMaps:
-    """The bands times -1; without S/N maps, which are to be made anew.
+    """The bands times -1; without S/N maps, which are to be made again.
 
     Examples
     --------

@@ -214,7 +214,7 @@ def selection_stage(options: SelectionOptions) -> Stage:
     Clusters, of shapes as haloes have them and of the looks that known clusters have in these maps
     (:mod:`szeek.assess.looks`), and the galaxies in them are painted into the run's own maps, 50 arcmin
     from one another and from those that are known, and looked for with the run's own network and detection; the
-    matched-filter S/N maps are made anew with them inside, but with the noise as it was without. Position errors are
+    matched-filter S/N maps are made again with them inside, but with the noise as it was without. Position errors are
     those of the injections, but of a simulated run those of its own haloes. How many of these are found, and how many
     of the known clusters that were not found by their SZ effect, is held against the completeness.
     """

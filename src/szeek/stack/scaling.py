@@ -193,7 +193,7 @@ def measure_injected_fluxes(
     """Flux that injected clusters are seen with in the y map, and their true one, for :func:`fit_scaling`.
 
     Injections are painted into the bands, which the y map is a linear combination of: with them inside it would be
-    what it is plus their own y through its beam. (Its weights would hardly change.) So no y map is made anew, and
+    what it is plus their own y through its beam. (Its weights would hardly change.) So no y map is made again, and
     noise, dust and CMB are those that the network saw at the very same place. Fluxes are measured off the true
     centre, as far as the source was found from it.
 

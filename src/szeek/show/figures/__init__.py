@@ -10,7 +10,7 @@ from szeek.show.figures.curves import (
     plot_selection,
     plot_training,
 )
-from szeek.show.figures.cutouts import cut_out, plot_field, plot_gallery
+from szeek.show.figures.cutouts import cut_out, plot_field, plot_gallery, plot_truth
 from szeek.show.figures.dossier import draw_sheet, plot_dossier
 from szeek.show.figures.skyplots import mollweide_picture, plot_sky, plot_tile
 from szeek.show.figures.stackfigures import (
@@ -48,5 +48,6 @@ __all__ = [
     "plot_stacks",
     "plot_tile",
     "plot_training",
+    "plot_truth",
     "save_figure",
 ]

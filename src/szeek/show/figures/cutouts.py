@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -288,4 +288,44 @@ def plot_field(
         if cut.kind == "p":
             label_p(bar)
         bar.set_label("$p$" if cut.kind == "p" else "Compton $y$ [$10^{-6}$]")
+    return figure
+
+
+@journal
+def plot_truth(
+    cuts: Sequence[Cutout], sources: Table, haloes: Table, *, lon_deg: float, lat_deg: float, width_deg: float
+) -> Figure:
+    """Pictures of a simulated field, side by side; candidates and true haloes are marked on the last one.
+
+    Parameters
+    ----------
+    cuts : sequence of Cutout
+        As :func:`cut_out` makes them, all of this centre and width.
+    sources, haloes : Table
+        ``lon_deg``, ``lat_deg``; haloes also ``y500_arcmin2``.
+    """
+    figure = Figure(figsize=(5.6 * len(cuts), 5.0), layout="constrained")
+    half = width_deg / 2
+    for index, cut in enumerate(cuts):
+        axes = figure.add_subplot(1, len(cuts), index + 1)
+        image = draw_cutout(axes, replace(cut, fwhm_arcmin=0.0), width_deg, colour_limits([cut]), 0.0)
+        axes.set_xlabel(f"{width_deg:.0f} deg wide")
+        axes.set_title("$p$" if cut.kind == "p" else f"{cut.kind} GHz")
+        bar = figure.colorbar(image, ax=axes, fraction=0.046, pad=0.02)
+        bar.set_label(cut.unit)
+        if cut.kind == "p":
+            label_p(bar)
+    for table, style in (
+        (sources, {"marker": "o", "s": 90.0, "edgecolors": "white", "label": "candidates"}),
+        (haloes, {"marker": "s", "edgecolors": "#7FE0C0", "label": "true haloes"}),
+    ):
+        if len(table):
+            vectors = unit_vectors(np.asarray(table["lon_deg"], float), np.asarray(table["lat_deg"], float))
+            x, y, front = project(field_basis(lon_deg, lat_deg), vectors, 60.0)  # offsets in degrees
+            inside = front & (np.abs(x) < half) & (np.abs(y) < half)
+            area = 40.0 * np.asarray(haloes["y500_arcmin2"], float)[inside] / 1e-3 if table is haloes else None
+            axes.scatter(x[inside], y[inside], facecolors="none", linewidths=0.9, **({"s": area} | style))
+    legend = axes.legend(loc="upper right", fontsize=8, frameon=True, facecolor="0.25", framealpha=0.75)
+    for text in legend.get_texts():
+        text.set_color("white")
     return figure

@@ -26,6 +26,7 @@ from szeek.show.report.known import in_test_tile, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.report.selectionsection import check_block, section_selection
+from szeek.show.report.truthsection import section_truth, shows_truth
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.mapset import MapSet, draw_seen, sees
 from szeek.sky.skymaps import SkyMaps
@@ -579,4 +580,5 @@ _SECTIONS: tuple[Callable[[RunFolder, Figures], Section], ...] = (
 
 def all_sections(run: RunFolder, made: Figures) -> list[Section]:
     """Every section, in the order of the page."""
-    return [section(run, made) for section in _SECTIONS]
+    first = [section_truth(run, made)] if shows_truth(run) else []
+    return [*first, *(section(run, made) for section in _SECTIONS)]
