@@ -28,13 +28,14 @@ from szeek.pipeline.products import PRODUCTS
 #: Packages whose public names make the API, in the order of the data.
 PACKAGES = (
     *("szeek", "szeek.sky", "szeek.physics", "szeek.inputs", "szeek.simulate", "szeek.filter", "szeek.learn"),
-    *("szeek.find", "szeek.measure", "szeek.assess", "szeek.stack"),
+    *("szeek.find", "szeek.measure", "szeek.assess", "szeek.stack", "szeek.counts"),
     *("szeek.show.figures", "szeek.show.report", "szeek.show.explorer"),
 )
 #: Modules that are used by their own name.
 MODULES = (
     *("szeek.verbs", "szeek.inputs.photons", "szeek.inputs.galaxies"),
     *("szeek.measure.xray", "szeek.measure.richness", "szeek.measure.counterparts", "szeek.pipeline.evidence"),
+    "szeek.pipeline.counts",
 )
 
 

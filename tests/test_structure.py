@@ -23,6 +23,7 @@ FOLDERS = [
     "measure",
     "assess",
     "stack",
+    "counts",
     "pipeline",
     "show",
     "cli",

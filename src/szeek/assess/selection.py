@@ -87,7 +87,8 @@ class Selection:
     injections : Table
         ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``, ``noise_arcmin2`` (sigma of Y500 there),
         ``p`` of the source that was found (NaN: none), ``offset_arcmin``, and ``before``: whether a source was there
-        without it; with :data:`VARIED` where looks were varied.
+        without it; ``snr_there``, the S/N in the maps at its own place and size, where it was measured; with
+        :data:`VARIED` where looks were varied.
     theta500_arcmin : (n_size,) float64
     noise_arcmin2 : (12 nside^2, n_size) float64
         Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
@@ -118,7 +119,7 @@ class Selection:
         names = [] if self.look is None else [str(name) for name in self.look["name"]]
         table = self.injections
         looks = [np.asarray(table[VARIED[name]], float) for name in names]
-        x = np.stack([*looks, _log_reddening(table["lon_deg"], table["lat_deg"])], axis=1)
+        x = np.stack([*looks, log_dust(table["lon_deg"], table["lat_deg"])], axis=1)
         expected = self._at_noise(*(table[n] for n in ("y500_arcmin2", "theta500_arcmin", "noise_arcmin2")))[0]
         mean = x.mean(axis=0)
         slope, covariance = _fit_logistic(x - mean, np.isfinite(np.asarray(table["p"], float)), expected)
@@ -189,7 +190,7 @@ class Selection:
         """
         lon, lat = np.asarray(lon_deg, float), np.asarray(lat_deg, float)
         pixel = healpy.ang2pix(nside_of(self.noise_arcmin2), lon, lat, lonlat=True)
-        return self._at(y500_arcmin2, theta500_arcmin, pixel, _log_reddening(lon_deg, lat_deg))
+        return self._at(y500_arcmin2, theta500_arcmin, pixel, log_dust(lon_deg, lat_deg))
 
     def _at(
         self,
@@ -200,7 +201,7 @@ class Selection:
     ) -> Completeness:
         """Completeness in pixels of nside 8, at their mean reddening where none is given."""
         if log_reddening is None:
-            log_reddening = _mean_log_reddening(nside_of(self.noise_arcmin2))[np.asarray(pixel, int)]
+            log_reddening = mean_log_dust(nside_of(self.noise_arcmin2))[np.asarray(pixel, int)]
         flux, size, at, dust = np.broadcast_arrays(
             *(np.asarray(part, float) for part in (y500_arcmin2, theta500_arcmin)),
             np.asarray(pixel, int),
@@ -478,6 +479,7 @@ def judge_injections(
     """
     sizes = np.asarray(theta500_arcmin, float)
     columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin", "p", "offset_arcmin"]
+    columns += [name for name in ("snr_there",) if name in injections.colnames]
     if look is not None:
         cool, disturbed = (np.asarray(injections["profile"]) == name for name in ("cool-core", "disturbed"))
         injections = Table({**{name: injections[name] for name in injections.colnames if name != "profile"}})
@@ -623,17 +625,17 @@ def _fit_logistic(x: Floats, found: NDArray[np.bool_], expected: Floats) -> tupl
     return slope, np.asarray(np.linalg.inv(hessian), float)
 
 
-def _log_reddening(lon_deg: ArrayLike, lat_deg: ArrayLike) -> Floats:
+def log_dust(lon_deg: ArrayLike, lat_deg: ArrayLike) -> Floats:
     """ln (E(B-V) + 0.03 mag) at positions: dust of less than that is lost in the CIB."""
     return np.asarray(np.log(reddening_mag(lon_deg, lat_deg) + _LEAST_REDDENING_MAG))
 
 
 @cache
-def _mean_log_reddening(nside: int) -> Floats:
+def mean_log_dust(nside: int) -> Floats:
     """The same in the pixels of a map, RING, on average."""
     fine = 8 * nside
     lon_deg, lat_deg = healpy.pix2ang(fine, np.arange(12 * fine**2), lonlat=True)
-    return np.asarray(healpy.ud_grade(_log_reddening(lon_deg, lat_deg), nside))
+    return np.asarray(healpy.ud_grade(log_dust(lon_deg, lat_deg), nside))
 
 
 def _shift_logit(value: Floats, shift: ArrayLike) -> Floats:

@@ -16,13 +16,17 @@ COSMOLOGY = FlatLambdaCDM(H0=67.66, Om0=0.3111, Ob0=0.0490, Tcmb0=2.7255, Neff=3
 SIGMA8, SPECTRAL_INDEX = 0.8102, 0.9665
 
 
-def angular_diameter_distance_mpc(z: ArrayLike) -> Floats:
+def angular_diameter_distance_mpc(z: ArrayLike, cosmology: FlatLambdaCDM = COSMOLOGY) -> Floats:
     """Angular diameter distance in Mpc of any number of redshifts between 0.001 and 5, tabulated to 1e-5."""
-    grid, distance = _distance_grid()
+    grid, distance = _own_distances() if cosmology is COSMOLOGY else _tabulate_distances(cosmology)
     return np.asarray(np.interp(np.asarray(z, np.float64), grid, distance))
 
 
 @cache
-def _distance_grid() -> tuple[Floats, Floats]:
+def _own_distances() -> tuple[Floats, Floats]:
+    return _tabulate_distances(COSMOLOGY)
+
+
+def _tabulate_distances(cosmology: FlatLambdaCDM) -> tuple[Floats, Floats]:
     grid = np.geomspace(0.001, 5.0, 3000)
-    return grid, COSMOLOGY.angular_diameter_distance(grid).value
+    return grid, cosmology.angular_diameter_distance(grid).value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import astropy.units as u
 import numpy as np
+from astropy.cosmology import FlatLambdaCDM
 from numpy.typing import ArrayLike, NDArray
 
 from szeek.physics.cosmology import COSMOLOGY, angular_diameter_distance_mpc
@@ -19,10 +20,12 @@ Y_SLOPE, Y_PIVOT_1E14MSUN = 1.79, 6.0
 _Y_EVOLUTION = 2 / 3
 
 
-def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
+def y500_from_mass(
+    m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS, cosmology: FlatLambdaCDM = COSMOLOGY
+) -> Floats:
     """Mean Y500 in arcmin^2 of haloes of true mass M500.
 
-    Source: Planck 2013 results XX, eq. 7 and Table 1, h = 0.6766.
+    Source: Planck 2013 results XX, eq. 7 and Table 1.
 
     Parameters
     ----------
@@ -30,25 +33,29 @@ def y500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIA
         True M500c in 1e14 Msun, redshift.
     mass_bias : float
         (1-b), ratio of the X-ray calibrated to the true mass.
+    cosmology : FlatLambdaCDM
+        Sets distance and expansion; h = 0.6766 by default.
 
     Examples
     --------
     >>> float(y500_from_mass(np.array([6 / 0.64]), np.array([0.2]))[0].round(5))
     0.00166
     """
-    distance_mpc = angular_diameter_distance_mpc(z)
-    y_mpc2 = 1e-4 * _Y_STAR * (COSMOLOGY.h / 0.7) ** (Y_SLOPE - 2) * COSMOLOGY.efunc(z) ** _Y_EVOLUTION
+    distance_mpc = angular_diameter_distance_mpc(z, cosmology)
+    y_mpc2 = 1e-4 * _Y_STAR * (cosmology.h / 0.7) ** (Y_SLOPE - 2) * cosmology.efunc(z) ** _Y_EVOLUTION
     y_mpc2 = y_mpc2 * (mass_bias * m500_1e14msun / Y_PIVOT_1E14MSUN) ** Y_SLOPE
     return np.asarray(y_mpc2 / distance_mpc**2 * np.degrees(1.0) ** 2 * 3600.0)
 
 
-def theta500_from_mass(m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS) -> Floats:
+def theta500_from_mass(
+    m500_1e14msun: Floats, z: Floats, mass_bias: float = MASS_BIAS, cosmology: FlatLambdaCDM = COSMOLOGY
+) -> Floats:
     """Angular radius theta500 in arcmin, inside which the X-ray mass (1-b) M500 makes 500 critical densities.
 
     Source: Planck 2013 results XX, eq. 9: the relation was calibrated with R500 of the X-ray mass.
     """
-    distance_mpc = angular_diameter_distance_mpc(z)
-    density = COSMOLOGY.critical_density0.to_value(u.Msun / u.Mpc**3) * COSMOLOGY.efunc(z) ** 2
+    distance_mpc = angular_diameter_distance_mpc(z, cosmology)
+    density = cosmology.critical_density0.to_value(u.Msun / u.Mpc**3) * cosmology.efunc(z) ** 2
     r500_mpc = np.cbrt(3 * mass_bias * m500_1e14msun * 1e14 / (4 * np.pi * 500 * density))
     return np.asarray(np.degrees(r500_mpc / distance_mpc) * 60.0)
 

@@ -67,6 +67,9 @@ SELECTION = "selection.fits"
 PURITY = "purity.ecsv"
 EVIDENCE = "evidence.fits"
 XRAY_PURITY = "xray.json"
+MASSES = "masses.fits"
+EXPORTS = "exports"
+MOCKS = "mocks"
 STACKS = "stacks"
 STACKS_RECORD = "stacks/stacks.json"
 Y_FROM_P = "stacks/y_from_p.fits"
@@ -125,6 +128,9 @@ PRODUCTS: dict[str, Product] = {
     PURITY: Product("purity from null skies and known clusters", "szeek purity"),
     XRAY_PURITY: Product("probability of a cluster from PURITY and X-rays", "szeek evidence of a simulated run"),
     EVIDENCE: Product("what X-rays, galaxies and catalogues say of each candidate", "szeek evidence"),
+    MASSES: Product("masses of several definitions, and M(z) of each candidate", "szeek masses"),
+    EXPORTS: Product("catalogue and selection in the formats of likelihood codes", "szeek export"),
+    MOCKS: Product("mock catalogues of the survey, without maps", "szeek mock"),
     STACKS: Product("stacked maps with nulls, profiles, spectra", "szeek stack"),
     STACKS_RECORD: Product("what was stacked: samples, maps, numbers of objects", "szeek stack"),
     Y_FROM_P: Product("Compton y as predicted from p by the fitted relation", "szeek stack"),
