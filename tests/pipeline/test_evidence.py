@@ -107,6 +107,39 @@ def test_seeds_repeat_and_the_record_names_the_stage(home: Path, tmp_path: Path)
     assert evidence is not None and "G_Z" not in evidence.colnames  # no galaxies were given
 
 
+def test_the_second_stage_comes_with_the_network_or_from_held_out_tiles(home: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(home / "run", run)
+    options = EvidenceOptions((str(home / "x.fits"),), (300.0,), n_null_sets=1)
+    record = json.loads((run / "run.json").read_text())
+    record["config"] |= {"model": "szeek-2", "sky": {"simulate": False}}
+    (run / "run.json").write_text(json.dumps(record))
+    measure_evidence(run, options)
+    stage = RunFolder(run).xray_purity
+    evidence = RunFolder(run).evidence
+    assert stage is not None and stage.made_from.startswith("szeek-2") and evidence is not None
+    # measured of the candidates as they are in the catalogue
+    purity = {row["name"]: row["purity"] for row in RunFolder(run).candidates or []}
+    expected = stage.predict([purity[name] for name in evidence["NAME"]], evidence["X_SNR_FIXED"])
+    assert evidence["PURITY_X"] == pytest.approx(expected, abs=1e-5)
+    assert evidence["PURITY_X"][::2].mean() > evidence["PURITY_X"][1::2].mean() + 0.2  # photons were put at the first
+    # a run that trained its network on a simulated sky fits its own, where enough is held out
+    record["config"] |= {"model": "", "sky": {"simulate": True}}
+    record["config"]["split"] = {"test_tiles": list(range(24)), "validation_tiles": list(range(24, 48))}
+    (run / "run.json").write_text(json.dumps(record))
+    candidates = RunFolder(run).candidates
+    assert candidates is not None
+    bright = candidates["lon_deg", "lat_deg"][::2]
+    bright["y500_arcmin2"], bright["theta500_arcmin"], bright["m500_1e14msun"], bright["z"] = 1e-3, 5.0, 5.0, 0.2
+    bright["name"], bright["survey"] = "H", "TRUTH"
+    (run / "simulated").mkdir()
+    bright.write(run / "simulated" / "truth.fits")
+    measure_evidence(run, options)
+    own, evidence = RunFolder(run).xray_purity, RunFolder(run).evidence
+    assert own is not None and own.n_clusters == len(bright) and own != stage and evidence is not None
+    assert evidence["PURITY_X"][::2].min() > evidence["PURITY_X"][1::2].max()  # X-rays tell them apart without fail
+
+
 def test_what_is_missing_is_said_before_anything_is_read(home: Path) -> None:
     with pytest.raises(ValueError, match=r"no evidence is given, expected X-rays, galaxies or catalogues"):
         measure_evidence(home / "run", EvidenceOptions())

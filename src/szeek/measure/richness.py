@@ -189,14 +189,35 @@ def contamination(snr: ArrayLike, z: ArrayLike, null_snr: ArrayLike, null_z: Arr
     >>> contamination([5, 7, 1, 2], [0.2] * 4, null, np.full(10, 0.2)).round(2).tolist()
     [0.2, 0.2, 1.0, 0.13]
     """
-    snr, z, null_snr, null_z = (np.asarray(values, np.float64) for values in (snr, z, null_snr, null_z))
-    n, n_null = np.isfinite(snr).sum(), np.isfinite(null_snr).sum()
-    out = np.full(snr.shape, np.nan)
-    for row in np.flatnonzero(np.isfinite(snr)):
-        like, like_null = np.abs(z - z[row]) < _LIKE_Z, np.abs(null_z - z[row]) < _LIKE_Z
-        above = (like & (snr >= snr[row])).sum() / n
-        null_above = max((like_null & (null_snr >= snr[row])).sum(), 0.5) / n_null if n_null else np.nan
-        out[row] = min(null_above / above, 1.0)
+    above, null_above = share_above(snr, z, snr, z), share_above(snr, z, null_snr, null_z)
+    n_null = np.isfinite(np.asarray(null_snr, np.float64)).sum()
+    least = 0.5 / n_null if n_null else np.nan
+    return np.minimum(np.maximum(null_above, least) / above, 1.0)
+
+
+def share_above(at_snr: ArrayLike, at_z: ArrayLike, snr: ArrayLike, z: ArrayLike) -> Floats:
+    """Share of a list of peaks, snr and z, that are at least as high as another one and near its redshift.
+
+    Parameters
+    ----------
+    at_snr, at_z : (n,) float
+        The peaks to compare with; NaN gives NaN.
+    snr, z : (m,) float
+        The list.
+
+    Examples
+    --------
+    >>> share_above([5.0], [0.2], [4.0, 5.0, 6.0, 7.0], [0.2, 0.2, 0.25, 0.4]).tolist()
+    [0.5]
+    """
+    at_snr, at_z, snr, z = (np.asarray(values, np.float64) for values in (at_snr, at_z, snr, z))
+    known = np.isfinite(snr)
+    order = np.argsort(z[known], kind="stable")
+    snr, z = snr[known][order], z[known][order]
+    first, last = np.searchsorted(z, at_z - _LIKE_Z), np.searchsorted(z, at_z + _LIKE_Z)
+    out = np.full(at_snr.shape, np.nan)
+    for row in np.flatnonzero(np.isfinite(at_snr)):
+        out[row] = np.count_nonzero(snr[first[row] : last[row]] >= at_snr[row]) / max(snr.size, 1)
     return out
 
 

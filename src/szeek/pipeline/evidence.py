@@ -23,7 +23,7 @@ from szeek.inputs.knownclusters import read_clusters
 from szeek.inputs.photons import read_photons
 from szeek.measure.counterparts import find_counterparts
 from szeek.measure.pairs import direction_table, table_vectors
-from szeek.measure.richness import RichnessOptions, contamination, measure_richness
+from szeek.measure.richness import RichnessOptions, contamination, measure_richness, share_above
 from szeek.measure.xray import XrayOptions, chance_of_snr, measure_xray
 from szeek.parallel import Progress
 from szeek.pipeline import products
@@ -210,7 +210,7 @@ def _measure(run: Run, options: EvidenceOptions, progress: Progress | None) -> E
         found, empty = (measure_richness(rows, galaxies, options.richness_options) for rows in (candidates, nulls))
         peaks = (found["galaxy_snr"], found["galaxy_z"], empty["galaxy_snr"], empty["galaxy_z"])
         found["galaxy_f_cont"] = contamination(*peaks)
-        counted = _summary(found["galaxy_f_cont"], _null_contamination(*(np.asarray(v, float) for v in peaks)))
+        counted = _summary(found["galaxy_f_cont"], _null_contamination(found, empty))
         table = hstack([table, found])
     listed, named = Table(), dict[str, tuple[int, float]]()
     if clusters is not None:
@@ -282,14 +282,12 @@ def _summary(chance: NDArray[np.float64], null_chance: NDArray[np.float64]) -> t
     return measured, int((chance < SMALL_CHANCE).sum()), share
 
 
-def _null_contamination(
-    snr: NDArray[np.float64], z: NDArray[np.float64], null_snr: NDArray[np.float64], null_z: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _null_contamination(found: Table, empty: Table) -> NDArray[np.float64]:
     """f_cont that each random position would have as one more candidate."""
-    out = np.full(null_snr.shape, np.nan)
-    for row in np.flatnonzero(np.isfinite(null_snr)):
-        out[row] = contamination(np.append(snr, null_snr[row]), np.append(z, null_z[row]), null_snr, null_z)[-1]
-    return out
+    here = empty["galaxy_snr"], empty["galaxy_z"]
+    n = np.isfinite(found["galaxy_snr"]).sum()
+    above = (n * share_above(*here, found["galaxy_snr"], found["galaxy_z"]) + 1) / (n + 1)
+    return np.asarray(np.minimum(share_above(*here, *here) / above, 1.0))
 
 
 def _counterparts_of(names: NDArray[np.str_], listed: Table) -> tuple[list[str], NDArray[np.float64]]:
