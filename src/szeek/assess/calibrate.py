@@ -44,6 +44,13 @@ class Calibration:
         What counted as a cluster: haloes above this flux. Sources of fainter ones count as false.
     error : (n_bin, n_knot) float64, optional
         Of the purity, from drawing other tiles (68 %).
+
+    Examples
+    --------
+    >>> p, purity = np.array([0.1, 0.5, 0.9]), np.array([[0.1, 0.6, 0.95]])
+    >>> calibration = Calibration(p, purity, np.zeros(0), "isotonic", 0.3)
+    >>> calibration.purity.shape  # one bin of reddening, three values of p
+    (1, 3)
     """
 
     p: NDArray[np.float64]
@@ -364,6 +371,13 @@ def p_max_for_purity(
     -------
     float
         NaN if no threshold reaches it.
+
+    Examples
+    --------
+    >>> p, purity = np.array([0.1, 0.5, 0.9]), np.array([[0.1, 0.6, 0.95]])
+    >>> calibration = Calibration(p, purity, np.zeros(0), "isotonic", 0.3)
+    >>> p_max_for_purity(calibration, np.linspace(0.1, 0.9, 81), 0.8) > 0.5
+    True
     """
     if not 0 < purity <= 1:
         raise ValueError(f"purity is {purity}, expected a value in (0, 1]")

@@ -149,6 +149,14 @@ def measure_recovery(
     ValueError
         If there is no catalogue, no threshold, a name in ``known`` is not among the catalogues, or there is no such
         tile.
+
+    Examples
+    --------
+    >>> known = Table({"lon_deg": [10.0, 60.0], "lat_deg": [40.0, 50.0]})
+    >>> sources = Table({"lon_deg": [10.0], "lat_deg": [40.01], "p": [0.9]})
+    >>> rows = measure_recovery(sources, {"planck_z": known}, p_max=[0.1])
+    >>> [int(row["n_recovered"]) for row in rows if row["tile"] == -1]
+    [1]
     """
     chosen = _chosen_tiles(tiles)
     if not catalogues or len(p_max) == 0:
@@ -266,6 +274,15 @@ def completeness_purity(
     ------
     ValueError
         If no halo of the match set lies in the tiles and the footprint, or a purity is not within (0, 1].
+
+    Examples
+    --------
+    >>> haloes = Table({"lon_deg": [10.0, 60.0], "lat_deg": [40.0, 50.0], "y500_arcmin2": [1e-3, 2e-3]})
+    >>> haloes["m500_1e14msun"], haloes["theta500_arcmin"] = 5.0, 6.0
+    >>> sources = Table({"lon_deg": [10.0], "lat_deg": [40.01], "p": [0.9]})
+    >>> rows = completeness_purity(sources, haloes)
+    >>> len(rows) > 0
+    True
     """
     chosen = _chosen_tiles(tiles)
     if bad := [purity for purity in purities if not 0 < purity <= 1]:

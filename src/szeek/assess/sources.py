@@ -47,6 +47,15 @@ def find_sources(
     Table
         As :func:`~szeek.find.detect.detect_sources` returns it, with ``dust`` (mag) and, where they are known,
         ``purity``, ``purity_err``, ``pos_err_arcmin`` and ``pos_err95_arcmin``.
+
+    Examples
+    --------
+    >>> import healpy
+    >>> p_map = np.zeros(12 * 64**2, np.float32)
+    >>> p_map[healpy.ang2pix(64, 30.0, 40.0, lonlat=True)] = 0.8
+    >>> sources = find_sources(p_map, 0.1, deblend=False)
+    >>> len(sources), round(float(sources["p"][0]), 3)
+    (1, 0.8)
     """
     sources = detect_sources(p_map, p_max, weighted=deblend, deblend=deblend)
     sources["dust"] = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))

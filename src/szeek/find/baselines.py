@@ -76,6 +76,13 @@ def find_in_y_map(
     ------
     ValueError
         If the map is no full-sky HEALPix map of nside 128 or more.
+
+    Examples
+    --------
+    >>> y_map = np.random.default_rng(1).normal(0.0, 1e-6, 12 * 128**2).astype(np.float32)
+    >>> y_map[80000] = 1e-4
+    >>> bool(find_in_y_map(y_map)["p"].max() > 0)
+    True
     """
     return detect_sources(
         local_snr(y_map, tiles), snr_min, weighted=True, deblend=True, min_prominence=min_prominence

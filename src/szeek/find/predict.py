@@ -325,6 +325,15 @@ def write_prediction(
     path : path
     **provenance : str
         Header cards, e.g. ``MODEL='szeek-1'``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> p_map = np.full(12 * 16**2, 0.01, np.float32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_prediction(p_map, Path(folder) / "prediction.fits", model="szeek-2")
+    ...     bool(np.array_equal(read_prediction(file), p_map))
+    True
     """
     target = Path(path)
     cards = {"CREATOR": "SZeek", **{key.upper()[:8]: value for key, value in provenance.items()}}
@@ -387,6 +396,15 @@ def read_prediction(path: str | os.PathLike[str], frame: str | None = None) -> N
         If it is not a FITS file, or truncated.
     ValueError
         If it holds no HEALPix map, or does not say its frame or ordering.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = write_prediction(np.full(12 * 16**2, 0.01, np.float32), Path(folder) / "prediction.fits")
+    ...     p_map = read_prediction(file)
+    >>> p_map.shape, p_map.dtype.name
+    ((3072,), 'float32')
     """
     file = describe_healpix(path, wanted=P_COLUMNS)
     where, ordering = file.require_frame(frame), file.require_ordering()

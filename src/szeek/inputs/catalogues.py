@@ -93,6 +93,16 @@ def read_catalogue(
     ValueError
         The table is empty, has no positions, or positions outside the sphere or in no unit of angle; two columns are
         equally good for one quantity; a number cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "mine.csv"
+    ...     _ = file.write_text("name,ra,dec,redshift\\nComa,194.95,27.98,0.0231\\n")
+    ...     coma = read_catalogue(file)[0]
+    >>> str(coma["name"]), round(float(coma["lat_deg"]), 1), float(coma["z"])
+    ('Coma', 88.0, 0.0231)
     """
     path = Path(path)
     table = _choose_table(read_tables(path, _HEADERLESS.get((survey or "").upper(), ())), path)
@@ -118,6 +128,14 @@ def write_catalogue(table: Table, path: str | os.PathLike[str]) -> Path:
     ------
     ValueError
         If the ending is none of these, or the table has no positions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> table = Table({"name": ["Coma"], "lon_deg": [58.1], "lat_deg": [88.0], "z": [0.0231]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_catalogue(table, Path(folder) / "known.fits").name
+    'known.fits'
     """
     path = Path(path)
     formats = {".fits": "fits", ".vot": "votable", ".xml": "votable", ".ecsv": "ascii.ecsv", ".csv": "ascii.csv"}

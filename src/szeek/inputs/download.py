@@ -95,6 +95,11 @@ def data_folder() -> Path:
     ------
     OSError
         If neither is known.
+
+    Examples
+    --------
+    >>> isinstance(data_folder(), Path)
+    True
     """
     if given := os.environ.get("SZEEK_DATA"):
         return Path(given).expanduser()

@@ -20,7 +20,13 @@ from szeek.physics.instrument import Instrument
 
 
 def list_instruments() -> list[str]:
-    """Names of the experiments that ship with the package."""
+    """Names of the experiments that ship with the package.
+
+    Examples
+    --------
+    >>> [name for name in list_instruments() if name.startswith("planck")]
+    ['planck-hfi', 'planck-lfi']
+    """
     folder = resources.files("szeek.inputs") / "instruments"
     return sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml"))
 

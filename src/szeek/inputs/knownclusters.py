@@ -27,6 +27,14 @@ def read_clusters(files: Iterable[str | Path], columns: Mapping[str, str] | None
     ------
     ValueError
         If no file is given, none holds a cluster, or none has a column that is given.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = (Path(folder) / "mine.csv").write_text("name,ra,dec,z\\nComa,194.95,27.98,0.0231\\n")
+    ...     str(read_clusters([f"{folder}/mine.csv"])["survey"][0])
+    'MINE'
     """
     named = [named_file(file) for file in files]
     given = dict(columns or {})

@@ -108,6 +108,18 @@ def read_skymaps(
         exchanged.
     OSError
         A file is missing, truncated or no FITS file; the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = {band: f"{folder}/{band}.fits" for band in ("100", "143", "217", "353", "545", "857")}
+    ...     for band, file in files.items():
+    ...         unit = "K_CMB" if int(band) < 500 else "MJy/sr"
+    ...         healpy.write_map(file, np.ones(192), coord="G", column_units=unit, dtype=np.float32)
+    ...     maps = read_skymaps(files, check=False)
+    >>> maps.nside, maps.bands[-1].name
+    (4, '857')
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_band_names(files, setup, all_of_them=True)

@@ -57,6 +57,14 @@ def read_mask(
     ------
     ValueError
         A column is not there; ordering or frame are not stated.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     healpy.write_map(f"{folder}/mask.fits", np.arange(12 * 16**2) % 2, coord="G", dtype=np.int16)
+    ...     float(read_mask(f"{folder}/mask.fits").mean())
+    0.5
     """
     kept = []
     for name in columns or list_columns(path):
@@ -112,6 +120,11 @@ def read_masks(
     """The sky that all of several masks leave, (12 nside^2,) bool RING Galactic at the finest of their resolutions.
 
     None without masks; parameters and what is refused are those of :func:`find_masks`.
+
+    Examples
+    --------
+    >>> read_masks([]) is None  # nothing is masked
+    True
     """
     kept = []
     for path, column in find_masks(files, frame, ordering):
@@ -136,7 +149,14 @@ def keep_all(kept: list[NDArray[np.bool_]]) -> NDArray[np.bool_]:
 
 
 def mask_sources(table: Table, nside: int, radius_arcmin: float) -> NDArray[np.bool_]:
-    """False within a radius of each source (`lon_deg`, `lat_deg`), True elsewhere, (12 nside^2,) RING."""
+    """False within a radius of each source (`lon_deg`, `lat_deg`), True elsewhere, (12 nside^2,) RING.
+
+    Examples
+    --------
+    >>> mask = mask_sources(Table({"lon_deg": [10.0], "lat_deg": [0.0]}), 64, 120.0)
+    >>> mask.dtype.name, int((~mask).sum())  # 0.84 deg^2 a pixel
+    ('bool', 30)
+    """
     table = plain_table(table, "table")
     keep = np.ones(12 * nside**2, bool)
     for centre in healpy.ang2vec(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]), lonlat=True):
@@ -244,6 +264,13 @@ def write_moc(footprint: NDArray[np.bool_], path: str | os.PathLike[str], order:
         FITS file.
     order : int, optional
         Finest cells; by default those of the footprint.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_moc(np.arange(12 * 16**2) < 100, f"{folder}/footprint.fits").name
+    'footprint.fits'
     """
     path, nside = Path(path), healpy.npix2nside(len(footprint))
     depth = healpy.nside2order(nside) if order is None else order

@@ -49,6 +49,12 @@ class Model:
     card : dict
         Preset, seed, instrument, configuration, training curve, scores: anything JSON holds. The instrument is a name
         where it ships with the package, else all of it (:func:`szeek.inputs.instrument.record_instrument`).
+
+    Examples
+    --------
+    >>> model = load_model("bonjean2020-planckz")
+    >>> model.pixel_arcmin, model.instrument.name
+    (1.7177, 'planck-hfi')
     """
 
     network: UNet | Ensemble
@@ -129,7 +135,13 @@ def save_tensors(tensors: dict[str, torch.Tensor], path: Path, metadata: dict[st
 
 
 def list_models() -> list[str]:
-    """Names of the trained models that ship with the package."""
+    """Names of the trained models that ship with the package.
+
+    Examples
+    --------
+    >>> [name for name in list_models() if name.startswith("szeek")]
+    ['szeek-1', 'szeek-2']
+    """
     folder = resources.files("szeek") / "models"
     return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
 
@@ -141,6 +153,11 @@ def find_model(source: str | os.PathLike[str]) -> Path:
     ------
     FileNotFoundError
         If there is no such model.
+
+    Examples
+    --------
+    >>> find_model("szeek-2").name
+    'szeek-2'
     """
     folder = Path(source)
     if (folder / "model.json").is_file():
@@ -170,6 +187,14 @@ def load_model(source: str | os.PathLike[str], *, bfloat16: bool = False) -> Mod
         If there is no such model.
     ValueError
         If the card lacks an entry, or the weights do not fit the network that the card describes.
+
+    Examples
+    --------
+    >>> model = load_model("bonjean2020-planckz")
+    >>> model.bands
+    ('100', '143', '217', '353', '545', '857')
+    >>> model.predict(np.zeros((1, 64, 64, 6), np.float32)).shape
+    (1, 64, 64)
     """
     folder = find_model(source)
     card = json.loads((folder / "model.json").read_text())

@@ -42,6 +42,12 @@ class Normaliser:
     groups : tuple of int
         Numbers of bands that come and go together, where there are several such groups: each is 0 where one of its
         bands was not observed, and the network is told by a channel of its own, 1 where it was.
+
+    Examples
+    --------
+    >>> normaliser = Normaliser("left-gaussian", np.zeros(6, np.float32), np.eye(6, dtype=np.float32))
+    >>> normaliser.theta500_arcmin
+    ()
     """
 
     kind: Literal["left-gaussian", "local-whitened"]
@@ -321,6 +327,15 @@ def fit_normaliser(
     ------
     ValueError
         If fewer than 1000 pixels are left to fit to, or a band is constant.
+
+    Examples
+    --------
+    >>> from szeek.sky.skymaps import Band
+    >>> noise = np.random.default_rng(1).normal(2.0, 3.0, (12 * 32**2, 1)).astype(np.float32)
+    >>> maps = SkyMaps(noise, np.ones(len(noise), bool), (Band("143", 143.0, 7.3, "K_CMB"),))
+    >>> normaliser = fit_normaliser(maps)
+    >>> float(normaliser.offset[0].round()), float((1 / normaliser.matrix[0, 0]).round())
+    (2.0, 3.0)
     """
     if isinstance(maps, MapSet):
         return _fit_groups(maps, kind, use, background_nside, background)

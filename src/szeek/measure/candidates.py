@@ -165,6 +165,12 @@ def make_candidates(sources: Table) -> Table:
     ------
     ValueError
         If a position or p is missing.
+
+    Examples
+    --------
+    >>> candidates = make_candidates(Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]}))
+    >>> str(candidates["NAME"][0]), round(float(candidates["DEC"][0]), 1), str(candidates["DEC"].unit)
+    ('SZeek G057.80+88.00', 28.0, 'deg')
     """
     sources = plain_table(sources, "sources")
     if missing := [name for name in ("lon_deg", "lat_deg", "p") if name not in sources.colnames]:
@@ -206,6 +212,14 @@ def write_candidates(candidates: Table, path: str | os.PathLike[str]) -> list[Pa
     ------
     ValueError
         If columns of the catalogue are missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> candidates = make_candidates(Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [file.suffix for file in write_candidates(candidates, f"{folder}/candidates.fits")]
+    ['.fits', '.vot', '.csv', '.reg', '.md']
     """
     if missing := [c.name for c in COLUMNS if c.name not in candidates.colnames]:
         raise ValueError(f"the table lacks {', '.join(missing)}; make it with make_candidates(sources)")
@@ -234,6 +248,15 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
     ------
     ValueError
         If the format is unknown or name, position or p are missing.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> candidates = make_candidates(Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]}))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = write_candidates(candidates, f"{folder}/candidates.fits")
+    ...     len(read_candidates(f"{folder}/candidates.vot"))
+    1
     """
     file = Path(path)
     formats = {".fits": "fits", ".vot": "votable", ".csv": "ascii.csv"}
@@ -252,7 +275,13 @@ def read_candidates(path: str | os.PathLike[str]) -> Table:
 
 
 def explain_columns() -> str:
-    """The catalogue's columns and flags as a Markdown page."""
+    """The catalogue's columns and flags as a Markdown page.
+
+    Examples
+    --------
+    >>> explain_columns().splitlines()[2]
+    '| column | type | unit | UCD | meaning |'
+    """
     lines = ["# candidates: the columns", "", "| column | type | unit | UCD | meaning |", "|---|---|---|---|---|"]
     words = {"str": "text", "f8": "float64", "f4": "float32", "i4": "int32"}
     lines += [f"| {c.name} | {words[c.dtype]} | {c.unit} | {c.ucd} | {c.description} |" for c in COLUMNS]
@@ -288,6 +317,12 @@ def send_to_samp(path: str | os.PathLike[str], lockfile: str | os.PathLike[str] 
         If the file is no VOTable.
     ConnectionError
         If no hub runs.
+
+    Examples
+    --------
+    >>> send_to_samp("candidates.fits")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ValueError: it is not a VOTable file
     """
     file = Path(path).resolve()
     if file.suffix != ".vot" or not file.is_file():

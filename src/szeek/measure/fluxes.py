@@ -268,6 +268,12 @@ class FluxCorrection:
     error_scale, error_slope : float
         Factor on the relative error of an apparent size of 5 arcmin, and the power of the size with which it goes,
         between 2 and 20 arcmin: the larger a cluster, the more its shape counts.
+
+    Examples
+    --------
+    >>> correction = FluxCorrection(np.array([3.0, 10.0]), np.array([0.9, 1.0]), error_scale=1.02)
+    >>> FluxCorrection.from_table(correction.to_table()).error_scale
+    1.02
     """
 
     snr: Floats

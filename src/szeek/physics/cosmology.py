@@ -17,7 +17,13 @@ SIGMA8, SPECTRAL_INDEX = 0.8102, 0.9665
 
 
 def angular_diameter_distance_mpc(z: ArrayLike, cosmology: FlatLambdaCDM = COSMOLOGY) -> Floats:
-    """Angular diameter distance in Mpc of any number of redshifts between 0.001 and 5, tabulated to 1e-5."""
+    """Angular diameter distance in Mpc of any number of redshifts between 0.001 and 5, tabulated to 1e-5.
+
+    Examples
+    --------
+    >>> float(angular_diameter_distance_mpc(0.0231).round(1))  # Coma
+    99.5
+    """
     grid, distance = _own_distances() if cosmology is COSMOLOGY else _tabulate_distances(cosmology)
     return np.asarray(np.interp(np.asarray(z, np.float64), grid, distance))
 

@@ -21,7 +21,13 @@ Floats = NDArray[np.float64]
 
 
 class PressureProfile(NamedTuple):
-    """Shape of a generalised NFW profile; the amplitude is not needed: profiles are normalised to Y5R500."""
+    """Shape of a generalised NFW profile; the amplitude is not needed: profiles are normalised to Y5R500.
+
+    Examples
+    --------
+    >>> PressureProfile(1.177, 0.3081, 1.0510, 5.4905).gamma
+    0.3081
+    """
 
     c500: float
     gamma: float
@@ -54,6 +60,12 @@ def pressure_profile(x: ArrayLike, profile: str = "universal") -> Floats:
     """Pressure profile, up to its amplitude, at ``x`` = r/R500; 0 beyond 5 R500.
 
     Source: Arnaud et al. (2010), eqs. 11-12; the others see :data:`PROFILES`.
+
+    Examples
+    --------
+    >>> inner, outer = pressure_profile([0.1, 1.0])
+    >>> round(float(inner / outer), 1)
+    58.7
     """
     c500, gamma, alpha, beta = PROFILES[profile]
     scaled = c500 * np.asarray(x, np.float64)

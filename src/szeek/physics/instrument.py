@@ -34,6 +34,11 @@ class BandDetails:
         Whether pixels hold the mean of the sky inside them; False where the beam includes that already.
     published_unit : str
         Unit in which the maps are published, where their headers state none; '' where unknown.
+
+    Examples
+    --------
+    >>> BandDetails(knee_ell=2000.0, slope=-3.0).pixel_window
+    True
     """
 
     bandpass: Bandpass | None = None

@@ -53,6 +53,11 @@ def theta500_from_mass(
     """Angular radius theta500 in arcmin, inside which the X-ray mass (1-b) M500 makes 500 critical densities.
 
     Source: Planck 2013 results XX, eq. 9: the relation was calibrated with R500 of the X-ray mass.
+
+    Examples
+    --------
+    >>> theta500_from_mass(np.array([5.0]), np.array([0.2]), mass_bias=1.0).round(1).tolist()
+    [5.6]
     """
     distance_mpc = angular_diameter_distance_mpc(z, cosmology)
     density = cosmology.critical_density0.to_value(u.Msun / u.Mpc**3) * cosmology.efunc(z) ** 2

@@ -56,6 +56,13 @@ def spectral_templates(
     ------
     ValueError
         If a component is unknown.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> templates = spectral_templates(read_instrument("planck-hfi"), ("tsz", "cmb"))
+    >>> templates.shape, bool(templates[0, 1] < 0 < templates[0, 3])  # a decrement at 143, an increment at 353 GHz
+    ((2, 6), True)
     """
     freq_ghz = np.array([band.freq_ghz for band in instrument.bands])
     per_mjysr = instrument.unit_per_kcmb / instrument.mjysr_per_kcmb  # MJy/sr -> the band's map unit

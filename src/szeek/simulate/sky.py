@@ -107,6 +107,11 @@ class SimulateConfig(BaseModel):
         How clusters look; as published by default.
     threads : int
         0 uses all cores; the result does not depend on it.
+
+    Examples
+    --------
+    >>> SimulateConfig(nside=256, seed=7).y_map
+    True
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -149,6 +154,12 @@ class SimulatedSky:
         'truth', 'psz2', 'mcxc', 'redmapper'.
     y_map : Path or None
     config : SimulateConfig
+
+    Examples
+    --------
+    >>> sky = SimulatedSky(Path("sky"), {"143": Path("sky/143.fits")}, {}, None, SimulateConfig(y_map=False))
+    >>> sorted(sky.maps)
+    ['143']
     """
 
     folder: Path

@@ -236,6 +236,15 @@ def mock_psz2(
     ------
     ValueError
         If a column is missing or ``dust`` is no finite HEALPix map.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> haloes = Table({"lon_deg": [58.1], "lat_deg": [88.0], "z": [0.0231], "m500_1e14msun": [10.0]})
+    >>> haloes["y500_arcmin2"], haloes["theta500_arcmin"] = 0.06, 48.0
+    >>> found = mock_psz2(haloes, seed=1)
+    >>> int(found["truth_row"][0]), bool(found["snr"][0] > 20)  # it leads the list, spurious entries follow
+    (0, True)
     """
     _check_truth(haloes)
     random = random_generator(seed, "mock PSZ2")
@@ -349,6 +358,14 @@ def mock_mcxc(haloes: Table, seed: int) -> Table:
     -------
     Table
         Common columns, survey 'MCXC', all with a redshift; ``m500_1e14msun`` is inferred from the luminosity.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> haloes = Table({"lon_deg": [58.1], "lat_deg": [88.0], "z": [0.0231], "m500_1e14msun": [10.0]})
+    >>> haloes["y500_arcmin2"], haloes["theta500_arcmin"] = 0.06, 48.0
+    >>> mock_mcxc(haloes, seed=1).colnames[:3]
+    ['name', 'lon_deg', 'lat_deg']
     """
     _check_truth(haloes)
     random = random_generator(seed, _MCXC_STREAM)
@@ -411,6 +428,14 @@ def mock_redmapper(haloes: Table, seed: int) -> Table:
     -------
     Table
         Common columns, survey 'REDMAPPER', richest first; ``richness`` filled, no mass.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> haloes = Table({"lon_deg": [58.1], "lat_deg": [88.0], "z": [0.12], "m500_1e14msun": [10.0]})
+    >>> haloes["y500_arcmin2"], haloes["theta500_arcmin"] = 0.002, 9.0
+    >>> bool(mock_redmapper(haloes, seed=1)["richness"][0] > 20)
+    True
     """
     _check_truth(haloes)
     random = random_generator(seed, "mock redMaPPer")

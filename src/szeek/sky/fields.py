@@ -37,6 +37,12 @@ class Field:
 
     ``rings`` are the first and last-but-one RING rings (1 to 4 nside - 1); ``part`` of ``n_parts`` says
     between which meridians.
+
+    Examples
+    --------
+    >>> field = cover_sphere(64, 6.87, 16, 16)[0]
+    >>> field.lat_deg, field.n_parts, field.basis.shape
+    (90.0, 1, (3, 3))
     """
 
     lon_deg: float

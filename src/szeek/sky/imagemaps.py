@@ -37,6 +37,12 @@ class Pixels:
         Times the values: what they are in SZeek's unit.
     file : Path, optional
         That they are mapped from, and ``offset``, in bytes, where in it.
+
+    Examples
+    --------
+    >>> pixels = Pixels(np.array([[1, 2]], np.int16), factor=1e-6)
+    >>> pixels.values.dtype.name, pixels.factor
+    ('int16', 1e-06)
     """
 
     values: NDArray[Any]

@@ -44,6 +44,13 @@ class MapSet:
     snr : PartialMap, optional
         S/N of a matched filter, one column per size in ``theta500_arcmin``.
     theta500_arcmin : tuple of float
+
+    Examples
+    --------
+    >>> from szeek.sky.skymaps import Band
+    >>> maps = SkyMaps(np.zeros((192, 1), np.float32), np.ones(192, bool), (Band("143", 143.0, 7.3, "K_CMB"),))
+    >>> MapSet((maps,), np.ones((12 * COVERAGE_NSIDE**2, 1), bool)).n_band
+    1
     """
 
     groups: tuple[SkyMaps | ImageMaps, ...]
@@ -242,7 +249,17 @@ def _may_touch(grid: ImageGrid) -> NDArray[np.bool_]:
 
 
 def open_maps(folder: str | os.PathLike[str]) -> SkyMaps | MapSet:
-    """Memory-map saved maps of either kind."""
+    """Memory-map saved maps of either kind.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from szeek.sky.skymaps import Band
+    >>> maps = SkyMaps(np.zeros((192, 1), np.float32), np.ones(192, bool), (Band("143", 143.0, 7.3, "K_CMB"),))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     open_maps(maps.save(f"{folder}/maps")).nside
+    4
+    """
     return MapSet.open(folder) if (Path(folder) / "maps.json").is_file() else SkyMaps.open(folder)
 
 

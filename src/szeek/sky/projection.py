@@ -158,7 +158,13 @@ def _sample_field(nside, rings, values, footprint, basis, pixel_rad, out):  # ty
 
 
 def field_basis(lon_deg: float, lat_deg: float, angle_deg: float = 0.0) -> NDArray[np.float64]:
-    """Centre, x and y directions of a field: rows of a (3, 3) orthonormal float64 matrix."""
+    """Centre, x and y directions of a field: rows of a (3, 3) orthonormal float64 matrix.
+
+    Examples
+    --------
+    >>> field_basis(90.0, 0.0).round(6).tolist()  # centre, east, north
+    [[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, -0.0, 1.0]]
+    """
     lon, lat, angle = math.radians(lon_deg), math.radians(lat_deg), math.radians(angle_deg)
     cos_lon, sin_lon, cos_lat, sin_lat = math.cos(lon), math.sin(lon), math.cos(lat), math.sin(lat)
     c, s = math.cos(angle), math.sin(angle)
@@ -200,6 +206,13 @@ def project(
         From :func:`field_basis`.
     vectors : (..., 3) float64
         Directions, of any length.
+
+    Examples
+    --------
+    >>> from szeek.sky.healpix import unit_vectors
+    >>> x, y, front = project(field_basis(10.0, 20.0), unit_vectors(10.0, 21.0), pixel_arcmin=1.0)
+    >>> abs(round(float(x), 3)), round(float(y), 3), bool(front)
+    (0.0, 60.006, True)
     """
     depth, x, y = np.moveaxis(vectors @ basis.T, -1, 0)
     scale = 1.0 / (np.where(depth > 0, depth, np.nan) * math.radians(pixel_arcmin / 60))

@@ -26,7 +26,13 @@ _SAVED_AT_ONCE = 1 << 13
 
 @dataclass(frozen=True)
 class Band:
-    """One frequency band of a map set: name, nominal frequency, beam and brightness unit."""
+    """One frequency band of a map set: name, nominal frequency, beam and brightness unit.
+
+    Examples
+    --------
+    >>> Band("143", 143.0, 7.3, "K_CMB").unit
+    'K_CMB'
+    """
 
     name: str
     freq_ghz: float
@@ -54,6 +60,13 @@ class SkyMaps:
         S/N of a matched filter, one column per size in ``theta500_arcmin``
         (:func:`szeek.filter.snrmaps.add_snr_maps`).
     theta500_arcmin : tuple of float
+
+    Examples
+    --------
+    >>> band = Band("143", 143.0, 7.3, "K_CMB")
+    >>> maps = SkyMaps(np.zeros((12 * 16**2, 1), np.float32), np.ones(12 * 16**2, bool), (band,))
+    >>> maps.nside, maps.n_band, maps.is_full_sky
+    (16, 1, True)
     """
 
     values: NDArray[np.float32]

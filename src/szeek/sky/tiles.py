@@ -70,7 +70,13 @@ def tile_of(
 
 
 def pixels_in_tiles(nside: int, tiles: Iterable[int] | Tiles) -> NDArray[np.bool_]:
-    """Boolean RING map, shape (12 nside^2,): True inside any of the tiles."""
+    """Boolean RING map, shape (12 nside^2,): True inside any of the tiles.
+
+    Examples
+    --------
+    >>> int(pixels_in_tiles(64, [6]).sum()), 12 * 64**2 // 48
+    (1024, 1024)
+    """
     chosen = Tiles.given(tiles)
     wanted = np.zeros(12 * chosen.nside**2, bool)
     wanted[list(chosen)] = True

@@ -69,6 +69,13 @@ def find_pairs(
     Table
         ``first``, ``second`` (rows), ``lon_deg``, ``lat_deg`` (midpoint), ``angle_deg`` (orientation that puts the
         second cluster on the field's +x axis), ``separation_arcmin``, ``z`` (mean). No rows without pairs.
+
+    Examples
+    --------
+    >>> clusters = Table({"lon_deg": [10.0, 10.5], "lat_deg": [40.0, 40.0], "z": [0.1, 0.1001]})
+    >>> pairs = find_pairs(clusters)
+    >>> len(pairs), len(find_pairs(clusters, separation_arcmin=(60.0, 180.0)))
+    (1, 0)
     """
     low, high = separation_arcmin
     if not 0 < low < high:

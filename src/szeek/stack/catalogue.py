@@ -47,6 +47,11 @@ class StackMap:
         Beam.
     mask : path or (12 nside^2,) bool, optional
         True where pixels count.
+
+    Examples
+    --------
+    >>> StackMap("y_map.fits", fwhm_arcmin=10.0).unit is None
+    True
     """
 
     source: MapSource

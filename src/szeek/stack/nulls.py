@@ -71,6 +71,13 @@ def matched_positions(
     ------
     ValueError
         If the dust map is no HEALPix map, or not finite at a source.
+
+    Examples
+    --------
+    >>> dust = np.ones(12 * 64**2)
+    >>> one = Table({"lon_deg": [10.0], "lat_deg": [40.0]})
+    >>> len(matched_positions(one, dust, n_dust_bins=1))
+    1
     """
     nside = healpy.npix2nside(dust.size)
     lon_deg, lat_deg = (np.asarray(positions[name], float) for name in ("lon_deg", "lat_deg"))

@@ -70,6 +70,11 @@ class StackOptions:
         Rings of the profiles; those that reach the outer tenth of the background annulus are left out.
     seed : int
         Of everything random.
+
+    Examples
+    --------
+    >>> StackOptions(n_null_sets=20).null_kind
+    'matched'
     """
 
     size: int = 120
@@ -119,6 +124,11 @@ class FluxMap:
     injections : Table, optional
         From :func:`szeek.stack.scaling.measure_injected_fluxes`: the law of flux against p is corrected for selection
         bias with them.
+
+    Examples
+    --------
+    >>> FluxMap("y").comparisons
+    {}
     """
 
     name: str

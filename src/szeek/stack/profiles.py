@@ -303,6 +303,13 @@ def measure_fluxes(
     ------
     ValueError
         If the radii do not rise.
+
+    Examples
+    --------
+    >>> flat = np.full(12 * 64**2, 3.0, np.float32)
+    >>> fluxes = measure_fluxes(flat, Table({"lon_deg": [10.0], "lat_deg": [40.0]}))
+    >>> bool(np.abs(fluxes).max() < 1e-3)  # the background is taken off
+    True
     """
     inner, outer = background_arcmin
     if not 0 < radius_arcmin <= inner < outer:

@@ -157,6 +157,13 @@ def fit_scaling(
     ------
     ValueError
         If there are fewer than three bins, or a bin has no injection.
+
+    Examples
+    --------
+    >>> p = np.linspace(0.1, 0.9, 200)
+    >>> law = fit_scaling(p, 2e-3 * p**2, n_bootstrap=20)
+    >>> bool(law.slope > 0)  # the flux rises with p
+    True
     """
     if n_bins < 3:
         raise ValueError(f"n_bins is {n_bins}, expected at least 3 to fit two numbers")

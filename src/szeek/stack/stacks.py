@@ -45,6 +45,11 @@ class Field:
     edges_arcmin : (n_ring + 1,) float, optional
         Keep each source's sums over these rings (:class:`Rings`), so that parts of the sample need no stack of
         their own.
+
+    Examples
+    --------
+    >>> Field(size=60, pixel_arcmin=2.0).background_arcmin
+    (60.0, 100.0)
     """
 
     size: int = 120

@@ -29,6 +29,11 @@ class Filters(NamedTuple):
         The verdict, or 'none' for candidates without one.
     search : str
         Part of the name, or of the known cluster's, in any case.
+
+    Examples
+    --------
+    >>> Filters(p_min=0.5, matched="no").purity_min is None
+    True
     """
 
     p_min: float | None = None

@@ -410,6 +410,12 @@ class ExplorerServer(ThreadingHTTPServer):
         0 for any free one.
     maps : mapping of name to path, optional
         Other maps to show, HEALPix FITS files.
+
+    Examples
+    --------
+    >>> ExplorerServer("nowhere")
+    Traceback (most recent call last):
+    NotADirectoryError: 'nowhere' is not a folder; expected the folder of a run of `szeek run`
     """
 
     daemon_threads = True

@@ -38,6 +38,13 @@ class VerdictStore:
     ----------
     folder : path
         The run's folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     isinstance(VerdictStore(folder), VerdictStore)
+    True
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:

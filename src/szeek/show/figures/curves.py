@@ -55,6 +55,12 @@ def plot_training(curve: Sequence[Mapping[str, Any]]) -> Figure:
     ----------
     curve : sequence of mappings
         ``epoch``, ``train_loss``, ``valid_loss`` of each epoch, as in model.json.
+
+    Examples
+    --------
+    >>> figure = plot_training([{"epoch": 1, "train_loss": 0.03, "valid_loss": 0.04, "seconds": 30.0}])
+    >>> len(figure.axes)
+    1
     """
     if not curve:
         raise ValueError("the training curve has no epoch; expected at least one")
@@ -87,6 +93,12 @@ def plot_input(samples: NDArray[np.floating], titles: Sequence[str], *, asinh: S
         Of each channel.
     asinh : sequence of bool
         Which channels were compressed by asinh: so is their Gaussian. None by default.
+
+    Examples
+    --------
+    >>> figure = plot_input(np.random.default_rng(1).standard_normal((1000, 2)), ["143", "217"])
+    >>> len(figure.axes) >= 2
+    True
     """
     n_column = min(3, len(titles))
     n_row = -(-len(titles) // n_column)

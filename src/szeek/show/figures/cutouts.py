@@ -75,6 +75,12 @@ def cut_out(
         RING, NaN outside the footprint; p also as a PartialMap.
     y_fwhm_arcmin : float
         Beam of the y map, 0 where it is not known.
+
+    Examples
+    --------
+    >>> cuts = cut_out(10.0, 40.0, p_map=np.full(12 * 64**2, 0.2, np.float32))
+    >>> cuts[0].kind, cuts[0].picture.shape
+    ('p', (60, 60))
     """
     n = max(3, round(width_arcmin / pixel_arcmin))
     cuts = []
@@ -154,6 +160,13 @@ def plot_gallery(
     ------
     ValueError
         If there is no row, or the rows show different things.
+
+    Examples
+    --------
+    >>> cuts = cut_out(10.0, 40.0, p_map=np.full(12 * 64**2, 0.2, np.float32))
+    >>> figure = plot_gallery([("SZeek G010.00+40.00", cuts)])
+    >>> len(figure.axes) > 0
+    True
     """
     if not rows:
         raise ValueError("no position to show; expected at least one row")
@@ -246,6 +259,15 @@ def plot_field(
         out; NaN where there is none.
     sources, clusters : Table
         ``lon_deg``, ``lat_deg``; sources also ``p``, clusters also ``name``.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> p_map = np.full(12 * 64**2, 0.2, np.float32)
+    >>> one = Table({"lon_deg": [10.0], "lat_deg": [40.0], "p": [0.5], "name": ["Coma"]})
+    >>> figure = plot_field(p_map, None, one, one, lon_deg=10.0, lat_deg=40.0, width_deg=5.0)
+    >>> figure.axes[0].get_title()
+    '$p$ of this run'
     """
     n = 420
     pixel_arcmin = 60 * width_deg / n
@@ -303,6 +325,15 @@ def plot_truth(
         As :func:`cut_out` makes them, all of this centre and width.
     sources, haloes : Table
         ``lon_deg``, ``lat_deg``; haloes also ``y500_arcmin2``.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> cuts = cut_out(10.0, 40.0, p_map=np.full(12 * 64**2, 0.2, np.float32), width_arcmin=300.0, pixel_arcmin=5.0)
+    >>> one = Table({"lon_deg": [10.0], "lat_deg": [40.0], "y500_arcmin2": [1e-3]})
+    >>> figure = plot_truth(cuts, one, one, lon_deg=10.0, lat_deg=40.0, width_deg=5.0)
+    >>> figure.axes[0].get_title()
+    '$p$'
     """
     figure = Figure(figsize=(5.6 * len(cuts), 5.0), layout="constrained")
     half = width_deg / 2

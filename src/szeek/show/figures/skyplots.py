@@ -152,6 +152,11 @@ def mollweide_picture(map_nested: NDArray[np.float32], width: int, *, largest: b
     ----------
     largest : bool
         Show the largest value in each pixel of the picture, rather than the value at its centre.
+
+    Examples
+    --------
+    >>> mollweide_picture(np.ones(12 * 16**2, np.float32), 200).shape
+    (100, 200)
     """
     n_y, n_x = width // 2, width
     x, y = np.meshgrid(*(half * (2 * np.arange(n) + 1 - n) / n for half, n in ((2, n_x), (1, n_y))))
@@ -191,6 +196,12 @@ def plot_sky(p_nested: NDArray[np.float32], *, tile: int | None = TEST_TILE, tit
         p, NESTED, NaN outside the footprint.
     tile : int, optional
         Sky tile to outline.
+
+    Examples
+    --------
+    >>> figure = plot_sky(np.full(12 * 16**2, 0.2, np.float32))
+    >>> len(figure.axes)
+    2
     """
     figure = Figure(figsize=(9.0, 5.0))
     axes = figure.add_axes((0.02, 0.1, 0.96, 0.87))
@@ -259,6 +270,14 @@ def plot_tile(
         With ``lon_deg``, ``lat_deg`` and, optionally, ``selection`` (catalogue of each).
     recovered : (n_cluster,) bool
         Which of the clusters have a source.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> none = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "p": np.empty(0)})
+    >>> figure = plot_tile(np.full(12 * 64**2, 0.2, np.float32), none, none, np.empty(0, bool))
+    >>> len(figure.axes)
+    2
     """
     if tile is None:
         lon0, lat0, *outline = _survey_outline(p_nested)

@@ -173,6 +173,12 @@ def draw_stack_folder(folder: str | os.PathLike[str]) -> list[Path]:
     -------
     list of Path
         stacks.png (sources, nulls, difference in every map), spectrum.png where there is a spectrum.
+
+    Examples
+    --------
+    >>> draw_stack_folder("nowhere")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    FileNotFoundError: nothing was stacked there
     """
     home = Path(folder)
     record = json.loads((home / "stacks.json").read_text())

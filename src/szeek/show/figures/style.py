@@ -196,7 +196,15 @@ def rc_settings() -> Any:
 
 
 def save_figure(figure: Figure, file: Path) -> Path:
-    """Write a figure as PNG, PDF or SVG by its ending, whole or not at all, the same bytes for the same figure."""
+    """Write a figure as PNG, PDF or SVG by its ending, whole or not at all, the same bytes for the same figure.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(Figure(), Path(folder) / "empty.png").name
+    'empty.png'
+    """
     kind = file.suffix.removeprefix(".")
     staging = file.with_name(f".{file.name}")
     try:

@@ -79,6 +79,11 @@ class FieldPicture:
         Threshold that the candidates were detected with.
     note : str
         A sentence for the reader.
+
+    Examples
+    --------
+    >>> FieldPicture("Coma", 57.8, 88.0, 12.0).p_max
+    0.1
     """
 
     title: str

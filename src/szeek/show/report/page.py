@@ -51,6 +51,13 @@ def write_report(run_folder: str | os.PathLike[str]) -> Path:
         If there is no such folder.
     ValueError
         If a product is there but cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:  # says what is missing
+    ...     write_report(folder).name
+    'report.html'
     """
     run = RunFolder(run_folder)
     figures = Figures(run.path / products.FIGURES)

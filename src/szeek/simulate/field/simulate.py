@@ -94,6 +94,12 @@ class SimulatedField:
         Of each band, by its name; of those of Planck HFI, full-sky maps alone.
     catalogues : dict of str to Path
         'truth', 'psz2', 'mcxc', 'redmapper'; 'sources', the compact ones.
+
+    Examples
+    --------
+    >>> made = SimulatedField(Path("field"), {"f150": Path("field/f150.fits")}, {}, {}, {})
+    >>> sorted(made.maps)
+    ['f150']
     """
 
     folder: Path
@@ -302,6 +308,12 @@ class FieldOptions(BaseModel):
     clusters : ClusterLook
     threads : int
         0 uses all cores.
+
+    Examples
+    --------
+    >>> field = FieldConfig(ra_deg=30.0, dec_deg=-10.0, width_deg=4.0, height_deg=4.0)
+    >>> FieldOptions(field=field, instrument="act-dr6").nside
+    2048
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
