@@ -16,6 +16,8 @@ finders, within 2.5 arcmin or 0.6 theta500, one to one, chance taken out, where 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from astropy.table import Table, vstack
 
 from szeek.assess.calibrate import Calibration, judge_sources, measure_reliability
 from szeek.assess.recovery import GROUND_CUTS, completeness_purity
+from szeek.files import write_table
 from szeek.find.baselines import find_by_matched_filter
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
@@ -47,15 +50,24 @@ def read_nemo(file: Path) -> Table:
 
 
 def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
-    """What each finder finds in a field."""
+    """What each finder finds in a field; kept beside it, for filter and network take minutes."""
     maps, found = open_maps(run / "maps"), {}
+
+    def kept(name: str, search: Callable[[], Table]) -> None:
+        file = run / f"found-{name.replace(' ', '-')}.ecsv"
+        if not file.is_file():
+            write_table(search()["lon_deg", "lat_deg", "p"], file)
+        found[name] = Table.read(file)
+
+    def by_network() -> Table:
+        p_map = predict(maps, load_model(given.model, bfloat16=True), rotations=4, threads=given.threads)
+        return detect_sources(p_map, 0.03, weighted=True, deblend=True, min_prominence=0.03)
+
     if given.model:
-        p_map = predict(maps, load_model(given.model), rotations=4, threads=given.threads)
-        found[Path(given.model).name] = detect_sources(p_map, 0.03, weighted=True, deblend=True, min_prominence=0.03)
+        kept(Path(given.model).name, by_network)
     if given.filter:
-        found["matched filter"] = find_by_matched_filter(
-            maps, instrument=given.instrument, snr_min=3.0, threads=given.threads
-        )
+        options = {"instrument": given.instrument, "snr_min": 3.0, "threads": given.threads}
+        kept("matched filter", lambda: find_by_matched_filter(maps, **options))
     if given.nemo:
         found["nemo"] = read_nemo(run / given.nemo)
     return found
@@ -74,12 +86,13 @@ def main() -> None:
     parser.add_argument("--filter", action="store_true")
     parser.add_argument("--nemo", default="")
     parser.add_argument("--instrument", default="act-dr6")
+    parser.add_argument("--least", type=float, default=GROUND_CUTS.least_y500_arcmin2, help="Y500 of the match set")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    lists: dict[str, list[Table]] = {}
+    cuts, lists = replace(GROUND_CUTS, least_y500_arcmin2=given.least), dict[str, list[Table]]()
     for run in given.runs:
         for finder, sources in find(run, given).items():
-            lists.setdefault(finder, []).append(sources["lon_deg", "lat_deg", "p"])
+            lists.setdefault(finder, []).append(sources)
     truths = [read_catalogue(run / "simulated" / "truth.fits") for run in given.runs]
     truth = vstack(truths, metadata_conflicts="silent")
     seen = np.logical_or.reduce([seen_by_all(run) for run in given.runs])
@@ -87,15 +100,15 @@ def main() -> None:
     names: list[str] = []
     for finder, tables in lists.items():
         rows = completeness_purity(
-            vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), cuts=GROUND_CUTS,
+            vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), cuts=cuts,
             radius_arcmin=RADIUS_ARCMIN,
         )  # fmt: skip
         if not names:
             names = list(dict.fromkeys(rows["sample"]))
             numbers = [int(rows["n_sample"][rows["sample"] == name].max()) for name in names]
             head = [f"{name} ({n})" for name, n in zip(names, numbers, strict=True)]
-            print("| finder | " + " | ".join(head) + " | true, offset |")
-            print("|" + "---|" * (len(names) + 2))
+            print("| finder | " + " | ".join(head) + " | true, offset | threshold |")
+            print("|" + "---|" * (len(names) + 3))
         cells = []
         for name in names:
             mine = rows[rows["sample"] == name]
@@ -103,6 +116,7 @@ def main() -> None:
             cells.append(" / ".join(f"{c:.3f}" for c in mine["completeness"]) + f" ± {np.max(error):.3f}")
         first = rows[rows["sample"] == names[0]]
         cells.append(" / ".join(map(str, first["n_true"])) + f", {first['median_offset_arcmin'][0]:.2f}'")
+        cells.append(" / ".join(f"{p:.3g}" for p in first["p_threshold"]))
         print(f"| {finder} | " + " | ".join(cells) + " |", flush=True)
         if finder in ("matched filter", "nemo"):
             continue
