@@ -60,6 +60,7 @@ def write_cosmocnc(survey: Survey, catalogue: Table, relation: MassRelation, fol
             "obs_select_min": survey.snr_min, "obs_select_max": _SNR_MAX, "z_min": 0.01, "z_max": 1.5, "n_z": 100,
             "M_min": 7e13, "M_max": 4e15, "mass_definition": "500c", "hmf_type": "Tinker08",
             "data_lik_from_abundance": True, "scalrel_type_deriv": "analytical", "pad_abundance": True,
+            "f_true_validated": _validated_share(survey, catalogue),
         },
         "scal_rel_params": {
             "alpha": Y_SLOPE, "beta": 2 / 3, "log10_Y_star": -0.19, "bias_sz": relation.mass_bias,
@@ -73,17 +74,28 @@ def write_cosmocnc(survey: Survey, catalogue: Table, relation: MassRelation, fol
     write_json(parameters, folder / "params.json")
 
 
+def _validated_share(survey: Survey, catalogue: Table) -> float:
+    """Share of the true clusters that are known ones, which cosmocnc asks for beside VALIDATED."""
+    n_known = int(_is_validated(catalogue).sum())
+    return min(n_known / max(len(catalogue) - survey.n_false, n_known, 1), 0.99)
+
+
+def _is_validated(catalogue: Table) -> NDArray[np.bool_]:
+    """Whether a cluster is known; where the catalogue does not say, whether it has a redshift."""
+    if "VALIDATED" in catalogue.colnames:
+        return np.asarray(catalogue["VALIDATED"], bool)
+    return np.asarray(np.isfinite(np.asarray(catalogue["Z"], float)))
+
+
 def save_cosmocnc_catalogue(catalogue: Table, path: Path) -> None:
     """Write a catalogue as survey_cat_szeek.py reads it."""
-    known = np.isfinite(np.asarray(catalogue["Z"], float))
-    validated = np.asarray(catalogue["VALIDATED"], bool) if "VALIDATED" in catalogue.colnames else known
     np.savez(
         path,
         name=np.asarray(catalogue["NAME"], str),
         snr=np.asarray(catalogue["SNR"], float),
         z=np.asarray(catalogue["Z"], float),
         patch=np.asarray(catalogue["PATCH"], np.int64),
-        validated=validated,
+        validated=_is_validated(catalogue),
     )
 
 
@@ -107,7 +119,8 @@ def write_nemo(survey: Survey, catalogue: Table, relation: MassRelation, folder:
     wcs, patch_map = _draw_patches(survey)
     for number, tile in enumerate(tiles):
         of_size = np.exp(np.interp(np.log(fine), np.log(sizes), np.log(y0_noise[number])))
-        table = Table({"theta500Arcmin": fine, "Q": reference[number] / of_size}, meta={"ZDEPQ": 0})
+        columns = {"theta500Arcmin": fine, "Q": reference[number] / of_size, "z": np.zeros(fine.size)}
+        table = Table(columns, meta={"ZDEPQ": 0})  # of every redshift
         hdu = fits.table_to_hdu(table)
         hdu.name = tile
         fits_of_q.append(hdu)
