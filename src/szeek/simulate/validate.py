@@ -126,7 +126,7 @@ def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Ta
     if not (sky / "simulate.json").is_file():
         raise FileNotFoundError(f"'{sky}' holds no whole simulated sky: simulate.json not found; simulate it first")
     record = json.loads((sky / "simulate.json").read_text())
-    if "field" in record["config"]:
+    if "companions" not in record["config"]:  # options of a field of a ground-based survey
         table = Table(rows=[_row(*check) for check in check_field(sky, record)], names=_COLUMNS)
         return _write_validation(table, [], f"Simulated field, seed {record['config']['seed']}", sky)
     config = SimulateConfig(**record["config"])
