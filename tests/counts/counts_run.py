@@ -68,7 +68,7 @@ def make_counts_run(folder: Path, p_max: float = 0.1, nside: int = 16) -> Path:
     make_photometry(np.nan_to_num(z, nan=0.2), np.full(n, 6.0), names=candidates["NAME"]).write(
         folder / "photometry.fits"
     )
-    make_selection(p_max=p_max).write(folder / "selection.fits")
+    make_selection(1500, p_max=p_max).write(folder / "selection.fits")
     (folder / "prediction.fits").write_text("stands for the map of p")
     (folder / "run.json").write_text(json.dumps({"config": {"detect": {"p_max": 0.1}}, "stages": {}}))
     return folder

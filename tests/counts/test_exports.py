@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from commandline import szeek
 from counts_run import make_counts_run, make_selection
 from pyarrow import parquet
 from scipy.interpolate import InterpolatedUnivariateSpline
@@ -248,3 +249,17 @@ def test_a_run_without_selection_says_which_command_makes_it(run, tmp_path):
     with pytest.raises(FileNotFoundError, match="`szeek selection` makes it"):
         export_run(RunFolder(folder), "fits", tmp_path / "out")
     assert make_selection(100).p_max == 0.1
+
+
+def test_the_command_line_says_what_was_written(tmp_path):
+    """From a run to masses, an export and mocks; what the library refuses is one line, with status 1."""
+    run = make_counts_run(tmp_path / "run")
+    said = szeek("masses", str(run))
+    assert said.returncode == 0 and "masses of 40 candidates with a redshift, M(z) of 60" in said.stdout
+    said = szeek("export", str(run), "--to", "fits", "--patches", "3", "--mass-bias", "0.7")
+    assert said.returncode == 0 and "3 patches" in said.stdout and "are expected to be false" in said.stdout
+    assert (run / "exports" / "fits" / "survey.fits").is_file()
+    assert szeek("mock", str(run), "-n", "1", "--patches", "3", "--sigma8", "0.7").returncode == 0
+    assert Table.read(run / "mocks" / "mock-0000.fits").meta["SIGMA8"] == 0.7
+    said = szeek("export", str(run), "--to", "fits", "--cosmology", "WMAP9")
+    assert said.returncode == 1 and said.stderr.startswith("szeek: cosmology 'WMAP9' has h 0.693")
