@@ -122,3 +122,9 @@ def test_public_names_are_there(name: str) -> None:
             assert not isinstance(getattr(package, public), ModuleType), public
     with pytest.raises(AttributeError, match="no attribute 'utils'"):
         _ = package.utils
+
+
+def test_every_test_file_has_a_name_of_its_own() -> None:
+    """pytest imports them by their names alone: of two alike the second stops the collection."""
+    names = [file.name for file in (Path(__file__).parent).rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)

@@ -48,7 +48,7 @@ def find_counterparts(sources: Table, catalogue: Table, radius_arcmin: float = 5
     >>> known = Table({"name": ["A"], "survey": ["X"], "lon_deg": [10.05], "lat_deg": [0.0], "z": [0.1],
     ...                "richness": [30.0], "m500_1e14msun": [np.nan]})
     >>> found = find_counterparts(sources, known)
-    >>> found["candidate"][0], found["name"][0], round(float(found["separation_arcmin"][0]), 2)
+    >>> str(found["candidate"][0]), str(found["name"][0]), round(float(found["separation_arcmin"][0]), 2)
     ('C1', 'A', 3.0)
     """
     sources, catalogue = plain_table(sources, "sources"), plain_table(catalogue, "catalogue")

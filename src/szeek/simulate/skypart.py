@@ -42,7 +42,7 @@ class SkyPart:
         --------
         >>> part = SkyPart.of(FieldConfig(lon_deg=90.0, lat_deg=60.0, width_deg=4.0, height_deg=4.0), 64)
         >>> part.rings, part.kept.size
-        (slice(22, 27, None), 19)
+        (slice(37, 43, None), 19)
         """
         if field is None:
             return cls(nside)
