@@ -168,7 +168,7 @@ class _Facts:
 
 @dataclass(frozen=True)
 class _Packed:
-    """An image that is no run of bytes in its file: compressed with the file, or in tiles of its own (fpack)."""
+    """An image whose pixels do not lie together in its file: compressed as a whole, or tile by tile (fpack)."""
 
     number: int  # of the extension
     plane: tuple[int, ...]
