@@ -16,6 +16,7 @@ finders, within 2.5 arcmin or 0.6 theta500, one to one, chance taken out, where 
 from __future__ import annotations
 
 import argparse
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,8 +54,9 @@ def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
     """What each finder finds in a field; kept beside it, for filter and network take minutes."""
     maps, found = open_maps(run / "maps"), {}
 
-    def kept(name: str, search: Callable[[], Table]) -> None:
-        file = run / f"found-{name.replace(' ', '-')}.ecsv"
+    def kept(name: str, search: Callable[[], Table], weights: bytes = b"") -> None:
+        key = f"-{hashlib.sha256(weights).hexdigest()[:8]}" if weights else ""
+        file = run / f"found-{name.replace(' ', '-')}{key}.ecsv"
         if not file.is_file():
             write_table(search()["lon_deg", "lat_deg", "p"], file)
         found[name] = Table.read(file)
@@ -64,7 +66,7 @@ def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
         return detect_sources(p_map, 0.03, weighted=True, deblend=True, min_prominence=0.03)
 
     if given.model:
-        kept(Path(given.model).name, by_network)
+        kept(Path(given.model).name, by_network, (find_model(given.model) / "model.safetensors").read_bytes())
     if given.filter:
         options = {"instrument": given.instrument, "snr_min": 3.0, "threads": given.threads}
         kept("matched filter", lambda: find_by_matched_filter(maps, **options))

@@ -67,7 +67,7 @@ WORDS = {
         "each cluster drawn at random (szeek.physics.looks); labels: haloes with Y500 > 5e-5 arcmin^2; "
         "`szeek run {preset}` trains the same anew",
         "intended_use": "Finding clusters in maps of ACT DR6 or alike: bands f090, f150 and f220 with inverse "
-        "variances, beams of 2.1, 1.4 and 1.0 arcmin, white noise of 10 to 20, 10 to 20 and 35 to 65 uK arcmin.",
+        "variances, beams of 2.1, 1.4 and 1.0 arcmin, white noise of about 9 to 16, 9 to 16 and 30 to 52 uK arcmin.",
         "limits": "Trained on simulated fields and on no real one: without stripes along the scan, lensed dusty "
         "galaxies and the holes that surveys cut around the brightest sources. PURITY is the probability of a halo "
         "with Y500 > 5e-5 arcmin^2, and as good as the simulation is. Clusters larger than about 10 arcmin in "

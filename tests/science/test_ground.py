@@ -38,6 +38,6 @@ def test_szeek_act_finds_clusters_and_no_sources() -> None:
     at = unit_vectors(np.asarray(found["lon_deg"]), np.asarray(found["lat_deg"]))
     apart = separations(at, PATCH.directions(clusters))
     n_found, n_false = int((apart.min(axis=0) < 1.0).sum()), int((apart.min(axis=1) > 2.5).sum())
-    # one in 25 of the sky is too near a bright source; at p > 0.5 more than 0.7 are to be true
-    assert n_found >= 20 and n_false <= 0.3 * len(found)
+    # 20 and 3 of 23 when this was written; the binomial error of either is 2
+    assert n_found >= 18 and n_false <= 5
     assert np.median(apart.min(axis=0)) < 0.3

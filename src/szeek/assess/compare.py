@@ -45,8 +45,9 @@ def compare_finders(
     >>> haloes = Table({"lon_deg": [10.0, 60.0], "lat_deg": [40.0, 50.0], "y500_arcmin2": [1e-3, 2e-3]})
     >>> haloes["m500_1e14msun"], haloes["theta500_arcmin"] = 5.0, 6.0
     >>> sources = Table({"lon_deg": [10.0], "lat_deg": [40.01], "p": [0.9]})
-    >>> len(compare_finders({"network": sources}, haloes)) > 0
-    True
+    >>> found = compare_finders({"network": sources}, haloes, purities=(0.5,))  # ten detections tell a purity
+    >>> str(found["finder"][0]), str(found["sample"][0]), float(found["p_threshold"][0])
+    ('network', 'y500>5e-4', nan)
     """
     if not detections:
         raise ValueError("no detections are given, expected the source table of at least one finder")

@@ -280,9 +280,9 @@ def completeness_purity(
     >>> haloes = Table({"lon_deg": [10.0, 60.0], "lat_deg": [40.0, 50.0], "y500_arcmin2": [1e-3, 2e-3]})
     >>> haloes["m500_1e14msun"], haloes["theta500_arcmin"] = 5.0, 6.0
     >>> sources = Table({"lon_deg": [10.0], "lat_deg": [40.01], "p": [0.9]})
-    >>> rows = completeness_purity(sources, haloes)
-    >>> len(rows) > 0
-    True
+    >>> row = completeness_purity(sources, haloes, purities=())[0]
+    >>> str(row["sample"]), int(row["n_found"]), int(row["n_sample"])
+    ('y500>5e-4', 1, 2)
     """
     chosen = _chosen_tiles(tiles)
     if bad := [purity for purity in purities if not 0 < purity <= 1]:

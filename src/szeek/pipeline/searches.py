@@ -506,6 +506,7 @@ def _null_skies(
     """Name and maps of each null sky, one at a time, and where it is searched."""
 
     if isinstance(ground.maps, MapSet):
+        run.products.need(products.COMPACT)
         compact = Table.read(run.file(products.COMPACT))
         yield "flipped", flip_set(ground.maps, compact, read_instrument(run.config.sky.instrument)), ground.where
         return
