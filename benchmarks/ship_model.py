@@ -106,7 +106,7 @@ def main() -> None:
     model = load_model(given.run)
     config = Config.model_validate(json.loads((given.run / "run.json").read_text())["config"])
     if config.preset not in WORDS:
-        parser.error(f"preset {config.preset} has no text for its card; write it into WORDS beside {', '.join(WORDS)}")
+        parser.error(f"preset {config.preset} has no text for its card, expected {', '.join(WORDS)}; write one here")
     cuts = [truth_cut(name) for name in config.labels.selections]
     least = min((cut for cut in cuts if cut is not None), default=TRUTH_Y500_ARCMIN2)
     radius = beam_radius(config.assess.radius_arcmin, read_instrument(config.sky.instrument).bands)
