@@ -339,7 +339,16 @@ function listen() {
     if (event.ctrlKey || event.metaKey || event.altKey || !keys[event.key] || (!inGrid && event.key.length > 1)) return;
     event.preventDefault(); keys[event.key]();
   });
-  addEventListener("hashchange", () => { readState(); applyFilters(); VIEW.forEach(applyView); document.querySelectorAll("#layers input").forEach(box => box.follow()); const asked = state(); if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov"))); select(selected, { scroll: true, fly: !asked.has("l") }); tellUnknown(); });
+  addEventListener("hashchange", event => {
+    // A save that was waiting may have overwritten the address between the change and this event: what was asked for holds.
+    clearTimeout(saving);
+    history.replaceState(null, "", new URL(event.newURL).hash);
+    readState(); applyFilters(); VIEW.forEach(applyView);
+    document.querySelectorAll("#layers input").forEach(box => box.follow());
+    const asked = state();
+    if (asked.has("l")) sky.goto(Number(asked.get("l")), Number(asked.get("b")), Number(asked.get("fov")));
+    select(selected, { scroll: true, fly: !asked.has("l") }); tellUnknown();
+  });
 }
 
 start().catch(error => { $("summary").textContent = `The explorer could not start: ${error.message}`; console.error(error); });
