@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import healpy
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from szeek.physics.looks import ClusterLook
 from szeek.sky.tiles import TEST_TILE, TILE_NSIDE, VALIDATION_TILES, Tiles
@@ -241,6 +241,9 @@ class LabelConfig(_Section):
     selections: tuple[str, ...] = Field(("planck_z",), description="named selections of the catalogues")
     disc_arcmin: float = Field(5.0, gt=0, description="diameter of the disc that is 1 in the target")
     disc_theta500: float = Field(0.0, ge=0, description="diameter in theta500 where that is larger and known")
+    class_disc_arcmin: float = Field(
+        6.0, gt=0, description="diameter of the discs of network.classes, where an entry's own extent is no larger"
+    )
     targets: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         {}, description="target inside the discs of these selections; of all others 1"
     )
@@ -282,6 +285,11 @@ class NetworkConfig(_Section):
     filters: tuple[int, ...] = Field((8, 16, 32, 64, 128), description="filters of each level, from the top down")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of the activations that training drops")
     batch_norm: bool = Field(False, description="normalise each layer over the batch")
+    classes: tuple[str, ...] = Field(
+        (),
+        description="what else than clusters is told apart, a map of p each: names of surveys among the catalogues; "
+        "'radio', 'dusty', 'clump' and 'co' are those of a simulated sky",
+    )
     members: int = Field(
         1,
         ge=1,
@@ -290,6 +298,13 @@ class NetworkConfig(_Section):
         "every members-th of the further ones from the k-th on",
     )
 
+    @field_validator("classes")
+    @classmethod
+    def _each_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len({"cluster", *classes}) <= len(classes) or not all(name.isidentifier() for name in classes):
+            raise ValueError("expected different names of letters and digits; 'cluster' is always there")
+        return classes
+
 
 class TrainConfig(_Section):
     """Optimisation. Bonjean (2020), Sect. 3.2: Adam, 1e-4, batch 20, patience 12."""
@@ -297,6 +312,11 @@ class TrainConfig(_Section):
     learning_rate: float = Field(1e-4, gt=0, description="of Adam; its maximum with the one-cycle schedule")
     schedule: Literal["constant", "one-cycle"] = Field(
         "constant", description="learning rate over the training: constant, or up and down once"
+    )
+    start_from: str = Field(
+        "",
+        description="trained network whose weights the training begins with, a shipped model's name or a folder; of "
+        "the same bands and filters. Random weights where empty",
     )
     batch: int = Field(20, ge=1, description="patches in a step")
     shards: int = Field(2, ge=1, description="parts of a batch that are worked on at once, one core each")
@@ -441,6 +461,24 @@ def load_config(source: str | Path, **changes: Any) -> Config:
 def config_toml(config: Config) -> str:
     """The configuration as resolved, as a TOML file that :func:`load_config` reads."""
     return tomli_w.dumps(_without_none(config.model_dump(mode="json")))
+
+
+#: Options that were not there once, with what they are where they are not used.
+_LATER: tuple[tuple[str, str, Any], ...] = (
+    ("split", "nside", TILE_NSIDE),
+    ("network", "classes", []),
+    ("labels", "class_disc_arcmin", 6.0),
+    ("train", "start_from", ""),
+)
+
+
+def without_defaults(record: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as JSON, less the options that were added later and are not used: runs of before go on."""
+    kept = {name: dict(section) if isinstance(section, dict) else section for name, section in record.items()}
+    for section, name, default in _LATER:
+        if kept.get(section, {}).get(name) == default:
+            del kept[section][name]
+    return kept
 
 
 def _without_none(value: Any) -> Any:

@@ -70,7 +70,7 @@ def test_clusters_fall_anywhere_in_the_patch_at_any_orientation(sky):
     rows, columns, angles = [], [], []
     for index in range(400):
         target = patches.cut(index)[1]
-        r, c = np.nonzero(target)
+        r, c = np.nonzero(target[..., 0])
         rows.append(r.mean())
         columns.append(c.mean())
         angles.append(patches.place(index)[2] % 360)

@@ -12,14 +12,15 @@ import tomli_w
 import torch
 from astropy.table import Table, vstack
 
-from szeek.config import Config, TrainConfig, load_config
+from szeek.config import Config, TrainConfig, load_config, without_defaults
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.model import find_model, list_models, load_model
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
-from szeek.learn.train import join_members, learning_rate, make_labels, train
+from szeek.learn.train import class_entropy, join_members, learning_rate, make_labels, train
 from szeek.sky.skymaps import SkyMaps
+from szeek.sky.tiles import pixels_in_tiles
 from szeek.verbs import config_of_model
 
 SMALL = {
@@ -299,3 +300,81 @@ def test_instrument_that_does_not_ship_is_kept_in_the_card(sky, tmp_path):
     np.testing.assert_array_equal(model.prepare(maps).snr, add_snr_maps(maps, [40.0]).snr)
     again = read_instrument(config_of_model(tmp_path).sky.instrument)
     assert again.bands == maps.bands and again.name == "mine"
+
+
+def _with_sources(sky, seed=5, nside=128):
+    """The sky with spots of 1 deg in the last band, which are listed as the survey RADIO."""
+    import healpy
+
+    maps, clusters = sky
+    rng = np.random.default_rng(seed)
+    n = 300
+    lon, lat = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n)))
+    values = maps.values.copy()
+    for vector in healpy.ang2vec(lon, lat, lonlat=True):
+        values[healpy.query_disc(nside, vector, np.radians(1.0)), 5] += 4.0
+    sources = Table({"name": [f"R{k}" for k in range(n)], "lon_deg": lon, "lat_deg": lat})
+    sources["survey"] = "RADIO"
+    return replace(maps, values=values), vstack([clusters, sources]), (lon, lat)
+
+
+def test_a_network_of_two_classes_tells_them_apart(sky, tmp_path):
+    """Hot spots in the first band are clusters, in the last one sources: each map is bright at its own alone."""
+    maps, listed, (lon, lat) = _with_sources(sky)
+    changes = {
+        **SMALL,
+        "network": {"filters": (8, 16), "dropout": 0.0, "classes": ("radio",)},
+        "labels": {"disc_arcmin": 120.0, "class_disc_arcmin": 120.0},
+        "train": {"batch": 8, "max_epochs": 40, "learning_rate": 1e-2, "patience": 40},
+    }
+    model = train(maps, listed, load_config("bonjean2020", **changes), tmp_path)
+    assert model.classes == ("radio",) and load_model(tmp_path).classes == ("radio",)
+    p = predict(maps, model, classes=True)
+    np.testing.assert_allclose(p[:, 0], predict(maps, model), rtol=1e-6)
+    import healpy
+
+    test = pixels_in_tiles(128, (6, 9, 38, 41, 40, 42))  # seen in no training patch
+    clusters = healpy.ang2pix(128, sky[1]["lon_deg"], sky[1]["lat_deg"], lonlat=True)
+    sources = healpy.ang2pix(128, lon, lat, lonlat=True)
+    at = {"cluster": clusters[test[clusters]], "radio": sources[test[sources]]}
+    assert min(map(len, at.values())) > 20
+    for k, name in enumerate(("cluster", "radio")):
+        other = "radio" if name == "cluster" else "cluster"
+        assert np.median(p[at[name], k]) > 0.5 > 0.1 > np.median(p[at[other], k])
+
+
+def test_training_begins_with_the_weights_of_a_network_that_is_given(sky, tmp_path):
+    """A class more: after no step clusters have the same p, by the same normalisation; other networks are refused."""
+    maps, listed, _ = _with_sources(sky)
+    before = train(maps, listed, load_config("bonjean2020", **SMALL), tmp_path / "before")
+    changes = {**SMALL, "network": {**SMALL["network"], "classes": ("radio",)}, "seed": 3}
+    changes["train"] = {**SMALL["train"], "start_from": str(tmp_path / "before"), "learning_rate": 1e-12}
+    model = train(maps, listed, load_config("bonjean2020", **changes), tmp_path / "after", stop_after_steps=1)
+    np.testing.assert_allclose(predict(maps, model), predict(maps, before), atol=1e-5)
+    assert model.normaliser.to_dict() == before.normaliser.to_dict()
+    wider = {**changes, "network": {**changes["network"], "filters": (8, 16)}}
+    with pytest.raises(ValueError, match=r"start_from is .* with filters \[4, 8\], expected \[8, 16\]"):
+        train(maps, listed, load_config("bonjean2020", **wider), tmp_path / "wider")
+
+
+def test_a_class_without_a_survey_is_refused_before_slow_work(sky, tmp_path):
+    changes = {**SMALL, "network": {**SMALL["network"], "classes": ("radio",)}}
+    with pytest.raises(ValueError, match=r"selection 'radio' is unknown, expected one of .*PSZ2"):
+        train(*sky, load_config("bonjean2020", **changes), tmp_path)
+
+
+def test_the_loss_of_classes_is_the_sum_of_their_own():
+    """ln 2 of each class at logits of 0, and an ignored class adds nothing."""
+    targets = torch.ones(1, 2, 2, 3)
+    targets[..., 2] = -1.0
+    assert float(class_entropy(torch.zeros(1, 2, 2, 3), targets)) == pytest.approx(2 * np.log(2))
+
+
+def test_options_that_came_later_leave_the_books_of_older_runs_as_they_are():
+    old = load_config("szeek-2").model_dump(mode="json")
+    for section, name in (("split", "nside"), ("network", "classes"), ("train", "start_from")):
+        del old[section][name]
+    del old["labels"]["class_disc_arcmin"]
+    assert without_defaults(load_config("szeek-2").model_dump(mode="json")) == old
+    named = load_config("szeek-2", network={"classes": ["radio"]})
+    assert without_defaults(named.model_dump(mode="json"))["network"]["classes"] == ["radio"]

@@ -22,8 +22,10 @@ from szeek.config import load_config
 from szeek.find.predict import predict, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
+from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Run, _open_record, stage_key
 from szeek.pipeline.stages import MAPS, SKY
+from szeek.sky.mapset import open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
 from szeek.verbs import STAGES, detect, list_stages, measure_purity, measure_selection, run
@@ -430,3 +432,28 @@ def test_public_names_are_there():
     with pytest.raises(AttributeError, match="no attribute 'utils'"):
         _ = szeek.utils
     assert Path(szeek.__file__).name == "__init__.py"
+
+
+def test_a_network_of_several_classes_writes_a_map_and_sources_of_each(job, tmp_path):
+    """The books of it: a toy network on a coarse sky, so that p itself is not looked at."""
+    shutil.copytree(job, tmp_path / "run")
+    config = tmp_path / "classes.toml"
+    config.write_text(CONFIG.replace("filters = [4, 8]", 'filters = [4, 8]\nclasses = ["radio", "clump"]'))
+    done = run(load_config(config), tmp_path / "run", until="measure")
+    folder = RunFolder(done.folder)
+    assert list(folder.class_maps) == ["radio", "clump"]
+    model = load_model(done.folder)
+    maps = open_maps(done.folder / "maps")
+    options = load_config(config).predict
+    p = predict(maps, model, classes=True, margin=options.margin, rotations=options.rotations)
+    np.testing.assert_array_equal(p[:, 0], folder.p_map)
+    for k, name in enumerate(("radio", "clump"), 1):
+        np.testing.assert_array_equal(p[:, k], folder.class_maps[name])
+    sources = folder.table("class-sources.fits")
+    assert set(sources["class"]) <= {"radio", "clump"} and {"p", "flux_143_mjy"} <= set(sources.colnames)
+    candidates = folder.table("candidates.fits")
+    assert np.isfinite(candidates["P_RADIO"]).all() and np.isfinite(candidates["P_CLUMP"]).all()
+    assert np.isnan(candidates["P_CO"]).all()  # no class of this network
+    assert set(candidates["CLASS"]) <= {"cluster", "radio", "clump"}
+    truth = folder.table("simulated/classes.fits")
+    assert set(truth["survey"]) == {"RADIO", "DUSTY", "CLUMP", "CO"}

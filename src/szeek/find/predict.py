@@ -67,9 +67,10 @@ def predict(
     client: Client | None = None,
     device: str = "cpu",
     background: NDArray[np.float32] | None = None,
+    classes: bool = False,
     progress: Progress | None = None,
 ) -> NDArray[np.float32] | PartialMap:
-    """Probability of a cluster at every pixel of the maps.
+    """Probability of a cluster at every pixel of the maps, and of what else the model tells apart.
 
     Source: Bonjean (2020), Sect. 3.3. Deviation: overlapping fields as large as memory likes, evaluated by the
     same convolutions, instead of patches of the training's size.
@@ -98,12 +99,14 @@ def predict(
     background : (12 background_nside^2, n_band) float32, optional
         Local background of other maps (:func:`szeek.learn.normalise.local_background`), to be taken off instead of
         that of these: of maps into which clusters were injected, that before.
+    classes : bool
+        All classes, clusters first and then ``model.classes``, instead of clusters alone.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
-    (n_pix,) float32, or PartialMap
+    (n_pix,) float32, or PartialMap; with ``classes`` (n_pix, n_class)
         RING; NaN outside the footprint and ``where``; as :func:`empty_map` makes it. Of a set of maps only the fields
         that were computed.
 
@@ -121,14 +124,16 @@ def predict(
     maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
     work = predict_fields(
         maps, model, fields, rotations=rotations, threads=threads, client=client, device=device,
-        background=background, progress=progress,
+        background=background, classes=classes, progress=progress,
     )  # fmt: skip
+    n_column = 1 + len(model.classes) if classes else 0
     if isinstance(maps, MapSet):
-        part = PartialMap.empty(maps.nside, np.concatenate([own_runs(field, maps.nside) for field in fields]))
+        runs = np.concatenate([own_runs(field, maps.nside) for field in fields])
+        part = PartialMap.empty(maps.nside, runs, n_column)
         for field, values in work:
             part.place(own_runs(field, maps.nside), values)
         return part
-    p_map = empty_map(len(maps.footprint))
+    p_map = empty_map(len(maps.footprint), n_column)
     for field, values in work:
         place_field(field, values, p_map)
     check_seen(p_map, wanted)
@@ -169,22 +174,33 @@ def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[L
 
 
 @torch.inference_mode()
-def predict_field(sky: LocalMaps | DeviceSky, model: Model, field: Field, rotations: int) -> NDArray[np.float32]:
-    """Values of the pixels that one field owns, in the order of :func:`~szeek.sky.fields.own_runs`."""
+def predict_field(
+    sky: LocalMaps | DeviceSky, model: Model, field: Field, rotations: int, classes: bool = False
+) -> NDArray[np.float32]:
+    """Values of the pixels that one field owns, in the order of :func:`~szeek.sky.fields.own_runs`.
+
+    (n_own,) float32, or with ``classes`` (n_own, n_class).
+    """
     place, pixel_arcmin = (field.lon_deg, field.lat_deg, 0.0), model.pixel_arcmin
+    gathered: list[NDArray[np.float32]]
     if isinstance(sky, LocalMaps):
         cut = sky.sample(*place, field.ny, field.nx, pixel_arcmin)
         x = model.normaliser(cut[None])
         if isinstance(sky.maps, MapSet):
             device = next(model.network.parameters()).device
-            p_field = _mean_over_rotations(model.network, x.to(device), rotations).cpu().numpy()
-            p_field[~model.normaliser.sees(cut)] = np.nan
-            return gather_field(field, p_field, pixel_arcmin, EVERYWHERE, sky.maps.nside)
-        p = _mean_over_rotations(model.network, x, rotations)
-        return gather_field(field, p.numpy(), pixel_arcmin, sky.maps.footprint)
-    p = _mean_over_rotations(model.network, sky.cut([place], field.ny, field.nx, pixel_arcmin), rotations)
-    values: NDArray[np.float32] = gather_on_device(field, p, pixel_arcmin, sky.rings, sky.footprint).cpu().numpy()
-    return values
+            p = _mean_over_rotations(model.network, x.to(device), rotations, classes).cpu()
+            p[:, torch.from_numpy(~model.normaliser.sees(cut))] = torch.nan
+            gathered = [gather_field(field, one.numpy(), pixel_arcmin, EVERYWHERE, sky.maps.nside) for one in p]
+        else:
+            p = _mean_over_rotations(model.network, x, rotations, classes)
+            gathered = [gather_field(field, one.numpy(), pixel_arcmin, sky.maps.footprint) for one in p]
+    else:
+        x = sky.cut([place], field.ny, field.nx, pixel_arcmin)
+        p = _mean_over_rotations(model.network, x, rotations, classes)
+        gathered = [
+            gather_on_device(field, one, pixel_arcmin, sky.rings, sky.footprint).cpu().numpy() for one in p
+        ]
+    return np.stack(gathered, axis=-1) if classes else gathered[0]
 
 
 def predict_fields(
@@ -197,6 +213,7 @@ def predict_fields(
     client: Client | None = None,
     device: str = "cpu",
     background: NDArray[np.float32] | None = None,
+    classes: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[tuple[Field, NDArray[np.float32]]]:
     """Each field with its values, as they are done, one core each; parameters as of :func:`predict`.
@@ -209,7 +226,7 @@ def predict_fields(
         # a task and not data sent along: what a task made can be made again where its worker is lost
         there = submit(client, _prepare_in_worker, pickle.dumps((maps, model)), background)
         work = spread(
-            _predict_one, fields, there, rotations, device,
+            _predict_one, fields, there, rotations, device, classes,
             client=client, progress=progress, stage="predict", detail="fields",
         )  # fmt: skip
         yield from ((fields[number], values) for number, values in work)
@@ -220,7 +237,7 @@ def predict_fields(
     at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
         work = spread(
-            lambda field: predict_field(*here, field, rotations), fields,
+            lambda field: predict_field(*here, field, rotations, classes), fields,
             threads=at_once, progress=progress, stage="predict", detail="fields",
         )  # fmt: skip
         yield from ((fields[number], values) for number, values in work)
@@ -240,7 +257,7 @@ _holding = Lock()
 
 
 def _predict_one(
-    field: Field, prepared: tuple[bytes, NDArray[np.float32] | None], rotations: int, device: str
+    field: Field, prepared: tuple[bytes, NDArray[np.float32] | None], rotations: int, device: str, classes: bool
 ) -> NDArray[np.float32]:
     """A field, in a worker.
 
@@ -255,7 +272,7 @@ def _predict_one(
             sky = LocalMaps(maps, background, model.bands)
             _held[:] = [(pickled, device, put_on_device(sky, model, pick_device(device)))]
         there = _held[0][2]
-    return predict_field(*there, field, rotations)
+    return predict_field(*there, field, rotations, classes)
 
 
 def with_snr_maps(maps: SkyMaps | MapSet, model: Model) -> SkyMaps | MapSet:
@@ -282,13 +299,14 @@ def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None
         raise RuntimeError(f"{missed} seen pixels got no value; the maps hold NaN inside their footprint")
 
 
-def empty_map(n_pix: int) -> NDArray[np.float32]:
+def empty_map(n_pix: int, n_column: int = 0) -> NDArray[np.float32]:
     """A map of NaN; a large one in a temporary file without a name, so that memory does not grow with nside."""
+    shape = (n_pix, n_column) if n_column else (n_pix,)
     if n_pix <= _LARGEST_IN_MEMORY:
-        return np.full(n_pix, np.nan, np.float32)
+        return np.full(shape, np.nan, np.float32)
     with tempfile.TemporaryFile() as file:
-        file.truncate(4 * n_pix)
-        p_map = np.memmap(file, np.float32, "r+", shape=(n_pix,))  # keeps the file; it goes when the map does
+        file.truncate(4 * math.prod(shape))
+        p_map = np.memmap(file, np.float32, "r+", shape=shape)  # keeps the file; it goes when the map does
     p_map[:] = np.nan
     return p_map
 
@@ -297,16 +315,21 @@ def _blocks(n_pix: int, size: int = 1 << 22) -> Iterator[slice]:
     return (slice(first, min(n_pix, first + size)) for first in range(0, n_pix, size))
 
 
-def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int) -> Tensor:
-    """Mean p over orientations of one field: (1, channels, ny, nx) -> (ny, nx) float32, on the device of both."""
-    total = x.new_zeros(x.shape[2:])
+def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int, classes: bool) -> Tensor:
+    """Mean p over orientations of one field: (1, channels, ny, nx) -> (n_class, ny, nx) float32, on their device.
+
+    Of clusters alone, or of all classes.
+    """
+    total: Tensor | None = None
     for k in range(rotations):
         turns = k % 4 if rotations > 2 else 2 * k
         turned = x.rot90(turns, (2, 3))
-        turned = turned.flip(2) if k >= 4 else turned
-        p = torch.sigmoid(network(turned.contiguous(memory_format=torch.channels_last)))[0]
-        p = p.flip(0) if k >= 4 else p
-        total += p.rot90(-turns, (0, 1))
+        turned = (turned.flip(2) if k >= 4 else turned).contiguous(memory_format=torch.channels_last)
+        logits = network.classify(turned)[0].permute(2, 0, 1) if classes else network(turned)
+        p = torch.sigmoid(logits)
+        p = (p.flip(1) if k >= 4 else p).rot90(-turns, (1, 2))
+        total = p.contiguous() if total is None else total + p
+    assert total is not None
     return total / rotations
 
 

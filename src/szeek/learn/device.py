@@ -195,7 +195,7 @@ class Feed:
         self._skies = [] if numba else [DeviceSky(of.sky, normaliser, device) for of in patches.skies]
 
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[Tensor, Tensor]:
-        """Patches of these numbers: (n, channels, size, size) and (n, size, size), both float32."""
+        """Patches of these numbers: (n, channels, size, size) and (n, size, size, n_class), both float32."""
         config = self.patches.skies[0].config
         numbers = list(indices)
         # one kind of work after the other: the processor's caches hold one at a time

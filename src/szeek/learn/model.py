@@ -106,6 +106,11 @@ class Model:
         p: NDArray[np.float32] = torch.sigmoid(self.network(self.normaliser(fields))).numpy()
         return p
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it tells apart beside clusters."""
+        return tuple(self.network_config.get("classes", ()))
+
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write model.safetensors and model.json, each whole or not at all; the card last."""
         target = Path(folder)
@@ -233,5 +238,6 @@ def build_unet(n_channel: int, config: dict[str, Any]) -> UNet:
     """One network; ``config`` as the section network of a configuration, without members."""
     options = dict(config)
     filters: Sequence[int] = options.pop("filters", (8, 16, 32, 64, 128))
-    network = UNet(n_channel, tuple(filters), **options)
+    n_class = 1 + len(options.pop("classes", ()))
+    network = UNet(n_channel, tuple(filters), n_class=n_class, **options)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

@@ -84,12 +84,21 @@ class Patches:
     config : PatchConfig
     split : SplitConfig
     seed : int
+    classes : sequence of ClusterLabels
+        Of the further classes of the network; patches are placed by clusters alone.
     """
 
     def __init__(
-        self, sky: LocalMaps, labels: ClusterLabels, config: PatchConfig, split: SplitConfig, seed: int
+        self,
+        sky: LocalMaps,
+        labels: ClusterLabels,
+        config: PatchConfig,
+        split: SplitConfig,
+        seed: int,
+        classes: Sequence[ClusterLabels] = (),
     ) -> None:
         self.sky, self.labels, self.config, self.seed = sky, labels, config, seed
+        self.classes = classes
         radius_deg = math.sqrt(0.5) * config.size * config.pixel_arcmin / 60
         kept_out = Tiles((*split.test_tiles, *split.validation_tiles), split.nside)
         others = Tiles((*split.test_tiles, *split.training), split.nside)
@@ -162,8 +171,9 @@ class Patches:
         return place, bool(np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5)
 
     def target(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:
-        """Target of a planned patch, (size, size) float32."""
-        drawn = self.labels.draw(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
+        """Target of a planned patch, (size, size, n_class) float32, clusters first."""
+        shape = (self.config.size, self.config.size, self.config.pixel_arcmin)
+        drawn = np.stack([labels.draw(*place, *shape) for labels in (self.labels, *self.classes)], axis=-1)
         return drawn[:, ::-1] if mirrored else drawn
 
     def field(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:

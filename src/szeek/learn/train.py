@@ -31,14 +31,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from szeek.arguments import plain_table
-from szeek.config import Config, TrainConfig
+from szeek.config import Config, TrainConfig, without_defaults
 from szeek.filter.snrmaps import add_snr_maps
 from szeek.inputs.catalogues import select_clusters
 from szeek.inputs.instrument import record_instrument
 from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
-from szeek.learn.model import Model, build_unet, save_tensors
+from szeek.learn.model import Model, build_unet, load_model, save_tensors
 from szeek.learn.normalise import fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
@@ -122,10 +122,14 @@ def train(
 
     def prepare(maps: SkyMaps | MapSet, clusters: Table) -> Patches:
         labels = make_labels(clusters, config)  # first: an empty selection is refused before slow work
+        classes = [_class_labels(clusters, name, config) for name in config.network.classes]
         maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
         sky = LocalMaps.prepare(maps, background_nside)
-        return Patches(sky, labels, config.patches, config.split, config.seed)
+        return Patches(sky, labels, config.patches, config.split, config.seed, classes)
 
+    before = load_model(config.train.start_from) if config.train.start_from else None
+    if before is not None:
+        _check_start(before, maps, config)
     for other, _ in further:
         if [band.name for band in other.bands] != [band.name for band in maps.bands]:
             raise ValueError(
@@ -135,15 +139,20 @@ def train(
     patches = PatchStream([prepare(*sky) for sky in ((maps, clusters), *further)])
     sky = patches.skies[0].sky
     maps = sky.maps
-    normaliser = fit_normaliser(
-        maps,
-        config.input.kind,
-        use=pixels_in_tiles(COVERAGE_NSIDE if isinstance(maps, MapSet) else maps.nside, config.split.training),
-        background_nside=background_nside,
-        background=sky.background,
-    )
+    if before is not None:
+        normaliser = before.normaliser  # what its weights expect
+    else:
+        normaliser = fit_normaliser(
+            maps,
+            config.input.kind,
+            use=pixels_in_tiles(COVERAGE_NSIDE if isinstance(maps, MapSet) else maps.nside, config.split.training),
+            background_nside=background_nside,
+            background=sky.background,
+        )
     network = build_unet(normaliser.n_channel, config.network.model_dump(exclude={"members"}))
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
+    if before is not None:
+        _take_weights(network, before)
     model = Model(
         network,
         normaliser,
@@ -240,6 +249,48 @@ def make_labels(clusters: Table, config: Config) -> ClusterLabels:
         _column(ignored, "lat_deg"),
         np.repeat([options.targets.get(name, 1.0) for name in options.selections], [len(table) for table in chosen]),
     )
+
+
+def _class_labels(clusters: Table, name: str, config: Config) -> ClusterLabels:
+    """Discs of a further class: entries of the survey of that name, each as large as it is."""
+    chosen = select_clusters(clusters, name)
+    disc_arcmin = np.full(len(chosen), config.labels.class_disc_arcmin)
+    if "extent_arcmin" in chosen.colnames:
+        disc_arcmin = np.fmax(disc_arcmin, np.ma.filled(np.ma.asarray(chosen["extent_arcmin"], float), np.nan))
+    return ClusterLabels(np.asarray(chosen["lon_deg"], float), np.asarray(chosen["lat_deg"], float), disc_arcmin)
+
+
+def _check_start(before: Model, maps: SkyMaps | MapSet, config: Config) -> None:
+    """Refuse a network to begin with that is not like the one to be trained."""
+    wanted = {
+        "bands": [band.name for band in maps.bands],
+        "filters": list(config.network.filters),
+        "batch_norm": config.network.batch_norm,
+        "members": 1,
+        "sizes of S/N maps": list(config.input.theta500_arcmin),
+    }
+    theirs = {"filters": [8, 16, 32, 64, 128], "batch_norm": False, "members": 1, **before.network_config}
+    found = {
+        "bands": list(before.bands),
+        **{key: theirs[key] for key in ("filters", "batch_norm", "members")},
+        "sizes of S/N maps": list(before.normaliser.theta500_arcmin),
+    }
+    for key, value in wanted.items():
+        if found[key] != value:
+            raise ValueError(
+                f"train.start_from is '{config.train.start_from}' with {key} {found[key]}, expected {value} of the "
+                "configuration and maps; change those, or leave start_from out"
+            )
+
+
+def _take_weights(network: UNet, before: Model) -> None:
+    """All weights of another network, and in the last layer those of the classes that both know."""
+    given, own = before.network.state_dict(), network.state_dict()
+    rows = min(len(given["head.bias"]), len(own["head.bias"]))
+    for name in ("head.weight", "head.bias"):
+        own[name][:rows] = given[name][:rows]
+        given[name] = own[name]
+    network.load_state_dict(given)
 
 
 def _column(tables: Sequence[Table], name: str) -> NDArray[np.float64]:
@@ -370,10 +421,10 @@ class _Loop:
         network.train()
         network.zero_grad(set_to_none=True)
         _set_dropout_rng(network, make_rng(self.device, [self.config.seed, _DROPOUT, self.step, k]))
-        x, targets = self.feed.batch(indices)  # (shard, n_band, size, size), (shard, size, size)
+        x, targets = self.feed.batch(indices)  # (shard, n_band, size, size), (shard, size, size, n_class)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
-            logits = network(x)  # (shard, size, size)
-        loss = cross_entropy(logits.float(), targets)
+            logits = network.classify(x)
+        loss = class_entropy(logits.float(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -389,7 +440,7 @@ class _Loop:
     @torch.inference_mode()
     def _loss_of(self, indices: range) -> float:
         x, targets = self.feed.batch(indices, "validation")
-        return float(cross_entropy(self.network(x), targets))
+        return float(class_entropy(self.network.classify(x), targets))
 
     def _end_epoch(self, pool: ThreadPoolExecutor) -> None:
         loss = self._validate(pool)
@@ -437,7 +488,7 @@ class _Loop:
             counters: dict[str, Any] = json.loads(file.metadata()["counters"])
             for name in file.keys():  # noqa: SIM118 - a safetensors file is no mapping
                 tensors[name] = file.get_tensor(name)
-        if counters["config"] != _identity(self.config):
+        if without_defaults(counters["config"]) != _identity(self.config):
             raise ValueError(
                 f"'{path}' belongs to a training with another configuration; remove it to begin anew, or train "
                 "into another folder"
@@ -464,7 +515,7 @@ def _identity(config: Config) -> dict[str, Any]:
         mode="json", include={"seed", "split", "input", "labels", "patches", "network", "train"}
     )
     del record["train"]["checkpoint_s"]
-    return record
+    return without_defaults(record)
 
 
 def _weighted_sum(shares: list[float], parts: list[Tensor], like: Tensor) -> Tensor:
@@ -503,6 +554,15 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     if step < rise:
         return config.learning_rate * (step + 1) / rise
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, n_steps - rise)))
+
+
+def class_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Sum over the classes of :func:`cross_entropy`, each by itself; (n, ny, nx, n_class) both.
+
+    A sum, so that the gradient of each class is the one that it has alone.
+    """
+    losses = [cross_entropy(logits[..., k], targets[..., k]) for k in range(targets.shape[-1])]
+    return torch.stack(losses).sum()
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The U-Net: six normalised bands in, one logit per pixel out.
+"""The U-Net: six normalised bands in, one logit per pixel out; one of each class where there are several.
 
 Source: Bonjean (2020), Sect. 3.2 (after Ronneberger et al. 2015): five levels of 8 to 128 filters, two
 3 x 3 convolutions each with ReLU and dropout, 2 x 2 max-pooling, 2 x 2 up-convolutions, concatenations with
@@ -142,11 +142,16 @@ class UNet(nn.Module):
         Rate after each 3 x 3 convolution.
     batch_norm : bool
         Batch normalisation between convolution and ReLU. Deviation: the paper has none.
+    n_class : int
+        Classes that are told apart, the first of them clusters; a pixel may be of several. As in the paper's outlook
+        (Sect. 6), which has one.
 
     Examples
     --------
     >>> sum(weight.numel() for weight in UNet().parameters())
     486033
+    >>> UNet(6, (8, 16), n_class=3).classify(torch.zeros(1, 6, 32, 32)).shape
+    torch.Size([1, 32, 32, 3])
     """
 
     def __init__(
@@ -155,6 +160,7 @@ class UNet(nn.Module):
         filters: Sequence[int] = (8, 16, 32, 64, 128),
         dropout: float = 0.2,
         batch_norm: bool = False,
+        n_class: int = 1,
     ) -> None:
         super().__init__()
         self.stride = 2 ** (len(filters) - 1)
@@ -167,7 +173,7 @@ class UNet(nn.Module):
         pairs = list(zip(filters[:0:-1], filters[-2::-1], strict=True))
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in pairs)
         self.decoder = nn.ModuleList(_TwoConvolutions(2 * o, o, dropout, batch_norm) for _, o in pairs)
-        self.head = nn.Conv2d(filters[0], 1, 1)
+        self.head = nn.Conv2d(filters[0], n_class, 1)
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees, (n, filters[0], ny, nx)."""
@@ -181,7 +187,11 @@ class UNet(nn.Module):
         return x
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits of p."""
+        """Logits of p, the first class's."""
+        return self.classify(x)[..., 0]
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits of every class, (n, ny, nx, n_class)."""
         if self.mixed_precision and not self.training and x.device.type == "cpu":
             with torch.autocast("cpu", torch.bfloat16):
                 features = self.features(x).float()
@@ -189,7 +199,7 @@ class UNet(nn.Module):
             features = self.features(x)
         # the 1 x 1 convolution as a matrix product: PyTorch has no fast convolution to a single filter
         features = features.permute(0, 2, 3, 1)
-        return functional.linear(features, self.head.weight.flatten(1), self.head.bias)[..., 0]
+        return functional.linear(features, self.head.weight.flatten(1), self.head.bias)
 
     def start(self, rng: np.random.Generator, base_rate: float) -> None:
         """Draw the weights (He initialisation) and set the last layer so that p starts at the base rate.
@@ -233,4 +243,9 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of the mean p."""
-        return torch.logit(torch.stack([torch.sigmoid(member(x)) for member in self.members]).mean(0))
+        return self.classify(x)[..., 0]
+
+    def classify(self, x: Tensor) -> Tensor:
+        """Logits of the mean p of every class, (n, ny, nx, n_class)."""
+        members = [member for member in self.members if isinstance(member, UNet)]
+        return torch.logit(torch.stack([torch.sigmoid(member.classify(x)) for member in members]).mean(0))

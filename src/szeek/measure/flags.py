@@ -30,9 +30,11 @@ Mask = NDArray[np.bool_]
 FLAG_MEANINGS: Mapping[str, str] = {
     "edge": "the area touches the border of the footprint",
     "galactic": "in the Galactic-plane mask, or E(B-V) above 0.365",
-    "point_source": "a compact source within a beam, brighter than the tSZ signal can be: see PS_BAND",
-    "cold_clump": "has spectrum and size of a Galactic cold clump, or a catalogued one (PGCC) is near",
-    "co": "bright CO line emission",
+    "point_source": "a compact source within a beam, brighter than the tSZ signal can be: see PS_BAND; or P_RADIO or "
+    "P_DUSTY above one half",
+    "cold_clump": "has spectrum and size of a Galactic cold clump, P_CLUMP above one half, or a catalogued one "
+    "(PGCC) is near",
+    "co": "bright CO line emission, or P_CO above one half",
     "dust": "strong or uneven dust emission",
     "large": "extended: its tSZ signal is larger than a beam, at 3 sigma",
     "blend": "cut from the same connected area as another source",
@@ -67,6 +69,10 @@ _ARCMIN = np.pi / 10800
 _SPECTRUM, _FLUX = frozenset({"kind", "dust_snr"}), frozenset({"y5r500_arcmin2", "y5r500_err_arcmin2"})
 
 
+#: Columns of a network's other classes that set a flag where the probability is above one half.
+_CLASSES_OF_FLAGS = {"point_source": ("p_radio", "p_dusty"), "cold_clump": ("p_clump",), "co": ("p_co",)}
+
+
 class _Finding(NamedTuple):
     """Which sources have a property, and of which it is known."""
 
@@ -92,7 +98,9 @@ def set_flags(
     ----------
     sources : Table
         ``lon_deg``, ``lat_deg`` (Galactic). ``edge`` and ``blend``, as :func:`szeek.find.detect.detect_sources` gives
-        them, are checked where they are there; *cold_clump* needs ``kind`` and ``dust_snr``, *large* ``size_snr``,
+        them, and ``p_radio``, ``p_dusty``, ``p_clump`` and ``p_co``
+        (:func:`szeek.assess.classes.class_probabilities`) are checked where they are there; *cold_clump* needs
+        ``kind`` and ``dust_snr``, *large* ``size_snr``,
         *point_source* ``y5r500_arcmin2`` and its error, all of :func:`szeek.measure.photometry.measure_sources`.
     maps : SkyMaps, optional
         The frequency maps; the band of the highest frequency tells of dust. Without them the reddening alone does.
@@ -161,6 +169,9 @@ def set_flags(
         out["ps_band"], out["ps_snr"] = contaminants["band"], contaminants["snr"]
         known = np.isfinite(np.asarray(sources["y5r500_arcmin2"], float))
         found["point_source"] = _Finding(np.isfinite(contaminants["snr"]), known)
+    for flag, names in _CLASSES_OF_FLAGS.items():
+        for name in set(names).intersection(sources.colnames):
+            found[flag] = _either(found.get(flag), np.asarray(sources[name], float))
     flags, checked = (
         np.asarray(sources[name], np.int32) if name in sources.colnames else np.zeros(len(sources), np.int32)
         for name in ("flags", "checked")
@@ -170,6 +181,12 @@ def set_flags(
         checked = np.where(known, checked | FLAGS[name], checked)
     out["flags"], out["checked"] = flags.astype(np.int32), checked.astype(np.int32)
     return out
+
+
+def _either(found: _Finding | None, probability: Floats) -> _Finding:
+    """What was found before, or by a network: known where either knows."""
+    hit, known = probability > 0.5, np.isfinite(probability)
+    return _Finding(hit, known) if found is None else _Finding(found.hit & found.known | hit, found.known | known)
 
 
 def name_flags(bits: int) -> tuple[str, ...]:

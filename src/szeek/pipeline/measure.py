@@ -11,6 +11,7 @@ import numpy as np
 from astropy.table import Table, hstack, vstack
 from numpy.typing import NDArray
 
+from szeek.assess.classes import class_probabilities, name_classes
 from szeek.assess.detections import DetectionCheck, independent_clusters
 from szeek.assess.match import match
 from szeek.config import Config, SkyConfig
@@ -85,6 +86,9 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         for name in found.colnames:
             sources[name] = found[name]
         kinds = count_kinds(found)
+    if p_maps := folder.class_maps:
+        sources = hstack([sources, class_probabilities(sources, p_maps, folder.class_calibrations)])
+        sources["class"] = name_classes(sources, p_maps)
     sources = _set_flags(run, sources, maps)
     candidates = make_candidates(sources)
     if kinds:
@@ -189,7 +193,7 @@ MEASURE = Stage(
     sections=("measure",),
     reads=(
         *(products.SOURCES, products.MAPS, products.FILTERED, products.CLUSTERS),
-        *(products.FLUXES, products.DETECTIONS),
+        *(products.FLUXES, products.DETECTIONS, products.CLASSES, products.CLASS_CALIBRATION),
     ),
     writes=(products.CANDIDATES,),
     may_write=(products.PHOTOMETRY,),

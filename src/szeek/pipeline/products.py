@@ -41,6 +41,7 @@ CONFIG = "config.toml"
 SIMULATED = "simulated"
 SIMULATION_RECORD = "simulated/simulate.json"
 TRUTH = "simulated/truth.fits"
+SIMULATED_CLASSES = "simulated/classes.fits"
 SIMULATED_Y_MAP = "simulated/y_map.fits"
 MAPS = "maps"
 FILTERED = "maps/filter.json"
@@ -53,6 +54,9 @@ WEIGHTS = "model.safetensors"
 MODEL_CARD = "model.json"
 CHECKPOINT = "checkpoint.safetensors"
 PREDICTION = "prediction.fits"
+CLASSES = "classes"
+CLASS_CALIBRATION = "class-calibration.ecsv"
+CLASS_SOURCES = "class-sources.fits"
 CALIBRATION = "calibration.ecsv"
 POSITIONS = "positions.ecsv"
 FLUXES = "fluxes.ecsv"
@@ -102,6 +106,7 @@ PRODUCTS: dict[str, Product] = {
     SIMULATED: Product("simulated sky with its truth and mock catalogues", "szeek run --until sky"),
     SIMULATION_RECORD: Product("what was simulated: configuration, files, timings", "szeek run --until sky"),
     TRUTH: Product("every halo of the simulated sky", "szeek run --until sky"),
+    SIMULATED_CLASSES: Product("sources, cold clumps and CO of the simulated sky, by class", "szeek run --until sky"),
     SIMULATED_Y_MAP: Product("Compton y of the simulated sky, an ILC of its maps", "szeek run --until sky"),
     MAPS: Product("frequency maps as read, and their S/N maps, memory-mapped", "szeek run --until filter"),
     STATES: Product("what the matched filter has learnt of each field, to measure with", "szeek run --until filter"),
@@ -114,6 +119,11 @@ PRODUCTS: dict[str, Product] = {
     MODEL_CARD: Product("the network's card: preset, bands, tiles trained on, seed, training curve", "szeek train"),
     CHECKPOINT: Product("state of a training that is not finished", "szeek train"),
     PREDICTION: Product("p, HEALPix NESTED, Galactic, UNSEEN outside the footprint", "szeek predict"),
+    CLASSES: Product(
+        "p of each further class of the network, a map each like prediction.fits", "szeek predict with such a network"
+    ),
+    CLASS_SOURCES: Product("sources of each of these classes, with fluxes", "szeek predict with such a network"),
+    CLASS_CALIBRATION: Product("probability of each of these classes against p", "szeek run on a simulated sky"),
     CALIBRATION: Product("purity against p", "szeek run on a simulated sky"),
     POSITIONS: Product("position errors against p", "szeek selection"),
     DETECTIONS: Product("share of clusters found against their S/N in the maps", "szeek selection"),
@@ -350,6 +360,22 @@ class RunFolder:
         from szeek.assess.calibrate import Calibration  # loads numba, which the rest does without
 
         return Calibration.from_table(Table.read(self.file(CALIBRATION))) if self.has(CALIBRATION) else None
+
+    @property
+    def class_maps(self) -> dict[str, NDArray[np.float32] | PartialMap]:
+        """p of each further class of the network, by its name; empty where the network knows clusters alone."""
+        from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
+
+        names = (self.json(MODEL_CARD).get("network") or {}).get("classes", ())
+        files = {name: self.file(f"{CLASSES}/{name}.fits") for name in names}
+        return {name: read_prediction(file) for name, file in files.items() if file.is_file()}
+
+    @property
+    def class_calibrations(self) -> dict[str, Calibration]:
+        """Probability against p of each further class, where it was measured."""
+        from szeek.assess.classes import split_calibrations  # loads numba, which the rest does without
+
+        return split_calibrations(Table.read(self.file(CLASS_CALIBRATION))) if self.has(CLASS_CALIBRATION) else {}
 
     @property
     def xray_purity(self) -> XrayPurity | None:

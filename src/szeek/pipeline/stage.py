@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from szeek._version import __version__
-from szeek.config import Config, named_file
+from szeek.config import Config, named_file, without_defaults
 from szeek.files import remove_path, write_json
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, truth_cut
 from szeek.inputs.fits_files import list_tiles, parse_part
@@ -29,7 +29,6 @@ from szeek.learn.distributed import Ranks
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
-from szeek.sky.tiles import TILE_NSIDE
 
 
 @dataclass(frozen=True)
@@ -295,8 +294,7 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     config = run.config.model_dump(mode="json", include=set(stage.sections))
     for section, name in (("train", "checkpoint_s"), ("sky", "check")):  # no product depends on these
         config.get(section, {}).pop(name, None)
-    if config.get("split", {}).get("nside") == TILE_NSIDE:  # so that runs from before there was a choice go on
-        del config["split"]["nside"]
+    config = without_defaults(config)
     if "sky" in config:
         config["sky"] = _named_alike(config["sky"], stage, run)
     files = [_fingerprint(path) for path in (stage.files(run) if stage.files is not None else ())]

@@ -5,6 +5,7 @@ sky -> maps -> filter -> train (or model) -> predict -> calibrate -> detect -> m
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Callable
@@ -23,16 +24,18 @@ from szeek.assess.calibrate import (
     measure_reliability,
     predict_out_of_fold,
 )
+from szeek.assess.classes import find_class_sources, join_calibrations, judge_class_sources
 from szeek.assess.recovery import GROUND_CUTS, HaloCuts, completeness_purity, measure_recovery
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
-from szeek.files import remove_path, write_json, write_table
+from szeek.files import remove_path, whole_folder, write_json, write_table
 from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, add_snr_maps, filter_sky, tabulate_noise
 from szeek.filter.states import write_states
 from szeek.find.detect import detect_sources
 from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
 from szeek.find.shards import gather_shards
 from szeek.inputs.catalogues import read_catalogue, select_clusters, truth_cut, write_catalogue
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.knownclusters import group_clusters, name_selections, read_clusters
 from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
@@ -155,11 +158,15 @@ def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -
 
 
 def _with_truth(run: Run, clusters: Table) -> Table:
-    """The known clusters, and the haloes of the simulated sky where the labels are to be made of them."""
-    if all(truth_cut(name) is None for name in run.config.labels.selections) or not run.config.sky.simulate:
+    """The known clusters, and what else of the simulated sky the labels are to be made of."""
+    if not run.config.sky.simulate:
         return clusters
-    truth = select_clusters(read_catalogue(run.file(products.TRUTH)), f"truth>{run.truth_cut_arcmin2}")
-    return vstack([clusters, truth], metadata_conflicts="silent")
+    tables = [clusters]
+    if any(truth_cut(name) is not None for name in run.config.labels.selections):
+        tables.append(select_clusters(read_catalogue(run.file(products.TRUTH)), f"truth>{run.truth_cut_arcmin2}"))
+    if run.config.network.classes:
+        tables.append(Table.read(run.file(products.SIMULATED_CLASSES)))
+    return vstack(tables, metadata_conflicts="silent")
 
 
 def _label_clusters(clusters: Table, config: Config) -> Table:
@@ -314,7 +321,10 @@ TRAIN = Stage(
 
 
 #: What was measured of a network and lies beside it.
-_MEASURED = (products.CALIBRATION, products.POSITIONS, products.FLUXES, products.DETECTIONS)
+_MEASURED = (
+    *(products.CALIBRATION, products.POSITIONS, products.FLUXES, products.DETECTIONS),
+    products.CLASS_CALIBRATION,
+)
 
 
 def _take_model(run: Run, progress: Progress | None) -> Facts:
@@ -363,12 +373,32 @@ def _predict(run: Run, progress: Progress | None) -> Predicted:
 
             def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32] | PartialMap:
                 model = load_model(folder, bfloat16=mixed)
-                return predict(maps, model, where=where, threads=run.threads, client=client, **options)
+                several = bool(model.classes)
+                return predict(
+                    maps, model, where=where, threads=run.threads, client=client, classes=several, **options
+                )
 
             p_map = work(run.folder, None) if not n_folds else _predict_folds(run, maps, work)
+    p_map = _write_classes(p_map, run)
     write_prediction(p_map, run.target(products.PREDICTION), model=run.config.preset)
     values = p_map.values if isinstance(p_map, PartialMap) else p_map
     return Predicted(round(float(np.isfinite(values).sum()) / (12 * maps.nside**2) * _SKY_DEG2, 2))
+
+
+def _write_classes(p_map: NDArray[np.float32] | PartialMap, run: Run) -> NDArray[np.float32] | PartialMap:
+    """Write the maps of the further classes, if there are any, each as that of clusters; and give that one back."""
+    values = p_map.values if isinstance(p_map, PartialMap) else p_map
+    if values.ndim == 1:
+        return p_map
+
+    def column(k: int) -> NDArray[np.float32] | PartialMap:
+        one = np.ascontiguousarray(values[:, k])
+        return replace(p_map, values=one) if isinstance(p_map, PartialMap) else one
+
+    with whole_folder(run.target(products.CLASSES)) as staging:
+        for k, name in enumerate(load_model(run.folder).classes, 1):
+            write_prediction(column(k), staging / f"{name}.fits", model=run.config.preset, **{"class": name})
+    return column(0)
 
 
 def _predict_folds(
@@ -380,7 +410,7 @@ def _predict_folds(
     if isinstance(maps, MapSet):
         raise ValueError("split.folds shares the whole sky among networks, these maps are a part of it; set it to 0")
     of_tile = fold_of_tile(run.config.split.folds, run.config.seed)
-    p_map = empty_map(len(maps.footprint))
+    p_map = empty_map(len(maps.footprint), 1 + len(run.config.network.classes) if run.config.network.classes else 0)
     for fold in range(run.config.split.folds):
         mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
         p_map[mine] = np.asarray(work(_home_of_fold(run, fold), mine))[mine]
@@ -393,6 +423,7 @@ PREDICT = Stage(
     sections=("predict",),
     reads=(products.MAPS, products.FILTERED, products.WEIGHTS),
     writes=(products.PREDICTION,),
+    may_write=(products.CLASSES,),
     facts=Predicted,
 )
 
@@ -417,6 +448,7 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     config, target = run.config, run.target(products.CALIBRATION)
     target.unlink(missing_ok=True)
     _say(progress, "calibrate", "purity against p")
+    _calibrate_classes(run)
     held_out = config.split.held_out
     sources = find_sources(read_prediction(run.file(products.PREDICTION)), LOWEST_P, deblend=config.detect.deblend)
     truth, cut_arcmin2 = read_catalogue(run.file(products.TRUTH)), run.truth_cut_arcmin2
@@ -441,6 +473,30 @@ def _calibrate(run: Run, progress: Progress | None) -> Calibrated:
     )
 
 
+def _calibrate_classes(run: Run) -> None:
+    """Fit the probability of each further class in the same way; one of too few sources has none."""
+    run.target(products.CLASS_CALIBRATION).unlink(missing_ok=True)
+    calibrations = {}
+    truth = None
+    for name, p_map in run.products.class_maps.items():
+        truth = Table.read(run.file(products.SIMULATED_CLASSES)) if truth is None else truth
+        own = truth[np.char.lower(np.asarray(truth["survey"], str)) == name]
+        sources = find_sources(p_map, LOWEST_P, deblend=True)
+        judged, real = judge_class_sources(sources, own, run.config.split.held_out)
+        dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
+        with contextlib.suppress(ValueError):  # too few sources on a small sky
+            calibrations[name] = fit_calibration(
+                np.asarray(judged["p"], float),
+                real,
+                dust,
+                groups=np.asarray(judged["tile"]),
+                n_dust_bins=2,
+                seed=run.config.seed,
+            )
+    if calibrations:
+        write_table(join_calibrations(calibrations), run.target(products.CLASS_CALIBRATION))
+
+
 def plain_value(value: Any) -> Any:
     """A number or text that JSON holds; NaN becomes None."""
     value = value.item() if hasattr(value, "item") else value
@@ -452,7 +508,7 @@ CALIBRATE = Stage(
     _calibrate,
     sections=("split", "detect", "seed"),
     reads=(products.PREDICTION, products.SIMULATION_RECORD),
-    may_write=(products.CALIBRATION,),
+    may_write=(products.CALIBRATION, products.CLASS_CALIBRATION),
     facts=Calibrated,
 )
 
@@ -462,9 +518,10 @@ CALIBRATE = Stage(
 
 @dataclass(frozen=True)
 class Detected(Facts):
-    """Sources above the threshold."""
+    """Sources above the threshold, and of each further class of the network."""
 
     n_sources: int = 0
+    n_of_class: dict[str, int] = field(default_factory=dict)
 
 
 def _detect(run: Run, progress: Progress | None) -> Detected:
@@ -483,7 +540,25 @@ def _detect(run: Run, progress: Progress | None) -> Detected:
     if run.config.split.folds and not run.config.model:
         sources["fold"] = fold_of_tile(run.config.split.folds, run.config.seed)[np.asarray(sources["tile"])]
     write_table(sources, run.target(products.SOURCES))
-    return Detected(len(sources))
+    return Detected(len(sources), _detect_classes(run))
+
+
+def _detect_classes(run: Run) -> dict[str, int]:
+    """Find the sources of the further classes, if the network has any."""
+    p_maps, target = run.products.class_maps, run.target(products.CLASS_SOURCES)
+    target.unlink(missing_ok=True)
+    if not p_maps:
+        return {}
+    compact = run.file(products.COMPACT)
+    found = find_class_sources(
+        p_maps,
+        run.config.detect.p_max,
+        calibrations=run.products.class_calibrations,
+        compact=Table.read(compact) if compact.is_file() else None,
+        instrument=read_instrument(run.config.sky.instrument),
+    )
+    write_table(found, target)
+    return {name: int((found["class"] == name).sum()) for name in p_maps}
 
 
 DETECT = Stage(
@@ -492,6 +567,7 @@ DETECT = Stage(
     sections=("detect",),
     reads=(products.PREDICTION, products.CALIBRATION, products.POSITIONS, products.DETECTIONS),
     writes=(products.SOURCES,),
+    may_write=(products.CLASS_SOURCES,),
     facts=Detected,
 )
 

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from szeek._version import __version__
 from szeek.config import FieldConfig
-from szeek.files import write_json
+from szeek.files import write_json, write_table
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
@@ -34,6 +34,7 @@ from szeek.physics.instrument import Instrument
 from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
+from szeek.simulate.classes import list_classes
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.cmb import draw_cmb
@@ -78,6 +79,10 @@ from szeek.sky.partial import PartialMap, write_partial_map
 #: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS; at 545 GHz (4.675
 #: there) what the cross spectra 353x545 and 545x857 of real cut-outs around Coma fall off with, 1500 < l < 4000.
 CORE_FWHM_ARCMIN = {"100": 9.659, "143": 7.22, "217": 4.90, "353": 4.916, "545": 4.40, "857": 4.216}
+
+
+#: Name of the catalogue of what else than clusters a sky holds.
+CLASSES_FILE = "classes.fits"
 
 
 class SimulateConfig(BaseModel):
@@ -219,12 +224,14 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
 
         clock("compact sources")
         dusty = draw_dusty_sources(instrument, seed)
-        kinds = [
+        kinds = (
             draw_radio_sources(instrument, seed),
             dusty,
             draw_cluster_galaxies(haloes, instrument, seed),
             draw_cold_clumps(instrument, seed),
-        ]
+        )
+        classes = list_classes(*kinds, instrument)
+        write_table(classes if part.field is None else classes[part.holds(classes)], folder / CLASSES_FILE)
         for kind in kinds:
             near = kind.take(part.reaches(kind.lon_deg, kind.lat_deg))
             paint_sources(near, instrument, nside, beams, out=maps, threads=threads)
