@@ -20,8 +20,9 @@ import numpy as np
 from astropy.table import Table
 
 from szeek.assess.calibrate import Calibration
+from szeek.assess.classes import class_probabilities, find_class_sources, name_classes, split_calibrations
 from szeek.find.detect import detect_sources
-from szeek.find.predict import predict
+from szeek.find.predict import predict, predict_classes
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
@@ -136,17 +137,31 @@ def main() -> None:
     places["theta500_arcmin"], places["y500_arcmin2"] = (np.concatenate([d[k] for d in drawn]) for k in (0, 1))
     spectra = np.concatenate([d[2] for d in drawn])
     painted = paint_in_field(maps, places, spectra) if field else paint_in_sky(maps, places, spectra)
-    p_map = predict(painted, model, rotations=4, threads=given.threads)
+    p_map = (predict_classes if model.classes else predict)(painted, model, rotations=4, threads=given.threads)
+    classes = {name: np.ascontiguousarray(p_map[:, k]) for k, name in enumerate(model.classes, 1)}
+    p_map = np.ascontiguousarray(p_map[:, 0]) if classes else p_map
     sources = detect_sources(p_map, 0.1, weighted=True, deblend=True)
     calibration = Calibration.from_table(Table.read(find_model(given.model) / "calibration.ecsv"))
     dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
     purity = calibration.predict(sources["p"], dust)
-    print("| painted, per 1000 | p > 0.1 | purity > 0.5 | purity > 0.8 |\n|---|---|---|---|")
+    cuts = {"p > 0.1": np.ones(len(sources), bool), "purity > 0.5": purity > 0.5, "purity > 0.8": purity > 0.8}
+    if classes:  # and what else it takes them for
+        of_class = split_calibrations(Table.read(find_model(given.model) / "class-calibration.ecsv"))
+        sources["purity"] = purity
+        for name, p in class_probabilities(sources, classes, of_class).items():
+            sources[name] = p
+        called = name_classes(sources, classes)
+        cuts["purity > 0.5 and likeliest a cluster"] = (purity > 0.5) & (called == "cluster")
+        for name, p_of_class in classes.items():
+            listed = find_class_sources({name: p_of_class}, 0.05, calibrations=of_class)
+            cuts[f"called {name}"] = listed[np.asarray(listed["purity"]) > 0.5]
+    print("| painted, per 1000 | " + " | ".join(cuts) + " |\n|" + "---|" * (len(cuts) + 1))
     for name in KINDS:
         mine = places[kind == name]
         cells = []
-        for kept in (np.ones(len(sources), bool), purity > 0.5, purity > 0.8):
-            found = np.unique(list_pairs(sources[kept], mine, np.full(len(mine), ground.match_arcmin))[1]).size
+        for kept in cuts.values():
+            taken = kept if isinstance(kept, Table) else sources[kept]
+            found = np.unique(list_pairs(taken, mine, np.full(len(mine), ground.match_arcmin))[1]).size
             cells.append(f"{1000 * found / len(mine):.0f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
 

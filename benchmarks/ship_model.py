@@ -20,20 +20,22 @@ from typing import NamedTuple
 
 import healpy
 import numpy as np
-from astropy.table import vstack
+from astropy.table import Table, vstack
 
 from szeek.assess.calibrate import (
+    Calibration,
     expected_calibration_error,
     fit_calibration,
     judge_sources,
     measure_reliability,
     predict_out_of_fold,
 )
+from szeek.assess.classes import join_calibrations, judge_class_sources
 from szeek.assess.selection import fit_position_errors, halo_offsets
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config
 from szeek.files import write_json, write_table
-from szeek.find.predict import predict, write_prediction
+from szeek.find.predict import predict, predict_classes, write_prediction
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue, select_clusters, truth_cut
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
@@ -60,6 +62,19 @@ WORDS = {
         "missed, and some bright ones of 6 to 17 arcmin. Bands other than the six of HFI are refused; beams and "
         "noise other than those of HFI are not known to it. Some radio sources are reported: for a sample of small "
         "p cut them out.",
+    },
+    "szeek-components": {
+        "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
+        "patches of {size} x {size} pixels, from the weights of szeek-2 on; clusters as of szeek-2; radio sources "
+        "above 40 mJy at 143 GHz, dusty galaxies above 60 mJy at 353 GHz, all cold clumps, cells of 55 arcmin with "
+        "CO above 2 K km/s; `szeek run {preset}` trains the same anew",
+        "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees), "
+        "and telling what else is there: a map of p and a catalogue of each class, and the class of each candidate.",
+        "limits": "Trained on simulated skies and on no real one. p is a score; PURITY is the probability of a halo "
+        "with Y500 > 3e-4 arcmin^2, that of the other classes of what the training counted. CO is that of the "
+        "package's model, which follows the dust in excess of H I at 1 deg: a class of the sky, not a map of the "
+        "line. Clusters larger than about 20 arcmin in theta500 are often missed. Bands other than the six of HFI "
+        "are refused; beams and noise other than those of HFI are not known to it.",
     },
     "szeek-act": {
         "training_data": "simulated fields of szeek {version}, 600 deg^2 each, seeds {seeds} in turn, {n_patches:,} "
@@ -95,6 +110,21 @@ def held_out_skies(given: argparse.Namespace, config: Config) -> list[Sky]:
     return [Sky(folder, pixels_in_tiles(config.sky.nside, tiles), tiles) for folder in folders]
 
 
+def calibrate_classes(
+    judged: dict[str, list[tuple[Table, np.ndarray, np.ndarray]]], seed: int
+) -> dict[str, Calibration]:
+    """Probability of each further class against p, from its sources, which are right, and their tiles."""
+    calibrations = {}
+    for name, parts in judged.items():
+        sources = vstack([table for table, _, _ in parts])
+        real, groups = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
+        dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
+        p = np.asarray(sources["p"], float)
+        calibrations[name] = fit_calibration(p, real, dust, groups=groups, n_dust_bins=2, seed=seed)
+        print(f"{name}: {len(p)} sources, {real.sum()} right")
+    return calibrations
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -113,8 +143,18 @@ def main() -> None:
     options = {"margin": config.predict.margin, "rotations": config.predict.rotations}
     skies = held_out_skies(given, config)
     judged, real, groups, offsets = [], [], [], []
+    of_class: dict[str, list[tuple[Table, np.ndarray, np.ndarray]]] = {name: [] for name in model.classes}
     for number, (folder, where, tiles) in enumerate(skies):
-        p_map = predict(open_maps(folder / "maps"), model, where=where, threads=given.threads, **options)
+        of_all = predict_classes if model.classes else predict
+        p_map = of_all(open_maps(folder / "maps"), model, where=where, threads=given.threads, **options)
+        if model.classes:
+            classes = Table.read(folder / "simulated" / "classes.fits")
+            for k, name in enumerate(model.classes, 1):
+                own = classes[np.char.lower(np.asarray(classes["survey"], str)) == name]
+                found = find_sources(np.ascontiguousarray(p_map[:, k]), LOWEST_P, deblend=True)
+                table, is_real = judge_class_sources(found, own, tiles)
+                of_class[name].append((table, is_real, 12 * tiles.nside**2 * number + np.asarray(table["tile"])))
+            p_map = np.ascontiguousarray(p_map[:, 0])
         if folder == given.run:
             write_prediction(p_map, given.run / "prediction.fits")
         truth = read_catalogue(folder / "simulated" / "truth.fits")
@@ -136,6 +176,8 @@ def main() -> None:
     error = expected_calibration_error(measure_reliability(honest, is_real))
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(calibration.to_table(), given.out / "calibration.ecsv")
+    if model.classes:
+        write_table(join_calibrations(calibrate_classes(of_class, config.seed)), given.out / "class-calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
     for name in SHIPPED:
         shutil.copy(given.run / name, given.out / name)

@@ -14,7 +14,7 @@ from astropy.table import Table, vstack
 
 from szeek.config import Config, TrainConfig, load_config, without_defaults
 from szeek.filter.snrmaps import add_snr_maps
-from szeek.find.predict import predict
+from szeek.find.predict import predict, predict_classes
 from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.model import find_model, list_models, load_model
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
@@ -329,7 +329,7 @@ def test_a_network_of_two_classes_tells_them_apart(sky, tmp_path):
     }
     model = train(maps, listed, load_config("bonjean2020", **changes), tmp_path)
     assert model.classes == ("radio",) and load_model(tmp_path).classes == ("radio",)
-    p = predict(maps, model, classes=True)
+    p = predict_classes(maps, model)
     np.testing.assert_allclose(p[:, 0], predict(maps, model), rtol=1e-6)
     import healpy
 

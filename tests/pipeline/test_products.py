@@ -24,7 +24,7 @@ FORMATS = {
     "learn/train.py": {"checkpoint.safetensors", "model.json"},
     "sky/skymaps.py": {"filter.json"},
     "simulate/field/simulate.py": {"simulate.json"},
-    "simulate/sky.py": {"simulate.json", "y_map.fits"},
+    "simulate/sky.py": {"classes.fits", "simulate.json", "y_map.fits"},
     "simulate/validate.py": {"simulate.json", "truth.fits"},
     "stack/catalogue.py": {"stacks.json"},
     "show/figures/stackfigures.py": {"stacks.json"},

@@ -19,7 +19,7 @@ from commandline import szeek, szeek_process
 from szeek.assess.detections import DetectionCurve
 from szeek.assess.selection import PositionErrors, Selection
 from szeek.config import load_config
-from szeek.find.predict import predict, read_prediction
+from szeek.find.predict import predict, predict_classes, read_prediction
 from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
 from szeek.pipeline.products import RunFolder
@@ -445,7 +445,7 @@ def test_a_network_of_several_classes_writes_a_map_and_sources_of_each(job, tmp_
     model = load_model(done.folder)
     maps = open_maps(done.folder / "maps")
     options = load_config(config).predict
-    p = predict(maps, model, classes=True, margin=options.margin, rotations=options.rotations)
+    p = predict_classes(maps, model, margin=options.margin, rotations=options.rotations)
     np.testing.assert_array_equal(p[:, 0], folder.p_map)
     for k, name in enumerate(("radio", "clump"), 1):
         np.testing.assert_array_equal(p[:, k], folder.class_maps[name])

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import healpy
 import numpy as np
@@ -67,10 +67,9 @@ def predict(
     client: Client | None = None,
     device: str = "cpu",
     background: NDArray[np.float32] | None = None,
-    classes: bool = False,
     progress: Progress | None = None,
 ) -> NDArray[np.float32] | PartialMap:
-    """Probability of a cluster at every pixel of the maps, and of what else the model tells apart.
+    """Probability of a cluster at every pixel of the maps.
 
     Source: Bonjean (2020), Sect. 3.3. Deviation: overlapping fields as large as memory likes, evaluated by the
     same convolutions, instead of patches of the training's size.
@@ -99,14 +98,12 @@ def predict(
     background : (12 background_nside^2, n_band) float32, optional
         Local background of other maps (:func:`szeek.learn.normalise.local_background`), to be taken off instead of
         that of these: of maps into which clusters were injected, that before.
-    classes : bool
-        All classes, clusters first and then ``model.classes``, instead of clusters alone.
     progress : Progress, optional
         Called as progress(stage, done, total, detail), in fields.
 
     Returns
     -------
-    (n_pix,) float32, or PartialMap; with ``classes`` (n_pix, n_class)
+    (n_pix,) float32, or PartialMap
         RING; NaN outside the footprint and ``where``; as :func:`empty_map` makes it. Of a set of maps only the fields
         that were computed.
 
@@ -116,30 +113,92 @@ def predict(
         If the bands differ from the model's, the footprint is empty, margin or rotations are out of range, the
         device is not there, or :func:`with_snr_maps` refuses the maps for workers.
     """
-    where = None if where is None else plain_mask(where, "where")
-    fields = plan_fields(maps, model, margin=margin, rotations=rotations)
-    seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
-    wanted = seen if where is None else seen & where
-    fields = [field for field in fields if _owns_seen(field, maps, wanted)]
+    task = _Task.plan(maps, model, margin=margin, rotations=rotations, where=where)
     maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
     work = predict_fields(
-        maps, model, fields, rotations=rotations, threads=threads, client=client, device=device,
-        background=background, classes=classes, progress=progress,
+        maps, model, task.fields, rotations=rotations, threads=threads, client=client, device=device,
+        background=background, progress=progress,
     )  # fmt: skip
-    n_column = 1 + len(model.classes) if classes else 0
-    if isinstance(maps, MapSet):
-        runs = np.concatenate([own_runs(field, maps.nside) for field in fields])
-        part = PartialMap.empty(maps.nside, runs, n_column)
+    return task.collect(work, maps)
+
+
+def predict_classes(
+    maps: SkyMaps | MapSet,
+    model: Model,
+    *,
+    margin: int = 16,
+    rotations: int = 1,
+    where: NDArray[np.bool_] | None = None,
+    threads: int | None = None,
+    client: Client | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> NDArray[np.float32] | PartialMap:
+    """Probability of all that the model tells apart, clusters first, then ``model.classes``.
+
+    Parameters and errors as of :func:`predict`.
+
+    Returns
+    -------
+    (n_pix, 1 + n_class) float32, or PartialMap
+
+    Examples
+    --------
+    >>> from szeek.learn.model import load_model
+    >>> model = load_model("bonjean2020-planckz")  # which knows clusters alone
+    >>> maps = SkyMaps(np.zeros((12 * 64**2, 6), np.float32), np.ones(12 * 64**2, bool), model.instrument.bands)
+    >>> predict_classes(maps, model).shape
+    (49152, 1)
+    """
+    task = _Task.plan(maps, model, margin=margin, rotations=rotations, where=where)
+    maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
+    work = predict_fields(
+        maps, model, task.fields, rotations=rotations, threads=threads, client=client, device=device,
+        classes=True, progress=progress,
+    )  # fmt: skip
+    return task.collect(work, maps, 1 + len(model.classes))
+
+
+class _Task(NamedTuple):
+    """Which fields are computed, and which pixels are wanted of them."""
+
+    fields: list[Field]
+    wanted: NDArray[np.bool_]
+    where: NDArray[np.bool_] | None
+
+    @classmethod
+    def plan(
+        cls,
+        maps: SkyMaps | MapSet,
+        model: Model,
+        *,
+        margin: int,
+        rotations: int,
+        where: NDArray[np.bool_] | None,
+    ) -> _Task:
+        where = None if where is None else plain_mask(where, "where")
+        fields = plan_fields(maps, model, margin=margin, rotations=rotations)
+        seen = maps.seen if isinstance(maps, MapSet) else maps.footprint
+        wanted = seen if where is None else seen & where
+        return cls([field for field in fields if _owns_seen(field, maps, wanted)], wanted, where)
+
+    def collect(
+        self, work: Iterator[tuple[Field, NDArray[np.float32]]], maps: SkyMaps | MapSet, n_column: int = 0
+    ) -> NDArray[np.float32] | PartialMap:
+        """The map of what :func:`predict_fields` gives, of one value a pixel or of several."""
+        if isinstance(maps, MapSet):
+            runs = np.concatenate([own_runs(field, maps.nside) for field in self.fields])
+            part = PartialMap.empty(maps.nside, runs, n_column)
+            for field, values in work:
+                part.place(own_runs(field, maps.nside), values)
+            return part
+        p_map = empty_map(len(maps.footprint), n_column)
         for field, values in work:
-            part.place(own_runs(field, maps.nside), values)
-        return part
-    p_map = empty_map(len(maps.footprint), n_column)
-    for field, values in work:
-        place_field(field, values, p_map)
-    check_seen(p_map, wanted)
-    if where is not None:
-        p_map[~where] = np.nan
-    return p_map
+            place_field(field, values, p_map)
+        check_seen(p_map, self.wanted)
+        if self.where is not None:
+            p_map[~self.where] = np.nan
+        return p_map
 
 
 def _owns_seen(field: Field, maps: SkyMaps | MapSet, wanted: NDArray[np.bool_]) -> bool:

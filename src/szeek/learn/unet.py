@@ -150,7 +150,7 @@ class UNet(nn.Module):
     --------
     >>> sum(weight.numel() for weight in UNet().parameters())
     486033
-    >>> UNet(6, (8, 16), n_class=3).classify(torch.zeros(1, 6, 32, 32)).shape
+    >>> UNet(6, (8, 16), dropout=0.0, n_class=3).classify(torch.zeros(1, 6, 32, 32)).shape
     torch.Size([1, 32, 32, 3])
     """
 

@@ -362,13 +362,17 @@ class RunFolder:
         return Calibration.from_table(Table.read(self.file(CALIBRATION))) if self.has(CALIBRATION) else None
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Further classes of the network whose maps are there."""
+        names = (self.json(MODEL_CARD).get("network") or {}).get("classes", ())
+        return tuple(name for name in names if self.has(f"{CLASSES}/{name}.fits"))
+
+    @property
     def class_maps(self) -> dict[str, NDArray[np.float32] | PartialMap]:
         """p of each further class of the network, by its name; empty where the network knows clusters alone."""
         from szeek.find.predict import read_prediction  # loads PyTorch, which the rest does without
 
-        names = (self.json(MODEL_CARD).get("network") or {}).get("classes", ())
-        files = {name: self.file(f"{CLASSES}/{name}.fits") for name in names}
-        return {name: read_prediction(file) for name, file in files.items() if file.is_file()}
+        return {name: read_prediction(self.file(f"{CLASSES}/{name}.fits")) for name in self.classes}
 
     @property
     def class_calibrations(self) -> dict[str, Calibration]:

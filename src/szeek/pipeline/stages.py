@@ -32,7 +32,7 @@ from szeek.files import remove_path, whole_folder, write_json, write_table
 from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, add_snr_maps, filter_sky, tabulate_noise
 from szeek.filter.states import write_states
 from szeek.find.detect import detect_sources
-from szeek.find.predict import empty_map, predict, read_prediction, write_prediction
+from szeek.find.predict import empty_map, predict, predict_classes, read_prediction, write_prediction
 from szeek.find.shards import gather_shards
 from szeek.inputs.catalogues import read_catalogue, select_clusters, truth_cut, write_catalogue
 from szeek.inputs.instrument import read_instrument
@@ -373,10 +373,8 @@ def _predict(run: Run, progress: Progress | None) -> Predicted:
 
             def work(folder: Path, where: NDArray[np.bool_] | None) -> NDArray[np.float32] | PartialMap:
                 model = load_model(folder, bfloat16=mixed)
-                several = bool(model.classes)
-                return predict(
-                    maps, model, where=where, threads=run.threads, client=client, classes=several, **options
-                )
+                all_of_it = predict_classes if model.classes else predict
+                return all_of_it(maps, model, where=where, threads=run.threads, client=client, **options)
 
             p_map = work(run.folder, None) if not n_folds else _predict_folds(run, maps, work)
     p_map = _write_classes(p_map, run)

@@ -59,6 +59,7 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
                 stretch="asinh", ticks=P_TICKS,
             )
         )  # fmt: skip
+    layers += [_class_layer(run, name) for name in run.classes]
     y_nested = run.y_nested
     if y_nested is not None:
         nside = healpy.npix2nside(y_nested.size)
@@ -82,6 +83,29 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
             "run `szeek run` first"
         )
     return [replace(layer, order_least=_ORDER_LEAST) for layer in layers]
+
+
+def _class_layer(run: RunFolder, name: str) -> HipsLayer:
+    """A layer of p of a further class of the network, read when its first tile is requested."""
+    product = f"{products.CLASSES}/{name}.fits"
+    loading = threading.Lock()
+
+    @lru_cache(maxsize=1)
+    def load() -> NDArray[np.float32]:
+        values = run.healpix(product, nested=True)
+        assert values is not None  # the run lists classes whose maps are there
+        return values
+
+    def read(first: int, n: int) -> NDArray[np.float32]:
+        with loading:
+            values = load()
+        return nested_reader(values)(first, n)
+
+    nside = describe_healpix(run.file(product)).nside
+    title = f"p of {name.upper() if name == 'co' else name}"
+    return HipsLayer(
+        f"p-{name}", title, read, nside, "", 0.0, 1.0, P_COLOURS, "maximum", stretch="asinh", ticks=P_TICKS
+    )
 
 
 def _band_layers(maps: SkyMaps | MapSet) -> list[HipsLayer]:
