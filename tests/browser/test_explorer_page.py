@@ -197,6 +197,20 @@ def test_position_under_the_pointer(browser: Any, explorer: ExplorerServer, fram
     assert told.startswith("RA" if frame == "ICRS" else "l") and (lon, lat) == pytest.approx(expected, abs=0.1)
 
 
+def test_the_map_rests_when_nothing_moves(browser: Any, explorer: ExplorerServer) -> None:
+    """Not one call to WebGL where nothing changes, and drawing again as soon as something does."""
+    open_page(browser, explorer)
+    settle(browser)
+    browser.execute_script(
+        "window.draws = 0; const gl = WebGL2RenderingContext.prototype, draw = gl.drawElements;"
+        "gl.drawElements = function (...words) { window.draws++; return draw.apply(this, words); }"
+    )
+    for change in ("explorer.sky.goto(100, 50, 20)", "explorer.sky.setLimits(0.1, 0.5)", "explorer.select(3)"):
+        wait_for(browser, "new Promise(done => { draws = 0; setTimeout(() => done(draws === 0), 400) })")
+        browser.execute_script(change)
+        wait_for(browser, "draws > 0")
+
+
 def test_layers_frames_and_projections_draw(browser: Any, explorer: ExplorerServer) -> None:
     open_page(browser, explorer)
     pictures = {"p": settle(browser)}

@@ -105,8 +105,7 @@ def test_a_candidate_leads_into_the_explorer(
     assert browser.execute_script("return explorer.table.name[explorer.selected]") == name
     assert browser.execute_script("return explorer.sky.where().fov") == pytest.approx(2.0, rel=0.02)
     # and back: the explorer links to the report, whose links stay with this explorer whatever port they were made for
-    monkeypatch.setattr(links, "EXPLORER_PORT", 1)
-    write_report(explorer.explorer.run.path)
+    file.write_text(file.read_text().replace(f"127.0.0.1:{explorer.server_address[1]}", "127.0.0.1:1"))
     report = browser.find_element(By.ID, "report")
     assert report.is_displayed()
     browser.get(report.get_attribute("href"))

@@ -27,6 +27,10 @@ export async function openSky(element, run, callbacks) {
   return Object.assign(new StillSky(element, run, callbacks), { reason });
 }
 
+// Aladin draws every frame anew, whatever has changed, which takes more than a core where GL runs in software. It goes on
+// for this long after the last thing that may change the picture, and as long as it says itself that something moves.
+const AWAKE_MS = 500;
+
 class AladinSky {
   static async open(element, run, callbacks) {
     const { default: A } = await import("/aladin.js");
@@ -47,11 +51,32 @@ class AladinSky {
     sky.mark = A.catalog({ name: "selected", shape: "circle", sourceSize: 24, color: "#ff2fd0" });
     sky.view.addCatalog(sky.candidates);
     sky.view.addCatalog(sky.mark);
-    sky.view.on("positionChanged", () => callbacks.moved());
-    sky.view.on("zoomChanged", () => { sky.project(); sky.sizeMarkers(); callbacks.moved(); });
+    sky.rest(element);
+    sky.view.on("positionChanged", () => { sky.wake(); callbacks.moved(); });
+    sky.view.on("zoomChanged", () => { sky.wake(); sky.project(); sky.sizeMarkers(); callbacks.moved(); });
     sky.view.on("mouseMove", at => callbacks.hover(at && at.ra !== null ? sky.view.pix2world(at.x, at.y, "ICRS") : null));
     sky.sizeMarkers();
     return sky;
+  }
+  rest(element) {
+    const view = this.view.view, draw = view.redrawClbk; // what Aladin has called at the next frame, again and again
+    let until = 0, resting = false;
+    view.redrawClbk = now => {
+      if (view.needRedraw || view.wasm.isRendering()) until = Math.max(until, performance.now() + AWAKE_MS);
+      resting = performance.now() > until;
+      if (!resting) draw(now);
+    };
+    this.wake = () => {
+      until = performance.now() + AWAKE_MS;
+      if (resting) { resting = false; requestAnimationFrame(view.redrawClbk); }
+    };
+    const { requestRedraw } = view;
+    view.requestRedraw = () => { requestRedraw.call(view); this.wake(); };
+    for (const name of ["pointermove", "pointerdown", "pointerup", "wheel", "touchmove", "keydown"]) element.addEventListener(name, this.wake, { capture: true, passive: true });
+    document.addEventListener("visibilitychange", this.wake);
+    new ResizeObserver(this.wake).observe(element);
+    new PerformanceObserver(this.wake).observe({ type: "resource" }); // a tile has come
+    this.wake();
   }
   url(name) { return `${location.origin}/hips/${name}`; }
   hips(name) {
@@ -81,9 +106,10 @@ class AladinSky {
     this.base = name; this.baseHips = this.hips(name);
     this.view.setBaseImageLayer(this.baseHips);
     this.baseHips.setOpacity(1);
-    this.sizeMarkers();
+    this.sizeMarkers(); this.wake();
   }
   setOverlay(name, opacity) {
+    this.wake();
     if (!name) { if (this.over) this.view.removeImageLayer("over"); this.over = ""; return; }
     if (name !== this.over) { this.over = name; this.overHips = this.hips(name); this.view.setOverlayImageLayer(this.overHips, "over"); }
     const { low, high, colours, reversed, stretch } = this.layers.get(name);
@@ -94,8 +120,9 @@ class AladinSky {
   setStretch(stretch) {
     const layer = this.layers.get(this.base);
     this.baseHips.setColormap(layer.colours, { stretch: stretch || layer.stretch, reversed: layer.reversed });
+    this.wake();
   }
-  setLimits(low, high) { if (low < high) this.baseHips.setCuts(low, high); }
+  setLimits(low, high) { if (low < high) this.baseHips.setCuts(low, high); this.wake(); }
   setFrame(frame) { this.view.setFrame(frame); }
   setProjection(projection) { this.wanted = projection; this.project(); }
   // Mollweide stretches by a quarter even at its centre: close by, "auto" is the tangent plane.
