@@ -35,8 +35,8 @@ from szeek.simulate.components.sources import (
     draw_dusty_sources,
     draw_radio_sources,
 )
-from szeek.simulate.harmonics import band_limit, beam_window, pixel_window
 from szeek.simulate.sky import core_fwhm_arcmin
+from szeek.sky.harmonics import band_limit, beam_window, pixel_window
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.skymaps import Band, SkyMaps
 from szeek.sky.tiles import tile_of

@@ -35,7 +35,7 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
 from szeek.physics.spectra import spectral_templates
 from szeek.simulate.components.noise import add_white_noise, noise_generator, noise_pattern, white_level
-from szeek.simulate.harmonics import add_alm, analyse, beam_window, filter_alm, synthesise
+from szeek.sky.harmonics import add_alm, analyse, beam_window, filter_alm, synthesise
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import healpy
 import numpy as np
 
+from szeek.filter.ilc import NeedletILC
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
@@ -24,7 +25,6 @@ from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters, paint_y
 from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sources
 from szeek.simulate.sky import core_fwhm_arcmin
-from szeek.simulate.ymap import NeedletILC
 from szeek.sky.skymaps import SkyMaps
 from szeek.stack.profiles import measure_fluxes
 from szeek.stack.stacks import bootstrap_weights, sky_blocks

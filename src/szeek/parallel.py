@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
@@ -73,6 +73,22 @@ def one_torch_thread() -> Iterator[None]:
 def core_pool(threads: int | None = None) -> ThreadPoolExecutor:
     """Threads to give whole fields or shards to, the machine's cores by default."""
     return ThreadPoolExecutor(threads or available_cores(), initializer=_calm_torch)
+
+
+def side_by_side(make: Callable[[Piece], Result], pieces: Iterable[Piece], threads: int = 0) -> list[Result]:
+    """``[make(piece) for piece in pieces]``, as many at once as there are threads; 0 uses all cores.
+
+    For pieces that each run on one thread: a small transform on two threads is hardly faster than on one, two of them
+    side by side are done in half the time. ``make`` must leave numba's parallel loops alone, which one thread at a
+    time may run.
+
+    Examples
+    --------
+    >>> side_by_side(abs, [-1, 2, -3], threads=2)
+    [1, 2, 3]
+    """
+    with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
+        return list(pool.map(make, pieces))
 
 
 def _calm_torch() -> None:

@@ -7,7 +7,7 @@ command line turns the results into sentences.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,13 @@ import numpy as np
 from szeek.assess.calibrate import p_max_for_purity
 from szeek.assess.recovery import measure_recovery
 from szeek.assess.sources import LOWEST_P, find_sources
-from szeek.config import Config, config_toml
+from szeek.config import Config, config_toml, load_config
 from szeek.files import write_table, write_text
+from szeek.filter.ilc import list_spectra
 from szeek.find.predict import read_prediction
 from szeek.find.shards import predict_shard
 from szeek.inputs.fits_files import parse_part
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.knownclusters import group_clusters, read_clusters
 from szeek.inputs.surveymaps import check_masks, read_maps
 from szeek.learn.device import pick_device
@@ -57,6 +59,7 @@ from szeek.pipeline.stages import (
     Maps,
     Predicted,
 )
+from szeek.pipeline.ymap import YMapMade, ymap_stage
 from szeek.show.report.field import FieldPicture, keep_field
 from szeek.show.report.page import write_report
 from szeek.sky.healpix import nside_of, unit_vectors
@@ -338,6 +341,66 @@ def predict_part(
         device=device,
         progress=progress,
     )
+
+
+# --- y map -----------------------------------------------------------------------------------------------------
+
+
+def make_y_map(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
+    *,
+    deproject: Sequence[str] = (),
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> tuple[Path, YMapMade]:
+    """Compton y with its errors of a run's maps, or of those that a configuration names.
+
+    Parameters
+    ----------
+    source : path or str
+        Folder of a run that keeps its maps, a preset's name, or a TOML file. A configuration's maps are simulated or
+        read first; it needs no catalogue.
+    out : path, optional
+        Folder to write to, with a configuration.
+    deproject : sequence of str
+        Of 'cib', 'cib-moments' and 'radio', see :func:`szeek.filter.ilc.list_spectra`.
+    threads, progress
+        As of :func:`run`.
+
+    Returns
+    -------
+    Path, YMapMade
+        The folder with y.fits, and what is in it.
+
+    Raises
+    ------
+    ValueError
+        If ``out`` is given with a run or missing with a configuration, or the maps or spectra are refused.
+    FileNotFoundError
+        If the run has no maps.
+    """
+    stage = ymap_stage(deproject)
+    if Path(source).is_dir():
+        if out is not None:
+            raise ValueError(f"'{source}' is a folder, into which its y map goes; leave out --out")
+        home = RunFolder(source)
+        home.need(products.MAPS)
+        list_spectra(home.instrument, deproject)  # refused before minutes of work
+        job, stages = Run(home.config, home.path, threads), [stage]
+    else:
+        config = load_config(os.fspath(source))
+        if out is None:
+            raise ValueError(f"'{source}' is a configuration; give --out, the folder to write to")
+        if not config.sky.simulate and not (config.sky.saved_maps or config.sky.maps):
+            raise ValueError("the configuration names no maps; give [sky] maps, or simulate = true")
+        list_spectra(read_instrument(config.sky.instrument), deproject)  # refused before minutes of work
+        job = Run(config, Path(out), threads)
+        stages = [*([SKY] if config.sky.simulate else []), MAPS, stage]
+        _claim(job.folder, stages)
+    made = do_stages(job, stages, progress, again=len(stages) == 1)["ymap"]
+    assert isinstance(made, YMapMade)
+    return job.folder, made
 
 
 # --- detect, measure -------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, mass_and_redshift
 from szeek.simulate.components.cmb import draw_cmb
 from szeek.simulate.components.noise import white_level
-from szeek.simulate.harmonics import synthesise
 from szeek.simulate.inject import inject_clusters
+from szeek.sky.harmonics import synthesise
 from szeek.sky.skymaps import SkyMaps
 
 DUST, TEMPERATURE = 2.5, 0.4

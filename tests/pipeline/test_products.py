@@ -28,6 +28,7 @@ FORMATS = {
     "simulate/validate.py": {"simulate.json", "truth.fits"},
     "stack/catalogue.py": {"stacks.json"},
     "show/figures/stackfigures.py": {"stacks.json"},
+    "show/report/field.py": {"y.fits"},  # the field's own, in fields/NAME/
 }
 
 

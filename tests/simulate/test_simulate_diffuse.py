@@ -22,7 +22,8 @@ from szeek.simulate.components.noise import (
     scan_depth,
     white_level,
 )
-from szeek.simulate.harmonics import (
+from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.harmonics import (
     add_alm,
     analyse,
     beam_window,
@@ -33,7 +34,6 @@ from szeek.simulate.harmonics import (
     synthesise,
     white_alm,
 )
-from szeek.simulate.planckfits import write_planck_map
 
 HFI = read_instrument("planck-hfi")
 

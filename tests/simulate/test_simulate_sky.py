@@ -22,7 +22,6 @@ from szeek.simulate.components.cib import draw_cib
 from szeek.simulate.components.cmb import draw_cmb
 from szeek.simulate.components.sources import draw_cold_clumps, draw_dusty_sources, draw_radio_sources
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import beam_window
 from szeek.simulate.realsky import MULTIPOLE_EDGES, find_alike, measure_spectra, peak_fluxes
 from szeek.simulate.sky import (
     SimulateConfig,
@@ -40,7 +39,7 @@ from szeek.simulate.validate import (
     largest_step,
     validate_sky,
 )
-from szeek.simulate.ymap import NeedletILC, constrained_weights, needlet_windows
+from szeek.sky.harmonics import beam_window
 
 HFI = read_instrument("planck-hfi")
 
@@ -263,40 +262,6 @@ def test_small_scales_of_a_field() -> None:
 def test_bad_settings(settings: dict[str, int], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         SimulateConfig(**settings)  # type: ignore[arg-type]
-
-
-def test_needlets_conserve_power() -> None:
-    np.testing.assert_allclose(np.sum(np.square(needlet_windows(700)), axis=0), 1.0, atol=1e-12)
-
-
-def test_constrained_weights_by_hand() -> None:
-    # unit covariance: w = A (A^T A)^-1 e with A = [a, 1]; passes a, nulls a flat spectrum
-    response = np.array([-4.0, -3.0, 0.2, 6.0])
-    mixing = np.stack([response, np.ones(4)], axis=1)
-    expected = mixing @ np.linalg.inv(mixing.T @ mixing)[:, 0]
-    weights = constrained_weights(np.eye(4)[None], response)[0]
-    np.testing.assert_allclose(weights, expected, rtol=1e-4)
-    assert weights @ response == pytest.approx(1.0)
-    assert weights.sum() == pytest.approx(0.0, abs=1e-12)
-
-
-def test_ilc_recovers_y_and_removes_the_cmb() -> None:
-    nside = 64
-    rng = np.random.default_rng(5)
-    pixels = np.arange(12 * nside**2)
-    theta = healpy.rotator.angdist(healpy.pix2ang(nside, pixels, lonlat=True), [30.0, 40.0], lonlat=True)
-    y = 1e-4 * np.exp(-0.5 * (np.degrees(theta) / 3.0) ** 2)
-    cmb = 1e-4 * np.degrees(theta) / 50
-    noise = rng.standard_normal((pixels.size, 6)) * 1e-8 * HFI.unit_per_kcmb
-    maps = (y[:, None] * HFI.tsz_response + cmb[:, None] * HFI.unit_per_kcmb + noise).astype(np.float32)
-    ilc = NeedletILC(HFI, nside, core_fwhm_arcmin(HFI), threads=1)
-    with pytest.raises(RuntimeError, match=r"call fit\(maps\) before combine"):
-        ilc.combine(maps)
-    found = ilc.fit(maps)
-    np.testing.assert_array_equal(found, ilc.combine(maps))
-    near = theta < np.radians(6)
-    np.testing.assert_allclose(found[near], y[near], atol=5e-6)
-    assert np.std(found[~near] - y[~near]) < 2e-6
 
 
 def test_spectrum_of_a_white_field() -> None:

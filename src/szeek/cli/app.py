@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from szeek.cli import catalogue, counts, doctor, evidence, instruments, look, pipeline, stack
+from szeek.cli import catalogue, counts, doctor, evidence, instruments, look, pipeline, stack, ymap
 from szeek.cli.data import data_app
 from szeek.cli.messages import describe_error, fit_to_command
 
@@ -29,6 +29,7 @@ for verb in (
     *(pipeline.run, pipeline.simulate, pipeline.train, pipeline.predict),
     *(catalogue.detect, catalogue.photometry, catalogue.assess, catalogue.selection, catalogue.purity),
     evidence.evidence,
+    ymap.ymap,
     *(counts.masses, counts.export, counts.mock),
     *(look.report, stack.stack, stack.reproduce, look.view, look.dossiers, look.config, instruments.instruments),
     doctor.doctor,

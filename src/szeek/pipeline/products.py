@@ -78,6 +78,7 @@ STACKS = "stacks"
 STACKS_RECORD = "stacks/stacks.json"
 Y_FROM_P = "stacks/y_from_p.fits"
 Y_MAP = "y_map.fits"
+Y = "y.fits"
 FIELDS = "fields"
 FIELD_RECORD = "field.json"
 FIGURES = "figures"
@@ -87,7 +88,8 @@ REPRODUCTION_PAGE = "reproduce.html"
 REPRODUCTION_TABLE = "reproduce.ecsv"
 VERDICTS = "verdicts.sqlite"
 
-
+#: The y map that is shown is the first of these.
+_Y_MAPS = (Y_MAP, Y, SIMULATED_Y_MAP)
 #: Resolution at which fine maps of a part of the sky are shown whole.
 SHOWN_NSIDE = 2048
 
@@ -145,6 +147,7 @@ PRODUCTS: dict[str, Product] = {
     STACKS_RECORD: Product("what was stacked: samples, maps, numbers of objects", "szeek stack"),
     Y_FROM_P: Product("Compton y as predicted from p by the fitted relation", "szeek stack"),
     Y_MAP: Product("Compton y map shown beside p, where you put one into the folder", "your own"),
+    Y: Product("Compton y and its error at 10 arcmin, columns Y and SIGMA_Y", "szeek ymap"),
     FIELDS: Product("small fields shown in the report, a folder each", "szeek predict"),
     FIELD_RECORD: Product("in fields/NAME/: where that field is and what is shown of it", "szeek predict"),
     FIGURES: Product("figures of the report as PNG and PDF", "szeek report"),
@@ -462,9 +465,8 @@ class RunFolder:
 
     @cached_property
     def y_nested(self) -> NDArray[np.float32] | None:
-        """The run's own y map or its simulated sky's: (12 nside^2,) float32 NESTED."""
-        own = self.healpix(Y_MAP, nested=True)
-        return self.healpix(SIMULATED_Y_MAP, nested=True) if own is None else own
+        """The y map put into the folder, the run's or its simulated sky's: (12 nside^2,) float32 NESTED."""
+        return next((self.healpix(name, nested=True) for name in _Y_MAPS if self.has(name)), None)
 
     @cached_property
     def y_ring(self) -> NDArray[np.float32] | None:
@@ -474,7 +476,7 @@ class RunFolder:
     @cached_property
     def y_fwhm_arcmin(self) -> float:
         """Beam of the y map as its header has it (FWHM), 0 where it does not say."""
-        for name in (Y_MAP, SIMULATED_Y_MAP):
+        for name in _Y_MAPS:
             if (file := self.file(name)).is_file():
                 return float(fits.getheader(file, 1).get("FWHM", 0.0))
         return 0.0

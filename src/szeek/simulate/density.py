@@ -18,8 +18,8 @@ import numpy as np
 from colossus.cosmology import cosmology as colossus_cosmology
 from numpy.typing import NDArray
 
+from szeek.parallel import side_by_side
 from szeek.physics.cosmology import COSMOLOGY, SIGMA8, SPECTRAL_INDEX
-from szeek.simulate.pool import side_by_side
 
 Floats = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.simulate.components.clusters import paint_y
-from szeek.simulate.harmonics import Floats, analyse, beam_window, filter_alm, synthesise
+from szeek.sky.harmonics import Floats, analyse, beam_window, filter_alm, synthesise
 
 #: Smoothing of the y map (FWHM) for clusters of growing theta500: its own beam suits the compact ones.
 _SMOOTHING_ARCMIN = (0.0, 6.0, 12.0, 25.0)

@@ -21,7 +21,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter, maximum_filte
 
 from szeek.inputs.reddening import read_column_map
 from szeek.physics.instrument import Instrument
-from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
+from szeek.sky.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.sky.projection import PIXEL_ARCMIN, sample_field
 
 #: Edges of the multipole bins.

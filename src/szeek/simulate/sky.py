@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from szeek._version import __version__
 from szeek.config import FieldConfig
 from szeek.files import write_json, write_table
+from szeek.filter.ilc import NeedletILC
 from szeek.inputs.catalogues import write_catalogue
 from szeek.inputs.instrument import read_bandpasses, read_beams, read_instrument
 from szeek.inputs.reddening import read_column_map
@@ -57,7 +58,11 @@ from szeek.simulate.components.sources import (
 )
 from szeek.simulate.density import all_density_shells
 from szeek.simulate.haloes import draw_haloes, group_background
-from szeek.simulate.harmonics import (
+from szeek.simulate.mapnoise import noise_deviates
+from szeek.simulate.planckfits import write_planck_map
+from szeek.simulate.skypart import SkyPart
+from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
+from szeek.sky.harmonics import (
     Alm,
     Floats,
     Map32,
@@ -69,11 +74,6 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
-from szeek.simulate.mapnoise import noise_deviates
-from szeek.simulate.planckfits import write_planck_map
-from szeek.simulate.skypart import SkyPart
-from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
-from szeek.simulate.ymap import NeedletILC
 from szeek.sky.partial import PartialMap, write_partial_map
 
 #: Gaussian fits of the effective beams: HFI_RIMO_R3.00.fits, extension MAP_PARAMS, column FWHMGAUS; at 545 GHz (4.675

@@ -34,7 +34,6 @@ from szeek.simulate.components.sources import (
 )
 from szeek.simulate.field.validate import check_field
 from szeek.simulate.haloes import group_background
-from szeek.simulate.harmonics import Floats, add_alm, analyse, beam_window, pixel_window, power_spectrum
 from szeek.simulate.realsky import (
     MULTIPOLE_EDGES,
     FieldSpectra,
@@ -46,6 +45,7 @@ from szeek.simulate.realsky import (
     read_cutouts,
 )
 from szeek.simulate.sky import SimulateConfig, core_fwhm_arcmin
+from szeek.sky.harmonics import Floats, add_alm, analyse, beam_window, pixel_window, power_spectrum
 
 #: Fluxes above which the peaks of a field are counted, by band.
 _FIELD_FLUXES_JY = {

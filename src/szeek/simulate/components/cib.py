@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import DensityShell, random_generator
-from szeek.simulate.harmonics import (
+from szeek.sky.harmonics import (
     Alm,
     Floats,
     add_alm,

@@ -8,7 +8,7 @@ from importlib import resources
 import numpy as np
 
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import Alm, Floats, gaussian_alm
+from szeek.sky.harmonics import Alm, Floats, gaussian_alm
 
 
 @cache

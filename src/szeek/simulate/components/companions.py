@@ -15,10 +15,12 @@ import numpy as np
 from astropy.table import Table
 
 from szeek._version import __version__
+from szeek.parallel import side_by_side
 from szeek.physics.cosmology import COSMOLOGY
 from szeek.simulate.components.xray import draw_xray_sky
 from szeek.simulate.haloes import DensityShell, random_generator
-from szeek.simulate.harmonics import (
+from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.harmonics import (
     Alm,
     Map32,
     add_alm,
@@ -28,8 +30,6 @@ from szeek.simulate.harmonics import (
     gaussian_alm,
     synthesise,
 )
-from szeek.simulate.planckfits import write_planck_map
-from szeek.simulate.pool import side_by_side
 
 # Planck 2018 results VIII (A&A 641, A8), Fig. 1: N_L^kappa is flat at about 1e-7 up to l of 1000.
 _KAPPA_NOISE, _KAPPA_LMAX = 1.0e-7, 1500

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from szeek.inputs.reddening import read_column_map
 from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import (
+from szeek.sky.harmonics import (
     Alm,
     Floats,
     Map32,

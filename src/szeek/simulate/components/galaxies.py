@@ -11,7 +11,7 @@ from astropy.table import Table
 from szeek.physics.cosmology import COSMOLOGY
 from szeek.simulate.density import SHELL_NSIDE, DensityShell, random_generator
 from szeek.simulate.haloes import scatter_in_pixels
-from szeek.simulate.harmonics import Floats
+from szeek.sky.harmonics import Floats
 from szeek.sky.tiles import Tiles, pixels_near_tiles
 
 # Bilicki et al. 2016 (ApJS 225, 5): 20 million galaxies over 28,000 deg2, median redshift 0.2, scatter 0.033 (1 + z).

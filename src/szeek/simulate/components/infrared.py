@@ -22,7 +22,8 @@ from szeek.simulate.components.companions import GALAXIES_PER_ARCMIN2, GALAXY_KI
 from szeek.simulate.components.dust import GalacticEmission, log_colours
 from szeek.simulate.components.sources import draw_cluster_galaxies, draw_dusty_sources, paint_sources
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import (
+from szeek.simulate.planckfits import write_planck_map
+from szeek.sky.harmonics import (
     Floats,
     Map32,
     beam_window,
@@ -31,7 +32,6 @@ from szeek.simulate.harmonics import (
     pixel_window,
     synthesise,
 )
-from szeek.simulate.planckfits import write_planck_map
 from szeek.sky.skymaps import Band
 
 #: IRIS at 100 um. Miville-Deschenes & Lagache (2005, ApJS 157, 302), Table 1: 4.3 arcmin, noise 0.06 MJy/sr, which a

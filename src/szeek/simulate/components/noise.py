@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from szeek.physics.instrument import Instrument
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import Alm, Floats, Map32, gaussian_alm
+from szeek.sky.harmonics import Alm, Floats, Map32, gaussian_alm
 from szeek.sky.healpix import ring_start
 
 # Planck early results I (2011, A&A 536, A1).

@@ -22,7 +22,7 @@ from szeek.physics.instrument import Instrument
 from szeek.physics.scaling import MASS_BIAS
 from szeek.simulate.components.dust import modified_blackbody
 from szeek.simulate.haloes import random_generator
-from szeek.simulate.harmonics import FWHM_PER_SIGMA, Floats
+from szeek.sky.harmonics import FWHM_PER_SIGMA, Floats
 from szeek.sky.healpix import pixel_window_sigma_rad, ring_above, ring_start
 
 Map32 = NDArray[np.float32]

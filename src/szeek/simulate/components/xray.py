@@ -1,7 +1,7 @@
 """Photons of a ROSAT-like all-sky survey between 0.5 and 2 keV: clusters, AGN and stars, background.
 
-    counts = Poisson[flux / (erg/cm2 of a count) x absorption x exposure], spread by the PSF
-             + Poisson[background x exposure]
+counts = Poisson[flux / (erg/cm2 of a count) x absorption x exposure], spread by the PSF
+         + Poisson[background x exposure]
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from szeek.inputs.reddening import read_column_map
 from szeek.physics.xray import CLUSTER_HARD_SHARE, ROSAT_FLUX_PER_RATE, absorption
 from szeek.simulate.density import random_generator
-from szeek.simulate.harmonics import Floats, Map32
 from szeek.simulate.surveys import draw_xray_luminosity, flux_of_luminosity
+from szeek.sky.harmonics import Floats, Map32
 from szeek.sky.healpix import unit_vectors
 
 #: Point spread of the survey as a Gaussian, FWHM: 90 % of the photons within 1.8 arcmin. Boese 2000 (A&AS 141, 507).

@@ -39,7 +39,7 @@ from szeek.simulate.components.sources import Sources, draw_dusty_sources
 from szeek.simulate.density import DensityShell
 from szeek.simulate.field.lattice import Lattice, multipoles
 from szeek.simulate.field.paint import NARROW_SIGMA_ARCMIN
-from szeek.simulate.harmonics import Alm, filter_alm, multipole_limit
+from szeek.sky.harmonics import Alm, filter_alm, multipole_limit
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]

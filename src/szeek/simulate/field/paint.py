@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from szeek.simulate.components.clusters import split_profiles
 from szeek.simulate.components.sources import Sources
 from szeek.simulate.field.lattice import STEP_ARCMIN, Lattice
-from szeek.simulate.harmonics import FWHM_PER_SIGMA
 from szeek.simulate.painting import blend_profile
+from szeek.sky.harmonics import FWHM_PER_SIGMA
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]

@@ -69,9 +69,9 @@ from szeek.simulate.field.haloes import (
 from szeek.simulate.field.lattice import Lattice, multipoles
 from szeek.simulate.field.paint import paint_clusters_on, paint_sources_on
 from szeek.simulate.haloes import draw_haloes
-from szeek.simulate.harmonics import band_limit
 from szeek.simulate.sky import SimulateConfig, simulate_sky
 from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
+from szeek.sky.harmonics import band_limit
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]

@@ -1,8 +1,8 @@
-"""Spherical harmonics of the simulated sky: draw, smooth, synthesise, analyse.
+"""Spherical harmonics of whole-sky maps: draw, smooth, synthesise, analyse.
 
-A component that is a Gaussian field, or that has to be smoothed, lives as harmonic coefficients (alm, complex64,
-m-major as in healpy: l = m ... lmax for m = 0, then m = 1, ...). Components of a band are added there, so that
-each band costs one synthesis. Maps are HEALPix RING, Galactic.
+Coefficients (alm) are complex64, m-major as in healpy: l = m ... lmax for m = 0, then m = 1, .... A simulated
+component that is a Gaussian field, or that has to be smoothed, lives as such, and the components of a band are added
+there, so that each band costs one synthesis. Maps are HEALPix RING, Galactic.
 """
 
 from __future__ import annotations
