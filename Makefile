@@ -6,7 +6,7 @@ DEMO ?= demo
 SEED ?= 1
 DEVICE ?= cpu
 
-.PHONY: demo test check types examples prose bench docs dist clean
+.PHONY: demo test check types examples prose bench docs dist install-test clean
 
 demo: $(VENV)/installed
 	$(BIN)/szeek run demo --out $(DEMO) --seed $(SEED) --device $(DEVICE)
@@ -41,6 +41,14 @@ dist: $(VENV)/installed
 	rm -rf dist
 	$(BIN)/python -m build --no-isolation
 	$(BIN)/twine check --strict dist/*
+
+# The wheel in an empty environment, outside the source: it installs with what it asks for, starts, and finds no fault.
+install-test: dist
+	rm -rf build/try
+	$(PYTHON) -m venv build/try
+	build/try/bin/pip install --quiet --constraint constraints.txt dist/szeek-*.whl
+	cd build/try && env -i PATH=/usr/bin:/bin HOME=$(abspath build/try) bin/szeek --version
+	cd build/try && env -i PATH=/usr/bin:/bin HOME=$(abspath build/try) bin/szeek doctor
 
 # The constraint names the CPU build of PyTorch; without it an install may fetch gigabytes of GPU libraries.
 $(VENV)/installed: pyproject.toml constraints.txt

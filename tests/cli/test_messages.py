@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import typer
 from typer.core import TyperGroup, TyperOption
+from typer.testing import CliRunner
 
 import szeek
 from szeek.cli import app
@@ -159,3 +160,8 @@ def test_a_library_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert end.value.code == 1 and len(lines) == 1
     assert lines[0].startswith("szeek: szeek.verbs cannot be imported")
+
+
+def test_the_version_is_that_of_the_package():
+    said = CliRunner().invoke(app, ["--version"])
+    assert said.exit_code == 0 and said.output == f"szeek {szeek.__version__}\n"

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from typing import Annotated
 
 import typer
 
+from szeek._version import __version__
 from szeek.cli import catalogue, counts, doctor, evidence, instruments, look, pipeline, stack, ymap
 from szeek.cli.data import data_app
 from szeek.cli.messages import describe_error, fit_to_command
@@ -36,6 +38,21 @@ for verb in (
 ):
     app.command()(verb)
 app.add_typer(data_app, name="data")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"szeek {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="print the version and end")
+    ] = False,
+) -> None:
+    pass
 
 
 class _Interrupted(BaseException):
