@@ -163,6 +163,14 @@ def count_null_sources(
         at least one); ``matched`` and ``off_position`` (fractions of the sources with a known cluster there and at
         shifted positions), ``confirmed`` (matched less chance); ``purity_true`` and ``error_true`` (binomial, chance
         taken out; further peaks inside a found extended halo count neither way). NaN where there are no sources.
+
+    Examples
+    --------
+    >>> sources = Table({"lon_deg": np.arange(0.0, 40, 2), "lat_deg": [50.0] * 20, "p": [0.9] * 10 + [0.3] * 10})
+    >>> flipped = sources[10:15]  # a null sky of the same area has five sources, none of them above p = 0.5
+    >>> table = count_null_sources(sources, {"flipped": (flipped, 1.0)}, thresholds=(0.1, 0.5))
+    >>> table["n"].tolist(), table["purity_flipped"].tolist()
+    ([20, 10], [0.75, 1.0])
     """
     p = np.asarray(sources["p"], float)
     rows = []

@@ -98,6 +98,16 @@ class Selection:
         Fraction of the injected positions that had a source before; taken out of the completeness.
     look : Table, optional
         What is known of the looks that were varied (:meth:`szeek.assess.looks.LookFit.to_table`).
+
+    Examples
+    --------
+    >>> flux = np.geomspace(1e-4, 1e-2, 200)
+    >>> injections = Table({"lon_deg": np.arange(200.0), "lat_deg": [50.0] * 200, "y500_arcmin2": flux})
+    >>> injections["theta500_arcmin"], injections["noise_arcmin2"] = 5.0, 3e-4
+    >>> injections["p"] = np.where(flux > 1e-3, 0.9, np.nan)  # found above 1e-3 arcmin^2
+    >>> selection = Selection(injections, np.array([1.0, 32.0]), np.full((768, 2), 3e-4), p_max=0.1)
+    >>> selection.completeness([2e-4, 5e-3], 5.0, 120.0, 45.0).value.round(2).tolist()
+    [0.0, 1.0]
     """
 
     injections: Table
@@ -384,6 +394,19 @@ def measure_noise(
     -------
     (12 nside^2, n_size) float64
         arcmin^2, HEALPix RING of the fields' nside, 8 for Planck; NaN for pixels without a field.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> louder = SkyMaps(2 * values, maps.footprint, maps.bands)
+    >>> once, twice = (measure_noise(each, planck, [5.0], threads=1) for each in (maps, louder))
+    >>> known = np.isfinite(once)
+    >>> int(known.sum()), np.allclose(twice[known] / once[known], 2, rtol=1e-3)
+    (5, True)
     """
     fields = list_fields(maps)
     if filtered is not None:
@@ -476,6 +499,17 @@ def judge_injections(
     ------
     ValueError
         If fewer than 20 injections are left.
+
+    Examples
+    --------
+    >>> injections = Table({"lon_deg": np.arange(40.0), "lat_deg": [50.0] * 40, "theta500_arcmin": [5.0] * 40})
+    >>> injections["y500_arcmin2"] = np.geomspace(1e-4, 1e-2, 40)
+    >>> sources = injections["lon_deg", "lat_deg"][20:]  # the brighter half was found
+    >>> sources["p"] = 0.9
+    >>> matched, noise = match_injections(injections, sources), np.full((768, 6), 3e-4)
+    >>> selection = judge_injections(matched, sources[:0], noise, p_max=0.1)
+    >>> int(np.isfinite(selection.injections["p"]).sum()), selection.chance
+    (20, 0.0)
     """
     sizes = np.asarray(theta500_arcmin, float)
     columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin", "p", "offset_arcmin"]
@@ -543,6 +577,14 @@ def fit_position_errors(found: Table, population: Table | None = None) -> Positi
     ------
     ValueError
         If fewer than 20 were found.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> found = Table({"p": rng.uniform(0.1, 0.9, 2000), "offset_arcmin": rng.rayleigh(1.0, 2000)})
+    >>> r68_arcmin, r95_arcmin = fit_position_errors(found).predict([0.5])
+    >>> [round(float(r[0])) for r in (10 * r68_arcmin, r95_arcmin)]  # of a Rayleigh law: 1.51 and 2.45 arcmin
+    [15, 2]
     """
     own = np.isfinite(np.asarray(found["p"], float))
     if "before" in found.colnames:

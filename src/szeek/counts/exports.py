@@ -260,6 +260,20 @@ def export_survey(kind: str, survey: Survey, catalogue: Table, relation: MassRel
         If the format is unknown, a column is missing, or a cluster lies outside the survey or below its S/N.
     ImportError
         If the format needs a library of the extra 'export'.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from szeek.counts.survey import DetectionModel
+    >>> noise, everywhere, none_false = np.full((768, 2), 3e-4), np.ones(768), np.zeros(80)
+    >>> law = DetectionModel(snr50=4.0, width=0.5)
+    >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
+    >>> one = {"NAME": ["A"], "RA": [10.0], "DEC": [40.0], "GLON": [120.7], "GLAT": [-22.8]}
+    >>> catalogue = Table({**one, "SNR": [6.0], "Z": [0.3], "PATCH": [0]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     exported = export_survey("fits", survey, catalogue, MassRelation(), Path(folder) / "out")
+    ...     Survey.read(exported / "survey.fits").detection == law
+    True
     """
     if kind not in FORMATS:
         raise ValueError(f"format '{kind}' is unknown, expected one of {', '.join(FORMATS)}")

@@ -42,6 +42,11 @@ class MassRelation:
         (1-b): X-ray calibrated over true mass.
     scatter_ln : float
         Standard deviation of ln Y500 at a mass.
+
+    Examples
+    --------
+    >>> MassRelation().mass_bias, round(MassRelation().scatter_ln, 3)
+    (0.64, 0.173)
     """
 
     mass_bias: float = MASS_BIAS
@@ -133,6 +138,16 @@ def list_masses(
     Table
         ``Z``, ``M_SZ``, ``M_SZ_ERR``, ``M500C``, ``M500C_LOW``, ``M500C_HIGH`` (68 %), and e.g. ``M200C``, in 1e14
         Msun; NaN without redshift or signal.
+
+    Examples
+    --------
+    >>> y5r500 = Y5R500_PER_Y500 * y500_from_mass(np.array([5.0]), np.array([0.2]))  # of 5e14 Msun at z = 0.2
+    >>> flux = np.full((1, SIZES_ARCMIN.size), y5r500)
+    >>> photometry = Table({"size_snr": flux / (0.02 * flux), "size_y5r500_arcmin2": flux})
+    >>> photometry["size_y5r500_err_arcmin2"] = 0.02 * flux
+    >>> masses = list_masses(photometry, [0.2])
+    >>> round(float(masses["M_SZ"][0]), 1), bool(4.5 < masses["M500C"][0] < 5.0)  # 0.64 x 5; the heavy are few
+    (3.2, True)
     """
     redshift = np.asarray(z, float)
     names = ("M_SZ", "M_SZ_ERR", "M500C", "M500C_LOW", "M500C_HIGH")
@@ -172,6 +187,16 @@ def list_mass_curves(photometry: Table, redshifts: Sequence[float] = CURVE_REDSH
     -------
     Table
         ``M_SZ_CURVE``, ``M_SZ_CURVE_ERR`` (n, n_z) in 1e14 Msun; ``meta['REDSHIFTS']``.
+
+    Examples
+    --------
+    >>> y5r500 = Y5R500_PER_Y500 * y500_from_mass(np.array([5.0]), np.array([0.2]))  # of 5e14 Msun at z = 0.2
+    >>> flux = np.full((1, SIZES_ARCMIN.size), y5r500)
+    >>> photometry = Table({"size_snr": flux / (0.02 * flux), "size_y5r500_arcmin2": flux})
+    >>> photometry["size_y5r500_err_arcmin2"] = 0.02 * flux
+    >>> curve = list_mass_curves(photometry, redshifts=(0.2, 0.5))["M_SZ_CURVE"][0]
+    >>> round(float(curve[0]), 1), bool(curve[1] > curve[0])  # 0.64 x 5; the same flux from farther away is heavier
+    (3.2, True)
     """
     values = np.full((2, len(photometry), len(redshifts)), np.nan)
     for k in range(len(photometry)):

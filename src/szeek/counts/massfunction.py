@@ -27,6 +27,11 @@ class CosmologyParameters:
     ----------
     h, omega_m, omega_b, sigma8, spectral_index : float
         Planck 2018 results VI (A&A 641, A6), Table 2, where not given.
+
+    Examples
+    --------
+    >>> CosmologyParameters().differences(CosmologyParameters(sigma8=0.75))
+    'sigma8 0.75 instead of 0.8102'
     """
 
     h: float = float(COSMOLOGY.h)

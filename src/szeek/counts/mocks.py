@@ -30,6 +30,17 @@ class MockSurvey:
     survey : Survey
     relation : MassRelation
     parameters : CosmologyParameters
+
+    Examples
+    --------
+    >>> from szeek.counts.survey import DetectionModel
+    >>> noise, everywhere, none_false = np.full((768, 2), 3e-4), np.ones(768), np.zeros(80)
+    >>> law = DetectionModel(snr50=4.0, width=0.5)
+    >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
+    >>> mock = MockSurvey(survey)
+    >>> one, more = mock.draw(seed=1), MockSurvey(survey, parameters=CosmologyParameters(sigma8=0.9)).draw(seed=1)
+    >>> bool(one["SNR"].min() >= 4.5), len(more) > len(one)  # more clusters, where sigma8 is higher
+    (True, True)
     """
 
     def __init__(

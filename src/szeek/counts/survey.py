@@ -63,6 +63,11 @@ class DetectionModel:
         Of the logit, for the looks of clusters being others than those injected.
     snr_factor, snr_scatter_ln : float
         f: S/N that injections have over Y500 / sigma, and its scatter beyond noise; 1 and 0 where not measured.
+
+    Examples
+    --------
+    >>> DetectionModel(snr50=4.0, width=0.5).found([4.0, 6.0], 5.0, 0.0).round(3).tolist()  # 1 / (1 + exp(-4))
+    [0.5, 0.982]
     """
 
     snr50: float
@@ -165,6 +170,14 @@ class Survey:
         With which masses of the catalogue were made; sigma and completeness do not depend on it.
     origin : str
         Run that it comes of.
+
+    Examples
+    --------
+    >>> noise, everywhere, none_false = np.full((768, 2), 3e-4), np.ones(768), np.zeros(80)
+    >>> law = DetectionModel(snr50=4.0, width=0.5)
+    >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
+    >>> round(survey.area_deg2), survey.n_patches, survey.noise(5.0, [0]).round(6).tolist()
+    (41253, 1, [0.0003])
     """
 
     theta500_arcmin: Floats
@@ -366,6 +379,18 @@ def make_survey(
     ------
     ValueError
         If no sky is left, or nothing is found at ``snr_min``.
+
+    Examples
+    --------
+    >>> flux = np.geomspace(1e-4, 1e-2, 200)
+    >>> injections = Table({"lon_deg": np.arange(200.0), "lat_deg": [50.0] * 200, "y500_arcmin2": flux})
+    >>> injections["theta500_arcmin"], injections["noise_arcmin2"] = 5.0, 3e-4
+    >>> injections["p"] = np.where(flux > 1e-3, 0.9, np.nan)  # found above 1e-3 arcmin^2, a true S/N of 3.3
+    >>> selection = Selection(injections, np.array([1.0, 32.0]), np.full((768, 2), 3e-4), p_max=0.1)
+    >>> candidates = Table({"SNR": [6.0], "PURITY": [0.8], "GLON": [10.0], "GLAT": [40.0]})
+    >>> survey = make_survey(selection, np.ones(12 * 64**2, bool), candidates, n_patches=4)
+    >>> survey.n_patches, round(survey.n_false, 2), bool(3 < survey.detection.snr50 < 4)
+    (4, 0.2, True)
     """
     noise = selection.noise_arcmin2
     known = np.isfinite(noise).all(axis=1)

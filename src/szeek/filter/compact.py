@@ -93,6 +93,13 @@ def merge_compact_sources(sources: Table) -> Table:
     ----------
     sources : Table
         As of :func:`find_compact_sources`.
+
+    Examples
+    --------
+    >>> sources = Table({"band": ["100", "100", "143"], "lon_deg": [10.0, 10.01, 10.0], "lat_deg": [40.0] * 3})
+    >>> sources["snr"], sources["reach_arcmin"] = [8.0, 20.0, 6.0], 10.0
+    >>> merge_compact_sources(sources)["band", "snr"].as_array().tolist()  # of one place
+    [('100', 20.0), ('143', 6.0)]
     """
     sources = sources[np.lexsort((-np.asarray(sources["snr"]), np.asarray(sources["band"])))]
     kept = np.ones(len(sources), bool)

@@ -200,6 +200,18 @@ class FilteredField:
     ------
     ValueError
         If what is known is of other maps.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> field = FilteredField(maps, 120.0, 50.0, planck)
+    >>> snr, error_arcmin2 = field.snr_map(5.0)
+    >>> bool(0.8 < snr[field.valid].std() < 1.2), bool(np.isclose(error_arcmin2, field.flux_error(5.0)))
+    (True, True)
     """
 
     def __init__(
@@ -920,6 +932,19 @@ def matched_filter(
     ------
     ValueError
         If the maps have a band that the instrument has not or an nside below 64, or nothing is seen in the tiles.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.simulate.inject import inject_clusters
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> one = Table({"lon_deg": [120.0], "lat_deg": [50.0], "y500_arcmin2": [2e-2], "theta500_arcmin": [15.0]})
+    >>> found = matched_filter(inject_clusters(maps, one, planck), threads=1)
+    >>> len(found), bool(abs(found["lat_deg"][0] - 50) < 0.1)
+    (1, True)
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_bands_known(maps, setup)
@@ -965,6 +990,13 @@ def merge_detections(detections: Table, radius_arcmin: float = _MERGE_ARCMIN) ->
         ``lon_deg``, ``lat_deg``, ``snr``, ``theta500_arcmin``.
     radius_arcmin : float
         Another radius.
+
+    Examples
+    --------
+    >>> found = Table({"lon_deg": [10.0, 10.1, 12.0], "lat_deg": [0.0] * 3, "snr": [5.0, 9.0, 6.0]})
+    >>> found["theta500_arcmin"] = 4.0
+    >>> merge_detections(found)["snr"].tolist()  # the first is 6 arcmin from the second
+    [9.0, 6.0]
     """
     detections = detections[np.argsort(-np.asarray(detections["snr"]), kind="stable")]
     if not len(detections):

@@ -57,6 +57,17 @@ class FilteredSky(Generic[Maps]):
     noise : PartialMap
         Errors of Y500, arcmin^2, of clusters of :data:`NOISE_THETA500_ARCMIN`, (n_own, n_size); NaN where nothing is
         searched.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> filtered = filter_sky(maps, threads=1)
+    >>> filtered.noise.values.shape[1] == len(NOISE_THETA500_ARCMIN), filtered.maps.snr is None
+    (True, True)
     """
 
     maps: Maps
@@ -102,6 +113,17 @@ def filter_sky(
     ------
     ValueError
         If the maps have a band that the instrument has not or an nside below 64, or nothing is seen.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> filtered = filter_sky(maps, [5.0, 10.0], threads=1)
+    >>> filtered.maps.snr.shape[1], len(filtered.states), bool((filtered.maps.snr[~maps.footprint] == 0).all())
+    (2, 5, True)
     """
     sizes = tuple(float(theta) for theta in theta500_arcmin)
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
@@ -181,6 +203,17 @@ def add_snr_maps(
     into which clusters were injected ``noise`` is what was learnt of their fields before: those fields alone are
     filtered, with the power that they had (:class:`szeek.filter.matchedfilter.FilteredField`), and elsewhere S/N is
     0.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> with_snr = add_snr_maps(maps, [5.0], threads=1)
+    >>> with_snr.snr.shape[1], add_snr_maps(with_snr, [5.0]) is with_snr  # has them already
+    (1, True)
     """
     sizes = tuple(float(theta) for theta in theta500_arcmin)
     if maps.theta500_arcmin == sizes:

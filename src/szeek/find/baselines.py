@@ -38,7 +38,19 @@ def find_by_matched_filter(
     snr_min: float = 3.0,
     threads: int | None = None,
 ) -> Table:
-    """Detections of :func:`szeek.filter.matchedfilter.matched_filter` with their S/N as ``p``."""
+    """Detections of :func:`szeek.filter.matchedfilter.matched_filter` with their S/N as ``p``.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> found = find_by_matched_filter(maps, snr_min=2.5, threads=1)
+    >>> len(found) > 0, bool((found["p"] >= 2.5).all())  # S/N takes the place of p
+    (True, True)
+    """
     found = matched_filter(maps, instrument=instrument, tiles=tiles, snr_min=snr_min, threads=threads)
     found["p"] = found["snr"]
     return found

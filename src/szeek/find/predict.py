@@ -112,6 +112,22 @@ def predict(
     ValueError
         If the bands differ from the model's, the footprint is empty, margin or rotations are out of range, the
         device is not there, or :func:`with_snr_maps` refuses the maps for workers.
+
+    Examples
+    --------
+    >>> from astropy.table import Table
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.learn.model import load_model
+    >>> from szeek.simulate.inject import inject_clusters
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> one = Table({"lon_deg": [120.0], "lat_deg": [50.0], "y500_arcmin2": [5e-3], "theta500_arcmin": [10.0]})
+    >>> p_map = predict(inject_clusters(maps, one, planck), load_model("bonjean2020-planckz"), threads=1)
+    >>> lon_deg, lat_deg = healpy.pix2ang(512, np.nanargmax(p_map), lonlat=True)
+    >>> np.array_equal(np.isfinite(p_map), maps.footprint), bool(np.hypot(lon_deg - 120, lat_deg - 50) < 0.5)
+    (True, True)
     """
     task = _Task.plan(maps, model, margin=margin, rotations=rotations, where=where)
     maps = model.prepare(maps, threads) if client is None else with_snr_maps(maps, model)
@@ -278,6 +294,18 @@ def predict_fields(
     """Each field with its values, as they are done, one core each; parameters as of :func:`predict`.
 
     Maps must hold the S/N maps that the model wants.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.learn.model import load_model
+    >>> bands, seen = read_instrument().bands, np.zeros(12 * 256**2, bool)
+    >>> seen[healpy.query_disc(256, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))] = True
+    >>> maps = SkyMaps(np.ones((seen.size, 6), np.float32) * seen[:, None], seen, bands)
+    >>> model = load_model("bonjean2020-planckz")
+    >>> done = list(predict_fields(maps, model, plan_fields(maps, model), threads=1))
+    >>> len(done), all(np.nanmin(p) >= 0 and np.nanmax(p) <= 1 for _, p in done)
+    (2, True)
     """
     # the largest first, so that none is left alone at the end
     fields = sorted(fields, key=lambda field: -field.ny * field.nx)

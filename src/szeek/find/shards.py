@@ -90,6 +90,22 @@ def predict_shard(
     ------
     ValueError
         As of :func:`~szeek.find.predict.predict`, and where :func:`~szeek.find.predict.with_snr_maps` does.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import healpy
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.learn.model import load_model
+    >>> bands, seen = read_instrument().bands, np.zeros(12 * 256**2, bool)
+    >>> seen[healpy.query_disc(256, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))] = True
+    >>> maps = SkyMaps(np.ones((seen.size, 6), np.float32) * seen[:, None], seen, bands)
+    >>> model = load_model("bonjean2020-planckz")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = predict_shard(maps, model, folder, (2, 3), threads=1)
+    ...     values = healpy.read_map(path)
+    >>> path.name, bool(np.isin(np.flatnonzero(values != healpy.UNSEEN), np.flatnonzero(seen)).all())
+    ('prediction.part-2-of-3.fits', True)
     """
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
@@ -145,6 +161,24 @@ def gather_shards(
         If parts are missing; they are named.
     ValueError
         If parts of two divisions lie there, or one was made from other maps, another model or other options.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import healpy
+    >>> from szeek.find.predict import predict
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.learn.model import load_model
+    >>> bands, seen = read_instrument().bands, np.zeros(12 * 256**2, bool)
+    >>> seen[healpy.query_disc(256, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))] = True
+    >>> maps = SkyMaps(np.ones((seen.size, 6), np.float32) * seen[:, None], seen, bands)
+    >>> model = load_model("bonjean2020-planckz")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for number in (1, 2):
+    ...         _ = predict_shard(maps, model, folder, (number, 2), threads=1)
+    ...     gathered = gather_shards(maps, model, folder)
+    >>> np.array_equal(gathered, predict(maps, model, threads=1), equal_nan=True)  # to the last bit
+    True
     """
     parts = {path: _PART.fullmatch(path.name) for path in sorted(Path(folder).glob("prediction.part-*.fits"))}
     numbers = {(int(found[1]), int(found[2])): path for path, found in parts.items() if found}

@@ -178,6 +178,13 @@ def fetch(
         Unknown name; a data set without a public file (its note says where from).
     DownloadError
         Any file could not be had, after all others were tried; the message has the reason for each mirror.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [state.state for state in fetch(["mcxc"], folder=Path(folder), dry_run=True)]  # nothing is transferred
+    ['absent']
     """
     folder = folder or data_folder()
     chosen = _choose(names, source)

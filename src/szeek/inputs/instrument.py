@@ -220,6 +220,19 @@ def read_bandpasses(path: str | os.PathLike[str]) -> dict[str, Bandpass]:
     ------
     ValueError
         If the file holds no such extension.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.table import Table
+    >>> wave = Table({"WAVENUMBER": [0.0, 4.0, 5.0, 6.0], "TRANSMISSION": [0.0, 0.5, 1.0, 0.5]})  # 1/cm
+    >>> hdu = fits.table_to_hdu(wave)
+    >>> hdu.name = "BANDPASS_F143"
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "rimo.fits"
+    ...     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    ...     read_bandpasses(path)["143"].freq_ghz.round(1).tolist()
+    [119.9, 149.9, 179.9]
     """
     passes = {}
     with fits.open(path) as hdus:

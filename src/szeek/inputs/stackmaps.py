@@ -75,6 +75,16 @@ def read_stack_map(
     ------
     ValueError
         Unit, frame, ordering or beam are stated nowhere; no pixel is observed.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "y.fits"
+    ...     healpy.write_map(path, np.full(12 * 64**2, 2e-6), coord="G", dtype=np.float32)
+    ...     y_map = read_stack_map("my_y", path, unit="y", fwhm_arcmin=10.0)
+    >>> y_map.nside, y_map.bands[0].fwhm_arcmin, round(float(y_map.values.mean()), 8)
+    (64, 10.0, 2e-06)
     """
     known_column, known_unit, known_beam = PUBLISHED.get(name, (None, None, math.nan))
     beam = fwhm_arcmin if fwhm_arcmin is not None else known_beam

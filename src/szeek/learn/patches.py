@@ -86,6 +86,18 @@ class Patches:
     seed : int
     classes : sequence of ClusterLabels
         Of the further classes of the network; patches are placed by clusters alone.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.sky.tiles import tile_of
+    >>> rng, n_pix = np.random.default_rng(1), 12 * 16**2
+    >>> maps = SkyMaps(np.zeros((n_pix, 6), np.float32), np.ones(n_pix, bool), read_instrument().bands)
+    >>> labels = ClusterLabels(rng.uniform(0, 360, 2000), rng.uniform(-80, 80, 2000))
+    >>> patches = Patches(LocalMaps(maps, None), labels, PatchConfig(), SplitConfig(), seed=1)
+    >>> lon_deg, lat_deg, angle_deg = patches.place(0)
+    >>> int(tile_of(lon_deg, lat_deg)) in SplitConfig().test_tiles, patches.place(0) == (lon_deg, lat_deg, angle_deg)
+    (False, True)
     """
 
     def __init__(

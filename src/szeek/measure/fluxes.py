@@ -333,6 +333,18 @@ def fit_flux_correction(measured: Table, truth: Table) -> FluxCorrection:
     ------
     ValueError
         If those measured tell less than 20 of equal weight.
+
+    Examples
+    --------
+    >>> true = np.full(100, 1e-3)
+    >>> measured = Table({"snr": np.linspace(4, 10, 100), "kind": ["cluster"] * 100})
+    >>> for name in ("population", "constrained"):  # twice what is true, and a scatter of 5 %
+    ...     scatter = 1 + 0.05 * np.random.default_rng(1).standard_normal(100)
+    ...     measured[f"{name}_y5r500_arcmin2"] = 2 * Y5R500_PER_Y500 * true * scatter
+    ...     measured[f"{name}_y5r500_err_arcmin2"] = 1e-4
+    >>> measured["population_theta500_arcmin"] = 5.0
+    >>> fit_flux_correction(measured, Table({"y500_arcmin2": true})).factor.round(1).tolist()
+    [0.5]
     """
     profile = np.asarray(truth["profile"], str) if "profile" in truth.colnames else np.full(len(truth), "universal")
     true = np.array([y5r500_per_y500(name) for name in profile.tolist()]) * np.asarray(truth["y500_arcmin2"], float)

@@ -156,6 +156,15 @@ def fit_kind(v: Floats, information: Floats, spectra: Spectra, sizes_arcmin: Flo
         Inverse covariance M of the bands' fluxes.
     spectra : Spectra
     sizes_arcmin : (n_size,) float64
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck = read_instrument()
+    >>> spectra = list_spectra(planck, planck.band_names)
+    >>> information = np.broadcast_to(np.diag(100 / spectra.tsz**2), (1, 6, 6))
+    >>> [fit_kind(a * information @ spectra.tsz, information, spectra, np.array([5.0])).kind for a in (0.01, 1.0)]
+    ['artefact', 'cluster']
     """
     tried = np.concatenate([spectra.tsz[None], spectra.radio, spectra.dust])
     power = np.einsum("tb,kbc,tc->tk", tried, information, tried)
@@ -225,7 +234,17 @@ class SizeFit(NamedTuple):
 
 
 def fit_size(v: Floats, information: Floats, tsz: Floats, sizes_arcmin: Floats = SIZES_ARCMIN) -> SizeFit:
-    """tSZ flux at every size; parameters as of :func:`fit_kind`."""
+    """tSZ flux at every size; parameters as of :func:`fit_kind`.
+
+    Examples
+    --------
+    >>> tsz = np.array([-1.0, -0.8])  # response of two bands
+    >>> information = np.broadcast_to(np.diag([4.0, 4.0]), (1, 2, 2))  # errors of 0.5
+    >>> v = 2.0 * information @ tsz  # of a source of flux 2
+    >>> fit = fit_size(v, information, tsz, np.array([5.0]))
+    >>> fit.flux.round(6).tolist(), fit.snr.round(2).tolist()  # 2 sqrt(4 x 1.64)
+    ([2.0], [5.12])
+    """
     power = np.einsum("b,kbc,c->k", tsz, information, tsz)
     signal = v @ tsz
     return SizeFit(signal / np.sqrt(power), signal / power, 1 / np.sqrt(power), sizes_arcmin)
@@ -327,6 +346,20 @@ def measure_sources(
     ------
     ValueError
         If a column is missing, the maps have bands that the instrument has not, or ``filtered`` is of other maps.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.simulate.inject import inject_clusters
+    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
+    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
+    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
+    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
+    >>> one = Table({"lon_deg": [120.0], "lat_deg": [50.0], "y500_arcmin2": [2e-2], "theta500_arcmin": [15.0]})
+    >>> measured = measure_sources(inject_clusters(maps, one, planck), one, threads=1)
+    >>> flux = float(measured["fixed_y5r500_arcmin2"][0]) / Y5R500_PER_Y500  # at its true size
+    >>> str(measured["kind"][0]), round(flux, 2)
+    ('cluster', 0.02)
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     check_bands_known(maps, setup)

@@ -109,6 +109,18 @@ class ImageMaps:
         Inverse variance of a pixel of each band, where it is known, in unit^-2; 0 where it was not observed.
     keep : (ny, nx) bool, optional
         What a mask leaves.
+
+    Examples
+    --------
+    >>> from astropy.io import fits
+    >>> from szeek.sky.healpix import unit_vectors
+    >>> header = fits.Header({"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "CRPIX1": 200, "CRPIX2": 200,
+    ...                       "CDELT1": -0.5 / 60, "CDELT2": 0.5 / 60, "CUNIT1": "deg", "CUNIT2": "deg"})
+    >>> grid = ImageGrid.from_header(header, (400, 400))  # about RA 0, Dec 0
+    >>> maps = ImageMaps(grid, (Band("f150", 150.0, 1.4, "K_CMB"),), (Pixels(np.ones(grid.shape)),), (None,))
+    >>> inside_and_outside = unit_vectors(np.array([96.3, 0.0]), np.array([-60.2, 0.0]))
+    >>> round(maps.pixel_arcmin, 6), maps.sample(inside_and_outside).round(3).tolist()
+    (0.5, [[1.0], [nan]])
     """
 
     grid: ImageGrid

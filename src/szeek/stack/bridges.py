@@ -222,6 +222,17 @@ def measure_bridges(
         The pairs with ``excess``, ``n_control``, ``control_mean``, ``control_std``, ``sigma`` (excess less the
         controls' mean in their standard deviations) and ``p_value`` (the fraction of controls, counting the pair
         itself, with at least this excess); NaN with fewer controls.
+
+    Examples
+    --------
+    >>> import healpy
+    >>> clusters = Table({"lon_deg": [100.0, 104.0], "lat_deg": [0.0, 0.0], "z": [0.1, 0.1]})
+    >>> lon_deg, lat_deg = healpy.pix2ang(128, np.arange(12 * 128**2), lonlat=True)
+    >>> between = (lon_deg > 100) & (lon_deg < 104) & (np.abs(lat_deg) < 1.2)
+    >>> pairs = find_pairs(clusters, separation_arcmin=(20, 400))
+    >>> bridge = measure_bridges(np.where(between, 0.2, 0).astype(np.float32), clusters, pairs)[0]
+    >>> round(float(bridge["excess"]), 2), int(bridge["n_control"])  # two clusters have no control pairs
+    (0.2, 0)
     """
     out = pairs.copy()
     out["excess"] = measure_excess(maps, pairs, mask=mask)[:, 0]

@@ -104,6 +104,17 @@ def stack_catalogue(
     ------
     ValueError
         If no source lies inside the maps, a map's unit or beam is stated nowhere, or a column is not there.
+
+    Examples
+    --------
+    >>> import json, tempfile
+    >>> values, band = np.full((12 * 64**2, 1), 2e-6, np.float32), Band("y", 0.0, 10.0, "y")
+    >>> y_map = SkyMaps(values, np.ones(len(values), bool), (band,))
+    >>> where = Table({"lon_deg": np.arange(20, 60, 2.0), "lat_deg": np.linspace(30, 60, 20)})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = stack_catalogue(where, {"y": y_map}, folder, StackOptions(size=60, n_null_sets=2, n_p_bins=1))
+    ...     json.loads((Path(folder) / "stacks.json").read_text())["n_source"]
+    20
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     listed = plain_table(sources, "sources")

@@ -24,7 +24,17 @@ _DUST_NSIDE = 256
 
 
 def dust_map(bands: SkyMaps) -> NDArray[np.float64]:
-    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions."""
+    """The band of highest frequency at nside 256, (12 nside^2,) float64 RING: the dust level of null positions.
+
+    Examples
+    --------
+    >>> from szeek.sky.skymaps import Band
+    >>> values = np.stack([np.full(12 * 64**2, 1.0), np.full(12 * 64**2, 5.0)], axis=1).astype(np.float32)
+    >>> bands = Band("143", 143.0, 7.3, "K_CMB"), Band("857", 857.0, 4.6, "MJy/sr")
+    >>> dust = dust_map(SkyMaps(values, np.ones(len(values), bool), bands))
+    >>> dust.size == 12 * 64**2, float(dust.min())  # nside 256, or that of coarser maps
+    (True, 5.0)
+    """
     top = int(np.argmax([band.freq_ghz for band in bands.bands]))
     values = np.where(bands.footprint, np.asarray(bands.values[:, top], np.float32), np.float32(healpy.UNSEEN))
     coarse = np.asarray(healpy.ud_grade(values, min(_DUST_NSIDE, bands.nside)), float)

@@ -184,6 +184,19 @@ def stack_sources(
     ValueError
         If there are no sources, no maps, fewer than two null sets, the weights are no column of the sources, or
         ``flux_map`` is none of the maps.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> sky = np.full(12 * 64**2, 2e-6, np.float32)
+    >>> where = {"lon_deg": np.arange(20, 60, 2.0), "lat_deg": np.linspace(30, 60, 20)}
+    >>> where["p"] = np.linspace(0.1, 0.9, 20)
+    >>> options = StackOptions(size=60, n_null_sets=2, n_p_bins=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     written = stack_sources({"y": sky}, Table(where), np.ones(12 * 64**2), folder, options)
+    ...     images = read_stacks(written["stacks"])
+    >>> sorted(written), float(np.abs(images["y"]["mean"]).max()) < 1e-9  # the background is taken off
+    (['profiles', 'stacks'], True)
     """
     sources, dust = plain_table(sources, "sources"), plain_array(dust, "dust", "mag")
     footprint = None if footprint is None else plain_mask(footprint, "footprint")
@@ -405,6 +418,17 @@ def read_stacks(path: str | os.PathLike[str]) -> dict[str, dict[str, NDArray[np.
     'block_error', 'null') -> (ny, nx).
 
     A map of several bands gives one entry per band, ``'name: band'``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> hdu = fits.ImageHDU(np.ones((1, 60, 60), np.float32))
+    >>> hdu.header.update({"MAPS": "y", "KIND": "mean", "MAP1": "y"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "stacks.fits"
+    ...     fits.HDUList([fits.PrimaryHDU(), hdu]).writeto(path)
+    ...     read_stacks(path)["y"]["mean"].shape
+    (60, 60)
     """
     images: dict[str, dict[str, NDArray[np.float32]]] = {}
     with fits.open(path) as hdus:

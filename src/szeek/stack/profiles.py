@@ -43,6 +43,15 @@ class Profile:
         Of the rings of each map, by bootstrap over sources and over sky blocks.
     n_group, n_block : int
         Groups that each bootstrap drew from: the degrees of freedom of the covariance, plus one.
+
+    Examples
+    --------
+    >>> one = np.array([[[0.04]]])
+    >>> profile = Profile(("y",), np.array([0.0, 10.0]), np.array([6.7]), np.array([[1.0]]), one, 4 * one, 100, 30)
+    >>> profile.error.round(3).item(), profile.block_error.round(3).item()
+    (0.2, 0.4)
+    >>> profile.to_table()["map", "outer_arcmin", "mean"][0].as_void().item()
+    ('y', 10.0, 1.0)
     """
 
     names: tuple[str, ...]
@@ -108,6 +117,15 @@ def measure_profile(stack: Stack, edges_arcmin: ArrayLike, *, n_bootstrap: int =
     ------
     ValueError
         If the borders do not rise or a ring holds no pixel.
+
+    Examples
+    --------
+    >>> from szeek.stack.stacks import Field, stack_at
+    >>> where = Table({"lon_deg": [0.0, 90.0], "lat_deg": [40.0, 40.0]})
+    >>> sky = np.full(12 * 64**2, 3.0, np.float32)
+    >>> stack = stack_at(sky, where, Field(size=40, background_arcmin=None), n_threads=1)
+    >>> measure_profile(stack, [0, 10, 20]).mean.round(6)
+    array([[3., 3.]])
     """
     edges, n_map = np.asarray(edges_arcmin, float), len(stack.names)
     ring = rings_of_pixels(stack.mean.shape[0], stack.pixel_arcmin, edges).ravel()
@@ -228,6 +246,14 @@ def measure_significance(profile: Profile, nulls: Sequence[Profile] | NDArray[np
     ------
     ValueError
         If there are not more groups than rings: the covariance has no inverse.
+
+    Examples
+    --------
+    >>> edges, radius, mean = np.array([0.0, 10.0]), np.array([6.7]), np.array([[1.0]])
+    >>> covariance = np.array([[[0.04]]])  # an error of 0.2
+    >>> row = measure_significance(Profile(("y",), edges, radius, mean, covariance, covariance, 1000, 1000))[0]
+    >>> round(float(row["centre_sigma"]), 3), round(float(row["chi2"]), 3)
+    (5.0, 25.0)
     """
     k = profile.mean.shape[1]
     if profile.n_group <= k:

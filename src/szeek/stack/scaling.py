@@ -308,6 +308,16 @@ def fit_pixels(
     Its errors take pixels as independent, which neighbours are not: they are too small, and the law's use is the map
     that :func:`convert_to_y` makes with it. None for maps of two nsides, or fewer than 1,000
     pixels.
+
+    Examples
+    --------
+    >>> from szeek.sky.skymaps import Band
+    >>> p_map = np.random.default_rng(1).uniform(0.2, 0.9, 12 * 64**2).astype(np.float32)
+    >>> y = 1e-6 * np.sqrt(p_map / (1 - p_map))  # the odds to the power of a half
+    >>> y_map = SkyMaps(y[:, None], np.ones(y.size, bool), (Band("y", 0, 10, "y"),))
+    >>> law = fit_pixels(p_map, y_map, y_map.footprint, (5, 6), p_max=0.1)
+    >>> (1e6 * law.predict([0.5, 0.8])).round(1).tolist()
+    [1.0, 2.0]
     """
     if p_map.size != seen.size:
         return None

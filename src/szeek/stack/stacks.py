@@ -116,6 +116,14 @@ class Stack:
         Pixel size.
     rings : Rings or None
         Of each source, in the order of the positions, if they were asked for.
+
+    Examples
+    --------
+    >>> where = Table({"lon_deg": [10.0, 100.0], "lat_deg": [50.0, 50.0]})
+    >>> sky = np.full(12 * 64**2, 3.0, np.float32)
+    >>> stack = stack_at(sky, where, Field(size=20, background_arcmin=None), n_threads=1)
+    >>> stack.n_source, stack.mean.shape
+    (2, (20, 20, 1))
     """
 
     names: tuple[str, ...]

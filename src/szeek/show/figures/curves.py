@@ -129,6 +129,12 @@ def plot_mass_redshift(clusters: Table) -> Figure:
     ----------
     clusters : Table
         ``z``, ``m500_1e14msun`` and ``selection``.
+
+    Examples
+    --------
+    >>> clusters = Table({"z": [0.1, 0.3, np.nan], "m500_1e14msun": [5.0, 8.0, 4.0], "selection": ["planck_z"] * 3})
+    >>> plot_mass_redshift(clusters).axes[0].lines[0].get_xydata().tolist()  # without the one of unknown redshift
+    [[0.1, 5.0], [0.3, 8.0]]
     """
     figure = Figure(figsize=(5.2, 4.0), layout="constrained")
     axes = figure.add_subplot()
@@ -165,6 +171,15 @@ def plot_recovery(recovery: Table, *, p_max: float = 0.1, show_paper: bool = Tru
         Threshold to mark.
     show_paper : bool
         Draw the paper's values for its test tile at p_max = 0.1 as stars.
+
+    Examples
+    --------
+    >>> measured = {"recovered": [0.9, 0.6], "recovered_low": [0.85, 0.5], "recovered_high": [0.94, 0.7]}
+    >>> recovery = Table({"catalogue": ["planck_z"] * 2, "p_max": [0.5, 0.1], "chance": [0.0, 0.01], **measured})
+    >>> recovery["n_sources"], recovery["n_unmatched"] = [300, 900], [100, 700]
+    >>> _, counts = plot_recovery(recovery, show_paper=False).axes
+    >>> [line.get_ydata().tolist() for line in counts.lines[:2]]  # lowest threshold first
+    [[900, 300], [700, 100]]
     """
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -226,6 +241,14 @@ def plot_completeness(assessment: Table) -> Figure:
     assessment : Table
         As :func:`szeek.assess.recovery.completeness_purity` gives it; rows without ``purity_asked`` (fixed
         thresholds) are drawn as open symbols.
+
+    Examples
+    --------
+    >>> rows = {"purity": [0.9, 0.5], "completeness": [0.6, 0.8], "purity_asked": [0.9, np.nan]}
+    >>> rows |= {"completeness_low": [0.5, 0.7], "completeness_high": [0.7, 0.9]}
+    >>> axes = plot_completeness(Table({"sample": ["planck_z"] * 2, **rows})).axes[0]
+    >>> [bars.lines[0].get_xydata().tolist() for bars in axes.containers]  # asked for a purity; at a fixed threshold
+    [[[0.9, 0.6]], [[0.5, 0.8]]]
     """
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -255,6 +278,13 @@ def plot_reliability(reliability: Table) -> Figure:
     ----------
     reliability : Table
         As :func:`szeek.assess.calibrate.measure_reliability` gives it.
+
+    Examples
+    --------
+    >>> rows = Table({"predicted": [0.2, 0.8], "observed": [0.25, 0.75]})
+    >>> rows["observed_low"], rows["observed_high"] = [0.2, 0.7], [0.3, 0.8]
+    >>> plot_reliability(rows).axes[0].containers[0].lines[0].get_xydata().tolist()
+    [[0.2, 0.25], [0.8, 0.75]]
     """
     figure = Figure(figsize=(4.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -275,6 +305,18 @@ def plot_selection(selection: Selection) -> Figure:
     Parameters
     ----------
     selection : Selection
+
+    Examples
+    --------
+    >>> from szeek.assess.selection import Selection
+    >>> flux = np.geomspace(1e-4, 1e-2, 200)
+    >>> injections = Table({"lon_deg": np.arange(200.0), "lat_deg": [50.0] * 200, "y500_arcmin2": flux})
+    >>> injections["theta500_arcmin"], injections["noise_arcmin2"] = 5.0, 3e-4
+    >>> injections["p"] = np.where(flux > 1e-3, 0.9, np.nan)  # found above 1e-3 arcmin^2
+    >>> selection = Selection(injections, np.array([1.0, 32.0]), np.full((768, 2), 3e-4), p_max=0.1)
+    >>> curve = plot_selection(selection).axes[0].lines[0]
+    >>> np.interp([2e-4, 5e-3], *curve.get_data()).round(2).tolist()
+    [0.0, 1.0]
     """
     figure = Figure(figsize=(5.2, 3.8), layout="constrained")
     axes = figure.add_subplot()
@@ -301,6 +343,14 @@ def plot_looks(known: Table, injected: Table, bands: Sequence[str]) -> Figure:
         From :func:`szeek.assess.looks.stack_spectra`.
     bands : sequence of str
         Names of the bands.
+
+    Examples
+    --------
+    >>> looks = Table({"n": [20], "theta500_high": [6.0], "y5r500_high": [np.inf]})
+    >>> looks["spectrum"], looks["spectrum_err"] = [[-1.0, 0.5]], [[0.1, 0.1]]
+    >>> axes = plot_looks(looks, looks, ["143", "353"]).axes[0]
+    >>> [label.get_text() for label in axes.get_legend().get_texts()]
+    ['injected, 20', 'known, 20']
     """
     rows = [k for k in range(len(known)) if known["n"][k] > 1 and injected["n"][k] > 1]
     figure = Figure(figsize=(2.7 * max(len(rows), 1), 3.2), layout="constrained")

@@ -202,6 +202,13 @@ def plot_stacks(panels: Sequence[Panel], *, n_column: int = 4, pixel_arcmin: flo
     """Stacked maps side by side, each with its own colour scale, symmetric about zero, and its beam.
 
     Source: Bonjean (2020), Fig. 5.
+
+    Examples
+    --------
+    >>> picture = np.full((60, 60), 2e-6)
+    >>> figure = plot_stacks([Panel("y", picture, "y", 10.0), Panel("kappa", picture, "", 0.0)])
+    >>> round(float(figure.axes[0].images[0].get_array().max()), 6)  # in units of 1e-6
+    2.0
     """
     if not panels:
         raise ValueError("no stack to show; expected at least one panel")
@@ -234,6 +241,14 @@ def plot_stack_rows(
     """Rows of stacks of the same maps (sources, matched nulls, difference), one colour scale per column.
 
     Source: Bonjean (2020), Fig. 4, with the nulls that it lacks.
+
+    Examples
+    --------
+    >>> sources = [Panel("y", np.full((60, 60), 2e-6), "y", 10.0)]
+    >>> nulls = [Panel("y", np.zeros((60, 60)), "y", 10.0)]
+    >>> figure = plot_stack_rows([("sources", sources), ("nulls", nulls)])
+    >>> [axes.images[0].norm.vmax for axes in figure.axes[:2]]  # one scale for a column
+    [2.0, 2.0]
     """
     if not rows or not rows[0][1]:
         raise ValueError("no stack to show; expected at least one row with a panel")
@@ -277,6 +292,14 @@ def plot_profiles(
         first ring; 0 for none. See :func:`seen_fwhm_arcmin`.
     labels : sequence of str
         Of the bins, lowest p first.
+
+    Examples
+    --------
+    >>> rings = {"inner_arcmin": [0.0, 3.0], "outer_arcmin": [3.0, 6.0], "radius_arcmin": [2.0, 4.7]}
+    >>> profiles = Table({"sample": ["p bin 1"] * 2, "mean": [3e-6, 1e-6], "error": [2e-7, 1e-7], **rings})
+    >>> figure = plot_profiles(profiles, factor=1e6, unit="$10^{-6}$")
+    >>> figure.axes[0].containers[0].lines[0].get_ydata().round(6).tolist()
+    [3.0, 1.0]
     """
     samples = np.asarray(profiles["sample"]).astype(str)
     bins = sorted({name for name in samples if name.startswith("p bin")}, key=lambda name: int(name.split()[-1]))
@@ -324,6 +347,15 @@ def plot_flux_against_p(scaling: Table) -> Figure:
     ----------
     scaling : Table
         A scaling.ecsv.
+
+    Examples
+    --------
+    >>> bins = Table({"sample": ["p bin 1", "PSZ2"], "p_mean": [0.6, np.nan], "p_low": [0.4, np.nan]})
+    >>> bins["p_high"], bins["flux"], bins["flux_error"] = [0.9, np.nan], [3e-4, 8e-4], [1e-4, 2e-4]
+    >>> bins["flux_median"] = [2e-4, np.nan]
+    >>> left, right = plot_flux_against_p(bins).axes
+    >>> left.containers[0].lines[0].get_xydata().round(6).tolist()  # flux in units of 1e-4 arcmin^2
+    [[0.6, 3.0]]
     """
     names = np.asarray(scaling["sample"]).astype(str)
     in_bins = np.char.startswith(names, "p bin")
@@ -376,6 +408,17 @@ def plot_spectrum(spectrum: Table, instrument: Instrument) -> Figure:
         A spectrum.ecsv, see :func:`szeek.stack.products.measure_spectrum`.
     instrument : Instrument
         Of the bands: its factors bring all of them to mJy.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> planck = read_instrument()
+    >>> spectrum = Table({"freq_ghz": [band.freq_ghz for band in planck.bands]})
+    >>> spectrum["flux"] = planck.tsz_response * 1e-4  # a source of pure tSZ, of 1e-4 arcmin^2
+    >>> spectrum["error"] = np.abs(spectrum["flux"]) / 10
+    >>> flux_mjy = plot_spectrum(spectrum, planck).axes[0].containers[0].lines[0].get_ydata()
+    >>> np.sign(flux_mjy).astype(int).tolist()  # a decrement below 217 GHz, an increment above
+    [-1, -1, 1, 1, 1, 1]
     """
     to_mjy = instrument.mjysr_per_kcmb / instrument.unit_per_kcmb * _ARCMIN2_SR * 1e9
     figure = Figure(figsize=(6.6, 4.0), layout="constrained")
@@ -440,6 +483,14 @@ def plot_regions(
         p of each model and, under the title ``y_column``, Compton y.
     clusters : Table, optional
         ``lon_deg``, ``lat_deg``: known clusters, marked by crosses.
+
+    Examples
+    --------
+    >>> rows = [("Shapley", 311.0, 31.0)]
+    >>> columns = {"p": {"Shapley": np.full((40, 40), 0.5)}, "$y$ map": {"Shapley": np.full((40, 40), 3e-6)}}
+    >>> figure = plot_regions(rows, columns)
+    >>> [round(float(axes.images[0].get_array().max()), 6) for axes in figure.axes[:2]]  # y in units of 1e-6
+    [0.5, 3.0]
     """
     if not rows or not columns:
         raise ValueError(f"{len(rows)} regions and {len(columns)} maps, expected at least one of each")
