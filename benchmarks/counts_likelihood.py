@@ -56,7 +56,7 @@ def haloes_per_z_and_mass(counts):
 class Likelihood:
     """cosmocnc with an exported survey."""
 
-    def __init__(self, folder, n_z, n_points):
+    def __init__(self, folder, n_z, n_points, catalogue, with_false=False):
         stated = json.loads((folder / "params.json").read_text())
         self.cosmo, self.scaling = stated["cosmo_params"], stated["scal_rel_params"]
         self.cosmo = {**cosmocnc.cosmo_params_default, **self.cosmo}
@@ -64,11 +64,14 @@ class Likelihood:
         params = {**cosmocnc.cnc_params_default, **stated["cnc_params"]}
         params |= {"survey_sr": str(folder / "survey_sr_szeek.py"), "survey_cat": str(folder / "survey_cat_szeek.py")}
         params |= {"cosmology_tool": "astropy", "power_spectrum_type": "own", "number_cores_data": 1}
-        params |= {"n_z": n_z, "n_points": n_points, "cluster_catalogue": "first-mock.npz"}
+        params |= {"n_z": n_z, "n_points": n_points, "cluster_catalogue": catalogue}
+        params |= {"non_validated_clusters": with_false}
         self.counts = cosmocnc.cluster_number_counts(cnc_params=params)
         self.counts.cosmo_params, self.counts.scal_rel_params = self.cosmo, self.scaling
+        self.with_false = with_false
         with contextlib.redirect_stdout(io.StringIO()):
             self.counts.initialise()
+        self.n_false = self.scaling["f_false_detection"] * self.counts.catalogue.n_clusters if with_false else 0.0
 
     def set(self, omega_m, sigma8):
         """Expected counts in a cosmology."""
@@ -79,11 +82,14 @@ class Likelihood:
             self.counts.get_hmf()
             self.counts.hmf_matrix = haloes_per_z_and_mass(self.counts)
             self.counts.get_number_counts()
+            if self.with_false:  # cosmocnc takes a share: the same number in every cosmology
+                self.scaling["f_false_detection"] = self.n_false / (self.n_false + float(self.counts.n_tot))
+                self.counts.scal_rel_params = self.scaling
+                self.counts.get_number_counts()
 
-    def log_likelihood(self, catalogue):
-        """Of one catalogue, by cosmocnc."""
-        self.counts.catalogue = catalogue
-        return float(-self.counts.n_tot + self.counts.get_log_lik_data())
+    def log_likelihood(self):
+        """Of its catalogue, by cosmocnc."""
+        return float(self.counts.get_log_lik())
 
     def log_likelihoods(self, clusters, n_mocks):
         """The same of many at once, from cosmocnc's counts: its function makes an interpolator per patch and mock."""
@@ -113,15 +119,30 @@ def read_mocks(folder, files):
 
 
 def summarise(grid, log_likelihood, truth):
-    """Mean, standard deviation and whether the central 68 % interval holds the truth, of one marginal."""
+    """Mean, standard deviation and the share of one marginal that lies below the truth."""
     weight = np.exp(log_likelihood - log_likelihood.max())
     weight /= weight.sum()
     mean = float(weight @ grid)
     fine = np.linspace(grid[0], grid[-1], 2001)
     density = np.maximum(np.interp(fine, grid, weight), 0)
-    cumulative = np.cumsum(density) / density.sum()
-    low, high = np.interp([0.1587, 0.8413], cumulative, fine)
-    return mean, float(np.sqrt(weight @ (grid - mean) ** 2)), bool(low <= truth <= high)
+    below = np.interp(truth, fine, np.cumsum(density) / density.sum())
+    return {"true": truth, "mean": mean, "sigma": float(np.sqrt(weight @ (grid - mean) ** 2)), "below": float(below)}
+
+
+def posteriors(values, omega_m, combined, truth):
+    """Marginals of Omega_m, sigma8 and their combination of one log likelihood, splined onto a finer grid."""
+    fine_om, fine_s = (np.linspace(axis[0], axis[-1], 241) for axis in (omega_m, combined))
+    sigma8 = fine_s[None, :] / (fine_om[:, None] / 0.31) ** 0.3
+    jacobian = (fine_om[:, None] / 0.31) ** -0.3  # flat in (Omega_m, sigma8)
+    edges = np.linspace(sigma8.min(), sigma8.max(), 161)
+    log_l = RectBivariateSpline(omega_m, combined, values)(fine_om, fine_s)
+    weight = np.exp(log_l - log_l.max()) * jacobian
+    in_sigma8 = np.histogram(sigma8, edges, weights=weight)[0]
+    return {
+        "omega_m": summarise(fine_om, np.log(weight.sum(axis=1)), truth[0]),
+        "sigma8": summarise((edges[1:] + edges[:-1]) / 2, np.log(in_sigma8 + 1e-300), truth[1]),
+        "s8": summarise(fine_s, np.log(weight.sum(axis=0)), truth[1] * (truth[0] / 0.31) ** 0.3),
+    }
 
 
 def main():
@@ -137,13 +158,13 @@ def main():
     began = time.process_time()
     files = sorted(given.mocks.glob("mock-*.fits"))
     clusters = read_mocks(given.survey, files)
-    likelihood = Likelihood(given.survey, given.n_z, given.n_points)
+    likelihood = Likelihood(given.survey, given.n_z, given.n_points, "first-mock.npz")
     truth = likelihood.cosmo["Om0"], likelihood.cosmo["sigma_8"]
     n_drawn = len(clusters[0]) / len(files)
     likelihood.set(*truth)
     n_tot, seconds = float(likelihood.counts.n_tot), time.process_time() - began
     print(f"{n_drawn:.1f} clusters drawn on average, cosmocnc expects {n_tot:.1f}; {seconds:.0f} s", flush=True)
-    one = likelihood.log_likelihood(likelihood.counts.catalogue)
+    one = likelihood.log_likelihood()
     ours = likelihood.log_likelihoods(clusters, len(files))
     print(f"log likelihood of the first mock {one:.6f} by cosmocnc, {ours[0]:.6f} here", flush=True)
     assert abs(one - ours[0]) < 1e-6 * abs(one)
@@ -164,24 +185,14 @@ def main():
 
 
 def marginalise(values, omega_m, combined, truth):
-    """Bias in standard deviations and coverage of Omega_m and sigma8, splined onto a finer grid."""
-    fine_om, fine_s = (np.linspace(axis[0], axis[-1], 241) for axis in (omega_m, combined))
-    sigma8 = fine_s[None, :] / (fine_om[:, None] / 0.31) ** 0.3
-    jacobian = (fine_om[:, None] / 0.31) ** -0.3  # flat in (Omega_m, sigma8)
-    edges = np.linspace(sigma8.min(), sigma8.max(), 161)
-    centres = (edges[1:] + edges[:-1]) / 2
-    rows = {"omega_m": [], "sigma8": [], "s8": []}
-    for value in values:
-        log_l = RectBivariateSpline(omega_m, combined, value)(fine_om, fine_s)
-        weight = np.exp(log_l - log_l.max()) * jacobian
-        rows["omega_m"].append(summarise(fine_om, np.log(weight.sum(axis=1)), truth[0]))
-        rows["s8"].append(summarise(fine_s, np.log(weight.sum(axis=0)), truth[1] * (truth[0] / 0.31) ** 0.3))
-        in_sigma8 = np.histogram(sigma8, edges, weights=weight)[0]
-        rows["sigma8"].append(summarise(centres, np.log(in_sigma8 + 1e-300), truth[1]))
+    """Bias in standard deviations and coverage of the 68 % interval, of mocks."""
+    each = [posteriors(value, omega_m, combined, truth) for value in values]
     result = {}
-    for name, true in (("omega_m", truth[0]), ("sigma8", truth[1]), ("s8", truth[1] * (truth[0] / 0.31) ** 0.3)):
-        mean, sigma, inside = (np.array(column, float) for column in zip(*rows[name], strict=True))
+    for name in each[0]:
+        mean, sigma, below = (np.array([one[name][key] for one in each]) for key in ("mean", "sigma", "below"))
+        true = each[0][name]["true"]
         pull = (mean - true) / sigma
+        inside = np.abs(below - 0.5) <= 0.34135
         result[name] = {
             "true": true, "mean": float(mean.mean()), "sigma": float(sigma.mean()),
             "bias_in_sigma": float(pull.mean()), "error_of_bias": float(pull.std() / np.sqrt(len(pull))),
