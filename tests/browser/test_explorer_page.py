@@ -14,6 +14,7 @@ import matplotlib
 import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 from conftest import FAINT_TEXTS, emulate, page_errors, requested_hosts
 from PIL import Image
 from selenium.webdriver import ActionChains
@@ -21,6 +22,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from szeek.measure.candidates import make_candidates, write_candidates
 from szeek.show.explorer.dossierpage import page_address
 from szeek.show.explorer.filters import Filters, choose_candidates
 from szeek.show.explorer.server import ExplorerServer
@@ -487,26 +489,63 @@ def test_without_webgl_a_still_sky_and_the_same_table(
     assert page_errors(browser) == []
 
 
-def test_25000_candidates_filter_rightly_and_draw_what_is_in_sight(browser: Any, explorer: ExplorerServer) -> None:
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ExplorerServer]:
+    """The explorer of 25,000 random candidates, of which some have no S/N."""
+    folder, n, rng = tmp_path_factory.mktemp("crowd"), 25_000, np.random.default_rng(3)
+    healpy.write_map(str(folder / "prediction.fits"), np.full(12 * 16**2, 0.1, np.float32), nest=True, coord="G")
+    table = Table({"lon_deg": rng.uniform(0, 360, n), "lat_deg": np.degrees(np.arcsin(rng.uniform(-1, 1, n)))})
+    table["p"], table["snr"] = rng.uniform(0.1, 1, n), np.where(rng.random(n) < 0.1, np.nan, rng.uniform(2, 9, n))
+    write_candidates(make_candidates(table), folder / "candidates.fits")
+    with ExplorerServer(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_25000_candidates_filter_rightly_and_draw_what_is_in_sight(browser: Any, crowd: ExplorerServer) -> None:
     # how long it takes is measured by benchmarks/bench_explorer.py
-    open_page(browser, explorer)
-    n, p = browser.execute_script("""
-      const t = explorer.table, n = t.name.length;
-      for (const column of Object.values(t).filter(Array.isArray)) {
-        const small = column.slice(0, n);
-        while (column.length < 25000) column.push(...small.slice(0, 25000 - column.length));
-      }
-      explorer.grow();
-      return [t.name.length, t.p]""")
-    assert n == 25000
-    for limit in ("0.2", "0.5", ""):
+    open_page(browser, crowd)
+    table = crowd.explorer.candidates
+    assert len(table) == 25_000
+    for words in ({"p_min": "0.2"}, {"snr_min": "5"}, {"p_min": "0.5", "lat_min": "30"}, {}):
+        browser.execute_script("document.getElementById('filters').reset()")
         shown, drawn = browser.execute_script(
-            """document.getElementById("p_min").value = arguments[0]; explorer.applyFilters();
+            """for (const [name, value] of Object.entries(arguments[0])) document.getElementById(name).value = value;
+               explorer.applyFilters();
                return [explorer.order, document.querySelectorAll(".row").length]""",
-            limit,
+            words,
         )
-        assert sorted(shown) == np.flatnonzero(np.array(p) >= float(limit or 0)).tolist()
+        assert shown == choose_candidates(table, Filters.parse(words)).tolist()  # both have the highest p first
         assert 0 < drawn < 80
+    # by S/N: rising, what has none last, equal ones in the order of p
+    browser.find_element(By.XPATH, "//*[@id='head']//button[.='S/N']").click()
+    snr = np.asarray(table["snr"], float)
+    assert browser.execute_script("return explorer.order") == np.argsort(-snr, kind="stable").tolist()
+
+
+def test_of_many_candidates_those_in_view_are_marked(browser: Any, crowd: ExplorerServer) -> None:
+    """On the whole sky the 5000 of highest p, which the page says; close by all that pass the filters."""
+    rows = "return explorer.sky.candidates.getSources().map(source => source.data.row)"
+    open_page(browser, crowd)
+    assert browser.execute_script(rows) == list(range(5000))
+    said = "document.getElementById('summary').textContent"
+    assert browser.execute_script(f"return {said}") == "25000 candidates; the map marks the 5000 of highest p in view"
+    browser.execute_script("explorer.sky.goto(200, 40, 10)")
+    wait_for(browser, "explorer.sky.candidates.getSources().length < 1000")
+    time.sleep(0.5)
+    table = crowd.explorer.candidates
+    place = SkyCoord(200, 40, unit="deg", frame="galactic")
+    away = place.separation(SkyCoord(table["lon_deg"], table["lat_deg"], unit="deg", frame="galactic")).deg
+    near = np.flatnonzero(away < 5)
+    assert len(near) > 30 and set(near.tolist()) <= set(browser.execute_script(rows))
+    set_control(browser, "p_min", "0.6")
+    wait_for(browser, "explorer.order.length < 20000")
+    marked = browser.execute_script(rows)
+    kept = near[np.asarray(table["p"])[near] >= 0.6]
+    assert set(kept.tolist()) <= set(marked) and np.asarray(table["p"])[marked].min() >= 0.6
 
 
 def test_accessible_names_and_rows(browser: Any, explorer: ExplorerServer) -> None:

@@ -31,6 +31,7 @@ from astropy.table import Table
 from szeek._version import __version__
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
+from szeek.show.explorer.columns import pack_columns
 from szeek.show.explorer.dossierpage import render_page
 from szeek.show.explorer.dossierset import dossier_files, stream_zip
 from szeek.show.explorer.filters import Filters, choose_candidates
@@ -124,7 +125,7 @@ class Explorer:
             return _static(route)
         plain: dict[str, Callable[[], Answer]] = {
             f"/api/{products.RECORD}": lambda: _json(self.describe()),
-            "/api/candidates.json": lambda: self._candidates_json,
+            "/api/candidates.bin": lambda: self._candidates,
             "/api/clusters.json": lambda: self._clusters_json,
             "/api/verdicts.json": lambda: _json([verdict._asdict() for verdict in self.verdicts.read()]),
             "/sky.png": lambda: self._sky_picture,
@@ -150,9 +151,9 @@ class Explorer:
         raise Refused(HTTPStatus.NOT_FOUND, "not found")
 
     def warm(self) -> None:
-        """Compress what the page requests first, while the browser starts."""
-        for first in (self._candidates_json, self._clusters_json):
-            _packed(first.body)
+        """Pack what the page requests first, while the browser starts."""
+        _ = self._candidates
+        _packed(self._clusters_json.body)
 
     def describe(self) -> dict[str, Any]:
         """The run's title, threshold and layers."""
@@ -234,13 +235,15 @@ class Explorer:
         return Answer(b"", "application/zip", file_name="dossiers.zip", pieces=pieces)
 
     @cached_property
-    def _candidates_json(self) -> Answer:
-        shown = [name for name in _SHOWN if name in self.candidates.colnames]
-        columns = {name: _json_column(self.candidates[name]) for name in shown}
-        if "flags" in self.candidates.colnames:
-            said = [describe_flags(row) for row in self.candidates["flags", "checked", "ps_band"]]
-            columns["flags"], columns["not_checked"] = ([words[k] for words in said] for k in (0, 1))
-        return _json(columns)
+    def _candidates(self) -> Answer:
+        table = self.candidates
+        columns: dict[str, Any] = {name: np.asarray(table[name]) for name in _SHOWN if name in table.colnames}
+        if "flags" in table.colnames:
+            facts = ("flags", "checked", "ps_band")
+            each = list(zip(*(np.asarray(table[name]).tolist() for name in facts), strict=True))
+            said = {one: describe_flags(dict(zip(facts, one, strict=True))) for one in set(each)}
+            columns["flags"], columns["not_checked"] = ([said[one][k] for one in each] for k in (0, 1))
+        return Answer(pack_columns(columns), "application/octet-stream")
 
     @cached_property
     def _clusters_json(self) -> Answer:
@@ -381,7 +384,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
-        self.send_header("Cache-Control", "no-store" if answer.kind == "application/json" else "no-cache")
+        self.send_header("Cache-Control", "no-store" if self.path.startswith("/api/") else "no-cache")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()

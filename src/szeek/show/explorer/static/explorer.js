@@ -3,12 +3,27 @@ import { icrsToGalactic, openSky } from "/skymap.js";
 
 const $ = id => document.getElementById(id);
 const get = async route => { const answer = await fetch(route); if (!answer.ok) throw new Error(`${route}: ${answer.status}`); return answer.json(); };
+// A table as the server packs it: a head in JSON, then each column's values from a multiple of 8 bytes on; texts as numbers.
+async function getTable(route) {
+  const answer = await fetch(route);
+  if (!answer.ok) throw new Error(`${route}: ${answer.status}`);
+  const buffer = await answer.arrayBuffer(), length = new DataView(buffer).getUint32(0, true), table = {};
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  let at = 4 + length;
+  for (const { name, type, words } of head.columns) {
+    at = 8 * Math.ceil(at / 8);
+    const values = new { f4: Float32Array, f8: Float64Array, u4: Uint32Array }[type](buffer, at, head.n_rows);
+    table[name] = words ? Array.from(values, number => words[number]) : values;
+    at += values.byteLength;
+  }
+  return table;
+}
 const ROW = 30, FLY_FOV = 2;
 // Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
 const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.8rem,1.1fr)"], ["p", "<i>p</i>", 2, , , "2.9rem"], ["purity", "purity", 2, , , "3.5rem"],
   ["snr", "S/N", 1, , , "3.1rem"], ["lat_deg", "<i>b</i>", 1, , , "3.4rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.2rem"],
   ["kind", "kind", , , , "5.1rem"], ["flags", "flags", , , , "minmax(4.2rem,.7fr)"], ["match_name", "match", , , , "minmax(5.5rem,1.1fr)"], ["verdict", "verdict", , , , "4.8rem"]];
-const known = column => column === "verdict" || table[column]?.some(value => value !== null && value !== "");
+const known = column => column === "verdict" || table[column]?.some(value => value !== "" && !Number.isNaN(value));
 let COLUMNS;
 const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
 const CLUSTER_COLOURS = { "planck_z": "#56b4e9", "planck_no-z": "#e69f00", mcxcwp: "#00c08a", rm50: "#ff7f3f", rm30: "#d98ac0" };
@@ -20,9 +35,9 @@ let knownShown = new Set(); // groups of known clusters on the map
 const verdicts = new Map();
 
 async function start() {
-  const [facts, candidates, said] = await Promise.all(["run", "candidates", "verdicts"].map(name => get(`/api/${name}.json`)));
-  run = facts; table = candidates;
-  grow();
+  let said;
+  [run, table, said] = await Promise.all([get("/api/run.json"), getTable("/api/candidates.bin"), get("/api/verdicts.json")]);
+  n = table.name.length; mask = new Uint8Array(n);
   said.forEach(one => verdicts.set(one.name, one));
   document.title = `${run.title} · SZeek explorer`;
   $("title").textContent = run.title;
@@ -35,8 +50,9 @@ async function start() {
     if (!known(column)) { $(id).disabled = true; $(id).title = "Not in this catalogue"; }
   drawHead(); makeJudge(); readState(); applyFilters();
   performance.mark("table");
+  await painted(); // the table is on the screen while the map starts
   sky = await openSky($("sky"), run, { pick: row => select(row, { scroll: true }), moved: saveSoon, hover: tellPlace });
-  sky.setCandidates(table); sky.show(mask, order.length);
+  sky.setCandidates(table); sky.show(mask, order.length); summarise();
   if (sky.kind === "still") {
     $("readout").textContent = `${sky.reason}: the map is a static picture; the table is complete.`;
     for (const id of VIEW) { $(id).disabled = true; $(id).title = "Not available without WebGL2"; }
@@ -48,23 +64,17 @@ async function start() {
   if (selected >= 0) select(selected, { scroll: true, fly: !asked.has("l") });
   tellUnknown();
   listen();
-  window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select, grow };
+  window.explorer = { sky, table, get order() { return order; }, get selected() { return selected; }, applyFilters, select };
   performance.mark("sky");
   makeClusterSwitches(await get("/api/clusters.json"));
   document.body.dataset.ready = sky.kind;
 }
 
+const painted = () => new Promise(done => { requestAnimationFrame(() => setTimeout(done)); setTimeout(done, 100); }); // a hidden tab has no frames
 const signed = (value, digits) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}°`;
 const galactic = (lon, lat) => `l ${lon.toFixed(3)}°  b ${signed(lat, 3)}`, equatorial = (ra, dec) => `RA ${ra.toFixed(4)}°  Dec ${signed(dec, 4)}`;
 // The place under the pointer (RA, Dec), in the frame that is shown.
 function tellPlace(at) { $("readout").textContent = !at ? "" : $("frame").value === "ICRS" ? equatorial(...at) : galactic(...icrsToGalactic(...at)); }
-
-// The table has grown: bring everything that depends on its length up to date.
-function grow() {
-  n = table.name.length; mask = new Uint8Array(n);
-  table.lower = table.name.map((name, i) => `${name} ${table.match_name?.[i] ?? ""}`.toLowerCase());
-  sky?.setCandidates(table);
-}
 
 // ---- state in the address -------------------------------------------------------------------------------------------
 const state = () => new URLSearchParams(location.hash.slice(1));
@@ -116,19 +126,17 @@ function applyFilters() {
   const least = [["p", "p_min"], ["purity", "purity_min"], ["snr", "snr_min"]]
     .filter(([, id]) => $(id).value !== "" && !$(id).disabled).map(([column, id]) => [table[column], Number($(id).value)]);
   const height = Number($("lat_min").value) || 0, matched = $("matched").value, kind = $("kind").value, judged = $("judged").value;
-  const kept = [];
   for (let i = 0; i < n; i++) {
     let keep = Math.abs(table.lat_deg[i]) >= height;
-    for (const [values, limit] of least) keep &&= values[i] !== null && values[i] >= limit;
-    if (keep && text && !place) keep = table.lower[i].includes(text);
+    for (const [values, limit] of least) keep &&= values[i] >= limit; // what is unknown, NaN, does not pass
+    if (keep && text && !place) keep = lowerNames()[i].includes(text);
     if (keep && matched) keep = Boolean(table.match_name?.[i]) === (matched === "yes");
     if (keep && kind) keep = table.kind[i] === kind;
     if (keep && judged) keep = (verdicts.get(table.name[i])?.verdict || "none") === judged;
     mask[i] = keep ? 1 : 0;
-    if (keep) kept.push(i);
   }
-  order = sortRows(kept, place);
-  $("summary").textContent = order.length === n ? `${n} candidates` : `${order.length} of ${n} candidates`;
+  order = (place ? nearestFirst(place) : sortedRows()).filter(i => mask[i]);
+  summarise();
   $("grid").setAttribute("aria-rowcount", order.length + 1);
   linkDossiers(Boolean(place));
   sky?.show(mask, order.length);
@@ -141,18 +149,29 @@ function linkDossiers(place) {
   $("dossiers").hidden = !order.length;
   $("dossiers").textContent = `Dossiers of ${order.length === n ? "all" : "these"} ${order.length} (zip)`;
 }
-function sortRows(rows, place) {
-  if (place) {
-    const [l, b] = place.map(v => v * Math.PI / 180);
-    const nearness = i => { const bi = table.lat_deg[i] * Math.PI / 180; return Math.sin(b) * Math.sin(bi) + Math.cos(b) * Math.cos(bi) * Math.cos(table.lon_deg[i] * Math.PI / 180 - l); };
-    const near = Float64Array.from(rows, nearness);
-    return [...rows.keys()].sort((i, j) => near[j] - near[i]).map(i => rows[i]);
-  }
+function summarise() {
+  const count = order.length === n ? `${n} candidates` : `${order.length} of ${n} candidates`;
+  $("summary").textContent = order.length > sky?.most ? `${count}; the map marks the ${sky.most} of highest p in view` : count;
+}
+const lowerNames = () => table.lower ??= table.name.map((name, i) => `${name} ${table.match_name?.[i] ?? ""}`.toLowerCase());
+const allRows = () => Array.from({ length: n }, (_, i) => i);
+function nearestFirst(place) {
+  const [l, b] = place.map(v => v * Math.PI / 180);
+  const nearness = i => { const bi = table.lat_deg[i] * Math.PI / 180; return Math.sin(b) * Math.sin(bi) + Math.cos(b) * Math.cos(bi) * Math.cos(table.lon_deg[i] * Math.PI / 180 - l); };
+  const near = Float64Array.from(table.lat_deg, (_, i) => nearness(i));
+  return allRows().sort((i, j) => near[j] - near[i]);
+}
+// All rows as the table is sorted, kept until it is sorted otherwise: filters then leave some of them out.
+let sorted = {};
+function sortedRows() {
   const { column, down } = sort, turn = down ? -1 : 1;
-  const values = column === "verdict" ? table.name.map(name => verdicts.get(name)?.verdict ?? "") : table[column];
-  if (!values) return rows;
-  if (typeof values.find(v => v !== null) === "string") return rows.sort((i, j) => (values[i] === "") - (values[j] === "") || turn * (values[i] < values[j] ? -1 : values[i] > values[j] ? 1 : 0) || i - j);
-  return rows.sort((i, j) => (values[i] === null) - (values[j] === null) || turn * (values[i] - values[j]) || i - j);
+  if (sorted.column === column && sorted.down === down && column !== "verdict") return sorted.rows;
+  const values = column === "verdict" ? table.name.map(name => verdicts.get(name)?.verdict ?? "") : table[column] ?? [];
+  const missing = i => values[i] === "" || Number.isNaN(values[i]); // last, whichever way
+  const difference = typeof values[0] === "string" ? (a, b) => (a < b ? -1 : a > b ? 1 : 0) : (a, b) => a - b;
+  const rows = allRows().sort((i, j) => missing(i) - missing(j) || turn * difference(values[i], values[j]) || i - j);
+  sorted = { column, down, rows };
+  return rows;
 }
 
 // ---- table ----------------------------------------------------------------------------------------------------------
@@ -192,7 +211,7 @@ function makeRow(at) {
     const cell = document.createElement("span");
     cell.setAttribute("role", "gridcell"); cell.setAttribute("aria-colindex", index + 1);
     const value = column === "verdict" ? verdicts.get(table.name[i])?.verdict ?? "" : table[column]?.[i];
-    if (digits !== undefined) { cell.className = "n"; cell.textContent = value === null || value === undefined ? "" : (value * factor).toFixed(digits).replace("-", "−"); }
+    if (digits !== undefined) { cell.className = "n"; cell.textContent = value === undefined || Number.isNaN(value) ? "" : (value * factor).toFixed(digits).replace("-", "−"); }
     else { cell.textContent = value ?? ""; if (column === "flags" && table.not_checked[i]) cell.title = `not checked: ${table.not_checked[i]}`; if (column === "verdict" && value) cell.className = `v-${value.split(" ")[0]}`; }
     element.append(cell);
   });

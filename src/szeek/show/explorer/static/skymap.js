@@ -31,12 +31,15 @@ export async function openSky(element, run, callbacks) {
 // for this long after the last thing that may change the picture, and as long as it says itself that something moves.
 const AWAKE_MS = 500;
 
+// Aladin goes through all of its sources at every frame: where there are more, it has those in view, highest p first.
+const MOST = 5000;
+
 class AladinSky {
   static async open(element, run, callbacks) {
     const { default: A } = await import("/aladin.js");
     await A.init;
     const sky = new AladinSky();
-    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null, known: new Map(), nShown: 0,
+    Object.assign(sky, { A, run, kind: "aladin", layers: new Map(run.layers.map(l => [l.name, l])), shown: null, known: new Map(), nShown: 0, most: MOST,
       wanted: "MOL", projection: "MOL" });
     const nothing = Object.fromEntries(["LayersControl", "GotoControl", "Frame", "ZoomControl", "FullscreenControl",
       "SimbadPointerControl", "CooGridControl", "ProjectionControl", "SettingsControl", "ShareControl", "StatusBar",
@@ -52,8 +55,8 @@ class AladinSky {
     sky.view.addCatalog(sky.candidates);
     sky.view.addCatalog(sky.mark);
     sky.rest(element);
-    sky.view.on("positionChanged", () => { sky.wake(); callbacks.moved(); });
-    sky.view.on("zoomChanged", () => { sky.wake(); sky.project(); sky.sizeMarkers(); callbacks.moved(); });
+    sky.view.on("positionChanged", () => { sky.wake(); sky.place(); callbacks.moved(); });
+    sky.view.on("zoomChanged", () => { sky.wake(); sky.project(); sky.place(); sky.sizeMarkers(); callbacks.moved(); });
     sky.view.on("mouseMove", at => callbacks.hover(at && at.ra !== null ? sky.view.pix2world(at.x, at.y, "ICRS") : null));
     sky.sizeMarkers();
     return sky;
@@ -131,11 +134,30 @@ class AladinSky {
     if (asked !== this.projection) { this.projection = asked; this.view.setProjection(asked); }
   }
   setCandidates(table) {
-    const sources = table.ra_deg.map((ra, row) => this.A.source(ra, table.dec_deg[row], { row }));
-    this.candidates.removeAll?.();
-    this.candidates.addSources(sources);
+    this.table = table;
+    this.directions = Float32Array.from({ length: 3 * table.name.length });
+    table.ra_deg.forEach((ra, row) => this.directions.set(unit(ra, table.dec_deg[row]), 3 * row));
+    if (table.name.length > MOST) this.place(); else this.give(table.name.map((_, row) => row));
   }
-  show(mask, n) { Object.assign(this, { shown: mask, nShown: n }); this.sizeMarkers(); this.candidates.reportChange?.(); this.view.view.requestRedraw(); }
+  place() { if (this.table?.name.length > MOST) this.give(this.rowsInView()); }
+  rowsInView() {
+    const [width, height] = this.view.getFov(), far = 0.7 * Math.hypot(width, height); // of half the diagonal, and more
+    const least = far < 90 ? Math.cos(far * RADIAN) : -2, [x, y, z] = unit(...this.view.getRaDec()), rows = [];
+    for (let row = 0, d = this.directions; row < this.table.name.length && rows.length < MOST; row++) {
+      if ((!this.shown || this.shown[row]) && x * d[3 * row] + y * d[3 * row + 1] + z * d[3 * row + 2] >= least) rows.push(row);
+    }
+    return rows;
+  }
+  give(rows) {
+    const { ra_deg, dec_deg } = this.table;
+    this.candidates.removeAll?.();
+    this.candidates.addSources(rows.map(row => this.A.source(ra_deg[row], dec_deg[row], { row })));
+  }
+  show(mask, n) {
+    Object.assign(this, { shown: mask, nShown: n });
+    this.place(); this.sizeMarkers();
+    this.candidates.reportChange?.(); this.view.view.requestRedraw();
+  }
   setClusters(name, group, colour, visible) {
     if (!this.known.has(name)) {
       const catalog = this.A.catalog({ name, shape: "square", sourceSize: 9, color: colour });
@@ -170,7 +192,7 @@ class AladinSky {
 
 class StillSky {
   constructor(element, run, callbacks) {
-    Object.assign(this, { kind: "still", element, callbacks, centre: { lon: 0, lat: 0, fov: 360 } });
+    Object.assign(this, { kind: "still", most: 3000, element, callbacks, centre: { lon: 0, lat: 0, fov: 360 } });
     const picture = Object.assign(new Image(), { className: "still", src: "/sky.png", alt: "" });
     this.svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
     this.svg.setAttribute("viewBox", "-2.02 -1.02 4.04 2.04");
@@ -198,7 +220,7 @@ class StillSky {
     this.known.get(name).setAttribute("visibility", visible ? "visible" : "hidden");
   }
   setCandidates(table) {
-    const some = Math.min(table.lon_deg.length, 3000); // the brightest; all are in the table
+    const some = Math.min(table.lon_deg.length, this.most); // the brightest; all are in the table
     this.dots.replaceChildren();
     for (let row = 0; row < some; row++) {
       const dot = this.circle(...mollweide(table.lon_deg[row], table.lat_deg[row]), 0.008, "#fff", 0.003);
