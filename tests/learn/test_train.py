@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +61,24 @@ def _weights(model):
 def _assert_equal(a, b):
     for name, tensor in _weights(a).items():
         np.testing.assert_array_equal(tensor, _weights(b)[name], err_msg=name)
+
+
+#: Loss of each of thirty steps, as progress tells it; made by this test, at commit 0098a70.
+GOLDEN_LOSS = (
+    0.2699, 0.2458, 0.2478, 0.2526, 0.2181, 0.2098, 0.2374, 0.2151, 0.1795, 0.2050,
+    0.2347, 0.1994, 0.1547, 0.2377, 0.1703, 0.1794, 0.1966, 0.1576, 0.2306, 0.2913,
+    0.1892, 0.1694, 0.1894, 0.2112, 0.2619, 0.2040, 0.1517, 0.2224, 0.1908, 0.1676,
+)  # fmt: skip
+
+
+def test_thirty_steps_have_the_losses_that_they_had(sky, tmp_path):
+    """A change that is not to alter training leaves them; processors differ in the last of the four digits."""
+    said = []
+    config = load_config("bonjean2020", **{**SMALL, "train": {**SMALL["train"], "max_epochs": 6}})
+    train(*sky, config, tmp_path, threads=1, progress=lambda stage, done, total, detail: said.append(detail))
+    losses = [float(re.search(r"loss (\d\.\d{4})", detail)[1]) for detail in said]
+    assert losses == pytest.approx(GOLDEN_LOSS, abs=2e-4)
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])  # and it learns
 
 
 def test_resumed_training_has_the_same_bits(sky, tmp_path):

@@ -1,4 +1,8 @@
-"""The shipped network on real sky: six HFI cut-outs around Coma, read as they are."""
+"""The shipped network on real sky: six HFI cut-outs around Coma, read as they are.
+
+These are development data: they were looked at while the method was made. What is said here of real sky is that
+nothing has broken, and no measure of how good the network is.
+"""
 
 import healpy
 import numpy as np
@@ -51,6 +55,7 @@ def _sources(p_map):
 
 
 def test_coma_is_found_within_five_arcmin(field):
+    """The paper's matching radius: what lies farther away would not count as found."""
     _, psz2, _, p_map = field
     coma = psz2[psz2["name"] == "PSZ2 G057.80+88.00"][0]
     separation_arcmin, p = _nearest(_sources(p_map), coma)
