@@ -14,9 +14,11 @@ from counts_run import make_counts_run, make_selection
 from pyarrow import parquet
 from scipy.interpolate import InterpolatedUnivariateSpline
 
+from szeek.assess.calibrate import Calibration
 from szeek.counts.exports import FORMATS, export_survey
 from szeek.counts.masses import MassRelation
 from szeek.counts.massfunction import CosmologyParameters
+from szeek.counts.mocks import MockSurvey
 from szeek.counts.survey import Survey
 from szeek.physics.cosmology import COSMOLOGY
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
@@ -263,3 +265,21 @@ def test_the_command_line_says_what_was_written(tmp_path):
     assert Table.read(run / "mocks" / "mock-0000.fits").meta["SIGMA8"] == 0.7
     said = szeek("export", str(run), "--to", "fits", "--cosmology", "WMAP9")
     assert said.returncode == 1 and said.stderr.startswith("szeek: cosmology 'WMAP9' has h 0.693")
+
+
+def test_haloes_below_the_cut_of_purity_are_not_false_of_a_likelihood(tmp_path):
+    """PURITY counts them as false, the mass function as clusters: what noise lifts above S/N 4.5 is taken off."""
+    folder = RunFolder(make_counts_run(tmp_path / "run"))
+    before, _, has_purity = open_survey(folder)
+    cut_arcmin2 = 1e-3
+    calibration = Calibration(np.array([0.1, 0.9]), np.array([[0.2, 0.9]]), np.zeros(0), "beta", 0.3, cut_arcmin2)
+    calibration.to_table().write(folder.path / "calibration.ecsv")
+    after = open_survey(folder)[0]
+    mock = MockSurvey(before)
+    faint = mock.count_faint(cut_arcmin2)
+    assert has_purity and before.n_false > 0 and faint.sum() > 0
+    np.testing.assert_allclose(after.false_counts, np.maximum(before.false_counts - faint, 0))
+    # no cluster is fainter than nothing, all are fainter than anything; below the S/N of the survey there are none
+    assert mock.count_faint(0.0, 1).sum() == 0
+    assert mock.count_faint(np.inf, 3).sum() == pytest.approx(np.mean([len(mock.draw(seed)) for seed in range(3)]))
+    assert faint[:18].sum() == 0

@@ -117,6 +117,40 @@ class MockSurvey:
             meta=meta,
         )
 
+    def count_faint(self, y500_arcmin2: float, n_draws: int = 20) -> Floats:
+        """Clusters fainter than a flux that are expected in the catalogue, in bins of S/N.
+
+        A calibration of PURITY has a flux below which nothing counts as true, but noise makes some of what is fainter
+        bright enough. For a likelihood these are clusters, and not false.
+
+        Parameters
+        ----------
+        y500_arcmin2 : float
+            True Y500.
+        n_draws : int
+            Catalogues over which the number is averaged.
+
+        Returns
+        -------
+        (80,) float64
+            In the bins of :attr:`szeek.counts.survey.Survey.false_counts`.
+
+        Examples
+        --------
+        >>> from szeek.counts.survey import DetectionModel
+        >>> noise, everywhere, none_false = np.full((768, 2), 3e-4), np.ones(768), np.zeros(80)
+        >>> law = DetectionModel(snr50=4.0, width=0.5)
+        >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
+        >>> mock = MockSurvey(survey)
+        >>> faint, all_of_them = (mock.count_faint(flux, n_draws=1).sum() for flux in (1e-3, 1.0))
+        >>> bool(faint < all_of_them), bool(all_of_them == len(mock.draw(0)))
+        (True, True)
+        """
+        drawn = [self.draw(seed) for seed in range(n_draws)]
+        snr = [np.asarray(one["SNR"])[np.asarray(one["TRUE_Y500"]) < y500_arcmin2] for one in drawn]
+        counts = np.histogram(np.minimum(np.concatenate(snr), FALSE_EDGES[-1]), FALSE_EDGES)[0]
+        return np.asarray(counts / n_draws)
+
     def _draw_masses(self, z: Floats, rng: np.random.Generator) -> Floats:
         """Masses of haloes of these redshifts: the cumulative mass functions of the two nearest, interpolated."""
         place = (z - self._z[0]) / (self._z[1] - self._z[0])

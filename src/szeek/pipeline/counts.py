@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import astropy.cosmology
@@ -180,6 +180,9 @@ def open_survey(folder: RunFolder, options: CountOptions = CountOptions()) -> tu
         n_patches=options.n_patches,
         origin=str(folder.title),
     )
+    if (calibration := folder.calibration) is not None:  # its false ones hold haloes too, fainter than its cut
+        faint = MockSurvey(survey, options.relation).count_faint(calibration.y500_min_arcmin2)
+        survey = replace(survey, false_counts=np.maximum(survey.false_counts - faint, 0.0))
     listed = candidates[inside]
     if options.catalogue is None:
         listed["Z"] = listed["MATCH_Z"]
