@@ -52,9 +52,10 @@ _MIN_SMOOTHING_ARCMIN = 540.0
 _BRIGHT_MJYSR = 80.0
 #: Where less than this is left of the sky behind the fading, a y map has no value.
 _LEAST_KEPT = 0.95
-#: Width of the border of a flat field over which it is faded out. There, and within a beam of it, is no value.
+#: Width beyond the border of a flat field over which its outermost pixels are repeated and faded out.
 _TAPER_DEG = 0.5
-_BORDER_DEG = _TAPER_DEG + Y_FWHM_ARCMIN / 60
+#: What is nearer to the border has no value: a beam.
+_BORDER_ARCMIN = Y_FWHM_ARCMIN
 
 
 def list_spectra(instrument: Instrument, deproject: Sequence[str] = ()) -> Floats:
@@ -352,6 +353,7 @@ class FlatILC:
         self.spectra = list_spectra(instrument, deproject)
         self._weights: list[Floats] | None = None
         self._taper = np.zeros((0, 0))
+        self._nearest = np.zeros((2, 0, 0), np.int64)
         self._inside = np.zeros((0, 0), bool)
         self._windows: list[Floats] = []
 
@@ -366,23 +368,27 @@ class FlatILC:
         Returns
         -------
         (ny, nx) float32
-            Compton y, 10 arcmin; NaN within 40 arcmin of what was not observed and of the field's border.
+            Compton y, 10 arcmin; NaN within 10 arcmin of what was not observed and of the field's border.
 
         Raises
         ------
         ValueError
             If nothing of the field is left.
         """
-        seen = np.isfinite(field).all(axis=-1)
-        distance = ndimage.distance_transform_edt(np.pad(seen, 1))[1:-1, 1:-1] * self.pixel_arcmin / 60
-        self._taper = np.sin(0.5 * np.pi * np.clip(distance / _TAPER_DEG, 0.0, 1.0)) ** 2
-        share = float(np.sum(self._taper**2)) * np.radians(self.pixel_arcmin / 60) ** 2 / (4 * np.pi)
-        self._inside = distance > _BORDER_DEG
-        if not self._inside.any():
+        beyond = int(np.ceil(60 * _TAPER_DEG / self.pixel_arcmin))
+        seen = np.pad(np.isfinite(field).all(axis=-1), beyond)
+        inside = ndimage.distance_transform_edt(seen) * self.pixel_arcmin > _BORDER_ARCMIN
+        if not inside.any():
             raise ValueError(
-                f"the field has no place {60 * _BORDER_DEG:.0f} arcmin away from its border and its holes, expected "
-                "one some degrees wide"
+                f"the field has no place {_BORDER_ARCMIN:g} arcmin away from its border and its holes, expected one "
+                "some degrees wide"
             )
+        distance, nearest = ndimage.distance_transform_edt(~seen, return_indices=True)
+        faded = np.clip(1.0 - distance * self.pixel_arcmin / 60 / _TAPER_DEG, 0.0, 1.0)
+        self._taper = np.sin(0.5 * np.pi * faded) ** 2
+        self._nearest = nearest - beyond
+        self._inside = inside[beyond:-beyond, beyond:-beyond]
+        share = float(np.sum(self._taper**2)) * np.radians(self.pixel_arcmin / 60) ** 2 / (4 * np.pi)
         self._windows = _windows_of(share)
         parts = self._filtered(field)
         self._weights = [self._fit_scale(f, w, share) for f, w in zip(parts, self._windows, strict=True)]
@@ -404,7 +410,7 @@ class FlatILC:
         """Every band at every scale, (n_band, ny, nx) each, in K_CMB at 10 arcmin."""
         waves = []
         for band, unit in enumerate(self.instrument.unit_per_kcmb):
-            values = np.nan_to_num(field[:, :, band].astype(np.float64)) / unit
+            values = field[..., band][tuple(self._nearest)].astype(np.float64) / unit
             values -= np.sum(values * self._taper) / np.sum(self._taper)
             waves.append(fft.rfft2(values * self._taper))
         ell = np.arange(self._windows[0].size)
@@ -449,7 +455,8 @@ class FlatILC:
         for part, weights, window in zip(parts, self._weights, self._windows, strict=True):
             y = np.einsum("byx,...b->yx" if weights.ndim == 1 else "byx,yxb->yx", part, weights)
             total += self._back(fft.rfft2(y), window)
-        return np.asarray(np.where(self._inside, total, np.nan), np.float32)
+        beyond = (total.shape[0] - self._inside.shape[0]) // 2
+        return np.asarray(np.where(self._inside, total[beyond:-beyond, beyond:-beyond], np.nan), np.float32)
 
 
 def covariance_fwhm_arcmin(window: Floats) -> float:

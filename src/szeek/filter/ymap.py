@@ -136,7 +136,7 @@ def make_y_map(
     -------
     YMap
         Unbiased for any cluster of cold gas: signal passes with 1. No value where the Galactic plane is brighter
-        than anything else, and within 40 arcmin of a field's border.
+        than anything else, and within 10 arcmin of a field's border.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def make_y_map(
         y = ilc.fit(maps.values, None if maps.is_full_sky else maps.footprint)
         y[~(ilc.kept & maps.footprint)] = np.nan
     if not np.isfinite(y).any():
-        raise ValueError("no pixel of the maps is 40 arcmin away from their border and their holes and off the plane")
+        raise ValueError("no pixel of the maps is 10 arcmin away from their border and their holes and off the plane")
     y -= np.float32(np.nanmedian(y))
     return YMap(y, local_scatter(y), deproject=tuple(dict.fromkeys(deproject)))
 
