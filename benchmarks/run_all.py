@@ -28,6 +28,7 @@ BENCHMARKS = (
     "predict",
     "shipped",
     "detect",
+    "measure",
     "selection",
     "conversion",
     "painting",
