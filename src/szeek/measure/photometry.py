@@ -392,10 +392,11 @@ def measure_sources(
         _measure_in_field, spots, maps, setup, spectra, mjy, sizes, client=client, threads=threads,
         progress=progress, stage="measure", detail="fields",
     )  # fmt: skip
+    arrays = {name: np.asarray(out[name]) for name in out.colnames}  # a column checks every value that it is given
     for number, found in work:
         for row, values in zip(rows[number], found, strict=True):
             for name, value in values.items():
-                out[name][row] = value
+                arrays[name][row] = value
     return out
 
 
