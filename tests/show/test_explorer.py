@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from runmaker import EVIL_NAME, make_run
 
+from szeek.find.predict import write_prediction
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer import server as server_module
 from szeek.show.explorer.columns import pack_columns
@@ -388,6 +389,20 @@ def test_any_other_map_is_a_layer(tmp_path: Path) -> None:
         list_layers(RunFolder(folder), {"x": tmp_path / "nowhere.fits"})
     with pytest.raises(ValueError, match=r"layer name '\.\./x' is not valid"):
         list_layers(RunFolder(folder), {"../x": tmp_path / "dec.fits"})
+
+
+def test_classes_of_the_network_are_layers_beside_p(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "demo", nside=32, n_clusters=12)
+    card = json.loads((folder / "model.json").read_text()) | {"network": {"classes": ["radio", "co", "dusty"]}}
+    (folder / "model.json").write_text(json.dumps(card))
+    ring = np.linspace(0, 1, 12 * 32**2, dtype=np.float32)
+    (folder / "classes").mkdir()
+    for name in ("radio", "co"):  # the third is not there
+        write_prediction(ring, folder / "classes" / f"{name}.fits")
+    layers = {layer.name: layer for layer in list_layers(RunFolder(folder))}
+    assert list(layers)[:4] == ["p", "p-radio", "p-co", "y"] and layers["p-co"].title == "p of CO"
+    own = np.concatenate([layers["p-radio"].read(k * 32**2, 32**2) for k in range(12)])
+    np.testing.assert_array_equal(own, ring[healpy.nest2ring(32, np.arange(12 * 32**2))])
 
 
 def test_a_run_without_maps_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from runmaker import EVIL_NAME, make_run
 
 from szeek.assess.match import match
+from szeek.find.predict import write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.normalise import Normaliser
 from szeek.measure.candidates import make_candidates, read_candidates, write_candidates
@@ -224,6 +226,26 @@ def test_networks_of_the_folds(run_folder: Path, tmp_path: Path) -> None:
         ["0", "2", "2", "0.2", "0, 3"], ["1", "2", "2", "0.1", "1, 4"], ["2", "0", "", "", ""],
     ]  # fmt: skip
     assert any("of the network of fold 0" in block.caption for block in part.blocks)
+
+
+def test_classes_of_a_network_that_tells_several_apart(run_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run_folder, folder)
+    card = json.loads((folder / "model.json").read_text()) | {"network": {"classes": ["radio", "co"]}}
+    (folder / "model.json").write_text(json.dumps(card))
+    (folder / "classes").mkdir()
+    for name in ("radio", "co"):
+        write_prediction(np.zeros(12 * 16**2, np.float32), folder / "classes" / f"{name}.fits")
+    candidates = Table.read(folder / "candidates.fits")
+    candidates["CLASS"] = np.array(["radio", *["cluster"] * (len(candidates) - 1)])
+    candidates.write(folder / "candidates.fits", overwrite=True)
+    sources = Table({"class": ["radio", "radio", "radio", "co"], "purity": [0.9, 0.4, 0.6, 0.2]})
+    sources.write(folder / "class-sources.fits")
+    part = section_kinds(RunFolder(folder), _Unsaved(tmp_path))
+    table = next(block for block in part.blocks if block.caption.startswith("Classes"))
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["cluster", str(len(candidates) - 1), "", ""], ["radio", "1", "3", "2"], ["co", "0", "1", "0"],
+    ]  # fmt: skip
 
 
 def test_broken_products_are_named(tmp_path: Path) -> None:

@@ -130,6 +130,8 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
     ]
     heads = [Column("kind"), *(Column(head, "", True) for head in ("candidates", "known clusters", "median S/N"))]
     part.add(table_block("Kinds, by the spectrum at each position (KIND)", heads, rows))
+    if run.classes:
+        part.add(_classes_table(run, np.asarray(table["class"], str)))
     part.add(_flags_table(np.asarray(table["flags"], int), np.asarray(table["checked"], int)))
     first, shown = table[:_FIRST_ROWS], [entry for entry in _FIRST if _any_known(table[entry.column])]
     columns = [Column("name"), *(Column(page_text(entry.head), entry.unit, True) for entry in shown)]
@@ -144,6 +146,26 @@ def section_kinds(run: RunFolder, _: Figures) -> Section:
     ]
     part.add(table_block(f"The {len(first)} candidates of highest p", columns, cells))
     return part
+
+
+def _classes_table(run: RunFolder, classes: NDArray[np.str_]) -> Block:
+    """What the network calls the candidates, and the sources of each class that it finds on the whole map."""
+    sources = run.table(products.CLASS_SOURCES)
+    rows: list[tuple[Cell | str, ...]] = []
+    for name in ("cluster", *run.classes):
+        cells = [number(int((classes == name).sum()))]
+        if sources is not None and name != "cluster":
+            mine = np.asarray(sources["class"], str) == name
+            cells.append(number(int(mine.sum())))
+            likely = np.asarray(sources["purity"], float) > 0.5 if "purity" in sources.colnames else None
+            cells.append(number(None if likely is None else int((mine & likely).sum())))
+        else:
+            cells += [number(None), number(None)]
+        rows.append((name, *cells))
+    heads = [Column("class")]
+    heads += [Column(head, "", True) for head in ("candidates", "sources found", "more likely than not")]
+    caption = f"Classes, by the network: of the candidates (CLASS), and all sources ({products.CLASS_SOURCES})"
+    return table_block(caption, heads, rows)
 
 
 def _flags_table(flags: NDArray[np.int_], checked: NDArray[np.int_]) -> Block:
