@@ -1,6 +1,6 @@
 """The files that ship with a network beside its weights: calibration, position errors, flux correction, card.
 
-python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--n 2000] [--threads 2]
+python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--n 2000] [--half] [--threads 2]
 
 RUN is a finished training on simulated skies (`szeek run szeek-2 --until train`). The tiles that were held out of it,
 on all of its skies, are predicted; PURITY and position errors are fitted to what is found there, and the flux
@@ -21,6 +21,7 @@ from typing import NamedTuple
 import healpy
 import numpy as np
 from astropy.table import Table, vstack
+from safetensors.torch import load_file
 
 from szeek.assess.calibrate import (
     Calibration,
@@ -39,7 +40,7 @@ from szeek.find.predict import predict, predict_classes, write_prediction
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue, select_clusters, truth_cut
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
-from szeek.learn.model import load_model
+from szeek.learn.model import load_model, save_tensors
 from szeek.measure.pairs import beam_radius
 from szeek.pipeline.searches import SelectionOptions
 from szeek.sky.healpix import nside_of
@@ -110,6 +111,12 @@ def held_out_skies(given: argparse.Namespace, config: Config) -> list[Sky]:
     return [Sky(folder, pixels_in_tiles(config.sky.nside, tiles), tiles) for folder in folders]
 
 
+def halve_weights(file: Path) -> None:
+    """Keep what mixed precision rounds anyway, the weights of convolutions, in bfloat16: half of the file."""
+    tensors = load_file(file)
+    save_tensors({name: x.bfloat16() if x.dim() == 4 else x for name, x in tensors.items()}, file)
+
+
 def calibrate_classes(
     judged: dict[str, list[tuple[Table, np.ndarray, np.ndarray]]], seed: int
 ) -> dict[str, Calibration]:
@@ -131,6 +138,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--fields", type=Path, nargs="+", default=[])
     parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--half", action="store_true", help="keep the convolutions' weights in bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     model = load_model(given.run)
@@ -181,6 +189,8 @@ def main() -> None:
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
     for name in SHIPPED:
         shutil.copy(given.run / name, given.out / name)
+    if config.predict.bfloat16 and given.half:
+        halve_weights(given.out / "model.safetensors")
     card = json.loads((given.out / "model.json").read_text())
     n_patches = config.patches.n_training * config.train.max_epochs
     seeds = ", ".join(map(str, (config.seed, *config.sky.further_seeds)))

@@ -103,3 +103,10 @@ def test_surveys_that_do_not_reach_a_simulated_field_are_left_out(tmp_path):
     (tmp_path / "simulated").mkdir()
     (tmp_path / "simulated" / "simulate.json").write_text('{"rows": {"psz2": 12, "mcxc": 7, "redmapper": 0}}')
     assert [file.name for file in Run(config, tmp_path, 1).catalogue_files()] == ["psz2.fits", "mcxc.fits"]
+
+
+def test_catalogues_of_other_classes_are_no_known_clusters(tmp_path):
+    Table({"name": ["A", "B"], "survey": ["PSZ2", "BLAZAR"]}).write(tmp_path / "clusters.fits")
+    assert list(RunFolder(tmp_path).clusters["name"]) == ["A", "B"]
+    write_json({"config": {"network": {"classes": ["blazar"]}}}, tmp_path / "run.json")
+    assert list(RunFolder(tmp_path).clusters["name"]) == ["A"]

@@ -349,8 +349,15 @@ class RunFolder:
 
     @cached_property
     def clusters(self) -> Table | None:
-        """The known clusters that the run was compared with, in the common catalogue columns."""
-        return self.table(CLUSTERS)
+        """The known clusters that the run was compared with, in the common catalogue columns.
+
+        Entries of surveys that the network's further classes are named after are no clusters.
+        """
+        table = self.table(CLUSTERS)
+        others = list((self.stated.get("network") or {}).get("classes") or ())
+        if table is None or not others or "survey" not in table.colnames:
+            return table
+        return table[~np.isin(np.char.lower(np.asarray(table["survey"], str)), np.char.lower(others))]
 
     @cached_property
     def evidence(self) -> Table | None:
