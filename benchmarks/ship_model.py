@@ -1,6 +1,6 @@
 """The files that ship with a network beside its weights: calibration, position errors, flux correction, card.
 
-python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--n 2000] [--half] [--threads 2]
+python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--classes RUN] [--n 2000] [--half] [--threads 2]
 
 RUN is a finished training on simulated skies (`szeek run szeek-2 --until train`). The tiles that were held out of it,
 on all of its skies, are predicted; PURITY and position errors are fitted to what is found there, and the flux
@@ -40,7 +40,7 @@ from szeek.find.predict import predict, predict_classes, write_prediction
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue, select_clusters, truth_cut
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
-from szeek.learn.model import load_model, save_tensors
+from szeek.learn.model import Model, load_model, save_tensors
 from szeek.measure.pairs import beam_radius
 from szeek.pipeline.searches import SelectionOptions
 from szeek.sky.healpix import nside_of
@@ -118,17 +118,21 @@ def halve_weights(file: Path) -> None:
 
 
 def calibrate_classes(
-    judged: dict[str, list[tuple[Table, np.ndarray, np.ndarray]]], seed: int
+    model: Model, run: Path, seed: int, threads: int, options: dict[str, int]
 ) -> dict[str, Calibration]:
-    """Probability of each further class against p, from its sources, which are right, and their tiles."""
-    calibrations = {}
-    for name, parts in judged.items():
-        sources = vstack([table for table, _, _ in parts])
-        real, groups = (np.concatenate([part[k] for part in parts]) for k in (1, 2))
-        dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
-        p = np.asarray(sources["p"], float)
-        calibrations[name] = fit_calibration(p, real, dust, groups=groups, n_dust_bins=2, seed=seed)
-        print(f"{name}: {len(p)} sources, {real.sum()} right")
+    """Probability of each further class against p, on the tiles of odd number of a sky that was not trained on."""
+    tiles = Tiles(tuple(range(1, 48, 2)), 2)
+    maps = open_maps(run / "maps")
+    p = predict_classes(maps, model, where=pixels_in_tiles(maps.nside, tiles), threads=threads, **options)
+    truth, calibrations = Table.read(run / "simulated" / "classes.fits"), {}
+    for k, name in enumerate(model.classes, 1):
+        own = truth[np.char.lower(np.asarray(truth["survey"], str)) == name]
+        found = find_sources(np.ascontiguousarray(p[:, k]), LOWEST_P, deblend=True)
+        judged, real = judge_class_sources(found, own, tiles)
+        dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
+        score, groups = np.asarray(judged["p"], float), np.asarray(judged["tile"])
+        calibrations[name] = fit_calibration(score, real, dust, groups=groups, n_dust_bins=2, seed=seed)
+        print(f"{name}: {len(judged)} sources, {real.sum()} right", flush=True)
     return calibrations
 
 
@@ -137,12 +141,15 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fields", type=Path, nargs="+", default=[])
+    parser.add_argument("--classes", type=Path, help="sky of another seed, for the further classes of a network")
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--half", action="store_true", help="keep the convolutions' weights in bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     model = load_model(given.run)
     config = Config.model_validate(json.loads((given.run / "run.json").read_text())["config"])
+    if model.classes and given.classes is None:
+        parser.error(f"the network tells {', '.join(model.classes)} apart, expected --classes with a sky to fit on")
     if config.preset not in WORDS:
         parser.error(f"preset {config.preset} has no text for its card, expected {', '.join(WORDS)}; write one here")
     cuts = [truth_cut(name) for name in config.labels.selections]
@@ -151,18 +158,8 @@ def main() -> None:
     options = {"margin": config.predict.margin, "rotations": config.predict.rotations}
     skies = held_out_skies(given, config)
     judged, real, groups, offsets = [], [], [], []
-    of_class: dict[str, list[tuple[Table, np.ndarray, np.ndarray]]] = {name: [] for name in model.classes}
     for number, (folder, where, tiles) in enumerate(skies):
-        of_all = predict_classes if model.classes else predict
-        p_map = of_all(open_maps(folder / "maps"), model, where=where, threads=given.threads, **options)
-        if model.classes:
-            classes = Table.read(folder / "simulated" / "classes.fits")
-            for k, name in enumerate(model.classes, 1):
-                own = classes[np.char.lower(np.asarray(classes["survey"], str)) == name]
-                found = find_sources(np.ascontiguousarray(p_map[:, k]), LOWEST_P, deblend=True)
-                table, is_real = judge_class_sources(found, own, tiles)
-                of_class[name].append((table, is_real, 12 * tiles.nside**2 * number + np.asarray(table["tile"])))
-            p_map = np.ascontiguousarray(p_map[:, 0])
+        p_map = predict(open_maps(folder / "maps"), model, where=where, threads=given.threads, **options)
         if folder == given.run:
             write_prediction(p_map, given.run / "prediction.fits")
         truth = read_catalogue(folder / "simulated" / "truth.fits")
@@ -185,7 +182,8 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     write_table(calibration.to_table(), given.out / "calibration.ecsv")
     if model.classes:
-        write_table(join_calibrations(calibrate_classes(of_class, config.seed)), given.out / "class-calibration.ecsv")
+        of_class = calibrate_classes(model, given.classes, config.seed, given.threads, options)
+        write_table(join_calibrations(of_class), given.out / "class-calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
     for name in SHIPPED:
         shutil.copy(given.run / name, given.out / name)
