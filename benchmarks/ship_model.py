@@ -131,7 +131,7 @@ def calibrate_classes(
         judged, real = judge_class_sources(found, own, tiles)
         dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
         score, groups = np.asarray(judged["p"], float), np.asarray(judged["tile"])
-        calibrations[name] = fit_calibration(score, real, dust, groups=groups, n_dust_bins=2, seed=seed)
+        calibrations[name] = fit_calibration(score, real, dust, groups=groups, n_dust_bins=8, seed=seed)
         print(f"{name}: {len(judged)} sources, {real.sum()} right", flush=True)
     return calibrations
 

@@ -244,6 +244,9 @@ class LabelConfig(_Section):
     class_disc_arcmin: float = Field(
         6.0, gt=0, description="diameter of the discs of network.classes, where an entry's own extent is no larger"
     )
+    class_weights: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="weight of a class's loss beside that of clusters; of all others 1"
+    )
     targets: dict[str, Annotated[float, Field(gt=0, le=1)]] = Field(
         {}, description="target inside the discs of these selections; of all others 1"
     )
@@ -392,6 +395,14 @@ class Config(_Section):
     assess: AssessConfig = AssessConfig()
 
     @model_validator(mode="after")
+    def _weights_of_classes(self) -> Config:
+        for name in self.labels.class_weights:
+            if name not in self.network.classes:
+                known = ", ".join(self.network.classes) or "none"
+                raise ValueError(f"labels.class_weights names '{name}', expected one of network.classes: {known}")
+        return self
+
+    @model_validator(mode="after")
     def _other_skies(self) -> Config:
         seeds = (self.seed, *self.sky.further_seeds)
         if len(set(seeds)) < len(seeds):
@@ -468,6 +479,7 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
     ("split", "nside", TILE_NSIDE),
     ("network", "classes", []),
     ("labels", "class_disc_arcmin", 6.0),
+    ("labels", "class_weights", {}),
     ("train", "start_from", ""),
 )
 

@@ -383,17 +383,20 @@ def test_a_class_without_a_survey_is_refused_before_slow_work(sky, tmp_path):
 
 
 def test_the_loss_of_classes_is_the_sum_of_their_own():
-    """ln 2 of each class at logits of 0, and an ignored class adds nothing."""
+    """ln 2 of each class at logits of 0, times its weight, and an ignored class adds nothing."""
     targets = torch.ones(1, 2, 2, 3)
     targets[..., 2] = -1.0
-    assert float(class_entropy(torch.zeros(1, 2, 2, 3), targets)) == pytest.approx(2 * np.log(2))
+    loss = class_entropy(torch.zeros(1, 2, 2, 3), targets, (1.0, 0.25, 1.0))
+    assert float(loss) == pytest.approx(1.25 * np.log(2))
+    with pytest.raises(ValueError, match="class_weights names 'dusty', expected one of network.classes: radio"):
+        load_config("szeek-2", network={"classes": ["radio"]}, labels={"class_weights": {"dusty": 0.5}})
 
 
 def test_options_that_came_later_leave_the_books_of_older_runs_as_they_are():
     old = load_config("szeek-2").model_dump(mode="json")
     for section, name in (("split", "nside"), ("network", "classes"), ("train", "start_from")):
         del old[section][name]
-    del old["labels"]["class_disc_arcmin"]
+    del old["labels"]["class_disc_arcmin"], old["labels"]["class_weights"]
     assert without_defaults(load_config("szeek-2").model_dump(mode="json")) == old
     named = load_config("szeek-2", network={"classes": ["radio"]})
     assert without_defaults(named.model_dump(mode="json"))["network"]["classes"] == ["radio"]

@@ -312,6 +312,8 @@ class _Loop:
         self.ranks = current_ranks()
         self.copies = [copy.deepcopy(self.network) for _ in range(config.train.shards)]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.train.learning_rate)
+        given = config.labels.class_weights
+        self.weights = (1.0, *(given.get(name, 1.0) for name in config.network.classes))
         self.step = 0  # steps done, over all epochs
         self.loss_sum = self._scalar(0.0)  # over the steps of the epoch under way
         self.best_loss, self.best_epoch = math.inf, -1
@@ -424,7 +426,7 @@ class _Loop:
         x, targets = self.feed.batch(indices)  # (shard, n_band, size, size), (shard, size, size, n_class)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
             logits = network.classify(x)
-        loss = class_entropy(logits.float(), targets)
+        loss = class_entropy(logits.float(), targets, self.weights)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -440,7 +442,7 @@ class _Loop:
     @torch.inference_mode()
     def _loss_of(self, indices: range) -> float:
         x, targets = self.feed.batch(indices, "validation")
-        return float(class_entropy(self.network.classify(x), targets))
+        return float(class_entropy(self.network.classify(x), targets, self.weights))
 
     def _end_epoch(self, pool: ThreadPoolExecutor) -> None:
         loss = self._validate(pool)
@@ -556,12 +558,9 @@ def learning_rate(config: TrainConfig, step: int, steps_per_epoch: int) -> float
     return config.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, n_steps - rise)))
 
 
-def class_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Sum over the classes of :func:`cross_entropy`, each by itself; (n, ny, nx, n_class) both.
-
-    A sum, so that the gradient of each class is the one that it has alone.
-    """
-    losses = [cross_entropy(logits[..., k], targets[..., k]) for k in range(targets.shape[-1])]
+def class_entropy(logits: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
+    """Weighted sum over the classes of :func:`cross_entropy`, each by itself; (n, ny, nx, n_class) both."""
+    losses = [w * cross_entropy(logits[..., k], targets[..., k]) for k, w in enumerate(weights)]
     return torch.stack(losses).sum()
 
 
