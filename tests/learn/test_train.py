@@ -388,7 +388,7 @@ def test_the_loss_of_classes_is_the_sum_of_their_own():
     targets[..., 2] = -1.0
     loss = class_entropy(torch.zeros(1, 2, 2, 3), targets, (1.0, 0.25, 1.0))
     assert float(loss) == pytest.approx(1.25 * np.log(2))
-    with pytest.raises(ValueError, match="class_weights names 'dusty', expected one of network.classes: radio"):
+    with pytest.raises(ValueError, match=r"class_weights names 'dusty', expected one of network\.classes: radio"):
         load_config("szeek-2", network={"classes": ["radio"]}, labels={"class_weights": {"dusty": 0.5}})
 
 
