@@ -508,6 +508,7 @@ def _threshold_of_purity(
 _CONTINUED = (
     products.PREDICTION, products.MAPS, products.CLUSTERS, products.CALIBRATION, products.POSITIONS,
     products.FLUXES, products.DETECTIONS, products.MODEL_CARD, products.WEIGHTS, products.SIMULATED,
+    products.CLASSES, products.CLASS_CALIBRATION,
 )  # fmt: skip
 
 
@@ -515,7 +516,9 @@ def _continue(source: RunFolder, target: Path, prediction: Path | None = None) -
     """Start a folder that continues a run; refuse one that is a run itself."""
     if target.is_dir() and (target / products.PREDICTION).exists():
         raise ValueError(f"'{target}' is the folder of another run, expected a new one; give another --out")
-    continue_folder(source, target, _CONTINUED, prediction=prediction)
+    # another map of p comes without those of the further classes
+    names = _CONTINUED if prediction is None else tuple(set(_CONTINUED) - {products.CLASSES})
+    continue_folder(source, target, names, prediction=prediction)
 
 
 def measure(

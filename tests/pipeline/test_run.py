@@ -455,5 +455,11 @@ def test_a_network_of_several_classes_writes_a_map_and_sources_of_each(job, tmp_
     assert np.isfinite(candidates["P_RADIO"]).all() and np.isfinite(candidates["P_CLUMP"]).all()
     assert np.isnan(candidates["P_CO"]).all()  # no class of this network
     assert set(candidates["CLASS"]) <= {"cluster", "radio", "clump"}
+    # a lower threshold, in a folder of its own: the maps of the classes are read where they are
+    again = detect(done.folder, tmp_path / "again", p_max=0.05)
+    lower = RunFolder(again.candidates.parent)
+    assert list(lower.class_maps) == ["radio", "clump"]
+    assert len(lower.table("class-sources.fits")) >= len(sources)
+    assert np.isfinite(lower.table("candidates.fits")["P_RADIO"]).all()
     truth = folder.table("simulated/classes.fits")
     assert set(truth["survey"]) == {"RADIO", "DUSTY", "CLUMP", "CO"}

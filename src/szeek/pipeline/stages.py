@@ -563,7 +563,10 @@ DETECT = Stage(
     "detect",
     _detect,
     sections=("detect",),
-    reads=(products.PREDICTION, products.CALIBRATION, products.POSITIONS, products.DETECTIONS),
+    reads=(
+        *(products.PREDICTION, products.CALIBRATION, products.POSITIONS, products.DETECTIONS),
+        *(products.CLASSES, products.CLASS_CALIBRATION),
+    ),
     writes=(products.SOURCES,),
     may_write=(products.CLASS_SOURCES,),
     facts=Detected,
