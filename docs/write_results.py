@@ -18,7 +18,7 @@ from astropy.table import Table
 DOCS = Path(__file__).parent
 #: What the header of every file says.
 PROVENANCE = ("weights", "sky", "command", "commit")
-_PLACE = re.compile(r"(<!-- results/([\w-]+)\.ecsv -->\n\n)((?:\|.*\n)*)")
+_PLACE = re.compile(r"(<!-- results/([\w-]+)\.ecsv -->\n\n)((?:\|.*\n)*)\n*")
 
 
 def draw_table(table: Table) -> str:
@@ -45,8 +45,9 @@ def draw_table(table: Table) -> str:
 
 
 def fill_page(text: str, folder: Path = DOCS / "results") -> str:
-    """A page with the tables of the files that it names."""
-    return _PLACE.sub(lambda found: found[1] + draw_table(Table.read(folder / f"{found[2]}.ecsv")), text)
+    """A page with the tables of the files that it names, an empty line below each."""
+    filled = _PLACE.sub(lambda found: found[1] + draw_table(Table.read(folder / f"{found[2]}.ecsv")) + "\n", text)
+    return filled.rstrip("\n") + "\n"
 
 
 def main() -> None:
