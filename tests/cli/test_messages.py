@@ -15,7 +15,11 @@ import szeek
 from szeek.cli import app
 from szeek.cli.app import main
 from szeek.cli.messages import SKY_KEYS, describe_error, fit_to_command
+from szeek.cli.pipeline import describe_candidates
 from szeek.config import Config, SkyConfig
+from szeek.pipeline.measure import Measured
+from szeek.pipeline.stages import Detected, Maps, Predicted
+from szeek.verbs import RunResult
 
 SOURCE = Path(szeek.__file__).parent
 GROUP = typer.main.get_command(app)
@@ -165,3 +169,13 @@ def test_a_library_that_cannot_be_imported_is_one_line(monkeypatch, capsys):
 def test_the_version_is_that_of_the_package():
     said = CliRunner().invoke(app, ["--version"])
     assert said.exit_code == 0 and said.output == f"szeek {szeek.__version__}\n"
+
+
+def test_a_run_says_how_many_sources_of_other_classes_it_found():
+    done = RunResult(
+        Path("run"), 0.1, None, Maps(), Predicted(133.1), Detected(12, {"radio": 41, "co": 5}), Measured(12)
+    )
+    assert describe_candidates(done).splitlines() == [
+        "12 candidates above p = 0.1 in 133.1 deg^2: run/candidates.fits",
+        "sources of other classes: 41 radio, 5 co: run/class-sources.fits",
+    ]

@@ -74,7 +74,7 @@ def run(
 
 def describe_candidates(result: RunResult) -> str:
     """Candidates of a run and what they are, in a line or two."""
-    from szeek.pipeline.products import CANDIDATES
+    from szeek.pipeline.products import CANDIDATES, CLASS_SOURCES
 
     if result.measured is None or result.predicted is None:
         return ""
@@ -85,6 +85,9 @@ def describe_candidates(result: RunResult) -> str:
     ]
     if measured.kinds:
         lines[0] += f" ({describe_kinds(measured.kinds)})"
+    if result.detected is not None and result.detected.n_of_class:
+        counts = ", ".join(f"{n} {name}" for name, n in result.detected.n_of_class.items())
+        lines.append(f"sources of other classes: {counts}: {result.folder / CLASS_SOURCES}")
     if measured.n_known is not None:
         lines.append(
             f"{measured.n_known_found} of {measured.n_known} known clusters inside have a candidate within "
