@@ -165,8 +165,8 @@ def compare_spectra(maps: dict[str, np.ndarray], truth: Truth, seen: np.ndarray)
                 binned = [spectrum[a:b].sum() for a, b in pairwise(ELL_EDGES)]
                 sums.setdefault((name, what), []).append(np.array(binned))
 
-    def jackknife(make: object, name: str, *whats: str) -> tuple[np.ndarray, np.ndarray]:
-        parts = [np.array(sums[name, what]) for what in whats]
+    def jackknife(make: object, name: str, *needed: str) -> tuple[np.ndarray, np.ndarray]:
+        parts = [np.array(sums[name, what]) for what in needed]
         n = len(parts[0])
         whole = make(*(p.sum(axis=0) for p in parts))  # type: ignore[operator]
         left = np.array([make(*(np.delete(p, k, 0).sum(axis=0) for p in parts)) for k in range(n)])  # type: ignore[operator]
@@ -175,13 +175,13 @@ def compare_spectra(maps: dict[str, np.ndarray], truth: Truth, seen: np.ndarray)
     print("\n| map | quantity | " + " | ".join(f"{a}-{b}" for a, b in pairwise(ELL_EDGES)))
     print("|---|---|" + "---|" * (len(ELL_EDGES) - 1))
     for name in maps:
-        for label, make, whats in (
+        for label, make, needed in (
             ("transfer", lambda a, b: a / b, ("transfer", "truth")),
             ("corr. with dust", lambda a, b, c: a / np.sqrt(b * c), ("dust", "residual", "dust power")),
             ("corr. with CIB", lambda a, b, c: a / np.sqrt(b * c), ("cib", "residual", "cib power")),
             ("CMB power over all, 1e-4", lambda a, b, c: 1e4 * a * a / (b * c), ("cmb", "power", "cmb power")),
         ):
-            value, error = jackknife(make, name, *whats)
+            value, error = jackknife(make, name, *needed)
             cells = " | ".join(f"{v:.3f} ± {e:.3f}" for v, e in zip(value, error, strict=True))
             print(f"| {name} | {label} | {cells} |")
         residual = np.array(sums[name, "residual"]).sum(axis=0)
