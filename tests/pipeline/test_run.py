@@ -24,7 +24,7 @@ from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Run, _open_record, stage_key
-from szeek.pipeline.stages import MAPS, SKY
+from szeek.pipeline.stages import MAPS, SKY, _with_truth
 from szeek.sky.mapset import open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
@@ -463,3 +463,10 @@ def test_a_network_of_several_classes_writes_a_map_and_sources_of_each(job, tmp_
     assert np.isfinite(lower.table("candidates.fits")["P_RADIO"]).all()
     truth = folder.table("simulated/classes.fits")
     assert set(truth["survey"]) == {"RADIO", "DUSTY", "CLUMP", "CO"}
+
+
+def test_a_sky_of_an_earlier_version_has_no_classes_to_train_on(tmp_path):
+    config = load_config("demo", network={"classes": ["radio"]})
+    clusters = Table({"name": ["A"], "survey": ["PSZ2"], "lon_deg": [1.0], "lat_deg": [2.0]})
+    with pytest.raises(FileNotFoundError, match=r"classes\.fits' is missing: .* remove the folder '.*simulated'"):
+        _with_truth(Run(config, tmp_path), clusters)

@@ -165,7 +165,13 @@ def _with_truth(run: Run, clusters: Table) -> Table:
     if any(truth_cut(name) is not None for name in run.config.labels.selections):
         tables.append(select_clusters(read_catalogue(run.file(products.TRUTH)), f"truth>{run.truth_cut_arcmin2}"))
     if run.config.network.classes:
-        tables.append(Table.read(run.file(products.SIMULATED_CLASSES)))
+        file = run.file(products.SIMULATED_CLASSES)
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"'{file}' is missing: an earlier version simulated this sky; remove the folder "
+                f"'{run.file(products.SIMULATED)}', and the run simulates it again"
+            )
+        tables.append(Table.read(file))
     return vstack(tables, metadata_conflicts="silent")
 
 
