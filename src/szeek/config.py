@@ -568,6 +568,9 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     model = values.get("model")
     if isinstance(model, str) and model and (folder / model).is_dir():
         values = {**values, "model": str(folder / model)}
+    train = values.get("train")
+    if isinstance(train, dict) and train.get("start_from") and (folder / str(train["start_from"])).is_dir():
+        values = {**values, "train": {**train, "start_from": str(folder / train["start_from"])}}
     measure = values.get("measure")
     if isinstance(measure, dict):
         single = {key: str(folder / measure[key]) for key in ("galactic_mask", "pgcc", "co_map") if key in measure}

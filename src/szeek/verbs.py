@@ -223,6 +223,8 @@ def run(
         pick_device(device)  # a wrong one is refused before hours of other work
     if scheduler is not None and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ValueError("scheduler is given under torchrun, expected one of the two: each shares the training out")
+    if config.train.start_from and not config.model:
+        find_model(config.train.start_from)  # refused before the sky and the filter
     if config.model and find_model(config.model).resolve() == Path(folder).resolve():
         raise ValueError(f"'{folder}' is the folder of the network that is given, expected another --out")
     if sky.saved_maps is not None and Path(folder).resolve() in sky.saved_maps.resolve().parents:

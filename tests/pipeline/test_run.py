@@ -470,3 +470,13 @@ def test_a_sky_of_an_earlier_version_has_no_classes_to_train_on(tmp_path):
     clusters = Table({"name": ["A"], "survey": ["PSZ2"], "lon_deg": [1.0], "lat_deg": [2.0]})
     with pytest.raises(FileNotFoundError, match=r"classes\.fits' is missing: .* remove the folder '.*simulated'"):
         _with_truth(Run(config, tmp_path), clusters)
+
+
+def test_a_network_to_begin_with_is_looked_for_before_slow_work(tmp_path):
+    config = load_config("demo", train={"start_from": str(tmp_path / "nowhere")})
+    with pytest.raises(FileNotFoundError, match=r"nowhere' is neither a folder with model\.json nor a shipped model"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "small.toml").write_text('preset = "demo"\n[train]\nstart_from = "mine"\n')
+    assert load_config(tmp_path / "small.toml").train.start_from == str(tmp_path / "mine")

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Names of the column that holds p: SZeek's own, and those of others.
 P_COLUMNS = ("P_CLUSTER", "P", "PROB", "PROBABILITY", "I_STOKES", "TEMPERATURE", "SIGNAL")
-#: Pixels of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
+#: Values of the largest map of p that is kept in memory: nside 4096, 0.8 GB.
 _LARGEST_IN_MEMORY = 12 * 4096**2
 #: Files that list their pixels are read as whole maps up to this nside.
 _LARGEST_WHOLE_NSIDE = 2048
@@ -389,7 +389,7 @@ def check_seen(p_map: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None
 def empty_map(n_pix: int, n_column: int = 0) -> NDArray[np.float32]:
     """A map of NaN; a large one in a temporary file without a name, so that memory does not grow with nside."""
     shape = (n_pix, n_column) if n_column else (n_pix,)
-    if n_pix <= _LARGEST_IN_MEMORY:
+    if math.prod(shape) <= _LARGEST_IN_MEMORY:
         return np.full(shape, np.nan, np.float32)
     with tempfile.TemporaryFile() as file:
         file.truncate(4 * math.prod(shape))
