@@ -3,6 +3,8 @@
 import ast
 import builtins
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -179,3 +181,30 @@ def test_a_run_says_how_many_sources_of_other_classes_it_found():
         "12 candidates above p = 0.1 in 133.1 deg^2: run/candidates.fits",
         "sources of other classes: 41 radio, 5 co: run/class-sources.fits",
     ]
+
+
+DROPPED = """
+import signal, sys, time
+from szeek.cli import main
+
+class Finalised:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+def work():
+    item = Finalised()
+    del item  # the interrupt is raised in there, and Python drops it
+    time.sleep(60)
+
+sys.modules["szeek.cli.app"].app = work
+main()
+"""
+
+
+def test_an_interrupt_that_python_drops_is_not_lost():
+    """In a finaliser, or in a callback of C code: a batch system sends its SIGTERM once."""
+    done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, timeout=50)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stderr.strip() == (
+        "szeek: interrupted; what is finished is whole, and the same command goes on from here"
+    )

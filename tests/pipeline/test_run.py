@@ -262,7 +262,7 @@ def test_interrupt_leaves_no_broken_file_and_says_how_to_go_on(number, tmp_path)
         time.sleep(0.05)
     process.send_signal(number)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, errors
     assert errors.splitlines()[-1].endswith("the same command goes on from here")
     assert "Traceback" not in errors
     assert not (tmp_path / "run" / "simulated" / "simulate.json").exists()

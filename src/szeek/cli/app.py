@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -63,12 +64,25 @@ def _interrupt(number: int, _: object) -> None:
     raise _Interrupted(number)
 
 
+def _interrupt_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Python drops what is raised in a finaliser or in a callback of C code, an interrupt too: send it once more."""
+    if not issubclass(ignored.exc_type, _Interrupted):
+        sys.__unraisablehook__(ignored)
+        return
+    number = ignored.exc_value.args[0] if ignored.exc_value is not None else signal.SIGTERM
+    main_thread = threading.main_thread().ident
+    again = threading.Timer(0.05, signal.pthread_kill, (main_thread, number))
+    again.daemon = True
+    again.start()
+
+
 def main() -> None:
     """Run the command line; errors of the user's become one line, an interrupt leaves no broken file."""
     # no verb opens a window; a notebook hands down its own backend, which this environment need not have
     os.environ["MPLBACKEND"] = "agg"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
+    sys.unraisablehook = _interrupt_again
     try:
         app()
     except _Interrupted as interrupt:
