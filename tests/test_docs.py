@@ -152,6 +152,17 @@ def test_tables_of_measured_numbers_are_those_of_their_files(monkeypatch: pytest
         assert all(meta[key] for key in PROVENANCE), file.name
 
 
+def test_the_readme_quotes_the_numbers_of_the_results() -> None:
+    columns = [f"planck_z_at_purity_{purity}" for purity in ("09", "08", "05")]
+    results = Table.read(DOCS / "results" / "found-seed5.ecsv")
+    shares = {row["finder"]: [row[name] for name in columns] for row in results}
+    quoted = re.search(r"\| finder \| 0\.9 \| 0\.8 \| 0\.5 \|\n.*\n((?:\|.*\n)+)", (ROOT / "README.md").read_text())
+    assert quoted is not None
+    for line in quoted[1].splitlines():
+        finder, *said = (cell.strip() for cell in line.strip("|").split("|"))
+        assert said == [f"{share:.2f}" for share in shares[finder]], finder
+
+
 def test_a_table_has_its_numbers_as_its_layout_says(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(DOCS))
     from write_results import draw_table
