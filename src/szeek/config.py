@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from copy import deepcopy
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -34,6 +35,13 @@ class FieldConfig(_Section):
     width_deg: float = Field(25.0, ge=1, le=120, description="extent along right ascension, on the sky at the centre")
     height_deg: float = Field(25.0, ge=1, le=120, description="extent in declination")
     pixel_arcmin: float = Field(0.5, description="side of a pixel at the equator: 0.25, 0.5 or 1")
+    observed: float = Field(
+        1.0,
+        ge=0.2,
+        le=1,
+        description="share of the height, from the south, that a survey from the ground covers; planck-hfi beside it "
+        "covers all",
+    )
 
     @model_validator(mode="after")
     def _one_centre(self) -> FieldConfig:
@@ -476,6 +484,7 @@ def config_toml(config: Config) -> str:
 
 #: Options that were not there once, with what they are where they are not used.
 _LATER: tuple[tuple[str, str, Any], ...] = (
+    ("sky.field", "observed", 1.0),
     ("split", "nside", TILE_NSIDE),
     ("network", "classes", []),
     ("labels", "class_disc_arcmin", 6.0),
@@ -486,10 +495,13 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
 
 def without_defaults(record: dict[str, Any]) -> dict[str, Any]:
     """A configuration as JSON, less the options that were added later and are not used: runs of before go on."""
-    kept = {name: dict(section) if isinstance(section, dict) else section for name, section in record.items()}
+    kept = deepcopy(record)
     for section, name, default in _LATER:
-        if kept.get(section, {}).get(name) == default:
-            del kept[section][name]
+        options = kept
+        for part in section.split("."):
+            options = options.get(part) or {}
+        if options.get(name) == default:
+            del options[name]
     return kept
 
 

@@ -400,3 +400,5 @@ def test_options_that_came_later_leave_the_books_of_older_runs_as_they_are():
     assert without_defaults(load_config("szeek-2").model_dump(mode="json")) == old
     named = load_config("szeek-2", network={"classes": ["radio"]})
     assert without_defaults(named.model_dump(mode="json"))["network"]["classes"] == ["radio"]
+    of_field = load_config("szeek-act").model_dump(mode="json")
+    assert "observed" in of_field["sky"]["field"] and "observed" not in without_defaults(of_field)["sky"]["field"]

@@ -25,7 +25,7 @@ _DEEP, _SHALLOW, _DEEP_SHARE = 1.5, 0.75, 0.4
 _AT_THE_TURNS = 1.5
 
 
-def depth(lattice: Lattice, band: int) -> Map32:
+def depth(lattice: Lattice, band: int, observed: float = 1.0) -> Map32:
     """Integration time per solid angle, (ny, nx): median 1 where it is not 0.
 
     Parameters
@@ -34,11 +34,13 @@ def depth(lattice: Lattice, band: int) -> Map32:
         Of the field itself.
     band : int
         Number of the band: later ones end a little earlier.
+    observed : float
+        Share of the field's height, from its southern side, that the survey covers.
     """
     dec = lattice.dec_deg
-    height = dec[-1] - dec[0]
+    height = observed * (dec[-1] - dec[0])
     width = (lattice.ra_deg[0] - lattice.ra_deg[-1]) * np.cos(np.radians(dec.mean()))
-    across, along = np.linspace(0, 1, dec.size), np.linspace(0, 1, lattice.shape[1])
+    across, along = np.linspace(0, 1 / observed, dec.size), np.linspace(0, 1, lattice.shape[1])
     taper = min(_TAPER * min(width, height), _TAPER_MAX_DEG)
     inset = band * _INSET * min(width, height)
 
@@ -48,19 +50,21 @@ def depth(lattice: Lattice, band: int) -> Map32:
 
     scan = 1 + (_AT_THE_TURNS - 1) * (2 * across - 1) ** 4
     step = 0.5 * (1 + np.tanh((along - (1 - _DEEP_SHARE)) * width / max(0.3 * taper, 1e-3)))
-    rows = rise(across, height) * scan
+    rows = rise(np.minimum(across, 1.0), height) * scan
     columns = rise(along, width) * (_SHALLOW + (_DEEP - _SHALLOW) * step)
     out = np.outer(rows, columns)
     out[out < 0.01] = 0.0  # maps end there
     return np.asarray(out / np.median(out[out > 0]), np.float32)
 
 
-def inverse_variance(lattice: Lattice, instrument: Instrument, band: int, pixel_arcmin: float = STEP_ARCMIN) -> Map32:
+def inverse_variance(
+    lattice: Lattice, instrument: Instrument, band: int, pixel_arcmin: float = STEP_ARCMIN, observed: float = 1.0
+) -> Map32:
     """Inverse variance of the white noise of a pixel, map units^-2, (ny, nx) of the image; 0 where it ends.
 
-    The instrument's noise is that of the median depth.
+    The instrument's noise is that of the median depth, and ``observed`` as of :func:`depth`.
     """
-    seen = resample(depth(lattice, band), pixel_arcmin, order=1)
+    seen = resample(depth(lattice, band, observed), pixel_arcmin, order=1)
     rows = np.arange(seen.shape[0]) * pixel_arcmin / STEP_ARCMIN
     area_deg2 = np.interp(rows, np.arange(lattice.shape[0]), lattice.pixel_sr) * np.degrees(1.0) ** 2
     area_deg2 *= (pixel_arcmin / STEP_ARCMIN) ** 2

@@ -300,8 +300,8 @@ class FieldOptions(BaseModel):
     ----------
     field : FieldConfig
     instrument : str
-        Name or file, or several joined by '+'. Bands of planck-hfi in a combination are simulated as the full sky
-        that the field is a part of, into the folder planck-hfi.
+        Name or file, or several joined by '+'. Bands of planck-hfi in a combination are simulated in HEALPix pixels
+        of the field, into the folder planck-hfi.
     seed : int
     nside : int
         Of the full sky that it is a part of.
@@ -351,7 +351,7 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "simulate.json").unlink(missing_ok=True)
     clock = _Clock(progress)
-    seed, pixel = options.seed, options.field.pixel_arcmin
+    seed, pixel, observed = options.seed, options.field.pixel_arcmin, options.field.observed
     lattice = field_lattice(options.field)
     inner = lattice.without_margin()
     clock("haloes and catalogues")
@@ -370,7 +370,7 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
         clock(f"band {band.name}")
         values = signal[index]
         noise = atmosphere_on(lattice, instrument, index, seed)
-        deep = depth(inner, index)
+        deep = depth(inner, index, observed)
         rows, columns = inner.shape
         inside = (
             slice(_margin(lattice), _margin(lattice) + rows),
@@ -378,7 +378,7 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
         )
         values[inside] += noise[inside] / np.sqrt(np.maximum(deep, 0.01))
         image = np.ascontiguousarray(resample(values[inside], pixel))
-        ivar = inverse_variance(inner, instrument, index, pixel)
+        ivar = inverse_variance(inner, instrument, index, pixel, observed)
         add_noise(image, ivar, noise_generator(seed, instrument, index))
         header = inner.header(pixel)
         header["FREQ"] = (band.freq_ghz, "GHz")
@@ -391,8 +391,9 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
         beams[band.name] = _write_beam(Path(f"{start}_beam.txt"), instrument, index)
         signal[index] = np.zeros((0, 0), np.float32)
     if _SATELLITE in split_instrument(options.instrument):
-        clock("full sky of Planck HFI")
-        whole = SimulateConfig(
+        clock("Planck HFI")
+        beside = SimulateConfig(
+            field=options.field,
             nside=options.nside,
             seed=seed,
             y_map=False,
@@ -400,7 +401,7 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
             clusters=options.clusters,
             threads=options.threads,
         )
-        maps |= simulate_sky(whole, folder / _SATELLITE).maps
+        maps |= simulate_sky(beside, folder / _SATELLITE).maps
     clock("done")
     record = {
         "config": options.model_dump(mode="json"),
