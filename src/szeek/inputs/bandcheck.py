@@ -58,8 +58,8 @@ class BandStatistics:
 
     ``degree``: cells of nside 128 about their nside-8 mean. ``fine``: cells of nside 1024, or the maps' own, about
     the mean of their 16 siblings. ``n_degree`` and ``n_fine`` cells went in. Where the widest beam is narrower than
-    Planck's, all of them are smaller by ``zoom``, a power of two, and ``without`` are the same without each of 16
-    parts of the sky: their scatter tells how well the numbers are known.
+    Planck's, all of them are smaller by ``zoom``, a power of two. Of a set of maps, ``without`` are the same without
+    each of up to 16 parts of the sky: their scatter tells how well the numbers are known.
     """
 
     degree: NDArray[np.float64]
@@ -113,7 +113,7 @@ def measure_bands(skymaps: SkyMaps | MapSet, instrument: Instrument) -> BandStat
             degree / max(n_degree, 1), fine_sum / max(n_fine, 1), n_degree, n_fine, nside_degree, nside_fine, zoom
         )
 
-    n_part = min(_N_PARTS, len(tiles)) if zoom > 1 else 0
+    n_part = min(_N_PARTS, len(tiles)) if isinstance(skymaps, MapSet) else 0
     without = [average([t for k, t in enumerate(tiles) if k % n_part != part]) for part in range(n_part)]
     return replace(average(tiles), without=tuple(without))
 
@@ -279,10 +279,10 @@ def _deviations(
 
 
 def _cmb_amplitudes(degree: NDArray[np.float64], cmb: list[int]) -> tuple[dict[int, float], float]:
-    """The CMB's amplitude in each of its bands, from the covariances with two others, and their median."""
-    amplitudes = {}
+    """The CMB's amplitude in each of its bands, from the covariances with the two most like it, and their median."""
+    amplitudes, likeness = {}, _correlation(degree)
     for b in cmb:
-        i, j = [k for k in cmb if k != b][:2]
+        i, j = sorted((k for k in cmb if k != b), key=lambda k: -likeness[b, k])[:2]
         squared = degree[b, i] * degree[b, j] / degree[i, j]
         amplitudes[b] = np.sqrt(squared) if squared > 0 and degree[i, j] > 0 else np.nan
     usable = [a for a in amplitudes.values() if np.isfinite(a)]
