@@ -9,10 +9,12 @@ import pytest
 from act_like import Patch, act_like, act_like_instrument
 from astropy.table import Table
 
-from szeek.inputs.bandcheck import BandError, check_bands, measure_bands
+from szeek.inputs.bandcheck import BandError, _cmb_amplitudes, check_bands, measure_bands
+from szeek.inputs.instrument import read_instrument
 from szeek.inputs.preflight import PreflightError, preflight
 from szeek.sky.imagemaps import ImageMaps
 from szeek.sky.mapset import MapSet
+from szeek.sky.skymaps import SkyMaps
 
 ACT = act_like_instrument()
 PATCH = Patch(16.0, 9.0)
@@ -140,3 +142,25 @@ def test_a_wrong_group_is_named_beside_a_right_one(maps, clusters):
     )
     with pytest.raises(PreflightError, match="detected in f090, f150, f220 at mirrored longitudes"):
         preflight(both, clusters, setup)
+
+
+def test_a_band_full_of_noise_does_not_speak_against_the_others():
+    """Beside f220, whose atmosphere hides the CMB on these scales, amplitudes are known from the other experiment."""
+    degree = np.full((6, 6), 80e-6**2) + np.diag([0, 4e-9, 1.6e-7, 0, 0, 0])
+    degree[2, :2] = degree[:2, 2] = 0.3 * 80e-6**2, 0.9 * 80e-6**2  # by chance, of what noise and CMB share
+    amplitudes, typical = _cmb_amplitudes(degree, [0, 1, 2, 3, 4, 5])
+    assert [amplitudes[b] for b in (0, 1, 3, 4, 5)] == pytest.approx([80e-6] * 5)
+    assert typical == pytest.approx(80e-6)
+
+
+def test_numbers_of_a_set_come_with_how_well_they_are_known():
+    """Also at the scales of Planck's beams, with one of its maps in the set."""
+    values = np.random.default_rng(1).normal(scale=1e-4, size=(12 * 64**2, 6)).astype(np.float32)
+    planck = read_instrument()
+    one, other = (
+        SkyMaps(values[:, bands].copy(), np.ones(len(values), bool), planck.bands[bands])
+        for bands in (slice(0, 3), slice(3, 6))
+    )
+    measured = measure_bands(MapSet.of(one, other), planck)
+    assert measured.zoom == 1 and len(measured.without) == 16
+    assert measure_bands(SkyMaps(values, np.ones(len(values), bool), planck.bands), planck).without == ()
