@@ -24,7 +24,7 @@ from szeek.learn.folds import fold_of_tile
 from szeek.learn.model import load_model
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Run, _open_record, stage_key
-from szeek.pipeline.stages import MAPS, SKY, _with_truth
+from szeek.pipeline.stages import MAPS, SKY, TRAIN, _with_truth
 from szeek.sky.mapset import open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, tile_of
@@ -134,6 +134,21 @@ def test_the_same_command_from_another_folder_makes_no_stage_anew(tmp_path, monk
     here = key("mine.toml")
     (tmp_path / "mine.toml").write_text(text.replace("PSZ2=", "MCXC="))
     assert key("mine.toml") != here
+
+
+def test_other_weights_to_begin_with_train_anew(tmp_path):
+    """Weights count by their content: a copy in another folder trains nothing anew."""
+
+    def key(name, weights):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "model.json").touch()
+        (tmp_path / name / "model.safetensors").write_bytes(weights)
+        job = Run(load_config("demo", train={"start_from": str(tmp_path / name)}), tmp_path)
+        return stage_key(TRAIN, job, {"stages": {}})
+
+    before = key("a", b"old")
+    assert key("b", b"old") == before
+    assert key("a", b"new") != before
 
 
 def test_a_mask_makes_the_maps_anew_and_none_makes_nothing_anew(tmp_path):

@@ -26,6 +26,7 @@ from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, truth_cut
 from szeek.inputs.fits_files import list_tiles, parse_part
 from szeek.inputs.instrument import read_instrument, record_instrument
 from szeek.learn.distributed import Ranks
+from szeek.learn.model import find_model
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
@@ -297,6 +298,8 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     config = without_defaults(config)
     if "sky" in config:
         config["sky"] = _named_alike(config["sky"], stage, run)
+    if config.get("train", {}).get("start_from"):  # the weights, wherever they lie
+        config["train"]["start_from"] = checksum(find_model(config["train"]["start_from"]) / products.WEIGHTS)
     files = [_fingerprint(path) for path in (stage.files(run) if stage.files is not None else ())]
     reads = set(stage.reads)
     made = sorted(done.get("key", "") for done in record["stages"].values() if reads & set(done.get("writes", ())))
@@ -304,6 +307,12 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     linked = [_fingerprint(Path(path)) for name, path in others if name in reads]
     text = json.dumps([stage.name, config, stage.options, files, made, linked], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checksum(path: Path) -> str:
+    """Of the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def _named_alike(sky: dict[str, Any], stage: Stage, run: Run) -> dict[str, Any]:

@@ -6,7 +6,6 @@ sky -> maps -> filter -> train (or model) -> predict -> calibrate -> detect -> m
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -46,7 +45,7 @@ from szeek.learn.model import find_model, load_model
 from szeek.learn.train import member_of, train
 from szeek.parallel import Progress, connect, spread
 from szeek.pipeline import products
-from szeek.pipeline.stage import Facts, Run, Stage
+from szeek.pipeline.stage import Facts, Run, Stage, checksum
 from szeek.simulate.field.simulate import FieldOptions
 from szeek.simulate.realisations import simulate, simulate_skies
 from szeek.simulate.sky import SimulateConfig
@@ -142,7 +141,7 @@ def _read_maps_of(run: Run, progress: Progress | None) -> Maps:
             _say(progress, "maps", finding)
         # last, so that a refused sky is not taken for a finished stage
         write_catalogue(name_selections(clusters), run.target(products.CLUSTERS))
-    return Maps(finding, {str(path): _checksum(path) for path in run.input_files()})
+    return Maps(finding, {str(path): checksum(path) for path in run.input_files()})
 
 
 def _link_maps(source: Path, target: Path, theta500_arcmin: tuple[float, ...]) -> SkyMaps | MapSet:
@@ -179,11 +178,6 @@ def _label_clusters(clusters: Table, config: Config) -> Table:
     """The clusters that the network is trained on."""
     chosen = [select_clusters(clusters, name) for name in config.labels.selections]
     return vstack(chosen, metadata_conflicts="silent")
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def _maps_inputs(run: Run) -> list[Path]:
