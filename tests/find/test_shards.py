@@ -3,10 +3,12 @@ from dataclasses import replace
 import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from smallmaps import BANDS, make_maps, make_model
 
-from szeek.find.predict import predict
+from szeek.find.predict import predict, predict_classes
 from szeek.find.shards import gather_shards, parse_shard, predict_shard, share_fields
+from szeek.learn.model import build_network
 from szeek.sky.fields import cover_sphere
 from szeek.sky.skymaps import SkyMaps
 
@@ -25,6 +27,19 @@ def test_parts_put_together_are_the_map_of_one_machine(maps, tmp_path, of):
     whole = predict(maps, make_model(), rotations=2)
     np.testing.assert_array_equal(gather_shards(maps, make_model(), tmp_path, rotations=2), whole)
     np.testing.assert_array_equal(np.isfinite(whole), maps.footprint)
+
+
+def test_parts_of_all_classes_put_together_are_the_maps_of_one_machine(maps, tmp_path):
+    config = {"filters": (4, 8), "classes": ("radio", "co")}
+    network = build_network(len(BANDS), config)
+    network.start(np.random.default_rng(1), 0.2)
+    model = replace(make_model(), network=network, network_config=config)
+    paths = [predict_shard(maps, model, tmp_path, (number, 2), threads=1) for number in (1, 2)]
+    with fits.open(paths[0]) as part:
+        assert part[1].columns.names == ["PIXEL", "P_CLUSTER", "P_RADIO", "P_CO"]
+    whole = predict_classes(maps, model)
+    assert whole.shape == (len(maps.footprint), 3)
+    np.testing.assert_array_equal(gather_shards(maps, model, tmp_path), whole)
 
 
 def test_a_part_is_a_healpix_file(maps, tmp_path):

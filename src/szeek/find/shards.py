@@ -110,22 +110,22 @@ def predict_shard(
     number, of = shard
     fields = share_fields(plan_fields(maps, model, margin=margin, rotations=rotations), shard)
     index_type = np.int32 if 12 * maps.nside**2 < 2**31 else np.int64
-    pixels, values = [np.zeros(0, index_type)], [np.zeros(0, np.float32)]
+    names = _column_names(model)
+    pixels, values = [np.zeros(0, index_type)], [np.zeros((0, len(names)), np.float32)]
     work = predict_fields(
         with_snr_maps(maps, model), model, fields,
-        rotations=rotations, threads=threads, device=device, progress=progress,
+        rotations=rotations, threads=threads, device=device, classes=bool(model.classes), progress=progress,
     )  # fmt: skip
     for field, p in work:
         own = np.concatenate([np.arange(*run, dtype=index_type) for run in own_runs(field, maps.nside)])
-        seen = np.isfinite(p) if isinstance(maps, MapSet) else maps.footprint[own]
+        p = p.reshape(own.size, len(names))
+        seen = np.isfinite(p[:, 0]) if isinstance(maps, MapSet) else maps.footprint[own]
         pixels.append(own[seen])
         values.append(p[seen])
     ipix, p = np.concatenate(pixels), np.concatenate(values)
     order = np.argsort(ipix)
-    columns = [
-        fits.Column("PIXEL", "J" if index_type is np.int32 else "K", array=ipix[order]),
-        fits.Column("P_CLUSTER", "E", unit="1", array=p[order]),
-    ]
+    columns = [fits.Column("PIXEL", "J" if index_type is np.int32 else "K", array=ipix[order])]
+    columns += [fits.Column(name, "E", unit="1", array=p[order, k]) for k, name in enumerate(names)]
     table = fits.BinTableHDU.from_columns(columns)
     cards = {"PIXTYPE": "HEALPIX", "ORDERING": "RING", "NSIDE": maps.nside, "COORDSYS": "G", "INDXSCHM": "EXPLICIT"}
     cards |= {"OBJECT": "PARTIAL", "GRAIN": 1, "CREATOR": "SZeek", "SHARD": number, "NSHARD": of}
@@ -141,7 +141,7 @@ def predict_shard(
 def gather_shards(
     maps: SkyMaps | MapSet, model: Model, folder: str | os.PathLike[str], *, margin: int = 16, rotations: int = 1
 ) -> NDArray[np.float32] | PartialMap:
-    """Put the part files of a folder together: the map that :func:`~szeek.find.predict.predict` returns.
+    """Put the part files of a folder together: the map of :func:`~szeek.find.predict.predict`, or of all classes.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def gather_shards(
 
     Returns
     -------
-    (n_pix,) float32, or PartialMap
+    (n_pix,) float32, or (n_pix, 1 + n_class) where the model tells classes apart, or PartialMap
         RING; NaN outside the footprint.
 
     Raises
@@ -194,7 +194,7 @@ def gather_shards(
         names = ", ".join(f"{number}/{of}" for number in missing)
         raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of {of} parts of the prediction: --shard {names}")
     key = _job_key(maps, model, margin, rotations)
-    pixels, values = [], []
+    names, pixels, values = _column_names(model), [], []
     for path in numbers.values():
         with fits.open(path) as hdus:
             if hdus[1].header.get("JOBKEY") != key:
@@ -203,14 +203,20 @@ def gather_shards(
                     "make it again, or gather with those of the parts"
                 )
             pixels.append(np.asarray(hdus[1].data["PIXEL"], np.int64))
-            values.append(np.asarray(hdus[1].data["P_CLUSTER"], np.float32))
+            values.append(np.stack([np.asarray(hdus[1].data[name], np.float32) for name in names], axis=1))
+    if not model.classes:
+        values = [part[:, 0] for part in values]
     if isinstance(maps, MapSet):
         return PartialMap.from_pixels(maps.nside, np.concatenate(pixels), np.concatenate(values))
-    p_map = empty_map(len(maps.footprint))
+    p_map = empty_map(len(maps.footprint), len(names) if model.classes else 0)
     for ipix, p in zip(pixels, values, strict=True):
         p_map[ipix] = p
     check_seen(p_map, maps.footprint)
     return p_map
+
+
+def _column_names(model: Model) -> list[str]:
+    return [f"P_{name.upper()}" for name in ("cluster", *model.classes)]
 
 
 def _job_key(maps: SkyMaps | MapSet, model: Model, margin: int, rotations: int) -> str:
