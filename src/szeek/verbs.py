@@ -210,6 +210,19 @@ def run(
     ValueError
         If the configuration names neither maps nor a simulation, the device is not there, the folder holds files
         of the products' names that no run made, or a stage refuses its input.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.sky import SkyMaps
+    >>> values, seen = np.ones((12 * 64**2, 6), np.float32), np.ones(12 * 64**2, bool)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     maps = SkyMaps(values, seen, read_instrument("planck-hfi").bands).save(f"{folder}/planck")
+    ...     config = Config(model="szeek-1", sky={"saved_maps": maps})
+    ...     result = run(config, f"{folder}/my-run", until="maps")
+    ...     sorted(path.name for path in result.folder.iterdir())
+    ['maps', 'run.json']
     """
     if until not in STAGES:
         raise ValueError(f"stage '{until}' is unknown, expected one of {', '.join(STAGES)}")

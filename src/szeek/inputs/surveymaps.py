@@ -107,6 +107,19 @@ def read_maps(
         cube is none of Stokes parameters; groups do not overlap.
     OSError
         A file is missing, truncated or no FITS file; the disk is full.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.io import fits
+    >>> axes = {"CTYPE1": "RA---CAR", "CRPIX1": 50, "CDELT1": -1 / 120, "CTYPE2": "DEC--CAR", "CRPIX2": 50}
+    >>> header = fits.Header({**axes, "CDELT2": 1 / 120, "BUNIT": "uK"})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder) / "f150.fits"
+    ...     fits.writeto(file, np.full((100, 100), 30.0, np.float32), header)
+    ...     maps = read_maps({"f150": file}, "act-dr6", check=False)  # a constant map would be refused
+    >>> [(band.name, band.unit) for band in maps.bands], maps.nside  # of HEALPix pixels no larger than these
+    ([('f150', 'K_CMB')], 8192)
     """
     setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
     weights = dict(ivar or {})

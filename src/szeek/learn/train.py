@@ -102,6 +102,28 @@ def train(
     ValueError
         If the selection of clusters is empty, no patch fits footprint and tiles, there are more ranks than shards, or
         the device is not there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from szeek.config import load_config
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> rng, bands = np.random.default_rng(1), read_instrument("planck-hfi").bands
+    >>> noise = SkyMaps(rng.normal(size=(12 * 64**2, 6)).astype(np.float32), np.ones(12 * 64**2, bool), bands)
+    >>> where = {"lon_deg": rng.uniform(0, 360, 400), "lat_deg": rng.uniform(-60, 60, 400), "z": np.full(400, 0.2)}
+    >>> clusters = Table({"name": [f"C{k}" for k in range(400)], "survey": ["PSZ2"] * 400, **where})
+    >>> config = load_config(
+    ...     "bonjean2020",
+    ...     patches={"n_patches": 20, "size": 32, "pixel_arcmin": 27.5},
+    ...     labels={"disc_arcmin": 120.0},
+    ...     split={"validation_tiles": [9, 38, 40, 41, 42]},
+    ...     network={"filters": (4, 8)},
+    ...     train={"batch": 8, "max_epochs": 2},
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     model = train(noise, clusters, config, folder, threads=1)
+    >>> [row["epoch"] for row in model.card["curve"]]
+    [0, 1]
     """
     clusters = plain_table(clusters, "clusters")
     further = [(sky, plain_table(table, "clusters of a further sky")) for sky, table in further]

@@ -36,6 +36,13 @@ def simulate_skies(
     -------
     list of SimulatedSky or SimulatedField
         In the order of the skies.
+
+    Examples
+    --------
+    >>> skies = [(SimulateConfig(nside=512, seed=seed), Path(f"sky-{seed}")) for seed in (1, 2)]
+    >>> simulate_skies(skies)  # doctest: +SKIP
+    >>> simulate_skies(skies[:0])  # none
+    []
     """
     alone = {} if client is None else {"threads": 1}
     pieces = [(config.model_copy(update=alone), folder.resolve()) for config, folder in skies]

@@ -194,6 +194,15 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
     ------
     OSError
         If the folder cannot be written; nothing half-written keeps its final name.
+
+    Examples
+    --------
+    >>> sky = simulate_sky(SimulateConfig(nside=512, seed=1), "sky")  # doctest: +SKIP
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as file:  # refused before slow work
+    ...     simulate_sky(SimulateConfig(nside=512, seed=1), file.name)  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    FileExistsError: a file stands where the folder is to be
     """
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -364,6 +373,16 @@ def paint_haloes(
     """Add the thermal SZ effect of haloes, with the relativistic correction of each one's temperature.
 
     The temperature belongs to the X-ray calibrated mass, (1-b) times the true one of the halo table.
+
+    Examples
+    --------
+    >>> import healpy
+    >>> halo = Table({"lon_deg": [30.0], "lat_deg": [40.0], "theta500_arcmin": [30.0], "y500_arcmin2": [0.05]})
+    >>> halo["m500_1e14msun"], halo["z"] = 6.0, 0.05
+    >>> hfi, maps = read_instrument("planck-hfi"), np.zeros((12 * 64**2, 6), np.float32)
+    >>> maps = paint_haloes(halo, hfi, 64, np.array([band.fwhm_arcmin for band in hfi.bands]), out=maps)
+    >>> np.sign(maps[healpy.ang2pix(64, 30.0, 40.0, lonlat=True)]).tolist()  # 100 to 857 GHz
+    [-1.0, -1.0, 1.0, 1.0, 1.0, 1.0]
     """
     temperature = electron_temperature_kev(MASS_BIAS * haloes["m500_1e14msun"], haloes["z"])
     if "temperature_factor" in haloes.colnames:

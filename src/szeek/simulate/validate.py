@@ -121,6 +121,13 @@ def validate_sky(folder: str | Path, *, cutouts: str | Path | None = None) -> Ta
     ------
     FileNotFoundError
         If the folder holds no whole simulated sky.
+
+    Examples
+    --------
+    >>> validate_sky("sky")["check", "published", "ours", "status"]  # doctest: +SKIP
+    >>> validate_sky("nowhere")
+    Traceback (most recent call last):
+    FileNotFoundError: 'nowhere' holds no whole simulated sky: simulate.json not found; simulate it first
     """
     sky = Path(folder)
     if not (sky / "simulate.json").is_file():

@@ -339,6 +339,18 @@ def measure_spectrum(
         With a y map the metadata ``y_map`` too: ``flux`` (arcmin^2, beam and extent corrected as in the fit),
         ``error``, ``difference`` (fitted tSZ flux less this one), ``difference_error`` (from their difference at
         single positions, so that noise which both share counts once) and ``difference_sigma``.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> hfi, rng = read_instrument("planck-hfi"), np.random.default_rng(1)
+    >>> noise = rng.normal(size=(12 * 256**2, 6)).astype(np.float32)
+    >>> bands = SkyMaps(noise, np.ones(len(noise), bool), hfi.bands)
+    >>> where = Table({"lon_deg": rng.uniform(0, 360, 200), "lat_deg": rng.uniform(-60, 60, 200)})
+    >>> disc = {"radius_arcmin": 30.0, "background_arcmin": (45.0, 75.0)}
+    >>> spectrum = measure_spectrum(bands, where[:100], where[100:], hfi, **disc)
+    >>> bool((abs(spectrum["flux"]) < 5 * spectrum["error"]).all())  # noise alone
+    True
     """
     disc = radius_arcmin, background_arcmin
     values = [measure_fluxes(bands, where, *disc, mask=mask) for where in (sources, nulls)]

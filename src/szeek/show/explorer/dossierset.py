@@ -107,6 +107,18 @@ def write_dossiers(
     ------
     ValueError
         If the format is another one, or no candidate passes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.table import Table
+    >>> from szeek.measure.candidates import make_candidates, write_candidates
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sources = Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]})
+    ...     _ = write_candidates(make_candidates(sources), f"{folder}/candidates.fits")
+    ...     dossiers = write_dossiers(folder, f"{folder}/dossiers.zip", ending="png")
+    ...     zipfile.ZipFile(dossiers).namelist()
+    ['candidates.csv', '00000_SZeek_G057.80+88.00.png']
     """
     if ending not in ("pdf", "png"):
         raise ValueError(f"sheet format '{ending}' is unknown, expected 'pdf' or 'png'")

@@ -327,6 +327,16 @@ def write_hips(layer: HipsLayer, folder: str | os.PathLike[str], formats: tuple[
     ------
     FileExistsError
         If the folder exists.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> p = np.full(12 * 64**2, 0.2, np.float32)  # NESTED
+    >>> layer = HipsLayer("p", "p of a network", lambda first, n: p[first : first + n], 64, "", 0.0, 1.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     hips = write_hips(layer, Path(folder) / "hips", formats=("png",))
+    ...     sorted(path.name for path in hips.iterdir())
+    ['Moc.fits', 'Norder0', 'Norder3', 'properties']
     """
     target = Path(folder)
     if target.exists():

@@ -49,6 +49,15 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
         If the run has none of them, or there is no such file.
     ValueError
         If two layers share a name, or a file's header lacks frame or ordering.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     p = np.full(12 * 64**2, 0.2, np.float32)
+    ...     healpy.write_map(f"{folder}/prediction.fits", p, nest=True, coord="G", dtype=np.float32)
+    ...     [layer.title for layer in list_layers(RunFolder(folder))]
+    ['p, the network']
     """
     layers = []
     if run.p_nested is not None:

@@ -478,6 +478,13 @@ def serve(
         If a file is not a HEALPix map, or its header lacks frame or ordering.
     OSError
         If the port is taken.
+
+    Examples
+    --------
+    >>> serve("my-run")  # doctest: +SKIP
+    >>> serve("nowhere")
+    Traceback (most recent call last):
+    NotADirectoryError: 'nowhere' is not a folder; expected the folder of a run of `szeek run`
     """
     with _open_server(Path(run_folder), port, maps) as server:
         print(f"{server.url}  (Ctrl-C to stop)", flush=True)

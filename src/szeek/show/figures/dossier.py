@@ -67,6 +67,18 @@ def plot_dossier(run: RunFolder, row: int) -> Figure:
     ------
     IndexError
         If the run has no such candidate.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.table import Table
+    >>> from szeek.measure.candidates import make_candidates, write_candidates
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sources = Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]})
+    ...     _ = write_candidates(make_candidates(sources), f"{folder}/candidates.fits")
+    ...     figure = plot_dossier(RunFolder(folder), 0)
+    >>> figure.texts[0].get_text()
+    'SZeek G057.80+88.00'
     """
     candidate = candidate_of(run, row)
     lon_deg, lat_deg = float(candidate["lon_deg"]), float(candidate["lat_deg"])
@@ -196,7 +208,8 @@ def _draw_profile(axes: Axes, run: RunFolder, lon_deg: float, lat_deg: float) ->
                   label=f"{label}; 1 is {top:.2g}")  # fmt: skip
     axes.axhline(0, color="0.7", linewidth=0.7)
     axes.set(xlabel="distance [arcmin]", ylabel="ring mean / largest", xlim=(0, 60))
-    axes.legend(fontsize=7.5)
+    if axes.get_legend_handles_labels()[0]:  # neither p nor y: no ring to name
+        axes.legend(fontsize=7.5)
 
 
 def spectrum_of(run: RunFolder, row: int) -> Spectrum | None:
@@ -338,7 +351,20 @@ def describe_flags(candidate: Mapping[str, Any] | Row) -> tuple[str, str]:
 
 
 def draw_sheet(run: RunFolder, row: int, ending: str) -> bytes:
-    """The sheet of one candidate as 'png' or 'pdf'; safe to call from several threads."""
+    """The sheet of one candidate as 'png' or 'pdf'; safe to call from several threads.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from astropy.table import Table
+    >>> from szeek.measure.candidates import make_candidates, write_candidates
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     sources = Table({"lon_deg": [57.8], "lat_deg": [88.0], "p": [0.9]})
+    ...     _ = write_candidates(make_candidates(sources), f"{folder}/candidates.fits")
+    ...     sheet = draw_sheet(RunFolder(folder), 0, "png")
+    >>> sheet[1:4]
+    b'PNG'
+    """
     with _DRAWING:
         figure, buffer = plot_dossier(run, row), io.BytesIO()
         with matplotlib.rc_context(rc_settings()):

@@ -116,6 +116,20 @@ def keep_field(
     clusters : Table
         Known clusters in the common catalogue columns; an optional ``remark`` column is shown with them.
     picture : FieldPicture
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from szeek.measure.candidates import make_candidates, write_candidates
+    >>> import healpy
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     p, coma = np.full(12 * 64**2, 0.2, np.float32), {"lon_deg": [57.8], "lat_deg": [88.0]}
+    ...     healpy.write_map(f"{folder}/prediction.fits", p, nest=True, coord="G", dtype=np.float32)
+    ...     _ = write_candidates(make_candidates(Table({**coma, "p": [0.9]})), f"{folder}/candidates.fits")
+    ...     clusters = Table({"name": ["Coma"], **coma})
+    ...     kept = keep_field(f"{folder}/my-run", "coma", folder, clusters, FieldPicture("Coma", 57.8, 88.0, 12.0))
+    ...     sorted(path.name for path in kept.iterdir())
+    ['candidates.fits', 'clusters.fits', 'field.json', 'prediction.fits']
     """
     source, target = Path(prediction_folder), Path(run_folder) / "fields" / name
     missing = [product for product in (products.PREDICTION, products.CANDIDATES) if not (source / product).is_file()]

@@ -345,6 +345,15 @@ def simulate_field(options: FieldOptions, out: str | Path, *, progress: Progress
     ------
     ValueError
         If the instrument has bands that no field can be simulated in.
+
+    Examples
+    --------
+    >>> field = FieldConfig(ra_deg=30.0, dec_deg=-10.0, width_deg=4.0, height_deg=4.0)
+    >>> simulate_field(FieldOptions(field=field, instrument="act-dr6"), "field")  # doctest: +SKIP
+    >>> full_sky = FieldOptions(field=field, instrument="planck-hfi")
+    >>> simulate_field(full_sky, "field")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ValueError: simulate the full sky for others
     """
     instrument = field_instrument(options.instrument)
     folder = Path(out)
