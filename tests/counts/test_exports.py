@@ -2,16 +2,20 @@
 
 import importlib.util
 import json
+import pickle
 
 import h5py
 import healpy
 import numpy as np
 import pytest
+import yaml
 from astropy.io import fits
 from astropy.table import Table
+from astropy.wcs import WCS
 from commandline import szeek
 from counts_run import make_counts_run, make_selection
 from pyarrow import parquet
+from scipy.integrate import quad
 from scipy.interpolate import InterpolatedUnivariateSpline
 
 from szeek.assess.calibrate import Calibration
@@ -19,8 +23,9 @@ from szeek.counts.exports import FORMATS, export_survey
 from szeek.counts.masses import MassRelation
 from szeek.counts.massfunction import CosmologyParameters
 from szeek.counts.mocks import MockSurvey
-from szeek.counts.survey import Survey
+from szeek.counts.survey import DetectionModel, Survey
 from szeek.physics.cosmology import COSMOLOGY
+from szeek.physics.gas import pressure_profile
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 from szeek.pipeline.counts import CountOptions, draw_mocks, export_run, measure_masses, open_survey, write_masses
 from szeek.pipeline.products import RunFolder
@@ -96,36 +101,110 @@ def test_modules_for_cosmocnc_say_what_the_survey_says(run, opened, tmp_path):
 
 
 def test_selfn_of_nemo_gives_the_same_signal_to_noise(run, opened, tmp_path):
-    """nemo's S/N is y0 Q / RMS with y0 = 10^A0 E^2 (M / Mpivot)^(1 + B0): for any mass that of Y500 / sigma."""
+    """nemo's S/N is y0 Q / RMS with y0 = 10^A0 E^2 (M / Mpivot)^(1 + B0): for any mass that of Y500 / sigma.
+
+    nemo's size is theta500 of M500 itself; the noise is known at that of the X-ray mass (1-b) M500.
+    """
+    survey, _, _ = opened
+    selfn = export_run(run, "nemo", tmp_path / "out", CountOptions(n_patches=3)).folder / "selFn"
+    rms = Table.read(selfn / "RMSTab.fits")
+    config = yaml.safe_load((selfn / "config.yml").read_text())
+    relation = config["massOptions"]["scalingRelations"][0]
+    mass, z = np.array([3.0, 6.0, 12.0]), np.array([0.2, 0.3, 0.5])
+    size = theta500_from_mass(mass, z)
+    y0 = relation["tenToA0"] * COSMOLOGY.efunc(z) ** 2 * (mass * 1e14 / relation["Mpivot"]) ** (1 + relation["B0"])
+    for patch in range(3):
+        table = Table.read(selfn / "QFit.fits", hdu=f"PATCH{patch}")
+        q_of = InterpolatedUnivariateSpline(table["theta500Arcmin"], table["Q"], ext=1)
+        noise = np.log(survey.patch_noise_arcmin2[patch])
+        sigma = np.exp(np.interp(np.log(size), np.log(survey.theta500_arcmin), noise))
+        expected = survey.detection.snr_factor * y500_from_mass(mass, z) / sigma
+        signal = y0 * q_of(theta500_from_mass(mass, z, mass_bias=1.0))
+        rows = rms[rms["tileName"] == f"PATCH{patch}"]
+        middle = np.exp(np.average(np.log(rows["y0RMS"]), weights=rows["areaDeg2"]))
+        np.testing.assert_allclose(signal / middle, expected, rtol=0.02)
+
+
+def test_selfn_has_the_layout_that_nemo_reads(run, opened, tmp_path):
+    """As nemo 0.9 writes it: names of files, columns and extensions; what its class SelFn asks for."""
     survey, catalogue, _ = opened
     folder = export_run(run, "nemo", tmp_path / "out", CountOptions(n_patches=3)).folder
-    rms = Table.read(folder / "selFn" / "RMSTab.fits")
+    selfn, tiles = folder / "selFn", ["PATCH0", "PATCH1", "PATCH2"]
+    rms = Table.read(selfn / "RMSTab.fits")
     assert rms.colnames == ["areaDeg2", "y0RMS", "tileName"]
-    assert rms["areaDeg2"].sum() == pytest.approx(survey.area_deg2, rel=1e-5)
-    lines = (folder / "selFn" / "config.yml").read_text().splitlines()
-    config = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    for patch, tile in enumerate(rms["tileName"]):
-        table = Table.read(folder / "selFn" / "QFit.fits", hdu=str(tile))
-        assert table.meta["ZDEPQ"] == 0
-        q_of = InterpolatedUnivariateSpline(table["theta500Arcmin"], table["Q"], ext=1)
-        mass, z = np.array([3.0, 6.0, 12.0]), np.array([0.2, 0.3, 0.5])
-        size = theta500_from_mass(mass, z)
-        amplitude = float(config["tenToA0"]) * COSMOLOGY.efunc(z) ** 2
-        y0 = amplitude * (mass * 1e14 / float(config["Mpivot"])) ** (1 + float(config["B0"]))
-        sigma = np.exp(
-            np.interp(np.log(size), np.log(survey.theta500_arcmin), np.log(survey.patch_noise_arcmin2[patch]))
-        )
-        expected = survey.detection.snr_factor * y500_from_mass(mass, z) / sigma
-        np.testing.assert_allclose(y0 * q_of(size) / rms["y0RMS"][patch], expected, rtol=0.01)
-        with fits.open(folder / "selFn" / "areaMask.fits") as hdus:
-            mask, header = hdus[str(tile)].data, hdus[str(tile)].header
-        assert header["CTYPE1"] == "RA---CAR"
-        dec = (np.arange(360) + 0.5) * 0.5 - 90
-        weight = np.cos(np.radians(dec))[:, None] * 0.25
+    # nemo halves the rows of a tile and drops it when there was one; it draws mocks from rows that ascend
+    assert [int((rms["tileName"] == tile).sum()) for tile in tiles] == [16, 16, 16]
+    assert all((np.diff(rms["y0RMS"][rms["tileName"] == tile]) >= 0).all() for tile in tiles)
+    np.testing.assert_allclose(rms["areaDeg2"], np.repeat(survey.sky_fraction * 41252.96 / 16, 16), rtol=1e-6)
+    with fits.open(selfn / "QFit.fits") as hdus:
+        assert [hdu.name for hdu in hdus[1:]] == tiles and all(hdu.header["ZDEPQ"] == 0 for hdu in hdus[1:])
+        assert hdus[1].columns.names == ["theta500Arcmin", "Q", "z"]
+        # theta500 of 5e13 Msun at z = 3, and of 1e16 at 0.005, between which nemo looks, true masses
+        ends = theta500_from_mass(np.array([0.5, 100.0]), np.array([3.0, 0.005]), mass_bias=1.0)
+        listed = hdus[1].data["theta500Arcmin"]
+        assert listed[0] < ends[0] and ends[1] < listed[-1] and hdus[1].data["Q"].min() > 0
+    with fits.open(selfn / "areaMask.fits") as hdus:
+        assert [hdu.name for hdu in hdus[1:]] == tiles
         # pixels that are half covered count whole in the mask
-        assert (mask * weight).sum() == pytest.approx(rms["areaDeg2"][patch], rel=0.25)
-    listed = Table.read(folder / "catalogue.fits")
-    np.testing.assert_allclose(listed["fixed_y_c"] / listed["fixed_err_y_c"], catalogue["SNR"], rtol=1e-6)
+        weight = np.cos(np.radians((np.arange(360) + 0.5) * 0.5 - 90))[:, None] * 0.25
+        area = [float((hdu.data * weight).sum()) for hdu in hdus[1:]]
+        np.testing.assert_allclose(area, survey.sky_fraction * 41252.96, rtol=0.25)
+        assert sum(hdu.data.astype(int) for hdu in hdus[1:]).max() == 1
+        for number, tile in enumerate(tiles):  # each cluster lies in the mask of its own tile
+            mine = catalogue[catalogue["PATCH"] == number]
+            x, y = WCS(hdus[tile].header).world_to_pixel_values(mine["RA"], mine["DEC"])
+            x = np.round(x).astype(int) % 720
+            assert hdus[tile].data[np.round(y).astype(int), x].mean() > 0.8  # others at a border
+    places = pickle.loads((selfn / "tileCoordsDict.pkl").read_bytes())
+    assert list(places) == tiles and places["PATCH0"]["clippedSection"] == [0, 720, 0, 360]
+    assert places["PATCH0"]["header"]["NAXIS1"] == 720 and places["PATCH0"]["header"]["CTYPE1"] == "RA---CAR"
+    weights = Table.read(selfn / "fRelWeights.fits")
+    assert list(weights["tileName"]) == tiles and float(weights.colnames[1]) == 148.0
+    assert (selfn / "tileAreas.txt").read_text().splitlines()[0] == "#tileName areaDeg2"
+    config = yaml.safe_load((selfn / "config.yml").read_text())
+    assert config["unfilteredMaps"] == [] and config["photFilter"] == config["mapFilters"][0]["label"]
+    assert config["mapFilters"][0]["params"] == {} and set(config["massOptions"]) >= {
+        "H0",
+        "Om0",
+        "Ob0",
+        "sigma8",
+        "ns",
+    }
+
+
+def test_noise_and_clusters_of_nemo_by_hand(tmp_path):
+    """Two patches, of noise 1e-4 and 2e-4 arcmin^2 at every size, and a cluster of S/N 6 in each.
+
+    y0 = C Y500 / theta500^2, C = 2 int p dx / (4 pi int_0^1 x^2 p dx); Q of 10 over 5 arcmin is 4 at equal noise.
+    """
+    patch = (np.arange(768) >= 384).astype(int)  # north and south
+    noise = np.where(patch[:, None] == 0, 1e-4, 2e-4) * np.ones((1, 2))
+    law = DetectionModel(snr50=4.0, width=0.5, snr_factor=0.8)
+    survey = Survey(np.array([1.0, 32.0]), noise, np.ones(768), patch, law, 4.5, np.zeros(80))
+    listed = {
+        "NAME": ["N", "S"],
+        "RA": [192.9, 12.9],
+        "DEC": [27.1, -27.1],
+        "GLON": [0.0, 0.0],
+        "GLAT": [89.0, -89.0],
+    }
+    catalogue = Table({**listed, "SNR": [6.0, 6.0], "Z": [0.2, np.nan], "PATCH": [0, 1]})
+    folder = export_survey("nemo", survey, catalogue, MassRelation(mass_bias=0.5), tmp_path / "out")
+
+    def integrate(power, low, high):
+        return quad(lambda x: x**power * float(pressure_profile(np.array([x]))[0]), low, high, limit=200)[0]
+
+    central = 2 * integrate(0, 1e-6, 5.0) / (4 * np.pi * integrate(2, 0.0, 1.0))
+    expected = central * np.array([1e-4, 2e-4]) / 5.0**2 / 0.8
+    rms = Table.read(folder / "selFn" / "RMSTab.fits")
+    np.testing.assert_allclose([rms["y0RMS"][0], rms["y0RMS"][-1]], expected, rtol=5e-3)
+    clusters = Table.read(folder / "catalogue.fits")
+    np.testing.assert_allclose(clusters["fixed_err_y_c"], 1e4 * expected, rtol=5e-3)  # nemo's unit is 1e-4
+    np.testing.assert_allclose(clusters["fixed_y_c"] / clusters["fixed_err_y_c"], clusters["fixed_SNR"])
+    assert list(clusters["tileName"]) == ["PATCH0", "PATCH1"] and clusters["RADeg"][0] == 192.9
+    table = Table.read(folder / "selFn" / "QFit.fits", hdu="PATCH1")
+    q = np.interp(np.array([5.0, 10.0]) * 2 ** (1 / 3), table["theta500Arcmin"], table["Q"])  # (1-b) = 0.5
+    np.testing.assert_allclose(q, [1.0, 4.0], rtol=5e-3)
 
 
 def test_hdf5_is_read_with_numpy_alone(run, opened, tmp_path):

@@ -1,4 +1,4 @@
-"""A survey and its catalogue in the formats of likelihood codes: cosmocnc, nemo and SOLikeT, FITS, HDF5."""
+"""A survey and its catalogue in the formats of likelihood codes: cosmocnc, nemo, FITS, HDF5."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
-import healpy
 import numpy as np
-from astropy.coordinates import SkyCoord
-from astropy.io import fits
 from astropy.table import Table
-from astropy.wcs import WCS
 from numpy.typing import NDArray
 
 from szeek.counts.masses import MassRelation
+from szeek.counts.nemo import write_nemo
 from szeek.counts.skytables import import_extra, write_hats, write_parquet
 from szeek.counts.survey import PIVOT_ARCMIN, Survey
 from szeek.files import whole_folder, write_json
-from szeek.physics.cosmology import COSMOLOGY
-from szeek.physics.gas import pressure_profile
-from szeek.physics.scaling import Y_SLOPE, theta500_from_mass, y500_from_mass
+from szeek.physics.scaling import Y_SLOPE
 
 Floats = NDArray[np.float64]
 
@@ -29,9 +24,6 @@ Floats = NDArray[np.float64]
 NEEDED = ("NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "Z", "PATCH")
 #: Of S/N as it is written, compressed above 40: 2,200.
 _SNR_MAX = 200.0
-_MASK_STEP_DEG = 0.5
-_REFERENCE_ARCMIN = 5.0
-_NEMO_PIVOT_MSUN = 3e14
 
 
 def write_cosmocnc(survey: Survey, catalogue: Table, relation: MassRelation, folder: Path) -> None:
@@ -97,105 +89,6 @@ def save_cosmocnc_catalogue(catalogue: Table, path: Path) -> None:
         patch=np.asarray(catalogue["PATCH"], np.int64),
         validated=_is_validated(catalogue),
     )
-
-
-def write_nemo(survey: Survey, catalogue: Table, relation: MassRelation, folder: Path) -> None:
-    """The catalogue and a selFn/ folder as nemo leaves them: RMSTab, QFit, areaMask, config.yml.
-
-    Tiles are the patches. nemo has one filter, of a reference size, and says with Q how much of another size's signal
-    passes it; here every size has its filter, so that Q is what gives that S/N: the noise of y0 at the reference size
-    over that at the size. y0 is the central Compton y of the universal profile of a Y500 and theta500.
-    """
-    selfn = folder / "selFn"
-    selfn.mkdir()
-    tiles = [f"PATCH{k}" for k in range(survey.n_patches)]
-    sizes, noise = survey.theta500_arcmin, survey.patch_noise_arcmin2
-    y0_noise = noise * _central_y_per_y500() / sizes**2 / survey.detection.snr_factor
-    reference = np.exp([np.interp(np.log(_REFERENCE_ARCMIN), np.log(sizes), np.log(row)) for row in y0_noise])
-    area = survey.sky_fraction * 4 * np.pi * np.degrees(1.0) ** 2
-    Table({"areaDeg2": area, "y0RMS": reference, "tileName": tiles}).write(selfn / "RMSTab.fits")
-    fine = np.geomspace(sizes[0], sizes[-1], 50)
-    fits_of_q, masks = [fits.PrimaryHDU()], [fits.PrimaryHDU()]
-    wcs, patch_map = _draw_patches(survey)
-    for number, tile in enumerate(tiles):
-        of_size = np.exp(np.interp(np.log(fine), np.log(sizes), np.log(y0_noise[number])))
-        columns = {"theta500Arcmin": fine, "Q": reference[number] / of_size, "z": np.zeros(fine.size)}
-        table = Table(columns, meta={"ZDEPQ": 0})  # of every redshift
-        hdu = fits.table_to_hdu(table)
-        hdu.name = tile
-        fits_of_q.append(hdu)
-        mask = fits.CompImageHDU((patch_map == number).astype(np.uint8), wcs.to_header(), name=tile)
-        masks.append(mask)
-    fits.HDUList(fits_of_q).writeto(selfn / "QFit.fits")
-    fits.HDUList(masks).writeto(selfn / "areaMask.fits")
-    Table({"tileName": tiles, "150.0": np.ones(len(tiles))}).write(selfn / "fRelWeights.fits")
-    np.savetxt(selfn / "tileAreas.txt", np.array([tiles, [f"{a:.6f}" for a in area]]).T, fmt="%s")
-    amplitude = _y0_of_pivot(relation)
-    cosmology = survey.cosmology
-    lines = [
-        "photFilter: 'SZeek'",
-        "massOptions:",
-        f"  H0: {100 * cosmology.h:.4f}",
-        f"  Om0: {cosmology.omega_m:.5f}",
-        f"  Ob0: {cosmology.omega_b:.5f}",
-        f"  sigma8: {cosmology.sigma8:.5f}",
-        f"  ns: {cosmology.spectral_index:.5f}",
-        "  scalingRelations:",
-        "    - label: 'SZeek'",
-        f"      tenToA0: {amplitude:.6e}",
-        f"      B0: {Y_SLOPE - 5 / 3:.6f}",
-        f"      Mpivot: {_NEMO_PIVOT_MSUN:.1e}",
-        f"      sigma_int: {np.hypot(relation.scatter_ln, survey.detection.snr_scatter_ln):.6f}",
-        "tileDefinitions:",
-        *(f"  - tileName: '{tile}'" for tile in tiles),
-    ]
-    (selfn / "config.yml").write_text("\n".join(lines) + "\n")
-    patch = np.asarray(catalogue["PATCH"], int)
-    snr = np.asarray(catalogue["SNR"], float)
-    listed = {
-        "name": np.asarray(catalogue["NAME"], str),
-        "RADeg": np.asarray(catalogue["RA"], float),
-        "decDeg": np.asarray(catalogue["DEC"], float),
-        "SNR": snr,
-        "fixed_SNR": snr,
-        "fixed_y_c": snr * reference[patch] * 1e4,  # nemo's unit
-        "fixed_err_y_c": reference[patch] * 1e4,
-        "redshift": np.asarray(catalogue["Z"], float),
-        "redshiftErr": np.zeros(len(catalogue)),
-        "tileName": np.array(tiles)[patch],
-    }
-    Table(listed).write(folder / "catalogue.fits")
-
-
-def _central_y_per_y500() -> float:
-    """y0 of the universal profile, for Y500 of 1 arcmin^2 and theta500 of 1 arcmin."""
-    x = 5.0 * ((np.arange(200_000) + 0.5) / 200_000) ** 3  # dense towards the cusp
-    dx = np.gradient(x)
-    p = pressure_profile(x)
-    inside = x < 1
-    return float(2 * (p * dx).sum() / (4 * np.pi * (x**2 * p * dx)[inside].sum()))
-
-
-def _y0_of_pivot(relation: MassRelation) -> float:
-    """y0 of the true mass 3e14 Msun at E(z) = 1: Planck's relation has y0 ~ E^2 M^(alpha - 2/3)."""
-    one, z = np.array([_NEMO_PIVOT_MSUN / 1e14]), np.array([0.1])
-    flux = y500_from_mass(one, z, relation.mass_bias)
-    size = theta500_from_mass(one, z, relation.mass_bias)
-    return float((flux / size**2)[0] * _central_y_per_y500() / COSMOLOGY.efunc(0.1) ** 2)
-
-
-def _draw_patches(survey: Survey) -> tuple[WCS, NDArray[np.int64]]:
-    """Patch of each pixel of a plate carree map of the whole sky, in RA and Dec."""
-    n_x, n_y = int(360 / _MASK_STEP_DEG), int(180 / _MASK_STEP_DEG)
-    wcs = WCS(naxis=2)
-    wcs.wcs.ctype = ["RA---CAR", "DEC--CAR"]
-    wcs.wcs.cdelt = [-_MASK_STEP_DEG, _MASK_STEP_DEG]
-    wcs.wcs.crval = [180.0, 0.0]
-    wcs.wcs.crpix = [n_x / 2 + 0.5, n_y / 2 + 0.5]
-    x, y = np.meshgrid(np.arange(n_x), np.arange(n_y))
-    ra, dec = wcs.wcs_pix2world(x, y, 0)
-    galactic = SkyCoord(ra, dec, unit="deg").galactic
-    return wcs, survey.patch[healpy.ang2pix(survey.nside, galactic.l.deg, galactic.b.deg, lonlat=True)]
 
 
 def write_fits(survey: Survey, catalogue: Table, relation: MassRelation, folder: Path) -> None:
