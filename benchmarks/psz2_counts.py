@@ -17,7 +17,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from szeek.filter.matchedfilter import matched_filter
+from szeek.filter.search import matched_filter
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.reddening import read_column_map
 from szeek.simulate.surveys import PSZ2_SKY_FRACTION, _sky_fraction

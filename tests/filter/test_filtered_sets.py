@@ -13,7 +13,8 @@ from noise_field import HFI
 from scipy.ndimage import map_coordinates
 
 from szeek.filter.layout import field_nside, field_pixels, list_fields, own_pixels
-from szeek.filter.matchedfilter import FilteredField, beam_scale, list_sizes, matched_filter
+from szeek.filter.matchedfilter import FilteredField, beam_scale, list_sizes
+from szeek.filter.search import matched_filter
 from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, add_snr_maps, filter_sky, tabulate_noise
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument

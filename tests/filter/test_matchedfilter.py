@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from szeek.filter.layout import list_fields
-from szeek.filter.matchedfilter import FilteredField, _discs, matched_filter, merge_detections
+from szeek.filter.matchedfilter import FilteredField, _discs
+from szeek.filter.search import matched_filter, merge_detections
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.sky.healpix import pixel_window_sigma_rad
 from szeek.sky.projection import project

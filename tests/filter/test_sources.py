@@ -12,7 +12,8 @@ from astropy.table import Table, vstack
 from scipy.special import j0
 
 from szeek.filter.compact import find_compact_sources
-from szeek.filter.matchedfilter import FilteredField, matched_filter
+from szeek.filter.matchedfilter import FilteredField
+from szeek.filter.search import matched_filter
 from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN, filter_sky
 from szeek.filter.sources import Sources, look_up, paint_sources, radial_tables, solve_fluxes
 from szeek.filter.states import FieldState, read_states, write_states

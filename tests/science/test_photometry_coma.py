@@ -10,7 +10,7 @@ from astropy.table import Table, vstack
 from typer.testing import CliRunner
 
 from szeek.cli.app import app
-from szeek.filter.matchedfilter import matched_filter
+from szeek.filter.search import matched_filter
 from szeek.filter.snrmaps import filter_sky
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.mapfiles import read_skymaps

@@ -23,7 +23,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 
 from szeek.filter.layout import field_nside, list_fields
-from szeek.filter.matchedfilter import FilteredField
+from szeek.filter.parts import assign_directions, open_parts
 from szeek.filter.states import FieldState
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import profile_transform
@@ -177,7 +177,8 @@ def sum_looks(
     fields = fields[np.isin(fields["pixel"], pixel) & np.isin(fields["pixel"], list(filtered))]
     spots = []
     for row in fields:
-        place, state = (float(row["lon_deg"]), float(row["lat_deg"])), filtered[int(row["pixel"])]
+        state = filtered[int(row["pixel"])]
+        place = int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])
         spots.append(_Spots(place, state, injected, known[pixel == row["pixel"]]))
     work = spread(
         _sum_field, spots, maps, instrument, client=client, threads=threads,
@@ -190,7 +191,7 @@ def sum_looks(
 class _Spots(NamedTuple):
     """Clusters in a field, and what is known of it."""
 
-    place: tuple[float, float]
+    place: tuple[int, float, float]
     state: FieldState
     injected: bool
     clusters: Table
@@ -215,11 +216,15 @@ def _usable(clusters: Table) -> Table:
 
 
 def _sum_field(spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument) -> list[LookSums]:
-    """What each seen cluster of a field adds."""
+    """What each cluster of a field adds that is seen in all bands."""
     table = spots.clusters
     vectors = unit_vectors(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"])).reshape(-1, 3)
     known, noise = (None, spots.state) if spots.injected else (spots.state, None)
-    field = FilteredField(maps, *spots.place, instrument, keep=vectors, known=known, noise=noise)
+    parts = open_parts(maps, spots.place, instrument, keep=vectors, known=known, noise=noise)
+    field = parts[0]
+    if len(field.columns) < maps.n_band:
+        return []
+    seen = (assign_directions(parts, vectors) == 0) & field.is_valid(vectors)
     sums = field.ring_sums(vectors)
     theta = np.asarray(table["theta500_arcmin"])
     gas = profile_transform(field.ell * (theta[:, None] * _ARCMIN))
@@ -237,7 +242,7 @@ def _sum_field(spots: _Spots, maps: SkyMaps | MapSet, instrument: Instrument) ->
     dust = cluster_dust_jy(mass, np.asarray(table["z"]), instrument)[:, columns] * per_jy
     radio = spectral_templates(instrument, ["radio"])[0][columns]
     stacked = []
-    for k in np.flatnonzero(field.is_valid(vectors)):
+    for k in np.flatnonzero(seen):
         area = float(vectors[k] @ field.basis[0]) ** 3
         v, m, across = gas[k] @ sums[k] / unit / area, own[k] / area**2, cross[k] / area**2
         normal, right, flux = _add_cluster(v, m, across @ dust[k], (still, moving[k], radio))

@@ -31,7 +31,7 @@ from szeek.assess.match import match, shift_directions
 from szeek.assess.recovery import wilson_interval
 from szeek.files import whole_file
 from szeek.filter.layout import field_nside, list_fields
-from szeek.filter.matchedfilter import FilteredField
+from szeek.filter.parts import open_parts, share_pixels
 from szeek.filter.states import FieldState
 from szeek.inputs.reddening import reddening_mag
 from szeek.measure.pairs import direction_table, list_pairs, table_vectors, truth_radius
@@ -393,7 +393,8 @@ def measure_noise(
     Returns
     -------
     (12 nside^2, n_size) float64
-        arcmin^2, HEALPix RING of the fields' nside, 8 for Planck; NaN for pixels without a field.
+        arcmin^2, HEALPix RING of the fields' nside, 8 for Planck; NaN for pixels without a field. Where a survey ends
+        in a field, the mean by area.
 
     Examples
     --------
@@ -413,10 +414,8 @@ def measure_noise(
         fields = fields[np.isin(fields["pixel"], list(filtered))]
     noise = np.full((12 * field_nside(maps) ** 2, len(theta500_arcmin)), np.nan)
 
-    states = [(filtered or {}).get(int(row["pixel"])) for row in fields]
-    places = [
-        (float(row["lon_deg"]), float(row["lat_deg"]), state) for row, state in zip(fields, states, strict=True)
-    ]
+    where = [(int(row["pixel"]), float(row["lon_deg"]), float(row["lat_deg"])) for row in fields]
+    places = [(place, (filtered or {}).get(place[0])) for place in where]
     sizes = tuple(theta500_arcmin)
     work = spread(
         _noise_in_field, places, maps, instrument, sizes, client=client, threads=threads,
@@ -428,14 +427,16 @@ def measure_noise(
 
 
 def _noise_in_field(
-    place: tuple[float, float, FieldState | None],
+    place: tuple[tuple[int, float, float], FieldState | None],
     maps: SkyMaps | MapSet,
     instrument: Instrument,
     theta500_arcmin: Sequence[float],
 ) -> list[float]:
-    lon_deg, lat_deg, known = place
-    field = FilteredField(maps, lon_deg, lat_deg, instrument, known=known)
-    return [field.snr_map(theta)[1] / Y5R500_PER_Y500 for theta in theta500_arcmin]
+    where, known = place
+    parts = open_parts(maps, where, instrument, known=known)
+    weights = [float(owned.sum()) for owned in share_pixels(parts, maps, where[0])]
+    errors = [[field.flux_error(theta) / Y5R500_PER_Y500 for theta in theta500_arcmin] for field in parts]
+    return errors[0] if len(parts) == 1 else [float(each) for each in np.average(errors, axis=0, weights=weights)]
 
 
 def match_injections(injections: Table, sources: Table, radius_arcmin: float = 5.0) -> Table:

@@ -9,7 +9,8 @@ from szeek.lazy import load_lazily
 if TYPE_CHECKING:
     from szeek.filter.compact import find_compact_sources, merge_compact_sources
     from szeek.filter.ilc import FlatILC, NeedletILC, list_spectra
-    from szeek.filter.matchedfilter import FilteredField, matched_filter, merge_detections
+    from szeek.filter.matchedfilter import FilteredField
+    from szeek.filter.search import matched_filter, merge_detections
     from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
     from szeek.filter.ymap import YMap, make_y_map
 

@@ -15,20 +15,19 @@ left out, and detections are peaks over position and size, merged over fields.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import healpy
 import numpy as np
-from astropy.table import Table, vstack
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, ndimage
-from scipy.spatial import cKDTree
 
-from szeek.filter.depth import LocalNoise, measure_slope, relative_error, white_power
+from szeek.filter.cuts import FieldPart, SetSample, set_window, taper
+from szeek.filter.depth import LocalNoise, measure_slope, relative_error
 from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
-from szeek.filter.layout import FIELD_NSIDE, field_nside, field_pixels, list_fields, own_pixels, pixel_arcmin
+from szeek.filter.layout import FIELD_NSIDE, field_nside, field_pixels, pixel_arcmin
 from szeek.filter.sources import (
     Sources,
     find_new_sources,
@@ -41,15 +40,12 @@ from szeek.filter.sources import (
     solve_fluxes,
 )
 from szeek.filter.states import NO_SOURCES, FieldState
-from szeek.inputs.instrument import read_instrument
-from szeek.parallel import Progress, spread
-from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
+from szeek.physics.gas import profile_transform
 from szeek.physics.instrument import Instrument
 from szeek.physics.tsz import band_response
-from szeek.sky.healpix import interpolation_sigma_rad, lonlat_deg, pixel_window_sigma_rad, unit_vectors
+from szeek.sky.healpix import interpolation_sigma_rad, pixel_window_sigma_rad
 from szeek.sky.imagemaps import ImageMaps
 from szeek.sky.mapset import MapSet
-from szeek.sky.partial import PartialMap
 from szeek.sky.projection import field_basis, project, sample_field
 from szeek.sky.skymaps import Band, SkyMaps
 
@@ -63,7 +59,6 @@ THETA500_ARCMIN = np.geomspace(0.9, 35.0, 14)
 #: Added to the bands' correlation matrix: transforms in float32 know it to 1e-7, and where dust is all there is to
 #: see its smallest eigenvalue is no larger, or negative.
 _LEAST_EIGENVALUE = 1e-6
-_TAPER_DEG = 0.3
 _ELL_STEP = 12.0  # of the radial tables of the largest fields: half the spacing of their modes
 _ELL_SMOOTHING = 2.5  # steps, sigma of the Gaussian that smooths the cross-power: over 250 modes at l = 500
 _NYQUIST_SHARE = 0.85  # higher multipoles are not used
@@ -85,14 +80,11 @@ _SUBTRACTED_FWHM = 0.6  # two fields' sources within this share of the beam are 
 _POINT_SNR = 5.0  # of the compact sources that are listed
 _COMPACT_ARCMIN, _LARGE_THETA500_ARCMIN = 8.0, 8.0
 _KEEP_ARCMIN = 10.0
-# Two detections are one within the radius, or within half of the larger theta500.
-_MERGE_ARCMIN, _MERGE_THETA500 = 8.0, 0.5
 #: Lengths above are for HFI, whose narrowest beam this is; in sets of maps they go with the narrowest beam.
 _NARROWEST_FWHM_ARCMIN = 4.64
 _SMALLEST_THETA500_ARCMIN = 0.28
-# Bands of a set: one that covers less of the field is left out, places with so many times the median noise power are
-# as if not observed, holes up to this radius are filled in, and nothing within so many beams of them counts.
-_LEAST_COVER, _SHALLOW, _GAP_ARCMIN, _GAP_FWHM = 0.5, 16.0, 12.0, 2.0
+# Of a set nothing within so many beams of a gap that was filled in counts.
+_GAP_FWHM = 2.0
 _ARCMIN = math.pi / 10800
 _FWHM_PER_SIGMA = math.sqrt(8 * math.log(2))
 
@@ -172,6 +164,8 @@ class FilteredField:
         them, and compact sources are looked for anew. So what is injected never counts as noise.
     iterate : bool
         Measure P again without the detections.
+    part : FieldPart, optional
+        Bands of a set to use instead (:mod:`szeek.filter.parts`); what continues from a state uses that one's.
 
     Attributes
     ----------
@@ -225,6 +219,7 @@ class FilteredField:
         known: FieldState | None = None,
         noise: FieldState | None = None,
         iterate: bool = True,
+        part: FieldPart | None = None,
     ) -> None:
         self.bands, self.instrument = maps.bands, instrument
         self.point_peaks: PointPeaks | None = None
@@ -242,7 +237,18 @@ class FilteredField:
         self._sources = Sources.none(maps.n_band)
 
         if isinstance(maps, MapSet):
-            bands = self._cut_set(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
+            before = known if noise is None else noise
+            sample = SetSample.of(maps, lon_deg, lat_deg) if part is None else part.sample
+            if part is not None:
+                used = part.columns
+            elif before is None or len(before.unit) != maps.n_band:
+                used = sample.covering(self.columns)
+            else:
+                used = np.flatnonzero(~np.isnan(before.unit))
+            if not (len(used) and sample.seen[used].all(axis=0).any()):
+                raise ValueError(f"nothing is seen of the field at ({lon_deg:g}, {lat_deg:g}) deg")
+            self._use_bands(used)
+            bands = self._cut_set(sample, None if noise is None else noise.unit)
             self._profiles = self._point_profiles(maps, lat_deg)
         else:
             bands = self._cut(maps, lon_deg, lat_deg, None if noise is None else noise.unit)
@@ -381,7 +387,7 @@ class FilteredField:
         """The bands less their mean, in units of their rms or in those given."""
         sky = sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin)
         seen = ~np.isnan(sky[..., 0])
-        self._window = _whole_taper(self.n, self.pixel_arcmin) if seen.all() else _taper(seen, self.pixel_arcmin)
+        self._window = taper(seen, self.pixel_arcmin)
         self.valid: Mask = self._window > 0.99
         bands = np.ascontiguousarray(np.moveaxis(sky, -1, 0))
         if not seen.all():
@@ -392,28 +398,14 @@ class FilteredField:
         bands /= self.unit.astype(np.float32)[:, None, None]
         return bands
 
-    def _cut_set(self, maps: MapSet, lon_deg: float, lat_deg: float, unit: Floats | None) -> Map32:
-        """The same of the bands of a set that cover the field; small gaps in them are filled in."""
-        sky = np.moveaxis(sample_field(maps, lon_deg, lat_deg, 0.0, self.n, self.n, self.pixel_arcmin), -1, 0)
-        seen = ~np.isnan(sky)
-        white = white_power(maps, lon_deg, lat_deg, self.n, self.pixel_arcmin)
-        if white is not None:
-            for of_band, power in zip(seen, white, strict=True):
-                if not np.isnan(power[0, 0]) and of_band.any():
-                    of_band &= power < _SHALLOW * np.median(power[of_band][::16])
-        border = self.n // 4  # the HEALPix pixel that the field is of is half as wide
-        inner = seen[:, border:-border, border:-border]
-        inner = inner if inner.any() else seen
-        cover = inner.sum(axis=(1, 2)) / max(int(inner.any(axis=0).sum()), 1)
-        self._use_bands(np.flatnonzero(cover >= _LEAST_COVER))
-        if not len(self.columns):
-            raise ValueError(f"nothing is seen of the field at ({lon_deg:g}, {lat_deg:g}) deg")
+    def _cut_set(self, sample: SetSample, unit: Floats | None) -> Map32:
+        """The same of the bands of a set that are used; small gaps in them are filled in."""
+        sky, seen, white = sample
         everywhere: Mask = np.asarray(seen[self.columns].all(axis=0))
-        gaps = _small_gaps(everywhere, _GAP_ARCMIN / self.pixel_arcmin)
+        self._window, gaps = set_window(everywhere, self.pixel_arcmin)
+        whole = everywhere | gaps
         bands = np.ascontiguousarray(sky[self.columns])
         bands[:, ~everywhere] = 0.0
-        whole = everywhere | gaps
-        self._window = _whole_taper(self.n, self.pixel_arcmin) if whole.all() else _taper(whole, self.pixel_arcmin)
         self.valid = self._window > 0.99
         if gaps.any():
             _fill_holes(bands, gaps)
@@ -640,15 +632,21 @@ class FilteredField:
 
     def is_valid(self, vectors: Floats) -> Mask:
         """Whether the pixels of directions are valid, (m,)."""
-        return self._look_up(self.valid, vectors)
+        return self.look_up(self.valid, vectors)
 
     def is_seen(self, vectors: Floats) -> Mask:
         """Whether directions were observed in all bands that are used, or filled in as a small gap, (m,)."""
-        return self._look_up(self._window > 0, vectors)
+        return self.look_up(self.seen, vectors)
 
-    def _look_up(self, mask: Mask, vectors: Floats) -> Mask:
+    @property
+    def seen(self) -> Mask:
+        """Observed in all bands that are used, or filled in as a small gap, (n, n)."""
+        return np.asarray(self._window > 0)
+
+    def look_up(self, image: NDArray[Any], vectors: Floats) -> NDArray[Any]:
+        """Values of the pixels (of an image of the field) that directions are in, (m,)."""
         row, column = (np.clip(np.rint(at), 0, self.n - 1).astype(int) for at in self.pixels(vectors))
-        return np.asarray(mask[row, column])
+        return np.asarray(image[row, column])
 
     def interpolate(self, values: Map32, vectors: Floats) -> Map32:
         """A map of the field at directions, linear between its pixels; (m,)."""
@@ -886,130 +884,6 @@ class FilteredField:
         return snr, errors
 
 
-def matched_filter(
-    maps: SkyMaps | MapSet,
-    *,
-    instrument: str | Instrument = "planck-hfi",
-    tiles: Iterable[int] | None = None,
-    snr_min: float = 4.5,
-    threads: int | None = None,
-    out: Map32 | PartialMap | None = None,
-    progress: Progress | None = None,
-) -> Table:
-    """Clusters in maps, by the multi-frequency matched filter.
-
-    Source: Melin, Bartlett & Delabrouille (2006); Planck 2015 results XXVII, Sect. 2.
-
-    Deviation: P is measured again without the detections above S/N 4.5. A position belongs to the field whose HEALPix
-    pixel (of nside 8, or more for finer maps) it is in. Extended detections on compact sources are kept. Detections
-    are merged within 8 arcmin (less with narrow beams, see :func:`beam_scale`) or half of the larger theta500.
-
-    Parameters
-    ----------
-    maps : SkyMaps or MapSet
-        Full sky, or any footprint some degrees wide, of nside 64 or more.
-    instrument : str or Instrument
-        tSZ response of the bands.
-    tiles : iterable of int, optional
-        Search these of the 48 tiles only.
-    snr_min : float
-        Threshold.
-    threads : int, optional
-        Fields at once; the machine's cores by default. The result does not depend on it.
-    out : (n_pix,) float32 or PartialMap, optional
-        RING; the best S/N over all sizes is written to the pixels that were searched.
-    progress : Progress, optional
-        Called as progress(stage, done, total, detail), in fields.
-
-    Returns
-    -------
-    Table
-        Highest S/N first: ``lon_deg``, ``lat_deg`` (Galactic), ``snr``, ``theta500_arcmin`` (of the best size),
-        ``y500_arcmin2`` (Compton y in the sphere of R500, for that size: Y5R500 / 1.79), ``y500_err_arcmin2`` (its
-        error, for that size). No rows where nothing is above the threshold.
-
-    Raises
-    ------
-    ValueError
-        If the maps have a band that the instrument has not or an nside below 64, or nothing is seen in the tiles.
-
-    Examples
-    --------
-    >>> from szeek.inputs.instrument import read_instrument
-    >>> from szeek.simulate.inject import inject_clusters
-    >>> planck, values = read_instrument(), np.zeros((12 * 512**2, 6), np.float32)
-    >>> disc = healpy.query_disc(512, healpy.ang2vec(120, 50, lonlat=True), np.radians(4))
-    >>> values[disc] = 1e-5 * planck.tsz_response * np.random.default_rng(1).standard_normal((disc.size, 6))
-    >>> maps = SkyMaps(values, values.any(axis=1), planck.bands)
-    >>> one = Table({"lon_deg": [120.0], "lat_deg": [50.0], "y500_arcmin2": [2e-2], "theta500_arcmin": [15.0]})
-    >>> found = matched_filter(inject_clusters(maps, one, planck), threads=1)
-    >>> len(found), bool(abs(found["lat_deg"][0] - 50) < 0.1)
-    (1, True)
-    """
-    setup = read_instrument(instrument) if isinstance(instrument, str) else instrument
-    check_bands_known(maps, setup)
-    fields = list_fields(maps, tiles)
-    if not len(fields):
-        raise ValueError("no pixel of the maps is seen in the tiles that were asked for")
-
-    def work(number: int) -> Table:
-        pixel, lon_deg, lat_deg = (fields[name][number] for name in ("pixel", "lon_deg", "lat_deg"))
-        field = FilteredField(maps, float(lon_deg), float(lat_deg), setup)
-        best, size = field.best_snr()
-        vectors, _ = field.directions(*np.indices(best.shape))
-        own = healpy.vec2pix(field_nside(maps), *np.moveaxis(vectors, -1, 0)) == int(pixel)
-        if out is not None:
-            _write_owned(field, best, int(pixel), maps, out)
-        # two more pixels, so that a peak on the border is in one field at least
-        peaks = field.find_peaks(best, size, snr_min, ndimage.binary_dilation(own, iterations=2))
-        vectors, true_area = field.directions(peaks.row, peaks.column)
-        sigma = np.array([field.flux_error(theta) for theta in field.sizes])[peaks.size]
-        error = sigma * true_area * field.local_errors(peaks) / Y5R500_PER_Y500
-        lon, lat = lonlat_deg(vectors)
-        return Table(
-            {
-                "lon_deg": lon,
-                "lat_deg": lat,
-                "snr": peaks.snr,
-                "theta500_arcmin": field.sizes[peaks.size],
-                "y500_arcmin2": peaks.snr * error,
-                "y500_err_arcmin2": error,
-            }
-        )
-
-    found = spread(work, range(len(fields)), threads=threads, progress=progress, stage="filter", detail="fields")
-    return merge_detections(vstack([table for _, table in found]), _MERGE_ARCMIN * beam_scale(maps, maps.bands))
-
-
-def merge_detections(detections: Table, radius_arcmin: float = _MERGE_ARCMIN) -> Table:
-    """Highest S/N first, without those within 8 arcmin, or half of theta500 if that is more, of a higher one.
-
-    Parameters
-    ----------
-    detections : Table
-        ``lon_deg``, ``lat_deg``, ``snr``, ``theta500_arcmin``.
-    radius_arcmin : float
-        Another radius.
-
-    Examples
-    --------
-    >>> found = Table({"lon_deg": [10.0, 10.1, 12.0], "lat_deg": [0.0] * 3, "snr": [5.0, 9.0, 6.0]})
-    >>> found["theta500_arcmin"] = 4.0
-    >>> merge_detections(found)["snr"].tolist()  # the first is 6 arcmin from the second
-    [9.0, 6.0]
-    """
-    detections = detections[np.argsort(-np.asarray(detections["snr"]), kind="stable")]
-    if not len(detections):
-        return detections
-    vectors = unit_vectors(np.asarray(detections["lon_deg"]), np.asarray(detections["lat_deg"]))
-    reach_arcmin = np.maximum(radius_arcmin, _MERGE_THETA500 * np.asarray(detections["theta500_arcmin"]))
-    kept = np.ones(len(detections), bool)
-    for k, near in enumerate(cKDTree(vectors).query_ball_point(vectors, 2 * np.sin(reach_arcmin * _ARCMIN / 2))):
-        if kept[k]:
-            kept[[other for other in near if other > k]] = False
-    return detections[kept]
-
-
 def check_bands_known(maps: SkyMaps | MapSet, instrument: Instrument) -> None:
     """Raise ValueError if the maps have a band that the instrument has not, in another unit, or too large pixels."""
     known = {band.name: band.unit for band in instrument.bands}
@@ -1019,19 +893,6 @@ def check_bands_known(maps: SkyMaps | MapSet, instrument: Instrument) -> None:
             raise ValueError(f"band {band.name} in {band.unit} is none of {instrument.name}'s: {listed}")
     if maps.nside < 64:
         raise ValueError(f"the maps have nside {maps.nside}, expected at least 64 for the matched filter")
-
-
-def _write_owned(
-    field: FilteredField, best: Map32, pixel: int, maps: SkyMaps | MapSet, out: Map32 | PartialMap
-) -> None:
-    """The best S/N at the HEALPix pixels that a field owns."""
-    ipix = own_pixels(maps, pixel)
-    values = field.interpolate(best, np.stack(healpy.pix2vec(maps.nside, ipix), axis=1))
-    if isinstance(out, PartialMap):
-        at = out.find(ipix)
-        out.values[at[at >= 0]] = values[at >= 0]
-    else:
-        out[ipix] = values
 
 
 def beam_scale(maps: SkyMaps | MapSet, bands: Sequence[Band]) -> float:
@@ -1129,17 +990,6 @@ def _among(values: Floats, columns: NDArray[np.int64], n_band: int, fill: float 
     return out
 
 
-def _small_gaps(seen: Mask, radius_pixel: float) -> Mask:
-    """What is not seen amid what is, if it is no larger than a disc of this radius."""
-    gaps, n = ndimage.label(~seen)
-    if not n:
-        return np.zeros_like(seen)
-    small = np.bincount(gaps.ravel(), minlength=n + 1) <= math.pi * radius_pixel**2
-    small[0] = False
-    small[np.unique(np.concatenate([gaps[[0, -1]].ravel(), gaps[:, [0, -1]].ravel()]))] = False
-    return np.asarray(small[gaps])
-
-
 @cache
 def _radial_modes(n: int, pixel_arcmin: float, ell_step: float) -> tuple[NDArray[np.int32], Floats, Floats]:
     """Number in the radial table of each mode of rfft2, the modes (of the whole plane) per entry, and its l."""
@@ -1194,17 +1044,6 @@ def _highest_around(values: Map32, where: Mask) -> tuple[NDArray[np.int64], NDAr
 def _vertex(before: Map32, here: Map32, after: Map32) -> Floats:
     """Vertices of the parabolas through three pixels, in pixels from the middle one, the highest."""
     return np.asarray(0.5 * (after - before) / np.maximum(2 * here - before - after, 1e-6), np.float64)
-
-
-@cache
-def _whole_taper(n: int, pixel_arcmin: float) -> Map32:
-    return _taper(np.ones((n, n), bool), pixel_arcmin)
-
-
-def _taper(seen: Mask, pixel_arcmin: float) -> Map32:
-    """Window that rises from 0 at the edge of what is seen to 1 inside, as a squared sine."""
-    distance = ndimage.distance_transform_edt(np.pad(seen, 1))[1:-1, 1:-1] * pixel_arcmin / (60 * _TAPER_DEG)
-    return np.asarray(np.sin(0.5 * math.pi * np.clip(distance, 0, 1)) ** 2, np.float32)
 
 
 def _discs(n: int, row: ArrayLike, column: ArrayLike, radius_pixel: Floats) -> Mask:

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from szeek.filter.compact import find_compact_sources, merge_compact_sources, owned
 from szeek.filter.layout import field_nside, list_fields, own_pixels
 from szeek.filter.matchedfilter import FilteredField, check_bands_known
+from szeek.filter.parts import assign_directions, join_states, open_parts
 from szeek.filter.states import FieldState
 from szeek.inputs.instrument import read_instrument
 from szeek.parallel import Progress, spread
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.instrument import Instrument
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.mapset import COVERAGE_NSIDE, MapSet
 from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
@@ -107,7 +109,7 @@ def filter_sky(
     FilteredSky
         ``maps.snr`` is (n_pix, n_size) float32, 0 outside the footprint, or of a set a PartialMap, NaN where a band
         that the field uses was not observed: each position from the field whose HEALPix pixel it is in, as in
-        :func:`szeek.filter.matchedfilter.matched_filter`.
+        :func:`szeek.filter.search.matched_filter`.
 
     Raises
     ------
@@ -283,9 +285,8 @@ def _filter_injected(
     theta500_arcmin: Sequence[float],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """One field with the noise that it had before."""
-    (pixel, lon_deg, lat_deg), noise = place
-    field = FilteredField(maps, lon_deg, lat_deg, instrument, noise=noise)
-    return _snr_where_owned(field, pixel, maps, theta500_arcmin)
+    where, noise = place
+    return _snr_where_owned(open_parts(maps, where, instrument, noise=noise), where[0], maps, theta500_arcmin)
 
 
 class _Found(NamedTuple):
@@ -302,16 +303,25 @@ class _Found(NamedTuple):
 def _filter_field(
     place: tuple[int, float, float], maps: SkyMaps | MapSet, instrument: Instrument, theta500_arcmin: Sequence[float]
 ) -> _Found:
-    """One field; ``place`` is a row of :func:`szeek.filter.matchedfilter.list_fields`."""
-    pixel, lon_deg, lat_deg = place
-    field = FilteredField(maps, lon_deg, lat_deg, instrument)
-    ipix, snr = _snr_where_owned(field, pixel, maps, theta500_arcmin)
-    compact = owned(find_compact_sources(field), pixel, field_nside(maps))
-    return _Found(ipix, snr, *_noise_where_owned(field, pixel, maps), field.state, compact)
+    """One field; ``place`` is a row of :func:`szeek.filter.layout.list_fields`."""
+    pixel, parts = place[0], open_parts(maps, place, instrument)
+    ipix, snr = _snr_where_owned(parts, pixel, maps, theta500_arcmin)
+    compact = owned(_compact_sources(parts), pixel, field_nside(maps))
+    return _Found(ipix, snr, *_noise_where_owned(parts, pixel, maps), join_states(parts), compact)
+
+
+def _compact_sources(parts: Sequence[FilteredField]) -> Table:
+    """Of each part those that it sees best."""
+    found = [find_compact_sources(field) for field in parts]
+    if len(parts) > 1:
+        for number, table in enumerate(found):
+            vectors = unit_vectors(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"])).reshape(-1, 3)
+            found[number] = table[assign_directions(parts, vectors) == number]
+    return vstack(found)
 
 
 def _snr_where_owned(
-    field: FilteredField, pixel: int, maps: SkyMaps | MapSet, theta500_arcmin: Sequence[float]
+    parts: Sequence[FilteredField], pixel: int, maps: SkyMaps | MapSet, theta500_arcmin: Sequence[float]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Seen pixels (RING) of the HEALPix pixel that a field owns, and S/N of each size there."""
     ipix = own_pixels(maps, pixel)
@@ -319,10 +329,14 @@ def _snr_where_owned(
     if not theta500_arcmin:
         return ipix, snr
     vectors = np.stack(healpy.pix2vec(maps.nside, ipix), axis=1)
-    for k, theta in enumerate(theta500_arcmin):
-        snr[:, k] = field.interpolate(field.snr_map(theta)[0], vectors)
-    if isinstance(maps, MapSet):
-        snr[~field.is_seen(vectors)] = np.nan
+    owner = assign_directions(parts, vectors)
+    if isinstance(maps, SkyMaps):  # what is in the footprint has a value, also between pixels that were not observed
+        owner[:] = 0
+    snr[owner < 0] = np.nan
+    for number, field in enumerate(parts):
+        mine = owner == number
+        for k, theta in enumerate(theta500_arcmin if mine.any() else ()):
+            snr[mine, k] = field.interpolate(field.snr_map(theta)[0], vectors[mine])
     return ipix, snr
 
 
@@ -331,7 +345,7 @@ def _coarse_nside(maps: SkyMaps | MapSet) -> int:
 
 
 def _noise_where_owned(
-    field: FilteredField, pixel: int, maps: SkyMaps | MapSet
+    parts: Sequence[FilteredField], pixel: int, maps: SkyMaps | MapSet
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Coarse pixels (RING) of the HEALPix pixel that a field owns, and the errors of Y500 at their centres."""
     nside, n_child = _coarse_nside(maps), (_coarse_nside(maps) // field_nside(maps)) ** 2
@@ -339,11 +353,13 @@ def _noise_where_owned(
     vectors = np.stack(healpy.pix2vec(nside, ipix), axis=1)
     seen = maps.seen[ipix] if isinstance(maps, MapSet) else maps.footprint[healpy.vec2pix(maps.nside, *vectors.T)]
     ipix, vectors = ipix[seen], vectors[seen]
-    true_area = (vectors @ field.basis[0]) ** 3
+    true_area = (vectors @ parts[0].basis[0]) ** 3
     errors = np.full((len(ipix), len(NOISE_THETA500_ARCMIN)), np.nan, np.float32)
-    valid = field.is_valid(vectors)
-    for k, theta in enumerate(NOISE_THETA500_ARCMIN):
-        local = field.local_error(theta)
-        relative = np.ones(len(ipix)) if local is None else field.interpolate(local, vectors)
-        errors[valid, k] = (field.flux_error(theta) / Y5R500_PER_Y500 * true_area * relative)[valid]
+    owner = assign_directions(parts, vectors)
+    for number, field in enumerate(parts):
+        valid = (owner == number) & field.is_valid(vectors)
+        for k, theta in enumerate(NOISE_THETA500_ARCMIN):
+            local = field.local_error(theta)
+            relative = np.ones(len(ipix)) if local is None else field.interpolate(local, vectors)
+            errors[valid, k] = (field.flux_error(theta) / Y5R500_PER_Y500 * true_area * relative)[valid]
     return ipix, errors

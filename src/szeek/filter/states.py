@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +49,8 @@ class FieldState:
         Inverse variance that these weights give.
     sources : (n_source, 2 + n_band) float64, optional
         Compact sources that were subtracted: row, column, flux in map unit x sr of each band.
+    beside : tuple of FieldState
+        The same field with other bands, where groups of bands end in it (:mod:`szeek.filter.parts`).
     """
 
     unit: Floats
@@ -57,6 +59,7 @@ class FieldState:
     first_weights: Floats
     first_information: Floats
     sources: Floats = field(default_factory=lambda: NO_SOURCES)
+    beside: tuple[FieldState, ...] = ()
 
     @classmethod
     def pack(
@@ -91,9 +94,10 @@ class FieldState:
 
 def write_states(states: Mapping[int, FieldState], path: str | os.PathLike[str]) -> None:
     """Write the states of fields, by the HEALPix pixel that a field owns, as one safetensors file."""
-    of = list(states.values())
+    parts = [(pixel, part) for pixel, state in states.items() for part in (state, *state.beside)]
+    of = [part for _, part in parts]
     tensors = {
-        "pixel": np.array(list(states), np.int64),
+        "pixel": np.array([pixel for pixel, _ in parts], np.int64),
         **{name: np.array([getattr(state, name) for state in of]) for name in _STACKED},
         "holes": np.concatenate([np.zeros((0, 4)), *(state.holes for state in of)]),
         "n_hole": np.array([len(state.holes) for state in of], np.int64),
@@ -137,9 +141,11 @@ def read_states(path: str | os.PathLike[str]) -> dict[int, FieldState]:
         raise ValueError(f"'{path}' is not a file of field states ({error}); run the filter stage again") from None
     rows = {"holes": tensors["n_hole"]} | ({"sources": tensors["n_source"]} if "sources" in tensors else {})
     parts = {name: np.split(tensors[name], np.cumsum(n)[:-1]) if len(n) else [] for name, n in rows.items()}
-    return {
-        int(pixel): FieldState(
-            **{name: tensors[name][k] for name in _STACKED}, **{name: part[k] for name, part in parts.items()}
-        )
-        for k, pixel in enumerate(tensors["pixel"])
-    }
+    states: dict[int, FieldState] = {}
+    for k, pixel in enumerate(tensors["pixel"].tolist()):
+        unit, inverse, weights, information = (tensors[name][k] for name in _STACKED)
+        sources = parts["sources"][k] if "sources" in parts else NO_SOURCES
+        state = FieldState(unit, parts["holes"][k], inverse, weights, information, sources)
+        first = states.get(pixel)
+        states[pixel] = state if first is None else replace(first, beside=(*first.beside, state))
+    return states

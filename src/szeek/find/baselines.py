@@ -14,7 +14,7 @@ from astropy.table import Table
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
-from szeek.filter.matchedfilter import matched_filter
+from szeek.filter.search import matched_filter
 from szeek.find.detect import detect_sources
 from szeek.physics.instrument import Instrument
 from szeek.sky.projection import interpolate
@@ -38,7 +38,7 @@ def find_by_matched_filter(
     snr_min: float = 3.0,
     threads: int | None = None,
 ) -> Table:
-    """Detections of :func:`szeek.filter.matchedfilter.matched_filter` with their S/N as ``p``.
+    """Detections of :func:`szeek.filter.search.matched_filter` with their S/N as ``p``.
 
     Examples
     --------

@@ -24,6 +24,7 @@ from scipy.special import j1
 from szeek.arguments import plain_table
 from szeek.filter.layout import field_nside, list_fields
 from szeek.filter.matchedfilter import FilteredField, beam_scale, check_bands_known
+from szeek.filter.parts import assign_directions, open_parts
 from szeek.filter.states import FieldState
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.inputs.instrument import read_instrument
@@ -383,7 +384,7 @@ def measure_sources(
     rows = [np.flatnonzero(pixel == number) for number in fields["pixel"]]
     for field, mine in zip(fields, rows, strict=True):
         known = (filtered or {}).get(int(field["pixel"]))
-        place = float(field["lon_deg"]), float(field["lat_deg"])
+        place = int(field["pixel"]), float(field["lon_deg"]), float(field["lat_deg"])
         spots.append(_Spots(place, vectors[mine], theta500[mine], z[mine], known, injected))
     sizes = list_flux_sizes(maps)
     out = _empty_table(len(positions), len(names))
@@ -403,7 +404,7 @@ def measure_sources(
 class _Spots(NamedTuple):
     """Positions in a field, and what is known of it."""
 
-    place: tuple[float, float]
+    place: tuple[int, float, float]
     vectors: Floats
     theta500_arcmin: Floats
     z: Floats
@@ -416,7 +417,25 @@ def _measure_in_field(
 ) -> list[dict[str, Any]]:
     """A row of :func:`measure_sources` for each position; nothing for those that are not seen."""
     known, noise = (None, spots.known) if spots.injected else (spots.known, None)
-    field = FilteredField(maps, *spots.place, instrument, keep=spots.vectors, known=known, noise=noise)
+    parts = open_parts(maps, spots.place, instrument, keep=spots.vectors, known=known, noise=noise)
+    owner = assign_directions(parts, spots.vectors)
+    found: list[dict[str, Any]] = [{} for _ in owner]
+    for number, field in enumerate(parts):
+        mine = np.flatnonzero((owner == number) & field.is_valid(spots.vectors))
+        of_part = spots._replace(
+            vectors=spots.vectors[mine], theta500_arcmin=spots.theta500_arcmin[mine], z=spots.z[mine]
+        )
+        if mine.size:
+            rows = _measure_with(field, of_part, least_flux_arcmin2(maps), spectra, mjy, sizes_arcmin)
+            for k, row in zip(mine, rows, strict=True):
+                found[k] = row
+    return found
+
+
+def _measure_with(
+    field: FilteredField, spots: _Spots, least: float, spectra: Spectra, mjy: Floats, sizes_arcmin: Floats
+) -> list[dict[str, Any]]:
+    """A row of :func:`measure_sources` for each position."""
     n_band = len(mjy)
     spectra, mjy = Spectra(*(spectrum[..., field.columns] for spectrum in spectra)), mjy[field.columns]
     sums = field.ring_sums(spots.vectors)
@@ -425,23 +444,21 @@ def _measure_in_field(
     unit = field.unit / _ARCMIN**2
     mean = field.information(shapes)
     local = field.local_noise(shapes)
-    least = least_flux_arcmin2(maps)
     y_aperture, y_error = field.sum_y(sums, _aperture(field.ell))
     found: list[dict[str, Any]] = []
-    for k, seen in enumerate(field.is_valid(spots.vectors)):
+    for k, vector in enumerate(spots.vectors):
         # a pixel of the field is larger than it seems, away from the centre
-        area = float(spots.vectors[k] @ field.basis[0]) ** 3
+        area = float(vector @ field.basis[0]) ** 3
         v, m, share = shapes @ sums[k], mean, 1.0
-        if local is not None and seen:
-            v, m, share = local.apply(v, m, spots.vectors[k])
+        if local is not None:
+            v, m, share = local.apply(v, m, vector)
         v, m = v / unit / area, m / np.outer(unit, unit) / area**2
-        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k], sizes_arcmin, least) if seen else {}
-        if seen:
-            row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * share * area}
-            for name in ("flux_mjy", "flux_err_mjy"):
-                of_all = np.full(n_band, np.nan)
-                of_all[field.columns] = row[name]
-                row[name] = of_all
+        row = _describe(v, m, spectra, mjy, spots.theta500_arcmin[k], spots.z[k], sizes_arcmin, least)
+        row |= {"y_aperture_arcmin2": y_aperture[k] * area, "y_aperture_err_arcmin2": y_error * share * area}
+        for name in ("flux_mjy", "flux_err_mjy"):
+            of_all = np.full(n_band, np.nan)
+            of_all[field.columns] = row[name]
+            row[name] = of_all
         found.append(row)
     return found
 
