@@ -100,7 +100,7 @@ class SkyConfig(_Section):
     )
     ivar: dict[str, Path] = Field(
         default_factory=dict,
-        description="inverse variance of a pixel, by band name: images on the pixels of the maps",
+        description="inverse variance of a pixel, by band name: images on the maps' pixels, HEALPix of any nside",
     )
     unit: str | dict[str, str] | None = Field(
         None, description="brightness unit of the maps, of all or by band name, instead of what their headers say"

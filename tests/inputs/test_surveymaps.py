@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import pickle
 
 import healpy
 import numpy as np
@@ -352,9 +353,58 @@ def test_inverse_variances_that_cannot_be_are_refused(tmp_path, car):
         read_maps({"f150": file}, ACT, ivar={"f150": write(tmp_path / "unit.fits", good, header)})
     with pytest.raises(ValueError, match="ivar names the band f090, of which no map is given"):
         read_maps({"f150": file}, ACT, ivar={"f090": file})
-    healpix = write_healpix(tmp_path / "100.fits", 64)
-    with pytest.raises(ValueError, match="given for 100, a HEALPix map, of which none is used"):
-        read_maps({"f150": file, "100": healpix}, ACT, ivar={"100": healpix})
+    with pytest.raises(ValueError, match=r"100.fits' has HEALPix pixels of nside 64, expected the pixels of its map"):
+        read_maps({"f150": file}, ACT, ivar={"f150": write_healpix(tmp_path / "100.fits", 64)})
+
+
+def write_healpix_ivar(path, values, nest=False, unit="uK^-2", name="IVAR"):
+    healpy.write_map(path, values, nest, coord="G", column_names=[name], column_units=unit, dtype=np.float32,
+                     overwrite=True)  # fmt: skip
+    return path
+
+
+@pytest.mark.parametrize("nest", [False, True])
+@pytest.mark.parametrize(("nside", "stored"), [(64, 0.04), (32, 0.16), (128, 0.01)])
+def test_inverse_variance_of_healpix_maps(tmp_path, nside, stored, nest):
+    """5 uK in a pixel of nside 64 is 0.04 uK^-2; four such pixels together have four times that."""
+    values = np.full(12 * nside**2, stored)
+    hole = healpy.query_disc(64, healpy.ang2vec(30.0, 40.0, lonlat=True), np.radians(20))
+    fine = healpy.nest2ring(nside, np.arange(len(values))) if nest else np.arange(len(values))
+    far = healpy.query_disc(nside, healpy.ang2vec(30.0, 40.0, lonlat=True), np.radians(25), inclusive=True)
+    values[np.isin(fine, far)] = 0.0
+    weight = write_healpix_ivar(tmp_path / "ivar.fits", values, nest)
+    given = {"100": write_healpix(tmp_path / "100.fits", 64)}
+    written = read_maps(given, ACT, ivar={"100": weight}, out=tmp_path / "maps", check=False)
+    kept = read_maps(given, ACT, ivar={"100": weight}, check=False)
+    for maps in (kept, written, open_maps(tmp_path / "maps"), pickle.loads(pickle.dumps(written))):
+        assert isinstance(maps, MapSet)
+        (group,) = maps.groups
+        ivar = group.ivar[0]
+        assert not group.footprint[hole].any() and not group.values[~group.footprint].any()
+        np.testing.assert_array_equal(group.footprint, ivar > 0)
+        outside = healpy.query_disc(64, -healpy.ang2vec(30.0, 40.0, lonlat=True), np.radians(150))
+        np.testing.assert_allclose(ivar[outside], 4e10, rtol=1e-6)
+
+
+def test_inverse_variances_of_healpix_maps_that_cannot_be_are_refused(tmp_path, car):
+    header, image = car
+    maps, good = {"100": write_healpix(tmp_path / "100.fits", 64)}, np.full(12 * 64**2, 0.04)
+    with pytest.raises(ValueError, match=r"image.fits' has 160 x 200 pixels .*expected HEALPix pixels as its map"):
+        read_maps(maps, ACT, ivar={"100": write(tmp_path / "image.fits", image, header)})
+    negative = good.copy()
+    negative[7] = -0.5
+    with pytest.raises(ValueError, match=r"negative.fits' of 100 goes down to -0\.5, expected 0 where"):
+        read_maps(maps, ACT, ivar={"100": write_healpix_ivar(tmp_path / "negative.fits", negative)})
+    with pytest.raises(ValueError, match=r"is in 'uK_CMB', expected an inverse square such as uK.-2"):
+        read_maps(maps, ACT, ivar={"100": write_healpix_ivar(tmp_path / "unit.fits", good, unit="uK_CMB")})
+    weight = write_healpix_ivar(tmp_path / "weight.fits", good, unit="uK_CMB", name="TEMPERATURE")
+    sky = write_healpix_ivar(tmp_path / "sky.fits", np.where(np.arange(len(good)) % 2, 50.0, -50.0))
+    with pytest.raises(ValueError, match=r"'weight.fits' and 'sky.fits' are exchanged: the map of 100 is nowhere"):
+        read_maps({"100": weight}, ACT, ivar={"100": sky})
+    several = tmp_path / "several.fits"
+    healpy.write_map(several, [good, good], coord="G", column_names=["HITS", "II_COV"], dtype=np.float32)
+    with pytest.raises(ValueError, match=r"several.fits' has .*name one in brackets"):
+        read_maps(maps, ACT, ivar={"100": several})
 
 
 def test_a_map_exchanged_with_its_inverse_variance_is_named(tmp_path, car):

@@ -52,7 +52,7 @@ def flip_signs(maps: SkyMaps) -> SkyMaps:
     >>> float(flip_signs(ones).values.max())
     -1.0
     """
-    return SkyMaps(-np.asarray(maps.values), np.array(maps.footprint), maps.bands)
+    return SkyMaps(-np.asarray(maps.values), np.array(maps.footprint), maps.bands, ivar=maps.ivar)
 
 
 def flip_set(maps: MapSet, compact: Table, instrument: Instrument) -> MapSet:

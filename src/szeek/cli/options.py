@@ -33,7 +33,7 @@ Ivar = Annotated[
     list[str] | None,
     typer.Option(
         "--ivar",
-        help="BAND=FILE, inverse variance of a band whose map is an image, on the same pixels; once per band",
+        help="BAND=FILE, inverse variance of a pixel: of an image on the same pixels, or HEALPix; once per band",
     ),
 ]
 Catalogues = Annotated[

@@ -10,6 +10,7 @@ It is measured on the filtered map itself, as nemo measures the noise in bins of
 
 from __future__ import annotations
 
+import healpy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -17,7 +18,8 @@ from scipy import ndimage
 from szeek.sky.grids import ImageGrid
 from szeek.sky.imagemaps import ImageMaps
 from szeek.sky.mapset import MapSet
-from szeek.sky.projection import field_directions
+from szeek.sky.projection import field_directions, interpolate
+from szeek.sky.skymaps import SkyMaps
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]
@@ -34,9 +36,7 @@ def white_power(maps: MapSet, lon_deg: float, lat_deg: float, n: int, pixel_arcm
 
     NaN in bands whose inverse variance is not known, and where they were not observed.
     """
-    if not any(
-        isinstance(group, ImageMaps) and any(part is not None for part in group.ivar) for group in maps.groups
-    ):
+    if not any(part is not None for group in maps.groups for part in group.ivar):
         return None
     n_coarse = -(-(n - 1) // _STEP) + 1
     # the coarse pixels begin at the field's first one: their centre is moved by half of what they reach beyond it
@@ -47,10 +47,12 @@ def white_power(maps: MapSet, lon_deg: float, lat_deg: float, n: int, pixel_arcm
     out = np.full((maps.n_band, n, n), np.nan, np.float32)
     at = np.arange(n) / _STEP
     for group, columns in zip(maps.groups, maps.columns, strict=True):
-        if not isinstance(group, ImageMaps):
+        if not group.ivar:
             continue
-        area = _pixel_area(group.grid, directions, pixel_arcmin)
-        ivar = group.sample_ivar(directions)
+        if isinstance(group, ImageMaps):
+            area, ivar = _pixel_area(group.grid, directions, pixel_arcmin), group.sample_ivar(directions)
+        else:
+            area, ivar = np.asarray(healpy.nside2pixarea(group.nside)), _interpolate_ivar(group, directions)
         for column, part, of_band in zip(columns, group.ivar, np.moveaxis(ivar, -1, 0), strict=True):
             known = np.isfinite(of_band) & (of_band > 0.0) & np.isfinite(area)
             if part is None or not known.any():
@@ -59,6 +61,15 @@ def white_power(maps: MapSet, lon_deg: float, lat_deg: float, n: int, pixel_arcm
             nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
             rows, columns_ = np.meshgrid(at, at, indexing="ij")
             out[column] = ndimage.map_coordinates(power[tuple(nearest)], [rows, columns_], np.float32, order=1)
+    return out
+
+
+def _interpolate_ivar(maps: SkyMaps, directions: Floats) -> Map32:
+    """Inverse variances at directions, (ny, nx, n_band); NaN where none is known."""
+    out = np.full((*directions.shape[:2], maps.n_band), np.nan, np.float32)
+    for column, part in enumerate(maps.ivar):
+        if part is not None:
+            out[..., column] = interpolate(part[:, None], directions, maps.footprint)[..., 0]
     return out
 
 

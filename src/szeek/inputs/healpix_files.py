@@ -198,7 +198,10 @@ def is_healsparse(path: str | os.PathLike[str]) -> bool:
 
 
 def describe_healpix(
-    path: str | os.PathLike[str], column: str | None = None, wanted: Sequence[str] = INTENSITY_COLUMNS
+    path: str | os.PathLike[str],
+    column: str | None = None,
+    wanted: Sequence[str] = INTENSITY_COLUMNS,
+    auxiliary: bool = False,
 ) -> HealpixFile:
     """Read the header of a HEALPix FITS file.
 
@@ -211,6 +214,8 @@ def describe_healpix(
     wanted : sequence of str
         Names of columns that are taken for the map where none is named; else the only one that is not noise, hits
         or the like.
+    auxiliary : bool
+        Whether an inverse variance is meant, not a map: the only column, whatever its name, or one of ``wanted``.
 
     Raises
     ------
@@ -223,7 +228,11 @@ def describe_healpix(
     part = parse_part(path)
     with open_fits(part.path) as hdus:
         tables = _list_tables(part, hdus)
-        _, table, index = _choose(part.path, tables, column or part.column, wanted)
+        column = column or part.column
+        if auxiliary and column is None and len(tables) == 1:
+            names = [str(name) for i, name in enumerate(tables[0][1].columns.names) if not _is_index(tables[0][1], i)]
+            column = next((name for name in names if len(names) == 1 or name.upper() in wanted), None)
+        _, table, index = _choose(part.path, tables, column, wanted)
         primary = hdus[0].header
         for key in {"TUNIT", "TNULL"} & set(part.cards):
             table.header[f"{key}{index + 1}"] = table.header[key]

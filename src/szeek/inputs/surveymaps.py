@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from szeek.config import named_file
+from szeek.files import allocate_array
 from szeek.inputs.bandcheck import BandError, check_bands
 from szeek.inputs.fits_files import list_tiles, parse_part
-from szeek.inputs.healpix_files import HealpixFile, describe_healpix, healpix_of_healsparse, is_healsparse
+from szeek.inputs.healpix_files import (
+    HealpixFile,
+    change_nside,
+    describe_healpix,
+    healpix_of_healsparse,
+    is_healsparse,
+)
 from szeek.inputs.image_files import read_image
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.mapfiles import (
@@ -54,6 +61,8 @@ MapSource = str | os.PathLike[str] | Any
 #: Tangential cut-outs of pixels as large as these are sampled once on HEALPix.
 _COARSE_ARCMIN = 0.9
 _BLOCK_PIXELS = 1 << 20
+#: Columns of a HEALPix file that are taken for an inverse variance where there are several.
+_IVAR_COLUMNS = ("IVAR", "I_IVAR", "II_IVAR", "INVVAR", "WEIGHT", "WEIGHTS")
 #: A map of the CMB that is nowhere negative has a dipole or zero level in it, which lies between these, K_CMB.
 _ALL_POSITIVE_KCMB = (1e-4, 1e-2)
 
@@ -87,8 +96,8 @@ def read_maps(
     instrument : str or Instrument
         Bands, their units and conversion factors.
     ivar : mapping of band name to path or map, optional
-        Inverse variance of a pixel of bands that are images, on the same pixels; without a unit (BUNIT) in the
-        inverse square of the map's.
+        Inverse variance of a pixel: of an image on the same pixels, of a HEALPix map HEALPix of any nside; without a
+        unit (BUNIT, TUNIT) in the inverse square of the map's. HEALPix maps that have one become a MapSet.
     unit, frame, ordering, nside, out, check
         As in :func:`read_skymaps`; nside is of cut-outs that become a SkyMaps.
     masks : sequence of path or (12 n^2,) bool
@@ -141,11 +150,6 @@ def read_maps(
         )  # fmt: skip
     if nside is not None:
         raise ValueError("nside is given for maps that stay on their own grids, expected it for TAN cut-outs only")
-    for name in weights:
-        if isinstance(found[name], HealpixFile):
-            raise ValueError(
-                f"an inverse variance is given for {name}, a HEALPix map, of which none is used; leave it out"
-            )
     with _scratch(target) as scratch:
         reader = _SetReader(setup, unit, frame, ordering, _Masks.read(masks, frame, ordering), scratch, check)
         groups = [reader.read_group(group, weights) for group in _group(found)]
@@ -197,7 +201,9 @@ def _describe(
     if is_healsparse(source):
         return _describe(name, _read_healsparse(source), frame, ordering)
     image = describe_image(source, frame, auxiliary)
-    return image if image is not None else describe_healpix(source)
+    if image is not None:
+        return image
+    return describe_healpix(source, wanted=_IVAR_COLUMNS, auxiliary=True) if auxiliary else describe_healpix(source)
 
 
 def _read_healsparse(path: str | os.PathLike[str]) -> Any:
@@ -265,11 +271,19 @@ class _SetReader:
             unit = self.unit
             if isinstance(unit, Mapping):
                 unit = {name: word for name, word in unit.items() if name in group}
-            return fill_skymaps(
+            known = tuple(
+                self._read_healpix_ivar(name, one, weights[name], setup, b) if name in weights else None
+                for b, (name, one) in enumerate(zip(group, maps, strict=True))
+            )
+            masks = [part > 0.0 for part in known if part is not None]
+            if (mask := self.masks.at_nside(maps[0].nside)) is not None:
+                masks.append(change_nside(mask, maps[0].nside))
+            filled = fill_skymaps(
                 maps, setup, unit=unit, frame=self.frame, ordering=self.ordering,
-                mask=self.masks.at_nside(maps[0].nside),
+                mask=np.logical_and.reduce(masks) if masks else None,
                 target=None if self.scratch is None else self.scratch / "-".join(group), check=False,
             )  # fmt: skip
+            return replace(filled, ivar=known) if any(part is not None for part in known) else filled
         signal, ivar = [], []
         for b, (name, image) in enumerate(images.items()):
             values, weight = self._read_band(name, image, weights.get(name), setup, b)
@@ -299,17 +313,37 @@ class _SetReader:
         inverse = _ivar_factor(weight, given or "", factor, setup, b)
         ivar = _times(weight.load(self.scratch, f"{name}-ivar"), inverse)
         if ivar.lowest < 0.0:
-            if loaded.lowest >= 0.0:
-                raise ValueError(
-                    f"'{image.path.name}' and '{weight.path.name}' are exchanged: the map of {name} is nowhere "
-                    "negative, and its inverse variance is; give them the other way"
-                )
-            raise ValueError(
-                f"the inverse variance '{weight.path}' of {name} goes down to {ivar.lowest / inverse:.3g}, expected "
-                "0 where nothing was observed and more elsewhere; give the map of inverse variance (ivar)"
-            )
+            _refuse_negative_ivar(image.path, weight.path, name, ivar.lowest / inverse, loaded.lowest)
         self._check_signal(image, loaded, setup, b)
         return loaded.pixels, ivar.pixels
+
+    def _read_healpix_ivar(
+        self, name: str, one: HealpixFile, source: MapSource, setup: Instrument, b: int
+    ) -> NDArray[np.float32]:
+        """Inverse variance of the pixels of a HEALPix map, (n_pix,) RING, in the inverse square of the band's unit.
+
+        Where it comes at another nside variances go with the inverse area of pixels: those of smaller ones add up.
+        """
+        weight = _describe(f"{name}, ivar", source, self.frame, self.ordering, auxiliary=True)
+        if not isinstance(weight, HealpixFile):
+            raise ValueError(
+                f"the inverse variance '{weight.path}' has {_describe_grid(weight)}, expected HEALPix pixels as its "
+                f"map '{one.path}', {_describe_grid(one)}; bring it to them"
+            )
+        given = one.unit if stated_unit(self.unit, name) is None else stated_unit(self.unit, name)
+        factor = _ivar_factor(weight, given or "", unit_factor(one.path, one.unit, self.unit, setup, b), setup, b)
+        file = None if self.scratch is None else self.scratch / f"{name}-ivar.npy"
+        out, lowest = allocate_array(file, (12 * one.nside**2,)), np.inf
+        for ipix, values in weight.read_ring_blocks(self.frame, self.ordering):
+            known = np.isfinite(values)
+            if known.any():
+                lowest = min(lowest, float(values[known].min()))
+                _add_ivar(out, one.nside, ipix[known], factor * values[known].astype(np.float64), weight.nside)
+        if lowest < 0.0:
+            blocks = (block[np.isfinite(block)] for _, block in one.read_blocks())
+            lowest_of_map = min(float(block.min(initial=np.inf)) for block in blocks)
+            _refuse_negative_ivar(one.path, weight.path, name, lowest, lowest_of_map)
+        return out
 
     def _check_signal(self, image: SurveyImage, loaded: LoadedImage, setup: Instrument, b: int) -> None:
         """Refuse a map that is an inverse variance: nowhere negative, and not as bright as a sky with its dipole."""
@@ -323,6 +357,35 @@ class _SetReader:
                 "in the median, as no map of the CMB is: it is an inverse variance or hit map; give the map, or pass "
                 "check=False to do without this check"
             )
+
+
+def _refuse_negative_ivar(path: Path, weight: Path, name: str, lowest: float, lowest_of_map: float) -> None:
+    if lowest_of_map >= 0.0:
+        raise ValueError(
+            f"'{path.name}' and '{weight.name}' are exchanged: the map of {name} is nowhere negative, and its "
+            "inverse variance is; give them the other way"
+        )
+    raise ValueError(
+        f"the inverse variance '{weight}' of {name} goes down to {lowest:.3g}, expected 0 where nothing was observed "
+        "and more elsewhere; give the map of inverse variance (ivar)"
+    )
+
+
+def _add_ivar(
+    out: NDArray[np.float32], nside: int, ipix: NDArray[np.int64], ivar: NDArray[np.float64], from_nside: int
+) -> None:
+    """Put inverse variances of the pixels of one nside into those of another, RING."""
+    if from_nside == nside:
+        out[ipix] = ivar
+        return
+    nested = healpy.ring2nest(from_nside, ipix)
+    if from_nside > nside:
+        parents = healpy.nest2ring(nside, nested // (from_nside // nside) ** 2)
+        into, where = np.unique(parents, return_inverse=True)
+        out[into] += np.bincount(where, ivar).astype(np.float32)
+        return
+    n_child = (nside // from_nside) ** 2
+    out[healpy.nest2ring(nside, nested[:, None] * n_child + np.arange(n_child))] = (ivar / n_child)[:, None]
 
 
 def _times(loaded: LoadedImage, factor: float) -> LoadedImage:
@@ -342,7 +405,7 @@ def _describe_grid(one: SurveyImage | HealpixFile) -> str:
     )
 
 
-def _ivar_factor(weight: SurveyImage, map_unit: str, factor: float, setup: Instrument, b: int) -> float:
+def _ivar_factor(weight: SurveyImage | HealpixFile, map_unit: str, factor: float, setup: Instrument, b: int) -> float:
     """Factor from the unit of an inverse variance to the inverse square of the band's."""
     if weight.unit is None:
         log.info("'%s' states no unit: the inverse square of its map's, %s, is taken", weight.path.name, map_unit)

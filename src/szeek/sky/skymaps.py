@@ -60,6 +60,8 @@ class SkyMaps:
         S/N of a matched filter, one column per size in ``theta500_arcmin``
         (:func:`szeek.filter.snrmaps.add_snr_maps`).
     theta500_arcmin : tuple of float
+    ivar : tuple of ((n_pix,) float32 or None), optional
+        Inverse variance of a pixel of each band, where it is known, in unit^-2; used by the filter of a MapSet.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class SkyMaps:
     bands: tuple[Band, ...]
     snr: NDArray[np.float32] | None = None
     theta500_arcmin: tuple[float, ...] = ()
+    ivar: tuple[NDArray[np.float32] | None, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("values", "footprint", "snr"):
@@ -94,6 +97,9 @@ class SkyMaps:
             raise ValueError(f"footprint is {self.footprint.dtype} {self.footprint.shape}, expected bool ({n_pix},)")
         if self.values.shape[1] != len(self.bands):
             raise ValueError(f"values has {self.values.shape[1]} columns for {len(self.bands)} bands")
+        shapes = [(n_pix,) if part is None else part.shape for part in self.ivar]
+        if self.ivar and shapes != [(n_pix,)] * len(self.bands):
+            raise ValueError(f"ivar has the shapes {shapes}, expected ({n_pix},) for each of {len(self.bands)} bands")
         found = None if self.snr is None else self.snr.shape
         if found != ((n_pix, len(self.theta500_arcmin)) if self.theta500_arcmin else None):
             raise ValueError(f"snr has shape {found}, expected one column for each of {self.theta500_arcmin} arcmin")
@@ -101,7 +107,7 @@ class SkyMaps:
     def __reduce__(self) -> tuple[Any, ...]:
         """Maps go to another process by the names of the files they are mapped from; what is in memory, whole."""
         return _unpickle, (*map(file_of, (self.values, self.footprint)), self.bands, file_of(self.snr),
-                           self.theta500_arcmin)  # fmt: skip
+                           self.theta500_arcmin, *map(file_of, self.ivar))  # fmt: skip
 
     @property
     def nside(self) -> int:
@@ -119,7 +125,7 @@ class SkyMaps:
         return bool(self.footprint.all())
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy), whole or not at all.
+        """Write the maps to a folder (values.npy, footprint.npy, bands.json; snr.npy, ivar), whole or not at all.
 
         Raises
         ------
@@ -131,6 +137,9 @@ class SkyMaps:
             _save_array(self.values, staging / "values.npy")
             _save_array(self.footprint, staging / "footprint.npy")
             (staging / "bands.json").write_text(json.dumps([asdict(band) for band in self.bands], indent=1))
+            for band, ivar in zip(self.bands, self.ivar, strict=False):
+                if ivar is not None:
+                    _save_array(ivar, staging / f"ivar-{band.name}.npy")
             self.save_snr(staging)
         return target
 
@@ -152,7 +161,9 @@ class SkyMaps:
             raise FileNotFoundError(f"'{source}' is no saved SkyMaps: {', '.join(missing)} not found")
         bands = tuple(Band(**record) for record in json.loads((source / "bands.json").read_text()))
         values, footprint = (np.load(source / name, mmap_mode="r") for name in ("values.npy", "footprint.npy"))
-        maps = cls(values, footprint, bands)
+        files = [source / f"ivar-{band.name}.npy" for band in bands]
+        ivar = tuple(np.load(file, mmap_mode="r") if file.is_file() else None for file in files)
+        maps = cls(values, footprint, bands, ivar=ivar if any(part is not None for part in ivar) else ())
         card = source / FILTER_CARD
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:
@@ -189,7 +200,10 @@ def file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
 
 
 def _unpickle(*parts: Any) -> SkyMaps:
-    return SkyMaps(*(np.load(part, mmap_mode="r") if isinstance(part, Path) else part for part in parts))
+    values, footprint, bands, snr, sizes, *ivar = (
+        np.load(part, mmap_mode="r") if isinstance(part, Path) else part for part in parts
+    )
+    return SkyMaps(values, footprint, bands, snr, sizes, tuple(ivar))
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> Path:
