@@ -20,7 +20,7 @@ from rows import Row, interleave, peak_gib, run, use_threads
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.instrument import read_instrument
-from szeek.simulate.components.clusters import _split_components, _tabulate_profiles
+from szeek.simulate.components.clusters import Beams, _split_components, _tabulate_profiles
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.simulate.painting import ProfileTable, paint_components
@@ -51,7 +51,8 @@ def compare(clusters: Table, nside: int, fwhm_arcmin: NDArray[np.float64], round
     """Time both, in turns, with the same tables."""
     sigma = np.hypot(fwhm_arcmin / np.sqrt(8 * np.log(2)), pixel_window_sigma_rad(nside) / ARCMIN)
     components = _split_components(clusters, float(sigma.min()))
-    table = _tabulate_profiles(components.theta_arcmin.min(), components.theta_arcmin.max(), sigma)
+    smallest, largest = components.theta_arcmin.min(), components.theta_arcmin.max()
+    table = _tabulate_profiles(smallest, largest, Beams(sigma, np.zeros(sigma.size)), "universal")
     response = np.ones(sigma.size)
     ours = np.zeros((12 * nside**2, sigma.size), np.float32)
     theirs = np.zeros((sigma.size, 12 * nside**2), np.float32)

@@ -5,16 +5,22 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from astropy.wcs import WCS
+from scipy.special import eval_legendre
 
 from szeek.inputs.instrument import read_instrument
+from szeek.physics.beams import FWHM_PER_SIGMA, BeamTable
+from szeek.physics.gas import profile_transform
+from szeek.physics.instrument import BandDetails, Instrument
+from szeek.physics.tsz import band_response
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.sources import Sources
 from szeek.simulate.imagepainting import paint_clusters_on, paint_sources_on
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.sky.grids import ImageGrid
+from szeek.sky.healpix import unit_vectors
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.mapset import MapSet
-from szeek.sky.skymaps import SkyMaps
+from szeek.sky.skymaps import Band, SkyMaps
 
 PLANCK = read_instrument("planck-hfi")
 ARCMIN = np.pi / 10800
@@ -80,6 +86,56 @@ def test_the_flux_of_a_source_is_its_own():
     for k, image in enumerate(out):
         mjysr = image.astype(float) * PLANCK.mjysr_per_kcmb[k] / PLANCK.unit_per_kcmb[k]
         assert (mjysr * area_sr).sum() * 1e6 == pytest.approx(2.0, rel=2e-3)
+
+
+def beam_with_sidelobes(fwhm_arcmin, wide_arcmin, share=0.1, start=1.0):
+    """A core, and a share of the flux in a pedestal; as tables of b_l have it."""
+    ell = np.linspace(0.0, 7.5 / (fwhm_arcmin * ARCMIN), 4000)
+    core, pedestal = (np.exp(-0.5 * (ell * f * ARCMIN / FWHM_PER_SIGMA) ** 2) for f in (fwhm_arcmin, wide_arcmin))
+    return BeamTable(ell, start * ((1 - share) * core + share * pedestal))
+
+
+def test_the_filter_finds_the_flux_of_injections_through_a_measured_beam():
+    """A filter with the table's template, by FFT: Y500 comes back; not of what the nearest Gaussian made."""
+    pixel_arcmin, shape, theta = 0.5, (400, 400), 2.0
+    grid, beam = make_grid(pixel_arcmin=pixel_arcmin, shape=shape), beam_with_sidelobes(2.0, 15.0, start=1.02)
+    assert beam.fwhm_arcmin == pytest.approx(2.0, rel=0.03)
+    window = pixel_arcmin / np.sqrt(12)
+    bands = (Band("a", 150.0, beam.fwhm_arcmin, "K_CMB"), Band("b", 150.0, beam.fwhm_arcmin, "K_CMB"))
+    unit = np.ones(2)
+    setup = Instrument("table", bands, unit, unit, unit, (BandDetails(beam=beam), BandDetails()))
+    ones = tuple(Pixels(np.ones(shape, np.float32)) for _ in bands)
+    maps = MapSet.of(ImageMaps(grid, bands, ones, (None, None)))
+    cluster = Table({"lon_deg": [30.013], "lat_deg": [0.021], "theta500_arcmin": [theta], "y500_arcmin2": [1e-3]})
+    images = [part.values - 1.0 for part in inject_clusters(maps, cluster, setup).groups[0].signal]
+    frequency = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])
+    ell = 2 * np.pi / (pixel_arcmin * ARCMIN) * np.hypot(*frequency)
+    row, column = grid.pixels(unit_vectors(30.013, 0.021))
+    moved = np.exp(-2j * np.pi * (frequency[0] * row + frequency[1] * column))
+    seen = beam(ell) * np.exp(-0.5 * (ell * window * ARCMIN) ** 2)
+    template = seen * profile_transform(ell * theta * ARCMIN)
+    used = (ell > 300) & (ell < 9000)
+    fluxes = [
+        float(((np.conj(moved) * np.fft.rfft2(image)).real * template)[used].sum() / (template**2)[used].sum())
+        for image in images
+    ]
+    truth = 1.79e-3 * band_response(setup)[0] / pixel_arcmin**2
+    assert fluxes[0] == pytest.approx(truth, rel=5e-3)
+    assert abs(fluxes[1] / truth - 1) > 0.05
+
+
+def test_healpix_maps_hold_clusters_through_a_measured_beam():
+    """Summed with P_l about its centre a cluster has its flux times b_l and profile."""
+    nside, theta, beam, at = 256, 20.0, beam_with_sidelobes(40.0, 200.0), (30.0, 40.0)
+    cluster = Table({"lon_deg": [at[0]], "lat_deg": [at[1]], "theta500_arcmin": [theta], "y500_arcmin2": [1.0]})
+    painted = paint_clusters(cluster, nside, [beam.fwhm_arcmin], [1.0], tables=[beam], pixel_window=False)[:, 0]
+    centre = unit_vectors(*at)
+    ipix = healpy.query_disc(nside, centre, np.radians(10))
+    cosine = np.stack(healpy.pix2vec(nside, ipix), axis=1) @ centre
+    area = healpy.nside2pixarea(nside) / ARCMIN**2
+    for ell in (0, 10, 50, 100, 200):
+        expected = 1.79 * beam(ell) * profile_transform(ell * theta * ARCMIN)
+        assert (painted[ipix] * eval_legendre(ell, cosine)).sum() * area == pytest.approx(float(expected), rel=0.01)
 
 
 def test_injections_into_a_set_are_in_every_group():

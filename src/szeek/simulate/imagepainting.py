@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from astropy.table import Table
 from numba import njit
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from szeek.physics.beams import FWHM_PER_SIGMA
+from szeek.physics.beams import FWHM_PER_SIGMA, BeamTable
 from szeek.physics.instrument import Instrument
-from szeek.simulate.components.clusters import split_profiles
+from szeek.simulate.components.clusters import split_profiles, total_response
 from szeek.simulate.components.sources import Sources
 from szeek.simulate.painting import blend_profile
 from szeek.sky.grids import ImageGrid
@@ -27,7 +27,13 @@ _REACH_SIGMA = 5.0
 
 
 def paint_clusters_on(
-    grid: ImageGrid, clusters: Table, fwhm_arcmin: Floats, response: Floats, out: Sequence[Map32]
+    grid: ImageGrid,
+    clusters: Table,
+    fwhm_arcmin: Floats,
+    response: Floats,
+    out: Sequence[Map32],
+    tables: Sequence[BeamTable | None] = (),
+    window_arcmin: ArrayLike = 0.0,
 ) -> None:
     """Add clusters to the images of several bands, each through its own beam.
 
@@ -37,16 +43,22 @@ def paint_clusters_on(
     clusters : Table
         As for :func:`szeek.simulate.components.clusters.paint_clusters`.
     fwhm_arcmin : (n_band,) float64
-        Gaussian beams, with the pixel window where the maps have one.
+        Gaussian beams.
     response : (n_band,) or (n_cluster, n_band) float64
         Signal per unit Compton y.
     out : sequence of (ny, nx) float32
         One image for each band, added to in place.
+    tables : sequence of (BeamTable or None), optional
+        Measured beams of the bands that have one, to be used instead of the Gaussian, which is the nearest to it.
+    window_arcmin : float or (n_band,) float64
+        Sigma of the window of the images' pixels, where they hold the mean of the sky inside them.
     """
     if not len(clusters):
         return
-    for components, table in split_profiles(clusters, np.asarray(fwhm_arcmin, float) / FWHM_PER_SIGMA):
-        per_y = response[components.row] if response.ndim == 2 else response[None, :]
+    sigma = np.hypot(np.asarray(fwhm_arcmin, float) / FWHM_PER_SIGMA, window_arcmin)
+    for components, table in split_profiles(clusters, sigma, tables, window_arcmin):
+        total = total_response(response, tables)
+        per_y = total[components.row] if total.ndim == 2 else total[None, :]
         amplitude = (per_y * components.flux_arcmin2[:, None]).astype(np.float32)
         centres = unit_vectors(components.lon_deg, components.lat_deg)
         profile = np.empty(table.values.shape[1:], np.float32)

@@ -12,6 +12,7 @@ from astropy.table import Table
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from szeek.physics.beams import FWHM_PER_SIGMA
 from szeek.physics.instrument import Instrument
 from szeek.physics.looks import ClusterLook
 from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev, mass_and_redshift
@@ -47,7 +48,7 @@ def inject_clusters(
         As for :func:`szeek.simulate.components.clusters.paint_clusters`; where ``m500_1e14msun`` and ``z`` are known,
         with the relativistic correction for their temperature.
     instrument : Instrument
-        Beams, units and tSZ response.
+        Beams (tables where it has them; of the galaxies Gaussians), units and tSZ response.
     galaxies_seed : int, optional
         Paint the infrared and radio emission of member galaxies too, drawn from this seed as those of simulated skies
         are (:func:`szeek.simulate.components.sources.draw_cluster_galaxies`); clusters of unknown mass or redshift
@@ -121,11 +122,14 @@ def _inject_healpix(
     """Clusters and galaxies in HEALPix maps."""
     values = np.array(skymaps.values)
     beams = np.array([band.fwhm_arcmin for band in skymaps.bands])
-    paint_clusters(clusters, skymaps.nside, beams, response, out=values, threads=threads)
+    tables, windows = zip(*((detail.beam, detail.pixel_window) for detail in instrument.details), strict=True)
+    paint_clusters(
+        clusters, skymaps.nside, beams, response, out=values, pixel_window=windows, tables=tables, threads=threads
+    )
     if galaxies is not None:
         paint_sources(galaxies, instrument, skymaps.nside, beams, out=values, threads=threads or 0)
     values[~skymaps.footprint] = 0.0
-    return SkyMaps(values, skymaps.footprint, skymaps.bands)
+    return replace(skymaps, values=values, snr=None, theta500_arcmin=())
 
 
 def _inject_images(
@@ -139,9 +143,12 @@ def _inject_images(
     beams = np.array([band.fwhm_arcmin for band in maps.bands])
     images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in maps.signal]
     unseen = [~np.isfinite(image) | (image == 0.0) for image in images]
-    paint_clusters_on(maps.grid, clusters, beams, response, images)
+    # as the filter has it: a pixel of the image holds the mean of the sky inside it
+    window = np.where([detail.pixel_window for detail in instrument.details], maps.pixel_arcmin / np.sqrt(12), 0.0)
+    tables = [detail.beam for detail in instrument.details]
+    paint_clusters_on(maps.grid, clusters, beams, response, images, tables, window)
     if galaxies is not None:
-        paint_sources_on(maps.grid, galaxies, instrument, beams, images)
+        paint_sources_on(maps.grid, galaxies, instrument, np.hypot(beams, FWHM_PER_SIGMA * window), images)
     for image, lost in zip(images, unseen, strict=True):
         image[lost] = 0.0
     return replace(maps, signal=tuple(Pixels(image) for image in images))

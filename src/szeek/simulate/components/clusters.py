@@ -10,6 +10,7 @@ bridge, a line of components for an elongated one - so that the beam stays round
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 
 import numba
@@ -19,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline
 from scipy.special import j0
 
+from szeek.physics.beams import BeamTable
 from szeek.physics.gas import MAX_KAPPA, TRUNCATION_R500, profile_transform, y5r500_per_y500
 from szeek.simulate.painting import Components, ProfileTable, paint_components
 from szeek.sky.healpix import pixel_window_sigma_rad
@@ -30,10 +32,43 @@ _FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 _N_RADII = 160
 _THETA_STEP = 0.05  # in ln theta500, of the tabulated profiles
 _FLUX_INSIDE = 0.998  # a component's disc holds this much of its flux; the rest is scaled back in
+_WIDEST_ARCMIN = 240.0  # to which sidelobes are followed
 _NEEDED = ("lon_deg", "lat_deg", "theta500_arcmin", "y500_arcmin2")
 # Bridge between the members of a merging pair: y of about 1e-5 over 1 x 1.5 Mpc between A399 and A401, 6 % of
 # the flux of the two (Planck Intermediate Results VIII, 2013, A&A 550, A134).
 _BRIDGE_FRACTION = 0.06
+
+
+@dataclass(frozen=True)
+class Beams:
+    """Beams that clusters are painted through.
+
+    Parameters
+    ----------
+    sigma_arcmin : (n_band,) float64
+        Gaussians, or those nearest to the tables, with the pixel window.
+    window_arcmin : (n_band,) float64
+        Sigma of the pixel window, which tables are without.
+    tables : tuple of (BeamTable or None)
+        Measured beams; empty where there are none.
+
+    Examples
+    --------
+    >>> Beams(np.array([1.0, 2.0]), np.zeros(2)).transform(np.array([0.0, 1.0])).round(3).tolist()
+    [[1.0, 1.0], [0.607, 0.135]]
+    """
+
+    sigma_arcmin: Floats
+    window_arcmin: Floats
+    tables: tuple[BeamTable | None, ...] = ()
+
+    def transform(self, k: Floats) -> Floats:
+        """Of each band at ``k`` (n,) in 1/arcmin: (n, n_band)."""
+        out = np.exp(-((k[:, None] * self.sigma_arcmin) ** 2) / 2)
+        for b, table in enumerate(self.tables):
+            if table is not None:
+                out[:, b] = table(k / _ARCMIN) * np.exp(-((k * self.window_arcmin[b]) ** 2) / 2)
+        return out
 
 
 @cache
@@ -43,13 +78,13 @@ def _quadrature() -> tuple[Floats, Floats]:
 
 
 def _convolved_profile(
-    theta_arcmin: float, sigma_arcmin: Floats, radius_arcmin: Floats, profile: str = "universal"
+    theta_arcmin: float, beams: Beams, radius_arcmin: Floats, profile: str = "universal"
 ) -> tuple[Floats, Floats]:
-    """Surface brightness of a round cluster of unit flux through Gaussian beams, and the flux inside a radius.
+    """Surface brightness of a round cluster of unit flux through beams, and the flux inside a radius.
 
     Returns (n_radius, n_band) in 1/arcmin^2 and (n_radius, n_band) dimensionless.
     """
-    k_max = min(5.5 / sigma_arcmin.min(), MAX_KAPPA / theta_arcmin)
+    k_max = min(5.5 / beams.sigma_arcmin.min(), MAX_KAPPA / theta_arcmin)
     n_panels = int(np.ceil(k_max * radius_arcmin.max() / 12)) + 3
     nodes, weights = _quadrature()
     edges = np.linspace(0.0, k_max, n_panels + 1)
@@ -57,7 +92,7 @@ def _convolved_profile(
     k = (edges[:-1, None] + half * (1 + nodes)).ravel()
     step = (half * weights).ravel()
     shape = profile_transform(k * theta_arcmin, profile)
-    seen = shape[:, None] * np.exp(-((k[:, None] * sigma_arcmin) ** 2) / 2)
+    seen = shape[:, None] * beams.transform(k)
     phase = np.outer(radius_arcmin, k)
     brightness = j0(phase) @ (seen * (k * step)[:, None]) / (2 * np.pi)
     # The flux inside follows from the brightness; J1 would oscillate about it at large radii.
@@ -67,8 +102,9 @@ def _convolved_profile(
     return brightness, inside
 
 
-def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats, profile: str) -> ProfileTable:
-    """Profiles for theta500 (arcmin) in a range, through beams of ``sigma_arcmin`` (n_band,)."""
+def _tabulate_profiles(theta_min: float, theta_max: float, beams: Beams, profile: str) -> ProfileTable:
+    """Profiles for theta500 (arcmin) in a range, through beams."""
+    sigma_arcmin, at_zero = beams.sigma_arcmin, beams.transform(np.zeros(1))[0]
     n_theta = int(np.ceil(np.log(theta_max / theta_min) / _THETA_STEP)) + 2
     thetas = theta_min * np.exp(_THETA_STEP * np.arange(n_theta))
     core = float(sigma_arcmin.min())
@@ -76,8 +112,14 @@ def _tabulate_profiles(theta_min: float, theta_max: float, sigma_arcmin: Floats,
     edges, values = [], []
     for theta in thetas:
         widest = TRUNCATION_R500 * theta + 6 * sigma_arcmin.max()
-        radius = core * np.sqrt(np.expm1(np.linspace(0, 1, 240) * np.log1p((widest / core) ** 2)))
-        brightness, inside = _convolved_profile(theta, sigma_arcmin, radius, profile)
+        while True:
+            radius = core * np.sqrt(np.expm1(np.linspace(0, 1, 240) * np.log1p((widest / core) ** 2)))
+            brightness, inside = _convolved_profile(theta, beams, radius, profile)
+            inside /= at_zero
+            # sidelobes reach farther than the Gaussian nearest to a table
+            if not beams.tables or inside[-1].min() > _FLUX_INSIDE or widest > _WIDEST_ARCMIN:
+                break
+            widest *= 2
         edge = max(np.interp(_FLUX_INSIDE, inside[:, b], radius) for b in range(sigma_arcmin.size))
         target = core * np.sqrt(np.expm1(fraction * np.log1p((edge / core) ** 2)))
         kept = CubicSpline(radius, brightness)(target)
@@ -174,26 +216,41 @@ def _split_components(clusters: Table, sigma_arcmin: float) -> Components:
     return _join(parts)
 
 
-def split_profiles(clusters: Table, sigma_arcmin: Floats) -> Iterator[tuple[Components, ProfileTable]]:
-    """What clusters are painted of: round components, and their profile through Gaussian beams.
+def split_profiles(
+    clusters: Table,
+    sigma_arcmin: Floats,
+    tables: Sequence[BeamTable | None] = (),
+    window_arcmin: ArrayLike = 0.0,
+) -> Iterator[tuple[Components, ProfileTable]]:
+    """What clusters are painted of: round components, and their profile through beams.
 
     Parameters
     ----------
     clusters : Table
         As :func:`paint_clusters` takes them, at least one.
     sigma_arcmin : (n_band,) float64
-        Beams; shapes finer than the sharpest are left out.
+        Gaussian beams; shapes finer than the sharpest are left out.
+    tables : sequence of (BeamTable or None), optional
+        Measured beams of the bands that have one; sigma is then of the Gaussian nearest to it.
+    window_arcmin : float or (n_band,) float64
+        Sigma of the pixel window, which the tables are without.
 
     Yields
     ------
     Components, ProfileTable
-        Of each pressure profile.
+        Of each pressure profile, for unit flux (:func:`total_response`).
     """
     components = _split_components(clusters, float(sigma_arcmin.min()))
-    profiles = _profiles(clusters)
+    profiles, window = _profiles(clusters), np.broadcast_to(np.asarray(window_arcmin, np.float64), sigma_arcmin.shape)
+    beams = Beams(sigma_arcmin, window, tuple(tables) if any(table is not None for table in tables) else ())
     for name in np.unique(profiles):
         part = components.take(profiles[components.row] == name)
-        yield part, _tabulate_profiles(part.theta_arcmin.min(), part.theta_arcmin.max(), sigma_arcmin, str(name))
+        yield part, _tabulate_profiles(part.theta_arcmin.min(), part.theta_arcmin.max(), beams, str(name))
+
+
+def total_response(response: Floats, tables: Sequence[BeamTable | None]) -> Floats:
+    """The response times b_l at l = 0, which is not 1 where maps are calibrated at another multipole."""
+    return response * np.array([1.0 if table is None else table(0.0) for table in tables]) if tables else response
 
 
 def _profiles(clusters: Table) -> NDArray[np.str_]:
@@ -246,7 +303,8 @@ def paint_clusters(
     response: ArrayLike,
     *,
     out: NDArray[np.float32] | None = None,
-    pixel_window: bool = True,
+    pixel_window: ArrayLike = True,
+    tables: Sequence[BeamTable | None] = (),
     threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Paint clusters into the maps of several bands, each through its own beam.
@@ -267,8 +325,10 @@ def paint_clusters(
         Signal per unit Compton y, see :func:`szeek.physics.tsz.band_response`.
     out : (12 nside^2, n_band) float32, optional
         RING maps to add to, in place; zeros if not given.
-    pixel_window : bool
+    pixel_window : bool or (n_band,) bool
         Also average over the pixel, as a real map does.
+    tables : sequence of (BeamTable or None), optional
+        Measured beams of the bands that have one, to be used instead of the Gaussian, which is the nearest to it.
     threads : int, optional
         Number of threads, at most those that numba has, by default all. The result does not depend on it.
 
@@ -307,13 +367,13 @@ def paint_clusters(
     _check_clusters(clusters)
     if len(clusters) == 0:
         return out
-    window = pixel_window_sigma_rad(nside) / _ARCMIN if pixel_window else 0.0
+    window = np.where(pixel_window, pixel_window_sigma_rad(nside) / _ARCMIN, 0.0)
     sigma = np.hypot(beams / _FWHM_PER_SIGMA, window)
     threads_before = numba.get_num_threads()
     numba.set_num_threads(min(threads, threads_before) if threads else threads_before)
     try:
-        for components, table in split_profiles(clusters, sigma):
-            paint_components(components, table, nside, sigma, responses, out)
+        for components, table in split_profiles(clusters, sigma, tables, window):
+            paint_components(components, table, nside, sigma, total_response(responses, tables), out)
     finally:
         numba.set_num_threads(threads_before)
     return out
