@@ -191,8 +191,8 @@ def gather_shards(
     of = divisions[0]
     missing = [number for number in range(1, of + 1) if (number, of) not in numbers]
     if missing:
-        names = ", ".join(f"{number}/{of}" for number in missing)
-        raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of {of} parts of the prediction: --shard {names}")
+        listed = ", ".join(f"{number}/{of}" for number in missing)
+        raise FileNotFoundError(f"'{folder}' lacks {len(missing)} of {of} parts of the prediction: --shard {listed}")
     key = _job_key(maps, model, margin, rotations)
     names, pixels, values = _column_names(model), [], []
     for path in numbers.values():
