@@ -1,6 +1,6 @@
 """Finders on simulated fields of a survey from the ground, pooled: completeness at purity, and what PURITY says.
 
-python benchmarks/ground_fields.py RUN [RUN ...] [--model szeek-act] [--filter] [--nemo NAME] [--threads 2]
+python benchmarks/ground_fields.py RUN [RUN ...] [--model szeek-act] [--filter] [--nemo NAME] [--planck szeek-2]
 
 Each RUN is a simulated field of a seed that no network was trained on, at a place of its own on the sky, with maps
 and S/N maps (`szeek run field.toml --out RUN --until filter`). Finders:
@@ -8,6 +8,7 @@ and S/N maps (`szeek run field.toml --out RUN --until filter`). Finders:
     network   of a shipped model or a folder, four orientations
     filter    the package's matched filter over all sizes, with its own subtraction of compact sources
     nemo      NAME is the catalogue's file in each RUN, of `benchmarks/peers/run_nemo.py`; flagged rows left out
+    planck    a network for Planck HFI on the field's Planck maps alone (act-dr6+planck-hfi), within 5 arcmin
 
 Samples are haloes of M500 > 1e14 Msun by Y500 and by M500; the match set is that of Y500 > 5e-5 arcmin^2 for all
 finders, within 2.5 arcmin or 0.6 theta500, one to one, chance taken out, where all bands are seen.
@@ -33,11 +34,13 @@ from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.reddening import reddening_mag
+from szeek.inputs.surveymaps import read_maps
 from szeek.learn.model import find_model, load_model
-from szeek.sky.mapset import open_maps
+from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import Tiles
 
-RADIUS_ARCMIN = 2.5
+RADIUS_ARCMIN, PLANCK_RADIUS_ARCMIN = 2.5, 5.0
 PURITIES = (0.9, 0.8, 0.5)
 WHOLE_SKY = Tiles(tuple(range(48)), 2)
 
@@ -61,12 +64,23 @@ def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
             write_table(search()["lon_deg", "lat_deg", "p"], file)
         found[name] = Table.read(file)
 
-    def by_network() -> Table:
-        p_map = predict(maps, load_model(given.model, bfloat16=True), rotations=4, threads=given.threads)
+    def by_network(name: str, sky: SkyMaps | MapSet) -> Table:
+        p_map = predict(sky, load_model(name, bfloat16=True), rotations=4, threads=given.threads)
         return detect_sources(p_map, 0.03, weighted=True, deblend=True, min_prominence=0.03)
 
-    if given.model:
-        kept(Path(given.model).name, by_network, (find_model(given.model) / "model.safetensors").read_bytes())
+    def planck_maps() -> SkyMaps | MapSet:
+        files = {
+            part.stem.split("_")[2]: part for part in (run / "simulated" / "planck-hfi").glob("szeek_sim_*.fits")
+        }
+        return read_maps(files, "planck-hfi", check=False)
+
+    for model, name, sky in (
+        (given.model, Path(given.model).name, lambda: maps),
+        (given.planck, f"Planck alone, {given.planck}", planck_maps),
+    ):
+        if model:
+            weights = (find_model(model) / "model.safetensors").read_bytes()
+            kept(name, lambda model=model, sky=sky: by_network(model, sky()), weights)
     if given.filter:
         options = {"instrument": given.instrument, "snr_min": 3.0, "threads": given.threads}
         kept("matched filter", lambda: find_by_matched_filter(maps, **options))
@@ -87,6 +101,7 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--filter", action="store_true")
     parser.add_argument("--nemo", default="")
+    parser.add_argument("--planck", default="")
     parser.add_argument("--instrument", default="act-dr6")
     parser.add_argument("--least", type=float, default=GROUND_CUTS.least_y500_arcmin2, help="Y500 of the match set")
     parser.add_argument("--threads", type=int, default=2)
@@ -103,7 +118,7 @@ def main() -> None:
     for finder, tables in lists.items():
         rows = completeness_purity(
             vstack(tables), truth, footprint=seen, purities=PURITIES, thresholds=(), cuts=cuts,
-            radius_arcmin=RADIUS_ARCMIN,
+            radius_arcmin=PLANCK_RADIUS_ARCMIN if finder.startswith("Planck") else RADIUS_ARCMIN,
         )  # fmt: skip
         if not names:
             names = list(dict.fromkeys(rows["sample"]))
@@ -120,12 +135,15 @@ def main() -> None:
         cells.append(" / ".join(map(str, first["n_true"])) + f", {first['median_offset_arcmin'][0]:.2f}'")
         cells.append(" / ".join(f"{p:.3g}" for p in first["p_threshold"]))
         print(f"| {finder} | " + " | ".join(cells) + " |", flush=True)
-        if finder in ("matched filter", "nemo"):
+        if finder != Path(given.model).name:
             continue
         file = find_model(given.model) / "calibration.ecsv"
         if file.is_file():
             sources, real = judge_sources(
-                vstack(tables), truth, WHOLE_SKY, y500_min_arcmin2=GROUND_CUTS.least_y500_arcmin2,
+                vstack(tables),
+                truth,
+                WHOLE_SKY,
+                y500_min_arcmin2=GROUND_CUTS.least_y500_arcmin2,
                 radius_arcmin=RADIUS_ARCMIN,
             )
             dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))

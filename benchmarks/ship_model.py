@@ -90,6 +90,18 @@ WORDS = {
         "theta500 are Planck's: their flux lies where the atmosphere is brighter than they are. Maps without one of "
         "the three bands are refused.",
     },
+    "szeek-joint": {
+        "training_data": "simulated fields of szeek {version}, 600 deg^2 each, seeds {seeds} in turn, seen by Planck "
+        "HFI and, in the southern 85 %, by ACT DR6, {n_patches:,} patches of {size} x {size} pixels of 0.5 arcmin; "
+        "dust, temperature, radio galaxies and pressure profile of each cluster drawn at random "
+        "(szeek.physics.looks); labels: haloes with Y500 > 5e-5 arcmin^2; `szeek run {preset}` trains the same anew",
+        "intended_use": "Finding clusters in maps of ACT DR6 or alike together with those of Planck HFI: bands f090, "
+        "f150 and f220 with inverse variances, and the six of HFI, of the same part of the sky.",
+        "limits": "Trained on simulated fields and on no real one: without stripes along the scan, lensed dusty "
+        "galaxies and the holes that surveys cut around the brightest sources. PURITY is the probability of a halo "
+        "with Y500 > 5e-5 arcmin^2 where both experiments observe, and as good as the simulation is. Where Planck "
+        "alone observes it finds less than szeek-2, which is made for that, and takes twelve times as long.",
+    },
 }
 
 
