@@ -14,6 +14,7 @@ from szeek.find.predict import predict, read_prediction, read_whole_prediction, 
 from szeek.find.shards import gather_shards, predict_shard
 from szeek.learn.model import Model, build_network, load_model
 from szeek.learn.normalise import Normaliser, fit_normaliser, local_background
+from szeek.learn.train import _share_without
 from szeek.sky.fields import cover_sphere, meets, owns_seen_pixels
 from szeek.sky.grids import ImageGrid
 from szeek.sky.imagemaps import ImageMaps, Pixels
@@ -177,6 +178,21 @@ def test_a_missing_group_is_one_that_was_not_observed(tmp_path):
     odd = SkyMaps(np.ascontiguousarray(first.values[:, :3]), first.footprint, BANDS[:3])
     with pytest.raises(ValueError, match="the maps hold the bands 100, 143, 217, but the model was trained on"):
         predict(MapSet.of(odd), model)
+
+
+def test_a_group_that_training_never_missed_is_asked_for():
+    """The first group leaves a hole of 30 deg to the second, which sees all but 50 deg: shares of the union."""
+    first, second = two_groups()
+    model = grouped_model()
+    model.card["share_without"] = _share_without([MapSet.of(first, second)])
+    cap = [0.5 * (1 - np.cos(np.radians(radius))) for radius in (30, 50)]
+    np.testing.assert_allclose(model.card["share_without"], cap, atol=0.01)
+    model.card["share_without"][0] = 0.04
+    model.check_bands(MapSet.of(first))
+    with pytest.raises(
+        ValueError, match="lack the bands 100, 143, 217, 353, without which the"
+    ):
+        predict(MapSet.of(second), model)
 
 
 def test_groups_are_whitened_each_by_itself():

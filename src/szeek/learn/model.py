@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 _CARD_KEYS = ("network", "normaliser", "bands", "pixel_arcmin")
 
 
+#: Share of the training's area without a group of bands from which on a network can do without it.
+LEAST_WITHOUT = 0.05
+
+
 @dataclass
 class Model:
     """A network, the normalisation of its input, and the card that says where they come from.
@@ -85,14 +89,25 @@ class Model:
         return add_snr_maps(maps, sizes, instrument=self.instrument, noise=noise, threads=threads, client=client)
 
     def check_bands(self, maps: SkyMaps | MapSet) -> None:
-        """Refuse maps of other bands than the network was trained on; of several groups whole ones may be missing."""
+        """Refuse maps of other bands than the network was trained on.
+
+        Of several groups whole ones may be missing, if they were in part of the training.
+        """
         found = tuple(band.name for band in maps.bands)
         there: tuple[str, ...] = ()
+        missing: tuple[str, ...] = ()
         first = 0
-        for n_band in self.normaliser.groups:
+        for number, n_band in enumerate(self.normaliser.groups):
             names = self.bands[first : first + n_band]
             there += names if names[0] in found else ()
+            if names[0] not in found and self.card.get("share_without", [1.0] * (number + 1))[number] < LEAST_WITHOUT:
+                missing += names
             first += n_band
+        if there and missing:
+            raise ValueError(
+                f"the maps lack the bands {', '.join(missing)}, without which the network was not trained; give them "
+                f"as well, or use a network that was trained on {', '.join(found)} alone"
+            )
         if found != self.bands and (not there or sorted(found) != sorted(there)):
             raise ValueError(
                 f"the maps hold the bands {', '.join(found)}, but the model was trained on {', '.join(self.bands)}; "

@@ -186,6 +186,7 @@ def train(
             "seed": config.seed,
             "instrument": record_instrument(config.sky.instrument),
             "config": config.model_dump(mode="json", exclude={"sky"}),
+            **({"share_without": _share_without([p.sky.maps for p in patches.skies])} if normaliser.groups else {}),
         },
     )
     network.to(where)
@@ -194,6 +195,13 @@ def train(
         loop.run(target, pool, progress, stop_after_steps)
     network.to("cpu")
     return model
+
+
+def _share_without(skies: Sequence[SkyMaps | MapSet]) -> list[float]:
+    """Share of the area, of all skies, that each group of bands does not see."""
+    sets = [maps for maps in skies if isinstance(maps, MapSet)]
+    seen = np.concatenate([maps.coverage[maps.seen] for maps in sets])
+    return [round(float(1 - seen[:, columns].all(axis=1).mean()), 3) for columns in sets[0].columns]
 
 
 def _train_members(
