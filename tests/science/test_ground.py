@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from astropy.table import Table
 
 from szeek.find.detect import detect_sources
@@ -41,3 +42,12 @@ def test_szeek_act_finds_clusters_and_no_sources() -> None:
     # 20 and 3 of 23 when this was written; the binomial error of either is 2
     assert n_found >= 18 and n_false <= 5
     assert np.median(apart.min(axis=0)) < 0.3
+
+
+def test_szeek_joint_asks_for_planck() -> None:
+    """All of its training had Planck's bands, and a fifth none of ACT's (its own card says so)."""
+    model = load_model("szeek-joint")
+    assert model.card["share_without"] == [0.219, 0.0]
+    maps = act_like(Patch(2.0, 2.0), clusters=spread_positions(Patch(2.0, 2.0), 1, 3, border_deg=0.5), sources=None)
+    with pytest.raises(ValueError, match="the maps lack the bands 100, 143, 217, 353, 545, 857, without which"):
+        predict(maps, model)

@@ -25,8 +25,8 @@ Maps = Annotated[
     typer.Option(
         "--map",
         "-m",
-        help="BAND=FILE, once per band, or one pattern with {band}, e.g. 'HFI_SkyMap_{band}_2048_R3.01_full.fits'; "
-        "for `predict` also the folder `maps` of a run",
+        help="BAND=FILE, once per band, and one pattern with {band}, e.g. 'HFI_SkyMap_{band}_2048_R3.01_full.fits', "
+        "for all others; for `predict` also the folder `maps` of a run",
     ),
 ]
 Ivar = Annotated[
@@ -135,17 +135,27 @@ def given_sky(
 
 
 def band_files(given: list[str], bands: Sequence[str]) -> dict[str, Path]:
-    """BAND=FILE pairs, or one pattern with {band}, to a file per band of the instrument."""
-    if len(given) == 1 and "{band}" in given[0]:
-        return {band: Path(given[0].replace("{band}", band)) for band in bands}
+    """BAND=FILE pairs, and one pattern with {band} for all bands without, to a file per band of the instrument.
+
+    Examples
+    --------
+    >>> files = band_files(["f150=act.fits", "hfi_{band}.fits"], ("f150", "143", "217"))
+    >>> [file.name for file in files.values()]
+    ['act.fits', 'hfi_143.fits', 'hfi_217.fits']
+    """
+    patterns = [item for item in given if "{band}" in item]
     files: dict[str, Path] = {}
     for item in given:
         band, equals, file = item.partition("=")
-        if not equals:
+        if item in patterns[:1]:
+            continue
+        if not equals or item in patterns:
             raise ValueError(f"--map '{item}' is neither BAND=FILE nor a single pattern with {{band}}")
         if band in files:
             raise ValueError(f"--map gives band {band} twice, '{files[band]}' and '{file}'; expected one file a band")
         files[band] = Path(file)
+    for pattern in patterns:
+        files |= {band: Path(pattern.replace("{band}", band)) for band in bands if band not in files}
     return files
 
 
