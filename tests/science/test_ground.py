@@ -48,6 +48,6 @@ def test_szeek_joint_asks_for_planck() -> None:
     """All of its training had Planck's bands, and a fifth none of ACT's (its own card says so)."""
     model = load_model("szeek-joint")
     assert model.card["share_without"] == [0.219, 0.0]
-    maps = act_like(Patch(2.0, 2.0), clusters=spread_positions(Patch(2.0, 2.0), 1, 3, border_deg=0.5), sources=None)
+    maps = act_like(Patch(2.0, 2.0))
     with pytest.raises(ValueError, match="the maps lack the bands 100, 143, 217, 353, 545, 857, without which"):
         predict(maps, model)
