@@ -20,9 +20,9 @@ async function getTable(route) {
 }
 const ROW = 30, FLY_FOV = 2;
 // Column, head, decimals, factor, unit, and width in the grid; those of which nothing is known are left out.
-const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.8rem,1.1fr)"], ["p", "<i>p</i>", 2, , , "2.9rem"], ["purity", "purity", 2, , , "3.5rem"],
+const ALL_COLUMNS = [["name", "candidate", , , , "minmax(10.7rem,1.1fr)"], ["p", "<i>p</i>", 2, , , "2.9rem"], ["purity", "purity", 2, , , "3.5rem"],
   ["snr", "S/N", 1, , , "3.1rem"], ["lat_deg", "<i>b</i>", 1, , , "3.4rem"], ["y5r500_arcmin2", "<i>Y</i><sub>5R500</sub>", 2, 1e3, "10⁻³ arcmin²", "4.2rem"],
-  ["kind", "kind", , , , "5.1rem"], ["flags", "flags", , , , "minmax(4.2rem,.7fr)"], ["match_name", "match", , , , "minmax(5.5rem,1.1fr)"], ["verdict", "verdict", , , , "4.8rem"]];
+  ["kind", "kind", , , , "4.8rem"], ["flags", "flags", , , , "minmax(4.2rem,.7fr)"], ["match_name", "match", , , , "minmax(4.8rem,1.1fr)"], ["verdict", "verdict", , , , "4.6rem"]];
 const known = column => column === "verdict" || table[column]?.some(value => value !== "" && !Number.isNaN(value));
 let COLUMNS;
 const CLUSTER_NAMES = { "planck_z": "Planck_z", "planck_no-z": "Planck_no-z", mcxcwp: "MCXCwP", rm50: "RM50", rm30: "RM30" };
