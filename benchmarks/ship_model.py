@@ -99,8 +99,9 @@ WORDS = {
         "f150 and f220 with inverse variances, and the six of HFI, of the same part of the sky.",
         "limits": "Trained on simulated fields and on no real one: without stripes along the scan, lensed dusty "
         "galaxies and the holes that surveys cut around the brightest sources. PURITY is the probability of a halo "
-        "with Y500 > 5e-5 arcmin^2 where both experiments observe, and as good as the simulation is. Where Planck "
-        "alone observes it finds less than szeek-2, which is made for that, and takes twelve times as long.",
+        "with Y500 > 5e-5 arcmin^2 where both experiments observe, and as good as the simulation is. Clusters "
+        "larger than 10 arcmin in theta500 are often missed; szeek-2 finds more of them in Planck's maps. What it "
+        "finds where Planck alone observes was not measured.",
     },
 }
 

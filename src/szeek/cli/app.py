@@ -9,6 +9,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -64,10 +66,10 @@ def _interrupt(number: int, _: object) -> None:
     raise _Interrupted(number)
 
 
-def _interrupt_again(ignored: sys.UnraisableHookArgs) -> None:
+def _interrupt_again(say: Callable[[sys.UnraisableHookArgs], object], ignored: sys.UnraisableHookArgs) -> None:
     """Python drops what is raised in a finaliser or in a callback of C code, an interrupt too: send it once more."""
     if not issubclass(ignored.exc_type, _Interrupted):
-        sys.__unraisablehook__(ignored)
+        say(ignored)
         return
     number = ignored.exc_value.args[0] if ignored.exc_value is not None else signal.SIGTERM
     main_thread = threading.main_thread().ident
@@ -82,7 +84,7 @@ def main() -> None:
     os.environ["MPLBACKEND"] = "agg"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    sys.unraisablehook = _interrupt_again
+    sys.unraisablehook = partial(_interrupt_again, sys.unraisablehook)
     try:
         app()
     except _Interrupted as interrupt:
