@@ -26,12 +26,13 @@ from szeek.learn.normalise import Normaliser
 from szeek.measure.candidates import make_candidates, read_candidates, write_candidates
 from szeek.pipeline.products import RunFolder
 from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
-from szeek.show.report.field import FieldPicture, keep_field, sample_image, section_fields
-from szeek.show.report.known import recovered
+from szeek.show.report.field import FieldPicture, find_best_place, keep_field, sample_image, section_fields
+from szeek.show.report.known import drawn_clusters, recovered
 from szeek.show.report.page import write_report
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Figures, number, percent
 from szeek.show.report.sections import (
+    all_sections,
     key_numbers,
     sample_input,
     section_clusters,
@@ -140,7 +141,7 @@ class _Unsaved(Figures):
 def _captions(run_folder: Path, folder: Path, config: dict[str, object]) -> str:
     """Captions and texts of the report's sections on the sky, under another configuration."""
     folder.mkdir()
-    for product in ("prediction.fits", "clusters.fits", "candidates.fits", "maps"):
+    for product in ("prediction.fits", "clusters.fits", "candidates.fits", "maps", "y_map.fits"):
         (folder / product).symlink_to(run_folder / product)
     (folder / "run.json").write_text(json.dumps({"config": config}))
     recovery = Table.read(run_folder / "recovery.ecsv")
@@ -171,6 +172,41 @@ def test_captions_follow_the_run(run_folder: Path, tmp_path: Path) -> None:
     assert "Sky tile 6, held out of the training" in folds and "partly memory" not in folds
     silent = _captions(run_folder, tmp_path / "silent", {})
     assert "no training patch" not in silent and "does not record which tiles" in silent
+
+
+def test_a_given_network_is_judged_on_the_sky_at_hand(run_folder: Path, tmp_path: Path) -> None:
+    split = {"test_tiles": [6], "validation_tiles": [9, 38, 41]}  # of the sky that the network was trained on
+    told = _captions(run_folder, tmp_path / "given", {"model": "/somewhere/my-network", "split": split})
+    assert "tile" not in told.lower()
+    for words in ("in these maps", "field with the best candidates", "beside Compton y", "network trained before"):
+        assert words in told, words
+    run = RunFolder(tmp_path / "given")
+    assert [tile["label"] for tile in key_numbers(run)] == ["sources at p > 0.1", "network"]
+    record = {"config": {"model": "szeek-1"}, "stages": {"measure": {"n_known": 4, "n_known_found": 3}}}
+    (tmp_path / "given" / "run.json").write_text(json.dumps(record))
+    run = RunFolder(tmp_path / "given")
+    assert {"label": "known clusters found", "value": "75 %", "detail": "3 of 4 in these maps"} in key_numbers(run)
+    shown = [part.id for part in all_sections(run, _Unsaved(tmp_path))]
+    assert "recovery" in shown and not {"paper", "reliability", "fields"} & set(shown)
+
+
+def test_best_field_is_where_most_clusters_are_expected() -> None:
+    # one near-certain cluster; two at half a degree from each other, of 1.2 clusters together; their mean place
+    sources = Table({"lon_deg": [9.0, 40.0, 40.5], "lat_deg": [0.0, 0.0, 0.0], "p": [0.9, 0.6, 0.6]})
+    np.testing.assert_allclose(find_best_place(sources), (40.25, 0.0), atol=1e-9)
+    sources["purity"] = [0.95, 0.3, 0.3]  # p is no probability, PURITY is one
+    np.testing.assert_allclose(find_best_place(sources), (9.0, 0.0), atol=1e-9)
+    sources["purity"] = np.nan
+    np.testing.assert_allclose(find_best_place(sources), (40.25, 0.0), atol=1e-9)
+
+
+def test_optical_clusters_do_not_hide_the_others(run_folder: Path, tmp_path: Path) -> None:
+    assert len(drawn_clusters(RunFolder(_empty(tmp_path)))) == 0
+    clusters = Table.read(run_folder / "clusters.fits")[:4]
+    for richness, n in (([np.nan, 20.0, 30.0, np.nan], 2), ([20.0, 20.0, 30.0, 40.0], 4)):
+        clusters["richness"] = richness
+        clusters.write(tmp_path / "clusters.fits", overwrite=True)
+        assert len(drawn_clusters(RunFolder(tmp_path))) == n
 
 
 def test_recovery_says_which_catalogues_count_as_known(run_folder: Path, tmp_path: Path) -> None:

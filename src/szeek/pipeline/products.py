@@ -300,6 +300,11 @@ class RunFolder:
         return None if flag is None else bool(flag)
 
     @property
+    def given_model(self) -> str:
+        """The network that the run was given, a shipped model's name or a folder; empty where it trained its own."""
+        return str(self.stated.get("model") or "")
+
+    @property
     def held_out(self) -> dict[str, tuple[int, ...]]:
         """Sky tiles kept out of the training as 'test' and 'validation'; empty where the folder does not say.
 
@@ -397,11 +402,11 @@ class RunFolder:
         from szeek.assess.witness import XrayPurity  # loads scipy, which the rest does without
 
         file = self.file(XRAY_PURITY)
-        if not file.is_file() and (model := str(self.stated.get("model") or "")):
+        if not file.is_file() and self.given_model:
             from szeek.learn.model import find_model  # loads PyTorch, which the rest does without
 
             try:
-                file = find_model(model) / XRAY_PURITY
+                file = find_model(self.given_model) / XRAY_PURITY
             except FileNotFoundError:  # the network was moved since
                 return None
         return XrayPurity.read(file) if file.is_file() else None

@@ -14,7 +14,7 @@ from szeek.pipeline.products import RunFolder
 from szeek.show.figures import cutouts
 from szeek.show.figures.dossier import describe_flags
 from szeek.show.figures.style import catalogue_look, page_text, plain_text
-from szeek.show.report.known import in_test_tile, known_clusters, recovered
+from szeek.show.report.known import counted_sky, in_counted_sky, known_clusters, recovered
 from szeek.show.report.links import explorer_link
 from szeek.show.report.parts import Block, Cell, Column, Figures, Link, Section, number, table_block
 
@@ -71,13 +71,13 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
     above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
     for selection in ("planck_z", "planck", "psz2"):
         known = clusters[np.asarray(clusters["selection"]) == selection]
-        known = known[in_test_tile(known, run)]
+        known = known[in_counted_sky(known, run)]
         if not len(known):
             continue
         missed = known[~recovered(above, known, run.radius_arcmin)]
-        name, where = catalogue_look(selection)[2], f"sky tile {run.test_tile}"
+        name, where = catalogue_look(selection)[2], f"in {counted_sky(run)}"
         if not len(missed):
-            part.add(Block("text", text=f"No {name} cluster of {where} was missed at p > {threshold:g}."))
+            part.add(Block("text", text=f"No {name} cluster {where} was missed at p > {threshold:g}."))
             break
         shown = missed[np.argsort(-np.nan_to_num(np.asarray(missed["snr"], float)))[:6]]
         rows = [
@@ -91,7 +91,7 @@ def section_candidates(run: RunFolder, made: Figures) -> Section:
             made.block(
                 "gallery_missed",
                 cutouts.plot_gallery(rows, **frame),
-                f"{name} clusters of {where} without a source above p = {threshold:g} within {run.radius_arcmin:g} "
+                f"{name} clusters {where} without a source above p = {threshold:g} within {run.radius_arcmin:g} "
                 f"arcmin ({len(missed)} of {len(known)}; the most significant are shown), as above.",
                 "Cut-outs of known clusters that were missed",
                 vector=False,

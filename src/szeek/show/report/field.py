@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import healpy
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io import fits
@@ -27,12 +28,15 @@ from szeek.inputs.stackmaps import read_stack_map
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.figures.cutouts import plot_field
+from szeek.show.report.known import drawn_clusters
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, table_block
 from szeek.sky.healpix import lonlat_deg
 from szeek.sky.projection import field_directions, interpolate
 
 #: Pixels on a side of a field's picture.
 FIELD_PIXELS = 420
+#: Side of the field of the best candidates.
+_BEST_DEG = 10.0
 
 
 def sample_image(
@@ -194,6 +198,61 @@ def section_fields(run: RunFolder, made: Figures) -> Section:
         if facts.get("note"):
             part.add(Block("text", text=str(facts["note"])))
     return part
+
+
+def block_of_best_field(run: RunFolder, made: Figures) -> Block:
+    """The field where most clusters are expected, beside Compton y where the run has it."""
+    assert run.p_ring is not None and run.candidates is not None
+    above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
+    lon_deg, lat_deg = find_best_place(above if len(above) else run.candidates)
+    y_picture = None
+    if run.y_ring is not None:
+        n, pixel_arcmin = FIELD_PIXELS, 60 * _BEST_DEG / FIELD_PIXELS
+        directions = field_directions(lon_deg, lat_deg, 0.0, n, n, pixel_arcmin)
+        y_picture = np.asarray(interpolate(run.y_ring[:, None], directions)[..., 0], float)
+    picture = plot_field(
+        run.p_ring,
+        y_picture,
+        above,
+        drawn_clusters(run),
+        lon_deg=lon_deg,
+        lat_deg=lat_deg,
+        width_deg=_BEST_DEG,
+        p_max=run.p_max,
+    )
+    return made.block(
+        "best_field",
+        picture,
+        f"The field with the best candidates, {_BEST_DEG:g}° wide around l = {lon_deg:.1f}°, b = {lat_deg:+.1f}°: p "
+        f"with the sources above {run.p_max:g} (circles) and the known clusters (squares)"
+        f"{'' if y_picture is None else ', beside Compton y'}. Galactic north up, longitude grows to the left.",
+        "p around the best candidates",
+        vector=False,
+        wide=True,
+    )
+
+
+def find_best_place(sources: Table) -> tuple[float, float]:
+    """Galactic longitude and latitude of the field where most clusters are expected, by PURITY or else by p.
+
+    It is the mean place of those sources, weighted likewise, in the 7 degree pixel that holds most.
+
+    Examples
+    --------
+    >>> sources = Table({"lon_deg": [9.0, 40.0, 40.4], "lat_deg": [0.0, 0.0, 0.0], "p": [0.9, 0.6, 0.6]})
+    >>> lon_deg, lat_deg = find_best_place(sources)
+    >>> round(lon_deg, 1), round(lat_deg, 1)
+    (40.2, 0.0)
+    """
+    lon_deg, lat_deg = (np.asarray(sources[name], float) for name in ("lon_deg", "lat_deg"))
+    expected = np.asarray(sources["p"], float)
+    if "purity" in sources.colnames:
+        purity = np.asarray(sources["purity"], float)
+        expected = np.where(np.isfinite(purity), purity, expected)
+    cell = healpy.ang2pix(8, lon_deg, lat_deg, lonlat=True)
+    weight = np.where(cell == np.argmax(np.bincount(cell, expected)), expected, 0.0)
+    (lon,), (lat,) = healpy.vec2ang(weight @ healpy.ang2vec(lon_deg, lat_deg, lonlat=True), lonlat=True)
+    return float(lon), float(lat)
 
 
 def _cluster_table(sources: Table, clusters: Table, title: str) -> Block:

@@ -27,12 +27,14 @@ _FIGURES = {
 def section_paper(run: RunFolder, _: Figures) -> Section:
     """Numbers and figures of the paper beside this run's, where `szeek reproduce` has made them."""
     part = Section("paper", "The paper's figures and numbers")
+    entries = run.table(products.REPRODUCTION_TABLE)
+    if entries is None and run.given_model:
+        return part
     words = (
         "The paper's Fig. 1 is drawn below under 'Known clusters', Fig. 2 under 'Training', Fig. 3 above under "
         "'Known clusters recovered'."
     )
     part.add(Block("text", text=words))
-    entries = run.table(products.REPRODUCTION_TABLE)
     if entries is None:
         made = "`szeek reproduce RUN`, and then `szeek report RUN`, make them."
         part.missing("Figs. 4 to 8 and the table of every number beside the paper's", made)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import healpy
@@ -21,12 +22,12 @@ from szeek.show.figures import curves as figures
 from szeek.show.figures import skyplots
 from szeek.show.figures.style import P_LINEAR, catalogue_look, page_text
 from szeek.show.report.candidatesections import section_candidates, section_kinds, section_table
-from szeek.show.report.field import section_fields
-from szeek.show.report.known import in_test_tile, known_clusters, recovered
+from szeek.show.report.field import block_of_best_field, section_fields
+from szeek.show.report.known import counted_sky, drawn_clusters, in_counted_sky, known_clusters, recovered
 from szeek.show.report.papersection import section_paper
 from szeek.show.report.parts import Block, Cell, Column, Figures, Section, number, percent, table_block
 from szeek.show.report.selectionsection import check_block, section_selection
-from szeek.show.report.truthsection import section_truth, shows_truth
+from szeek.show.report.truthsection import LARGEST_DEG2, section_truth, shows_truth
 from szeek.sky.healpix import unit_vectors
 from szeek.sky.mapset import MapSet, draw_seen, sees
 from szeek.sky.skymaps import SkyMaps
@@ -104,14 +105,20 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
     threshold = run.p_max
     if run.candidates is not None:
         above = run.candidates[np.asarray(run.candidates["p"]) >= threshold]
-        inside = in_test_tile(above, run)
+        inside = in_counted_sky(above, run)
+        detail = f"{inside.sum()} in tile {run.test_tile}"
+        if run.given_model:
+            purity = np.asarray(above["purity"], float) if "purity" in above.colnames else np.full(len(above), np.nan)
+            detail = f"{np.nansum(purity):.0f} clusters expected (PURITY)" if np.isfinite(purity).any() else ""
         tiles.append(
             {
                 "label": f"sources at p > {threshold:g}",
                 "value": f"{len(above):,}".replace(",", "\u202f"),
-                "detail": f"{inside.sum()} in tile {run.test_tile}",
+                "detail": detail,
             }
         )
+    if run.given_model:
+        return tiles + _given_numbers(run)
     recovery = run.table(products.RECOVERY)
     if recovery is not None:
         tiles += [
@@ -130,6 +137,20 @@ def key_numbers(run: RunFolder) -> list[dict[str, str]]:
             {"label": "training", "value": f"{seconds / 60:.1f} min", "detail": f"{len(card['curve'])} epochs"}
         )
     return tiles
+
+
+def _given_numbers(run: RunFolder) -> list[dict[str, str]]:
+    """Of a network trained elsewhere: the known clusters that it found here, and its name."""
+    tiles, measured = [], run.facts("measure")
+    if measured.get("n_known"):
+        tiles.append(
+            {
+                "label": "known clusters found",
+                "value": percent(measured["n_known_found"] / measured["n_known"]).text,
+                "detail": f"{measured['n_known_found']} of {measured['n_known']} in these maps",
+            }
+        )
+    return [*tiles, {"label": "network", "value": Path(run.given_model).name, "detail": "trained before"}]
 
 
 def section_run(run: RunFolder, _: Figures) -> Section:
@@ -163,27 +184,33 @@ def _seeds(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def section_sky(run: RunFolder, made: Figures) -> Section:
-    """The p map of the whole sky and of the test tile."""
+    """The p map of the whole sky and of the test tile; of a given network the field of the best candidates."""
     part = Section("sky", "The sky")
     if run.p_nested is None:
         part.missing(products.PREDICTION, "`szeek predict` writes it.")
         return part
     seen = np.isfinite(run.p_nested)
     nside = healpy.npix2nside(run.p_nested.size)
-    tile = run.test_tile
+    tile, outlined = run.test_tile, run.tile_nside == TILE_NSIDE and not run.given_model
     part.add(
         made.block(
             "sky",
-            skyplots.plot_sky(run.p_nested, tile=tile if run.tile_nside == TILE_NSIDE else None),
+            skyplots.plot_sky(run.p_nested, tile=tile if outlined else None),
             f"p over the sky (nside {nside}, {100 * seen.mean():.1f} % of it observed). Each half-degree pixel shows "
             "its largest p, so that areas of a few arcminutes stay visible; the colours are linear in p up to "
-            f"{P_LINEAR:g} and logarithmic above. Red outline: {name_tile(run)}.",
+            f"{P_LINEAR:g} and logarithmic above." + (f" Red outline: {name_tile(run)}." if outlined else ""),
             "Mollweide map of the network's output p in Galactic coordinates",
             vector=False,
         )
     )
     if run.candidates is not None and seen.mean() < _SMALL_SURVEY:
-        part.blocks.append(_survey_block(run, made))
+        part.add(_survey_block(run, made))
+    if run.given_model:
+        if run.candidates is None:
+            part.missing(products.CANDIDATES, "`szeek detect` writes it.")
+        elif len(run.candidates) and seen.mean() * 4 * np.pi * np.degrees(1) ** 2 > LARGEST_DEG2:
+            part.add(block_of_best_field(run, made))
+        return part
     if not seen.reshape(12 * run.tile_nside**2, -1)[healpy.ring2nest(run.tile_nside, tile)].any():
         lon_deg, lat_deg = healpy.pix2ang(run.tile_nside, tile, lonlat=True)
         part.absent.append(f"Sky tile {tile} ({lon_deg:.1f}°, {lat_deg:+.2f}°) lies outside the footprint.")
@@ -193,13 +220,12 @@ def section_sky(run: RunFolder, made: Figures) -> Section:
     if run.candidates is None:
         part.missing(products.CANDIDATES, "`szeek detect` writes it.")
         return part
-    clusters = known_clusters(run)
-    if clusters is None:
+    if run.clusters is None:
         part.missing(products.CLUSTERS, "The sources are shown without known clusters beside them.")
-        clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
-    clusters = clusters[in_test_tile(clusters, run)]
+    clusters = drawn_clusters(run)
+    clusters = clusters[in_counted_sky(clusters, run)]
     papers = np.isin(np.asarray(clusters["selection"]), list(figures.PAPER_TEST_TILE))
-    clusters = clusters[papers] if papers.any() else clusters  # redMaPPer's thousands would hide the rest
+    clusters = clusters[papers] if papers.any() else clusters
     above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
     found = _recovered_each(above, clusters, run.radius_arcmin)
     words = name_tile(run)
@@ -226,9 +252,7 @@ def _survey_block(run: RunFolder, made: Figures) -> Block:
     """All of a small survey."""
     assert run.p_nested is not None and run.candidates is not None
     above = run.candidates[np.asarray(run.candidates["p"]) >= run.p_max]
-    clusters = known_clusters(run)
-    if clusters is None:
-        clusters = Table({"lon_deg": np.empty(0), "lat_deg": np.empty(0), "selection": np.empty(0, str)})
+    clusters = drawn_clusters(run)
     if run.maps is not None:
         lon_deg, lat_deg = (np.asarray(clusters[name], float) for name in ("lon_deg", "lat_deg"))
         clusters = clusters[sees(run.maps, unit_vectors(lon_deg, lat_deg).reshape(-1, 3))]
@@ -245,7 +269,7 @@ def _survey_block(run: RunFolder, made: Figures) -> Block:
 
 def section_training(run: RunFolder, made: Figures) -> Section:
     """The network, its training curve, and the normalisation of its input."""
-    part = Section("training", "Training")
+    part = Section("training", "The network" if run.given_model else "Training")
     card = run.json(products.MODEL_CARD)
     if not card:
         part.missing(products.MODEL_CARD, "`szeek train` writes it.")
@@ -382,14 +406,33 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
     """Known clusters recovered against the threshold, beside the paper's values."""
     part = Section("recovery", "Known clusters recovered")
     recovery = run.table(products.RECOVERY)
-    if recovery is None or len(recovery) == 0:
+    if recovery is not None and len(recovery):
+        _add_recovery(run, recovery, part, made)
+    else:
         part.missing(products.RECOVERY, "`szeek assess` writes it.")
-        return part
+    measured = run.facts("measure")
+    if run.given_model and measured.get("n_known"):
+        words = (
+            f"{measured['n_known_found']} of the {measured['n_known']} known clusters in these maps have a candidate "
+            f"within {run.radius_arcmin:g} arcmin."
+        )
+        part.add(Block("text", text=words))
+    check = measured.get("check")
+    if check:
+        part.warnings += DetectionCheck(**check).warn()
+        part.add(check_block(DetectionCheck(**check)))
+    return part
+
+
+def _add_recovery(run: RunFolder, recovery: Table, part: Section, made: Figures) -> None:
+    """Figure and tables of recovery.ecsv: of the test tile, or of all maps for a network trained elsewhere."""
     threshold, tile = run.p_max, run.test_tile
-    shown, one_tile = _region(recovery, tile), True
+    shown, one_tile = _region(recovery, ALL_TILES if run.given_model else tile), not run.given_model
     unseen = run.folds or tile in run.held_out.get("test", ())
     where = f"Sky tile {tile}" + (", held out of the training" if unseen else "")
-    if len(shown) == 0:
+    if run.given_model:
+        where = "All of these maps"
+    elif len(shown) == 0:
         shown, one_tile, where = _region(recovery, ALL_TILES), False, "All tiles that were assessed"
         part.absent.append(f"{products.RECOVERY} has no row of tile {tile}; all assessed tiles are shown together.")
     papers_tile = one_tile and tile == TEST_TILE
@@ -411,6 +454,8 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
         rows = _at_threshold(region, threshold)
         if len(rows):
             part.add(_recovery_table(rows, f"{title}, p > {float(rows['p_max'][0]):g}", paper))
+    if run.given_model:
+        return
     part.add(
         table_block(
             "Published figures for the test tile of the real sky, p > 0.1",
@@ -430,11 +475,6 @@ def section_recovery(run: RunFolder, made: Figures) -> Section:
             "noise, beams and selection. Compare their size, not their last digit."
         )
         part.add(Block("text", text=words))
-    check = run.facts("measure").get("check")
-    if check:
-        part.warnings += DetectionCheck(**check).warn()
-        part.add(check_block(DetectionCheck(**check)))
-    return part
 
 
 def _held_out_words(run: RunFolder) -> str:
@@ -475,8 +515,8 @@ def section_reliability(run: RunFolder, made: Figures) -> Section:
             "completeness",
             figures.plot_completeness(table),
             "Completeness of the true haloes and of the mock Planck_z against the purity of the detections, pooled "
-            f"over {_tiles_words(assessment.get('held_out_tiles'))}, one-to-one, the chance rate taken out, binomial "
-            "errors. Open symbols: the run's own threshold.",
+            f"over {_tiles_words(run, assessment.get('held_out_tiles'))}, one-to-one, the chance rate taken out, "
+            "binomial errors. Open symbols: the run's own threshold.",
             "Completeness against purity",
         )
     )
@@ -510,16 +550,17 @@ def _add_reliability(run: RunFolder, part: Section, made: Figures) -> None:
         part.missing("a calibration of p", f"It needs more sources. {found.get('refused', '')}".strip())
         return
     caption = (
-        f"How well PURITY is calibrated: the {found['n_sources']} sources of {_tiles_words(found.get('tiles'))} in "
-        "bins of predicted purity, each predicted from other tiles than its own, and the fraction of them that are "
-        "haloes, with "
-        f"binomial errors. Mean difference {100 * found['expected_calibration_error']:.1f} %."
+        f"How well PURITY is calibrated: the {found['n_sources']} sources of {_tiles_words(run, found.get('tiles'))} "
+        "in bins of predicted purity, each predicted from other tiles than its own, and the fraction of them that "
+        f"are haloes, with binomial errors. Mean difference {100 * found['expected_calibration_error']:.1f} %."
     )
     figure = figures.plot_reliability(Table(rows=found["reliability"]))
     part.add(made.block("reliability", figure, caption, "Observed against predicted purity"))
 
 
-def _tiles_words(tiles: list[int] | None) -> str:
+def _tiles_words(run: RunFolder, tiles: list[int] | None) -> str:
+    if run.given_model:
+        return f"sky tiles {', '.join(map(str, tiles))}" if tiles else counted_sky(run)
     if not tiles:
         return "held-out tiles"
     return "all tiles, each held out once" if len(tiles) == 48 else f"the held-out tiles {', '.join(map(str, tiles))}"
@@ -536,9 +577,10 @@ def section_clusters(run: RunFolder, made: Figures) -> Section:
     rows = []
     for name in dict.fromkeys(selections.tolist()):
         chosen = clusters[selections == name]
-        inside = in_test_tile(chosen, run)
+        inside = in_counted_sky(chosen, run)
         rows.append((catalogue_look(name)[2] or "none of these", number(len(chosen)), number(int(inside.sum()))))
-    head = [Column("catalogue"), Column("clusters", "", True), Column(f"in tile {run.test_tile}", "", True)]
+    heads = ["clusters", f"in {counted_sky(run).removeprefix('sky ')}"]
+    head = [Column("catalogue"), *(Column(name, "", True) for name in heads)]
     part.add(table_block("Catalogues", head, rows))
     if (np.isfinite(clusters["z"]) & np.isfinite(clusters["m500_1e14msun"])).any():
         part.add(
@@ -581,4 +623,7 @@ _SECTIONS: tuple[Callable[[RunFolder, Figures], Section], ...] = (
 def all_sections(run: RunFolder, made: Figures) -> list[Section]:
     """Every section, in the order of the page."""
     first = [section_truth(run, made)] if shows_truth(run) else []
-    return [*first, *(section(run, made) for section in _SECTIONS)]
+    parts = [*first, *(section(run, made) for section in _SECTIONS)]
+    # what belongs to the sky of a training is not looked for where the network was given
+    own = {"reliability", "paper", "fields"} if run.given_model else set()
+    return [part for part in parts if part.blocks or part.id not in own]
