@@ -16,6 +16,7 @@ from astropy.wcs import WCS
 from planck_like import HFI, as_skymaps, planck_like_sky, write_planck_map, write_planck_set
 
 from szeek.inputs.bandcheck import BandError, check_bands, measure_bands
+from szeek.inputs.healpix_files import describe_healpix
 from szeek.inputs.mapfiles import dipole_amplitude, read_skymaps
 from szeek.sky.skymaps import SkyMaps
 
@@ -124,6 +125,22 @@ def test_rotated_maps(tmp_path, coordsys):
     maps = read_skymaps(files, check=False)
     assert maps.footprint.all()
     assert np.abs(maps.values[:, 0] - sky).max() < 6.4e-3 * np.abs(sky).max()
+
+
+@pytest.mark.parametrize("place", [(50.0, 30.0, 4.0), (0.0, 90.0, 2.0), (122.9, 27.1, 1.0), (0.0, 0.0, 180.0)])
+def test_a_rotated_part_of_the_sky_is_that_of_the_whole(tmp_path, place):
+    """Bit for bit what healpy interpolates on a map that is NaN elsewhere: at poles, in a small disc, everywhere."""
+    nside = 256
+    lon_deg, lat_deg, radius_deg = place
+    seen = healpy.query_disc(nside, healpy.ang2vec(lon_deg, lat_deg, lonlat=True), np.radians(radius_deg))
+    source = np.full(12 * nside**2, healpy.UNSEEN, np.float32)
+    source[seen] = np.random.default_rng(0).standard_normal(len(seen))
+    healpy.write_map(tmp_path / "a.fits", source, partial=True, coord="C", dtype=np.float32)
+    source[source == np.float32(healpy.UNSEEN)] = np.nan
+    angles = healpy.Rotator(coord=["G", "C"])(*healpy.pix2ang(nside, np.arange(len(source))))
+    expected = healpy.get_interp_val(source, *angles).astype(np.float32)
+    assert np.isfinite(expected).any()
+    np.testing.assert_array_equal(describe_healpix(tmp_path / "a.fits").read_ring(), expected)
 
 
 def test_bad_pixels_leave_the_footprint(values, tmp_path):

@@ -12,7 +12,7 @@ from astropy.table import Table
 from planck_like import HFI, as_skymaps, write_planck_map
 
 from szeek.config import load_config
-from szeek.inputs.healpix_files import change_nside
+from szeek.inputs.healpix_files import change_nside, mask_pixels
 from szeek.inputs.masks import apply_mask, inpaint, mask_sources, read_mask, read_masks, write_moc
 from szeek.verbs import run
 
@@ -75,6 +75,13 @@ def test_change_nside_round_trip():
     np.testing.assert_array_equal(change_nside(change_nside(keep, 256), NSIDE), keep)
     lost = keep.sum() - change_nside(change_nside(keep, 16), NSIDE).sum()
     assert 0 < lost < 0.3 * keep.sum()  # coarser pixels only where all four by four children are
+
+
+@pytest.mark.parametrize("nside", [16, NSIDE, 256])
+def test_a_mask_at_some_pixels_is_the_mask_at_that_resolution(nside):
+    keep = disc(30, 10, 20)
+    ipix = np.random.default_rng(0).integers(0, 12 * nside**2, 500)
+    np.testing.assert_array_equal(mask_pixels(keep, nside)(ipix), change_nside(keep, nside)[ipix])
 
 
 def test_mask_sources():

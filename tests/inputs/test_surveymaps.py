@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import logging
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import healpy
 import numpy as np
@@ -276,6 +279,57 @@ def test_all_bands_on_one_healpix_grid_stay_one_sky(tmp_path):
     assert isinstance(maps, SkyMaps) and maps.footprint.all()
     with pytest.raises(ValueError, match="no file for f150; act-like has"):
         read_maps({name: files[name] for name in ("100", "f090")}, ACT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts peak memory in kB")
+def test_a_part_of_the_sky_at_nside_8192_takes_the_memory_of_its_own_pixels(tmp_path):
+    """Equatorial, a list of pixels, with inverse variance and mask: a map of the whole sky would take 3.2 GB."""
+    nside = 8192
+    pixels = healpy.query_disc(nside, healpy.ang2vec(RA_DEG, DEC_DEG, lonlat=True), np.radians(2.0))
+    matrix = np.asarray(healpy.Rotator(coord=["C", "G"]).mat)
+    sky = sky_of(np.stack(healpy.pix2vec(nside, pixels), axis=1) @ matrix.T)
+    for name, values, unit in (("map", sky, "uK_CMB"), ("ivar", np.full(len(pixels), 0.04), "uK^-2")):
+        columns = [fits.Column("PIXEL", "K", array=pixels), fits.Column("SIGNAL", "E", unit=unit, array=values)]
+        table = fits.BinTableHDU.from_columns(columns)
+        table.header.update({"PIXTYPE": "HEALPIX", "ORDERING": "RING", "COORDSYS": "C", "NSIDE": nside})
+        table.header.update({"INDXSCHM": "EXPLICIT", "OBJECT": "PARTIAL"})
+        table.writeto(tmp_path / f"{name}.fits")
+    keep = healpy.pix2ang(64, np.arange(12 * 64**2), lonlat=True)[1] < -65.0  # Galactic; the disc is at -65.7
+    np.save(tmp_path / "keep.npy", keep)
+    code = """
+        import resource, sys
+        import numpy as np
+        from szeek.inputs.surveymaps import read_maps
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+        folder, before = sys.argv[1], peak()
+        read_maps(
+            {"f150": f"{folder}/map.fits"}, "act-dr6", ivar={"f150": f"{folder}/ivar.fits"},
+            masks=[np.load(f"{folder}/keep.npy")], out=f"{folder}/maps", check=False,
+        )
+        print(peak() - before)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 1_000_000  # kB
+    maps = MapSet.open(tmp_path / "maps")
+    (group,) = maps.groups
+    assert maps.nside == nside and isinstance(group, SkyMaps)
+    assert sum(file.stat().st_blocks * 512 for file in (tmp_path / "maps").rglob("*")) < 200e6
+    centre = matrix @ healpy.ang2vec(RA_DEG, DEC_DEG, lonlat=True)
+    around = healpy.query_disc(nside, centre, np.radians(1.9))
+    vectors = np.stack(healpy.pix2vec(nside, around), axis=1)
+    kept = keep[healpy.vec2pix(64, *vectors.T)]
+    assert 0.1 < kept.mean() < 0.9
+    np.testing.assert_array_equal(group.footprint[around], kept)
+    np.testing.assert_allclose(1e6 * group.values[around[kept], 0], sky_of(vectors[kept]), atol=0.01)
+    np.testing.assert_allclose(group.ivar[0][around[kept]], 0.04e12, rtol=1e-6)
+    coverage = healpy.nside2pixarea(256, degrees=True) * maps.seen.sum()
+    assert coverage < np.pi * 2.5**2
 
 
 def test_groups_of_other_skies_are_refused(tmp_path, car):

@@ -7,7 +7,7 @@ keyword does is in docs/inputs.md.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,15 +131,7 @@ class HealpixFile:
         if where == "galactic":
             yield from blocks
             return
-        n_pix = 12 * self.nside**2
-        source = np.full(n_pix, np.nan, np.float32)
-        for pixels, values in blocks:
-            source[pixels] = values
-        rotator = healpy.Rotator(coord=["G", FRAMES[where]])
-        for start in range(0, n_pix, 1 << 18):
-            pixels = np.arange(start, min(start + (1 << 18), n_pix))
-            theta, phi = rotator(*healpy.pix2ang(self.nside, pixels))
-            yield pixels, healpy.get_interp_val(source, theta, phi).astype(np.float32)
+        yield from _rotate_blocks(blocks, self.nside, FRAMES[where])
 
     def read_ring(
         self, frame: str | None = None, ordering: str | None = None, out: NDArray[np.float32] | None = None
@@ -157,6 +149,43 @@ class HealpixFile:
         for pixels, block in self.read_ring_blocks(frame, ordering):
             values[pixels] = block
         return values
+
+
+#: Cells that are interpolated or not, of a map in another frame: 14 arcmin, and 55 arcmin of the map itself.
+_CELL_NSIDE, _SOURCE_CELL_NSIDE = 256, 64
+
+
+def _rotate_blocks(
+    blocks: Iterable[tuple[NDArray[np.int64], NDArray[np.float32]]], nside: int, frame: str
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """RING pixels in Galactic coordinates, and values interpolated bilinearly between RING pixels of another frame.
+
+    Memory and time go with the sky that was observed: what no block has is neither written nor interpolated.
+    """
+    n_pix = 12 * nside**2
+    source, seen = np.zeros(n_pix, np.float32), np.zeros(n_pix, bool)
+    covered = np.full(12 * _SOURCE_CELL_NSIDE**2, nside < _CELL_NSIDE)
+    for pixels, values in blocks:
+        known = np.isfinite(values)
+        pixels = pixels[known]
+        source[pixels], seen[pixels] = values[known], True
+        if nside >= _CELL_NSIDE:
+            covered[healpy.ring2nest(nside, pixels) // (nside // _SOURCE_CELL_NSIDE) ** 2] = True
+    cells = np.flatnonzero(covered)
+    around = healpy.get_all_neighbours(_SOURCE_CELL_NSIDE, cells, nest=True)
+    covered[around[around >= 0]] = True
+    rotator = healpy.Rotator(coord=["G", frame])
+    side = min(nside, _CELL_NSIDE)
+    centres = rotator(*healpy.pix2ang(side, np.arange(12 * side**2), nest=True))
+    wanted = np.flatnonzero(covered[healpy.ang2pix(_SOURCE_CELL_NSIDE, *centres, nest=True)])
+    n_child = (nside // side) ** 2
+    step = max(1, (1 << 18) // n_child)
+    for first in range(0, len(wanted), step):
+        nested = (wanted[first : first + step, None] * n_child + np.arange(n_child)).ravel()
+        pixels = healpy.nest2ring(nside, nested)
+        near, weight = healpy.get_interp_weights(nside, *rotator(*healpy.pix2ang(nside, pixels)))
+        values = np.where(seen[near], source[near], np.float32(np.nan))
+        yield pixels, np.sum(values * weight, axis=0).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -568,3 +597,18 @@ def change_nside(keep: NDArray[np.bool_], nside: int) -> NDArray[np.bool_]:
     else:
         nested = np.repeat(nested, (nside // have) ** 2)
     return np.asarray(healpy.reorder(nested, n2r=True), bool)
+
+
+def mask_pixels(keep: NDArray[np.bool_], nside: int) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+    """Look-up of a RING mask at RING pixels of another resolution, as of :func:`change_nside`, without a map of them.
+
+    Examples
+    --------
+    >>> mask_pixels(np.arange(12) == 3, 2)(np.array([0, 3])).tolist()
+    [False, True]
+    """
+    if healpy.npix2nside(len(keep)) >= nside:
+        same = change_nside(keep, nside)
+        return lambda ipix: same[ipix]
+    have = healpy.npix2nside(len(keep))
+    return lambda ipix: keep[healpy.nest2ring(have, healpy.ring2nest(nside, ipix) // (nside // have) ** 2)]

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -24,13 +24,15 @@ from numpy.typing import NDArray
 
 from szeek.files import allocate_array, remove_path
 from szeek.inputs.bandcheck import check_bands
-from szeek.inputs.healpix_files import HealpixFile, change_nside, describe_healpix
+from szeek.inputs.healpix_files import HealpixFile, describe_healpix, mask_pixels
 from szeek.inputs.image_files import Image, fill_from_images, read_image
 from szeek.inputs.instrument import read_instrument
 from szeek.physics.instrument import Instrument
 from szeek.sky.skymaps import SkyMaps, check_replaceable
 
 log = logging.getLogger(__name__)
+
+_BLOCK_PIXELS = 1 << 20
 
 Files = Mapping[str, str | os.PathLike[str]]
 Stated = str | Mapping[str, str] | None
@@ -131,8 +133,9 @@ def read_skymaps(
         kinds = ", ".join(f"'{p.name}' {'image' if i else 'HEALPix'}" for p, i in zip(paths, images, strict=True))
         raise ValueError(f"images and HEALPix maps are mixed ({kinds}), expected one kind for all bands")
     maps = [i if i is not None else describe_healpix(p) for p, i in zip(paths, images, strict=True)]
+    keeps = None if mask is None else mask_pixels(mask, _common_nside(maps, nside))
     return fill_skymaps(
-        maps, setup, unit=unit, frame=frame, ordering=ordering, nside=nside, mask=mask, target=target, check=check
+        maps, setup, unit=unit, frame=frame, ordering=ordering, nside=nside, keeps=keeps, target=target, check=check
     )
 
 
@@ -144,13 +147,13 @@ def fill_skymaps(
     frame: str | None = None,
     ordering: str | None = None,
     nside: int | None = None,
-    mask: NDArray[np.bool_] | None = None,
+    keeps: Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None = None,
     target: Path | None = None,
     check: bool = True,
 ) -> SkyMaps:
     """The maps of files whose headers were read, one for each band and in the order of the bands.
 
-    Parameters and what is refused are those of :func:`read_skymaps`.
+    Parameters and what is refused are those of :func:`read_skymaps`; ``keeps`` tells which RING pixels a mask leaves.
     """
     n_side = _common_nside(maps, nside)
     factors = np.array([unit_factor(m.path, m.unit, unit, setup, b) for b, m in enumerate(maps)])
@@ -160,7 +163,8 @@ def fill_skymaps(
     staging: Path | None = None
     cutouts = all(isinstance(m, Image) for m in maps)
     try:
-        if target is not None and not cutouts:
+        # maps of a part of the sky take the memory of their own pixels, and that space on the disk
+        if target is not None and any(isinstance(m, HealpixFile) and m.is_whole_sky for m in maps):
             target.parent.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
             staging.chmod(0o755)  # as any other folder: others read it too
@@ -173,10 +177,8 @@ def fill_skymaps(
             healpix = [m for m in maps if isinstance(m, HealpixFile)]
             orders = [m.require_ordering(ordering) for m in healpix]
             _fill_from_healpix(healpix, orders, frames, factors, values, footprint)
-        _drop_zeros(values, footprint)
-        if mask is not None and footprint.any():
-            footprint &= change_nside(mask, n_side)
-            values[~footprint] = 0.0
+        if keeps is not None and footprint.any():
+            _leave_out(values, footprint, keeps)
             if not footprint.any():
                 raise ValueError("the mask is False wherever the maps are observed, expected some sky to be left")
         if not footprint.any():
@@ -190,7 +192,7 @@ def fill_skymaps(
             check_bands(skymaps, setup, units_in, tuple(m.path.name for m in maps))
         if target is None:
             return skymaps
-        if staging is None:  # a cut-out takes the disk space of its own pixels
+        if staging is None:
             return SkyMaps.open(skymaps.save(target))
         np.save(staging / "footprint.npy", footprint)
         (staging / "bands.json").write_text(json.dumps([asdict(band) for band in setup.bands], indent=1))
@@ -299,18 +301,16 @@ def _common_nside(maps: Sequence[Image | HealpixFile], nside: int | None) -> int
     return n_side
 
 
-def _drop_zeros(values: NDArray[np.float32], footprint: NDArray[np.bool_]) -> None:
-    """Take pixels that are exactly 0 in any band out of the footprint: no measurement is, and many codes mark so."""
-    n_zero = 0
-    for first in range(0, len(values), 1 << 20):
-        part = slice(first, first + (1 << 20))
-        zero = footprint[part] & (values[part] == 0.0).any(axis=1)
-        if zero.any():
-            n_zero += int(zero.sum())
-            values[part][zero] = 0.0
-            footprint[part][zero] = False
-    if n_zero:
-        log.warning("%d pixels are exactly 0 in one band or more: taken as not observed", n_zero)
+def _leave_out(
+    values: NDArray[np.float32],
+    footprint: NDArray[np.bool_],
+    keeps: Callable[[NDArray[np.int64]], NDArray[np.bool_]],
+) -> None:
+    """Take pixels that a mask does not keep out of the maps."""
+    for first in range(0, len(values), _BLOCK_PIXELS):
+        ipix = first + np.flatnonzero(footprint[first : first + _BLOCK_PIXELS])
+        lost = ipix[~keeps(ipix)]
+        values[lost], footprint[lost] = 0.0, False
 
 
 # --- HEALPix files ---------------------------------------------------------------------------------------
@@ -324,7 +324,12 @@ def _fill_from_healpix(
     values: NDArray[np.float32],
     footprint: NDArray[np.bool_],
 ) -> None:
-    """Scatter whole Galactic files block by block, all bands of a block together; the others one by one."""
+    """Scatter whole Galactic files block by block, all bands of a block together; the others one by one.
+
+    Pixels that are exactly 0 were not observed: no measurement is 0, and many codes mark so. What no band observed is
+    not touched, and takes no memory.
+    """
+    n_zero = 0
     n_seen = np.zeros(len(values), np.uint8)
     together = [m.is_whole_sky and where == "galactic" for m, where in zip(maps, frames, strict=True)]
     for order in ("RING", "NESTED"):
@@ -341,18 +346,21 @@ def _fill_from_healpix(
             target = np.arange(start, start + n)
             if order == "NESTED":
                 target = healpy.nest2ring(maps[0].nside, target)
-            _scatter(values, n_seen, target, blocks, factors[group].astype(np.float32), np.array(group))
+            n_zero += _scatter(values, n_seen, target, blocks, factors[group].astype(np.float32), np.array(group))
             start += n
     for b, m in enumerate(maps):
         if not together[b]:
             factor = np.array([factors[b]], np.float32)
             for target, block in m.read_ring_blocks(frames[b], orders[b]):
-                _scatter(values, n_seen, target, block[None], factor, np.array([b]))
-    np.equal(n_seen, len(maps), out=footprint)
-    for first in range(0, len(values), 1 << 20):
-        part = slice(first, first + (1 << 20))
-        if not footprint[part].all():
-            values[part][~footprint[part]] = 0.0
+                n_zero += _scatter(values, n_seen, target, block[None], factor, np.array([b]))
+    if n_zero:
+        log.warning("%d pixels are exactly 0, counted in each band: taken as not observed", n_zero)
+    for first in range(0, len(values), _BLOCK_PIXELS):
+        part = slice(first, first + _BLOCK_PIXELS)
+        if n_seen[part].any():
+            np.equal(n_seen[part], len(maps), out=footprint[part])
+            if not footprint[part].all():
+                values[part][(n_seen[part] > 0) & ~footprint[part]] = 0.0
 
 
 @numba.njit(cache=True)
@@ -363,15 +371,22 @@ def _scatter(
     blocks: NDArray[np.float32],
     factors: NDArray[np.float32],
     columns: NDArray[np.int64],
-) -> None:
-    """values[target, columns] = blocks.T * factors where observed; n_seen counts the bands of a pixel that are."""
+) -> int:
+    """values[target, columns] = blocks.T * factors where observed; n_seen counts the bands of a pixel that are.
+
+    Returns how many are 0, which count as not observed.
+    """
+    n_zero = 0
     for i in range(len(target)):
         pixel = target[i]
         for k in range(len(columns)):
-            value = blocks[k, i]
-            if not np.isnan(value):
-                values[pixel, columns[k]] = value * factors[k]
+            value = blocks[k, i] * factors[k]
+            if value == 0.0:
+                n_zero += 1
+            elif not np.isnan(value):
+                values[pixel, columns[k]] = value
                 n_seen[pixel] += 1
+    return n_zero
 
 
 # --- solar dipole ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,10 +22,10 @@ from szeek.inputs.bandcheck import BandError, check_bands
 from szeek.inputs.fits_files import list_tiles, parse_part
 from szeek.inputs.healpix_files import (
     HealpixFile,
-    change_nside,
     describe_healpix,
     healpix_of_healsparse,
     is_healsparse,
+    mask_pixels,
 )
 from szeek.inputs.image_files import read_image
 from szeek.inputs.instrument import read_instrument
@@ -60,6 +60,8 @@ MapSource = str | os.PathLike[str] | Any
 
 #: Tangential cut-outs of pixels as large as these are sampled once on HEALPix.
 _COARSE_ARCMIN = 0.9
+#: HEALPix maps up to this resolution are one sky; finer ones are of a part of it, and what is made of them is too.
+_LARGEST_NSIDE = 4096
 _BLOCK_PIXELS = 1 << 20
 #: Columns of a HEALPix file that are taken for an inverse variance where there are several.
 _IVAR_COLUMNS = ("IVAR", "I_IVAR", "II_IVAR", "INVVAR", "WEIGHT", "WEIGHTS")
@@ -82,10 +84,11 @@ def read_maps(
 ) -> SkyMaps | MapSet:
     """Read one map per band, of any mix of grids, into checked maps in the instrument's units.
 
-    HEALPix maps of one resolution, and tangential (TAN) cut-outs with pixels of 0.9 arcmin or more, become a SkyMaps,
-    as in :func:`szeek.inputs.mapfiles.read_skymaps`. Everything else becomes a MapSet: bands that share a grid are a
-    group, and images stay on their own pixels (CAR, CEA, SFL, TAN or ZEA), mapped from their files where these are
-    plain FITS of floating point, else from a copy in ``out``. Of cubes of Stokes parameters temperature is taken.
+    HEALPix maps of one resolution up to nside 4096, and tangential (TAN) cut-outs with pixels of 0.9 arcmin or more,
+    become a SkyMaps, as in :func:`szeek.inputs.mapfiles.read_skymaps`. Everything else becomes a MapSet: bands that
+    share a grid are a group, and images stay on their own pixels (CAR, CEA, SFL, TAN or ZEA), mapped from their files
+    where these are plain FITS of floating point, else from a copy in ``out``. Of cubes of Stokes parameters the
+    temperature is taken.
 
     Parameters
     ----------
@@ -143,10 +146,10 @@ def read_maps(
         check_band_names(files, setup, all_of_them=True)
         maps = [m if isinstance(m, HealpixFile) else read_image(files[name]) for name, m in found.items()]
         side = nside or max(m.nside for m in maps if m is not None)
-        mask = _Masks.read(masks, frame, ordering).at_nside(side)
+        keeps = _Masks.read(masks, frame, ordering).of_pixels(side)
         return fill_skymaps(
             [m for m in maps if m is not None], setup, unit=unit, frame=frame, ordering=ordering, nside=nside,
-            mask=mask, target=target, check=check,
+            keeps=keeps, target=target, check=check,
         )  # fmt: skip
     if nside is not None:
         raise ValueError("nside is given for maps that stay on their own grids, expected it for TAN cut-outs only")
@@ -219,10 +222,11 @@ def _read_healsparse(path: str | os.PathLike[str]) -> Any:
 
 
 def _is_one_sky(maps: Sequence[SurveyImage | HealpixFile]) -> bool:
-    """Whether all bands are HEALPix of one resolution, or files of tangential cut-outs with coarse pixels."""
+    """Whether all bands are HEALPix of one coarse resolution, or files of tangential cut-outs with coarse pixels."""
     images = [m for m in maps if isinstance(m, SurveyImage)]
     if not images:
-        return len({m.nside for m in maps if isinstance(m, HealpixFile)}) == 1
+        sides = {m.nside for m in maps if isinstance(m, HealpixFile)}
+        return len(sides) == 1 and max(sides) <= _LARGEST_NSIDE
     return len(images) == len(maps) and all(
         m.grid.projection == "TAN" and m.grid.pixel_arcmin >= _COARSE_ARCMIN and m.n_plane == 1 and m.is_file
         for m in images
@@ -275,15 +279,20 @@ class _SetReader:
                 self._read_healpix_ivar(name, one, weights[name], setup, b) if name in weights else None
                 for b, (name, one) in enumerate(zip(group, maps, strict=True))
             )
-            masks = [part > 0.0 for part in known if part is not None]
-            if (mask := self.masks.at_nside(maps[0].nside)) is not None:
-                masks.append(change_nside(mask, maps[0].nside))
+            weighed = [part for part in known if part is not None]
+            kept = self.masks.of_pixels(maps[0].nside)
+
+            def keeps(ipix: NDArray[np.int64]) -> NDArray[np.bool_]:
+                left = np.ones(len(ipix), bool) if kept is None else kept(ipix)
+                return np.asarray(np.all([left, *(part[ipix] > 0.0 for part in weighed)], axis=0))
+
+            on_disk = self.scratch if any(one.is_whole_sky for one in maps) else None
             filled = fill_skymaps(
                 maps, setup, unit=unit, frame=self.frame, ordering=self.ordering,
-                mask=np.logical_and.reduce(masks) if masks else None,
-                target=None if self.scratch is None else self.scratch / "-".join(group), check=False,
+                keeps=None if not weighed and kept is None else keeps,
+                target=None if on_disk is None else on_disk / "-".join(group), check=False,
             )  # fmt: skip
-            return replace(filled, ivar=known) if any(part is not None for part in known) else filled
+            return replace(filled, ivar=known) if weighed else filled
         signal, ivar = [], []
         for b, (name, image) in enumerate(images.items()):
             values, weight = self._read_band(name, image, weights.get(name), setup, b)
@@ -332,7 +341,8 @@ class _SetReader:
             )
         given = one.unit if stated_unit(self.unit, name) is None else stated_unit(self.unit, name)
         factor = _ivar_factor(weight, given or "", unit_factor(one.path, one.unit, self.unit, setup, b), setup, b)
-        file = None if self.scratch is None else self.scratch / f"{name}-ivar.npy"
+        # of a part of the sky the memory of its own pixels
+        file = self.scratch / f"{name}-ivar.npy" if self.scratch is not None and weight.is_whole_sky else None
         out, lowest = allocate_array(file, (12 * one.nside**2,)), np.inf
         for ipix, values in weight.read_ring_blocks(self.frame, self.ordering):
             known = np.isfinite(values)
@@ -465,6 +475,10 @@ class _Masks:
         keep = np.ones(len(vectors), bool)
         if self.healpix is not None:
             keep &= self.healpix[healpy.vec2pix(healpy.npix2nside(len(self.healpix)), *vectors.T)]
+        return keep & self._keep_images(vectors)
+
+    def _keep_images(self, vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
+        keep = np.ones(len(vectors), bool)
         for image, pixels in self.images:
             row, column = image.grid.pixels(vectors)
             column = column % image.grid.period if image.grid.is_full_circle else column
@@ -476,15 +490,19 @@ class _Masks:
             keep[~inside] = False
         return keep
 
-    def at_nside(self, nside: int) -> NDArray[np.bool_] | None:
-        """The sky that all of them leave as a HEALPix mask, of any resolution where none is an image."""
-        if not self.images:
-            return self.healpix
-        keep = np.zeros(12 * nside**2, bool)
-        for first in range(0, len(keep), _BLOCK_PIXELS):
-            ipix = np.arange(first, min(first + _BLOCK_PIXELS, len(keep)))
-            keep[ipix] = self.keeps(np.stack(healpy.pix2vec(nside, ipix), axis=1))
-        return keep
+    def of_pixels(self, nside: int) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]] | None:
+        """Which HEALPix pixels, RING, all of them leave; None without masks."""
+        if self.healpix is None and not self.images:
+            return None
+        keep = None if self.healpix is None else mask_pixels(self.healpix, nside)
+
+        def keeps(ipix: NDArray[np.int64]) -> NDArray[np.bool_]:
+            kept = np.ones(len(ipix), bool) if keep is None else keep(ipix)
+            if self.images:
+                kept[kept] = self._keep_images(np.stack(healpy.pix2vec(nside, ipix[kept]), axis=1))
+            return kept
+
+        return keeps
 
     def on_image(self, grid: Any, scratch: Path | None) -> NDArray[np.bool_] | None:
         """The pixels of an image that all of them leave."""
