@@ -31,7 +31,7 @@ EDGES = (0, 8, 16, 30)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Table]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Table, np.ndarray]:
     """60 sources whose y goes with the odds of p; two bands, the first with half the y, the second with none."""
     rng = np.random.default_rng(0)
     n_pix = 12 * NSIDE**2
@@ -54,18 +54,18 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], Tabl
         flux_map=FluxMap("y", {"PSZ2": sources[:20]}),
     )  # fmt: skip
     assert sorted(path.name for path in folder.iterdir()) == ["profiles.ecsv", "scaling.ecsv", "stacks.fits"]
-    return files, sources
+    return files, sources, y_map
 
 
-def test_images_are_those_of_each_map(run: tuple[dict[str, Path], Table]) -> None:
-    files, sources = run
+def test_images_are_those_of_each_map(run: tuple[dict[str, Path], Table, np.ndarray]) -> None:
+    files, sources, y_map = run
     images = read_stacks(files["stacks"])
     assert list(images) == ["y", "bands: 100", "bands: 143"]
     assert list(images["y"]) == ["mean", "median", "error", "block_error", "null"]
-    odds = np.mean(sources["p"] / (1 - sources["p"]))
     y_peak = images["y"]["mean"][29:31, 29:31].mean()
-    # bilinear interpolation between pixels of 6.9 arcmin takes about 8 ln 2 / 6 (6.9 / 14)^2 = 0.22 off a peak of 14
-    assert y_peak == pytest.approx(0.8 * 2e-6 * odds, rel=0.1)
+    # healpy's value at the sources, less 4 ln 2 (1.2 / 14)^2 = 2 %: the four pixels lie 1.2 arcmin from the centre
+    at_sources = healpy.get_interp_val(y_map, sources["lon_deg"], sources["lat_deg"], lonlat=True).mean()
+    assert y_peak == pytest.approx(0.98 * at_sources, rel=0.01)
     assert images["bands: 100"]["mean"][29:31, 29:31].mean() == pytest.approx(0.5 * y_peak, rel=0.05)
     assert np.abs(images["bands: 143"]["mean"]).max() < 6 * images["bands: 143"]["error"].mean()
     for entry in images.values():
@@ -80,7 +80,7 @@ def test_images_are_those_of_each_map(run: tuple[dict[str, Path], Table]) -> Non
     assert table["p_value"][2] > 1e-3
 
 
-def test_profiles_rise_with_p(run: tuple[dict[str, Path], Table]) -> None:
+def test_profiles_rise_with_p(run: tuple[dict[str, Path], Table, np.ndarray]) -> None:
     profiles = Table.read(run[0]["profiles"])
     y = profiles[profiles["maps"] == "y"]
     centre = [float(y[y["sample"] == f"p bin {k}"]["mean"][0]) for k in (1, 2, 3, 4)]
@@ -92,8 +92,8 @@ def test_profiles_rise_with_p(run: tuple[dict[str, Path], Table]) -> None:
     assert len(profiles) == 3 * 3 * 6  # maps, rings, samples
 
 
-def test_fluxes_and_their_law(run: tuple[dict[str, Path], Table]) -> None:
-    files, _ = run
+def test_fluxes_and_their_law(run: tuple[dict[str, Path], Table, np.ndarray]) -> None:
+    files = run[0]
     scaling = Table.read(files["scaling"])
     assert scaling["sample"].tolist() == ["p bin 1", "p bin 2", "p bin 3", "p bin 4", "PSZ2"]
     assert np.all(np.diff(scaling["flux"][:4]) > 0)
