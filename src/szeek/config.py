@@ -186,14 +186,15 @@ class SplitConfig(_Section):
         0,
         ge=0,
         le=16,
-        description="train this many networks, each with its share of the tiles kept out, so that every pixel is "
-        "predicted by one that never saw it; 0: one network and the tiles above",
+        description="train this many networks, each with its share of the tiles of split.nside kept out, so that "
+        "every pixel is predicted by one that never saw it; 0: one network and the tiles above",
     )
 
     @property
     def held_out(self) -> Tiles:
         """Tiles that are predicted by a network which was not trained on them."""
-        return Tiles(tuple(range(48)) if self.folds else (*self.test_tiles, *self.validation_tiles), self.nside)
+        every = tuple(range(12 * self.nside**2))
+        return Tiles(every if self.folds else (*self.test_tiles, *self.validation_tiles), self.nside)
 
     @property
     def test(self) -> Tiles:
@@ -218,8 +219,6 @@ class SplitConfig(_Section):
         both = sorted(set(self.test_tiles) & set(self.validation_tiles))
         n_tile = 12 * self.nside**2
         wrong = sorted(t for t in (*self.test_tiles, *self.validation_tiles) if not 0 <= t < n_tile)
-        if self.folds and self.nside != TILE_NSIDE:
-            raise ValueError(f"folds share the 48 tiles of nside 2, and nside is {self.nside}; set one of them")
         if both or wrong:
             raise ValueError(
                 f"tiles {both or wrong} are in both test_tiles and validation_tiles"

@@ -7,9 +7,11 @@ from smallmaps import make_maps, make_model
 
 from szeek.config import load_config
 from szeek.find.predict import predict
-from szeek.learn.folds import fold_config, fold_of_tile
+from szeek.learn.folds import covered_share, fold_config, fold_of_tile
 from szeek.learn.labels import ClusterLabels
 from szeek.learn.patches import LocalMaps, Patches
+from szeek.sky.mapset import MapSet
+from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles
 
 CONFIG = load_config("demo", split={"folds": 6})
@@ -58,6 +60,37 @@ def test_folds_put_together_are_the_map_of_one_model():
     parts = [predict(maps, model, where=pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == k))) for k in range(3)]
     assert np.all(sum(np.isfinite(part).astype(int) for part in parts)[maps.footprint] == 1)
     np.testing.assert_array_equal(np.nansum(parts, axis=0)[maps.footprint], whole[maps.footprint])
+
+
+def test_a_survey_s_tiles_are_dealt_out_by_the_share_that_it_covers():
+    """Ten whole tiles, five cut ones: of each kind every fold has as many as any other, to one."""
+    covered = np.zeros(12 * 8**2)
+    whole, cut = np.arange(100, 110), np.arange(300, 305)
+    covered[whole], covered[cut] = 1.0, 0.2
+    fold = fold_of_tile(3, 1, covered)
+    assert set(np.flatnonzero(fold >= 0)) == {*whole, *cut}
+    assert sorted(np.bincount(fold[whole])) == [3, 3, 4]
+    assert sorted(np.bincount(fold[fold >= 0])) == [5, 5, 5]
+    config = load_config("demo", split={"folds": 3, "nside": 8})
+    splits = [fold_config(config, k, covered).split for k in range(3)]
+    assert sorted(tile for split in splits for tile in split.test_tiles) == [*whole, *cut]
+    for k, split in enumerate(splits):
+        assert split.nside == 8 and set(split.validation_tiles) <= set(splits[(k + 1) % 3].test_tiles) & set(whole)
+    with pytest.raises(ValueError, match="cover 2 tiles of nside 8, expected at least one for each of 3 folds; set "):
+        fold_of_tile(3, 1, np.where(np.arange(768) < 2, 0.1, 0.0))
+
+
+def test_share_of_tiles_that_maps_cover():
+    """A cap of 60 deg about the pole: z > 1/2, and at nside 4 tiles on its rim are cut."""
+    nside = 256
+    seen = healpy.pix2vec(nside, np.arange(12 * nside**2))[2] > 0.5
+    maps = SkyMaps(np.zeros((seen.size, 6), np.float32), seen, make_maps(16).bands)
+    for one in (maps, MapSet.of(maps)):
+        share = covered_share(one, 4)
+        assert share.mean() == pytest.approx(0.25, abs=0.002)
+        z = healpy.pix2vec(4, np.arange(192))[2]
+        assert np.all(share[z > 0.8] == 1.0) and np.all(share[z < 0.2] == 0.0) and np.any((share > 0) & (share < 1))
+    assert np.all(covered_share(maps, 2) == 1.0)
 
 
 def test_two_folds_are_refused():

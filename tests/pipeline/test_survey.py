@@ -6,15 +6,22 @@ from pathlib import Path
 import healpy
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.table import Table
 
-from szeek.config import load_config
+from szeek.config import SplitConfig, load_config
 from szeek.filter.snrmaps import NOISE_THETA500_ARCMIN
-from szeek.find.predict import read_prediction
+from szeek.find.predict import predict, read_prediction, read_whole_prediction
+from szeek.inputs.instrument import read_instrument
+from szeek.learn.model import load_model
 from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
+from szeek.sky.grids import ImageGrid
+from szeek.sky.healpix import lonlat_deg
+from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap
+from szeek.sky.tiles import tile_of
 from szeek.verbs import measure_purity, run
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -94,6 +101,75 @@ def test_clusters_are_candidates_measured_as_any(survey):
     flux = np.asarray(found["y5r500_arcmin2"], float)[nearest[matched]]
     assert np.nanmedian(flux) == pytest.approx(1.79 * 4e-4, rel=0.2)
     assert (np.asarray(found["snr"], float)[nearest[matched]] > 5).mean() > 0.9
+
+
+@pytest.fixture(scope="module")
+def coarse_survey(tmp_path_factory):
+    """Maps of 60 x 40 deg with 12 arcmin pixels and a cluster every 4 deg, and a configuration of three folds."""
+    folder = tmp_path_factory.mktemp("coarse")
+    header = {"CTYPE1": "RA---CAR", "CTYPE2": "DEC--CAR", "CUNIT1": "deg", "CUNIT2": "deg", "CRVAL1": 150.0}
+    header |= {"CRVAL2": 0.0, "CDELT1": -0.2, "CDELT2": 0.2, "CRPIX1": 150.5, "CRPIX2": 100.5}
+    grid = ImageGrid.from_header(fits.Header(header), (200, 300))
+    row, column = (at.ravel() for at in np.meshgrid(np.arange(10, 200, 20.0), np.arange(10, 300, 20.0)))
+    rows, columns = np.mgrid[:200, :300]
+    blobs = np.exp(-0.5 * ((rows % 20 - 10) ** 2 + (columns % 20 - 10) ** 2) / 1.5**2)
+    rng, setup = np.random.default_rng(1), read_instrument("planck-hfi")
+    maps = tuple(
+        Pixels((np.sign(response) * blobs + 0.1 * rng.standard_normal(blobs.shape)).astype(np.float32))
+        for response in setup.tsz_kcmb
+    )
+    MapSet.of(ImageMaps(grid, setup.bands, maps, (None,) * len(maps))).save(folder / "saved")
+    lon_deg, lat_deg = lonlat_deg(grid.directions(row, column))
+    names = [f"C{k}" for k in range(len(row))]
+    Table({"glon": lon_deg, "glat": lat_deg, "name": names}).write(folder / "clusters.csv")
+    return load_config(
+        "demo",
+        seed=2,
+        sky={
+            "simulate": False,
+            "saved_maps": str(folder / "saved"),
+            "catalogues": [f"OWN={folder / 'clusters.csv'}"],
+        },
+        split={"nside": 4, "folds": 3},
+        input={"background_nside": 8, "theta500_arcmin": []},
+        labels={"selections": ["own"], "disc_arcmin": 15.0},
+        patches={"n_patches": 220, "size": 16, "pixel_arcmin": 6.0},
+        network={"filters": [4, 8]},
+        train={"batch": 8, "max_epochs": 4, "learning_rate": 2e-2},
+        predict={"rotations": 1},
+        assess={"selections": ["own"]},
+    )
+
+
+def test_folds_share_the_tiles_that_the_survey_covers(coarse_survey, tmp_path):
+    """Every pixel has the p of a network that was kept from its tile, to the bit, and sources say of which."""
+    folder = tmp_path / "run"
+    run(coarse_survey, folder, until="detect", threads=2)
+    maps, p_map = open_maps(folder / "maps"), read_whole_prediction(folder / products.PREDICTION)
+    seen = np.flatnonzero(np.isfinite(p_map))
+    assert seen.size * healpy.nside2pixarea(maps.nside, degrees=True) == pytest.approx(60 * 39, rel=0.05)
+    tile = tile_of(*healpy.pix2ang(maps.nside, seen, lonlat=True), 4)
+    kept_out = {}
+    for fold in range(3):
+        model = load_model(folder / f"fold-{fold}")
+        tiles = model.card["config"]["split"]["test_tiles"]
+        assert not set(tiles) & set(model.card["config"]["split"]["validation_tiles"])
+        kept_out |= dict.fromkeys(tiles, fold)
+        mine = seen[np.isin(tile, tiles)]
+        assert len(mine)
+        np.testing.assert_array_equal(p_map[mine], predict(maps, model, threads=2)[mine])
+    assert set(tile) <= set(kept_out)
+    found = Table.read(folder / products.SOURCES)
+    of_source = tile_of(np.asarray(found["lon_deg"]), np.asarray(found["lat_deg"]), 4)
+    assert len(found) > 50 and np.asarray(found["fold"]).tolist() == [kept_out[k] for k in of_source]
+
+
+def test_more_folds_than_tiles_are_refused_before_the_filter(coarse_survey, tmp_path):
+    many = coarse_survey.model_copy(update={"split": SplitConfig(nside=2, folds=12)})
+    with pytest.raises(
+        ValueError, match=r"cover \d tiles of nside 2, expected .* each of 12 folds; set split.nside to"
+    ):
+        run(many, tmp_path / "run", until="filter")
 
 
 def test_noise_maps_and_areas_are_products(survey):

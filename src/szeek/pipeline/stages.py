@@ -40,7 +40,7 @@ from szeek.inputs.preflight import preflight
 from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.surveymaps import read_maps
 from szeek.learn.distributed import current_ranks
-from szeek.learn.folds import fold_config, fold_of_tile
+from szeek.learn.folds import covered_share, fold_config, fold_of_tile
 from szeek.learn.model import find_model, load_model
 from szeek.learn.train import member_of, train
 from szeek.parallel import Progress, connect, spread
@@ -218,6 +218,8 @@ def _filter(run: Run, progress: Progress | None) -> Facts:
         for sky in (run, *run.further_skies()):
             folder = sky.target(products.MAPS)
             maps = open_maps(folder)
+            if sky is run and run.config.split.folds and not run.config.model:
+                _deal_out_tiles(run, maps)  # refused before the filter, which takes longer
             if maps.theta500_arcmin == sizes and (sky.target(products.STATES).exists() or not sizes):
                 continue
             if sizes and sky is run:
@@ -278,7 +280,7 @@ def _train(run: Run, progress: Progress | None) -> Trained:
     for fold, folder in enumerate(folders):
         # a killed run goes on with the fold that it was in
         if ranks.follow_first(not (folder / "done").exists()):
-            train(*skies[0], fold_config(run.config, fold), folder, **options)
+            train(*skies[0], _config_of_fold(run, fold, skies[0][0]), folder, **options)
             if ranks.rank == 0:
                 (folder / "done").touch()
     if ranks.rank > 0:  # only the first process writes
@@ -296,6 +298,16 @@ def _training_skies(run: Run) -> list[tuple[SkyMaps | MapSet, Table]]:
     ]
 
 
+def _config_of_fold(run: Run, fold: int, maps: SkyMaps | MapSet) -> Config:
+    return fold_config(run.config, fold, covered_share(maps, run.config.split.nside))
+
+
+def _deal_out_tiles(run: Run, maps: SkyMaps | MapSet) -> NDArray[np.int64]:
+    """Fold of each tile, -1 where the maps are not."""
+    split = run.config.split
+    return fold_of_tile(split.folds, run.config.seed, covered_share(maps, split.nside))
+
+
 def _home_of_fold(run: Run, fold: int) -> Path:
     return run.folder / f"fold-{fold}" if run.config.split.folds else run.folder
 
@@ -304,7 +316,7 @@ def _train_part(part: tuple[int, int], run: Run) -> None:
     """One member of one fold, by itself."""
     fold, k = part
     skies = _training_skies(run)
-    config = fold_config(run.config, fold) if run.config.split.folds else run.config
+    config = _config_of_fold(run, fold, skies[0][0]) if run.config.split.folds else run.config
     config, home, further = member_of(config, _home_of_fold(run, fold), skies[1:], k)
     train(*skies[0], config, home, further=further, threads=run.threads, device=run.device)
 
@@ -403,14 +415,20 @@ def _predict_folds(
     run: Run,
     maps: SkyMaps | MapSet,
     work: Callable[[Path, NDArray[np.bool_] | None], NDArray[np.float32] | PartialMap],
-) -> NDArray[np.float32]:
+) -> NDArray[np.float32] | PartialMap:
     """Each tile by the network that was kept from it."""
+    of_tile, nside = _deal_out_tiles(run, maps), run.config.split.nside
+    tiles = [Tiles(tuple(np.flatnonzero(of_tile == fold).tolist()), nside) for fold in range(run.config.split.folds)]
     if isinstance(maps, MapSet):
-        raise ValueError("split.folds shares the whole sky among networks, these maps are a part of it; set it to 0")
-    of_tile = fold_of_tile(run.config.split.folds, run.config.seed)
+        parts = []
+        for fold, of_fold in enumerate(tiles):
+            part = work(_home_of_fold(run, fold), pixels_in_tiles(COVERAGE_NSIDE, of_fold))
+            assert isinstance(part, PartialMap)
+            parts.append(part.within(of_fold))
+        return PartialMap.join(parts)
     p_map = empty_map(len(maps.footprint), 1 + len(run.config.network.classes) if run.config.network.classes else 0)
-    for fold in range(run.config.split.folds):
-        mine = pixels_in_tiles(maps.nside, np.flatnonzero(of_tile == fold))
+    for fold, of_fold in enumerate(tiles):
+        mine = pixels_in_tiles(maps.nside, of_fold)
         p_map[mine] = np.asarray(work(_home_of_fold(run, fold), mine))[mine]
     return p_map
 
@@ -536,7 +554,9 @@ def _detect(run: Run, progress: Progress | None) -> Detected:
     )
     sources["tile"] = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
     if run.config.split.folds and not run.config.model:
-        sources["fold"] = fold_of_tile(run.config.split.folds, run.config.seed)[np.asarray(sources["tile"])]
+        of_tile = _deal_out_tiles(run, open_maps(run.file(products.MAPS)))
+        at = tile_of(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]), run.config.split.nside)
+        sources["fold"] = of_tile[at]
     write_table(sources, run.target(products.SOURCES))
     return Detected(len(sources), _detect_classes(run))
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from szeek.files import write_blocks
 from szeek.sky.healpix import interpolation_weights, ring_above_direction, ring_table
 from szeek.sky.skymaps import file_of
+from szeek.sky.tiles import Tiles
 
 
 def _unpickle(nside: int, runs: NDArray[np.int64], values: NDArray[np.float32] | Path) -> PartialMap:
@@ -77,6 +78,31 @@ class PartialMap:
         ends = np.append(begins[1:], len(ipix))
         runs = np.column_stack([ipix[begins], ipix[ends - 1] + 1]) if len(ipix) else np.zeros((0, 2), np.int64)
         return cls(nside, runs, np.asarray(values, np.float32)[order])
+
+    @classmethod
+    def join(cls, parts: Sequence[PartialMap]) -> PartialMap:
+        """One map of the pixels of several, of which no two have the same.
+
+        Examples
+        --------
+        >>> parts = [PartialMap.from_pixels(2, np.array(k), np.ones(2, np.float32)) for k in ([1, 5], [2, 3])]
+        >>> PartialMap.join(parts).runs.tolist()
+        [[1, 4], [5, 6]]
+        """
+        values = parts[0].values
+        runs = np.concatenate([part.runs for part in parts])
+        out = cls.empty(parts[0].nside, runs, 0 if values.ndim == 1 else values.shape[1])
+        for part in parts:
+            out.place(part.runs, part.values)
+        return out
+
+    def within(self, tiles: Tiles) -> PartialMap:
+        """Its pixels in these tiles."""
+        wanted = np.zeros(12 * tiles.nside**2, bool)
+        wanted[healpy.ring2nest(tiles.nside, np.array(tiles.numbers, np.int64))] = True
+        ipix = self.ipix
+        inside = wanted[healpy.ring2nest(self.nside, ipix) // (self.nside // tiles.nside) ** 2]
+        return self.from_pixels(self.nside, ipix[inside], self.values[inside])
 
     @property
     def ipix(self) -> NDArray[np.int64]:
