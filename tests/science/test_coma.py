@@ -54,21 +54,26 @@ def _sources(p_map):
     return detect_sources(p_map, 0.1, weighted=True, deblend=True)
 
 
-def test_coma_is_found_within_five_arcmin(field):
-    """The paper's matching radius: what lies farther away would not count as found."""
+def test_coma_is_found_within_three_arcmin(field):
+    """As the clusters below: it is 1.1 arcmin away."""
     _, psz2, _, p_map = field
     coma = psz2[psz2["name"] == "PSZ2 G057.80+88.00"][0]
     separation_arcmin, p = _nearest(_sources(p_map), coma)
-    assert separation_arcmin < 5 and p > 0.5
+    assert separation_arcmin < 3 and p > 0.5
 
 
 def test_confirmed_clusters_are_found_within_three_arcmin_and_infrared_sources_are_not(field):
-    """At the paper's threshold. A random position has a source within 5 arcmin in 0.9 % (56 in 133 deg^2)."""
+    """At the paper's threshold. A random position has a source within 5 arcmin in 0.9 % (56 in 133 deg^2).
+
+    Within 2.3 to 3.5 arcmin lie 95 % of the haloes found at such p (positions.ecsv of the model), and PSZ2's own
+    positions are uncertain by as much: 3 arcmin is less than both together. No source lies within a degree of an
+    infrared one.
+    """
     _, psz2, _, p_map = field
     sources = _sources(p_map)
     nearest = {name: _nearest(sources, psz2[psz2["name"] == name][0])[0] for name in (*CONFIRMED, *SPURIOUS)}
     assert all(nearest[name] < 3 for name in CONFIRMED)
-    assert all(nearest[name] > 5 for name in SPURIOUS)
+    assert all(nearest[name] > 10 for name in SPURIOUS)
 
 
 def test_few_others_are_sure(field):
@@ -84,7 +89,8 @@ def test_few_others_are_sure(field):
 
 
 def test_p_is_higher_at_redmapper_clusters_than_at_random_positions(field):
-    """Clusters too faint to be found one by one raise mean log p; 200 sets of random positions give the error."""
+    """Clusters too faint to be found one by one raise mean log p; 200 sets of random positions give the error,
+    to 5 per cent: 5.7 of it."""
     maps, _, rich, p_map = field
     nside = maps.nside
     pixels = healpy.ang2pix(nside, np.asarray(rich["lon_deg"]), np.asarray(rich["lat_deg"]), lonlat=True)
@@ -93,4 +99,4 @@ def test_p_is_higher_at_redmapper_clusters_than_at_random_positions(field):
     seen = np.flatnonzero(maps.footprint)
     random = np.array([np.log(p_map[rng.choice(seen, len(here))]).mean() for _ in range(200)])
     assert len(here) > 100
-    assert np.log(here).mean() > random.mean() + 3 * random.std()
+    assert np.log(here).mean() > random.mean() + 4 * random.std()

@@ -83,16 +83,16 @@ def centre(rows: Table, name: str, sample: str) -> tuple[float, float]:
 
 @pytest.mark.realdata
 @pytest.mark.parametrize(
-    ("catalogue", "least", "n_source", "sigma"),
+    ("catalogue", "least", "n_source"),
     [
-        ("redmapper_sdss_dr8_v6.3.csv", {"richness": 30.0}, 155, 4.0),
-        ("redmapper_sdss_dr8_v6.3.csv", {"richness": 50.0}, 42, 3.5),
-        ("mcxc.fits", {}, 15, 3.5),
+        ("redmapper_sdss_dr8_v6.3.csv", {"richness": 30.0}, 155),
+        ("redmapper_sdss_dr8_v6.3.csv", {"richness": 50.0}, 42),
+        ("mcxc.fits", {}, 15),
     ],
 )
 def test_clusters_in_real_milca_and_bands(
     real_data: Path, coma_maps: dict[str, SkyMaps], tmp_path: Path, catalogue: str, least: dict[str, float],
-    n_source: int, sigma: float,
+    n_source: int,
 ) -> None:  # fmt: skip
     """Catalogued clusters of the Coma field stand out in the real y map; half the difference of its halves, and
     matched positions, do not. The tSZ flux fitted to the six bands agrees with MILCA's."""
@@ -103,9 +103,10 @@ def test_clusters_in_real_milca_and_bands(
     y, null = centre(rows, "y", "all"), centre(rows, "y", "null")
     print(f"{catalogue} {least}: {record['n_source']} sources, y {y[0]:.2e} +- {y[1]:.1e}, nulls {null[0]:.1e} +- "
           f"{null[1]:.1e} each; {spectrum.meta['fit']['tsz']} {spectrum.meta['y_map']}")  # fmt: skip
-    # in the scatter of null sets, each of as many positions; the largest sample in that of its sources as well
+    # in the scatter of null sets, each of as many positions, which ten sets know to 1 / sqrt(18), 24 %: 8.1, 6.4 and
+    # 5.3 sigma; the largest sample, at 6.6 sigma, in that of its sources as well
     assert y[0] > 4 * y[1] or n_source < 155
-    assert y[0] - null[0] > sigma * null[1] * np.sqrt(1 + 1 / 10)
+    assert y[0] - null[0] > 4 * null[1] * np.sqrt(1 + 1 / 10)
     assert abs(null[0]) < 3 * null[1] / np.sqrt(10)
     noise, error = centre(rows, "y_noise", "all")
     assert abs(noise) < 3 * error
