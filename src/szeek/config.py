@@ -228,6 +228,43 @@ class SplitConfig(_Section):
         return self
 
 
+class FurtherConfig(_Section):
+    """A map in other light that the network sees beside the bands; it can do without."""
+
+    kind: Literal["photons", "density"] = Field(
+        "photons",
+        description="photons: X-rays, counted over the local background whatever the exposure; density: any other "
+        "map, as of galaxies or convergence, less its local median over its scatter",
+    )
+    file: tuple[Path, ...] = Field(
+        (),
+        description="the map: counts or rates in HEALPix or images of fields, a density in HEALPix or a TAN image. "
+        "Without it a simulated sky has its own, and any other goes without",
+    )
+    exposure: tuple[Path | Annotated[float, Field(gt=0)], ...] = Field(
+        (), description="exposure of each map of photons, on its pixels, or seconds"
+    )
+    absent: float = Field(
+        0.25, ge=0, lt=1, description="share of the training's patches that go without, for maps that lack it"
+    )
+
+    @field_validator("file", "exposure", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return [value] if isinstance(value, str | int | float | Path) else value
+
+    @model_validator(mode="after")
+    def _exposed(self) -> FurtherConfig:
+        if self.kind == "photons" and len(self.exposure) not in ({1, len(self.file)} if self.file else {0}):
+            raise ValueError(
+                f"{len(self.exposure)} exposures are given for {len(self.file)} maps of photons, expected one for "
+                "each, or one number of seconds"
+            )
+        if self.kind == "density" and (self.exposure or len(self.file) > 1):
+            raise ValueError("a density is one file and has no exposure")
+        return self
+
+
 class InputConfig(_Section):
     """What the network sees of the maps."""
 
@@ -240,6 +277,18 @@ class InputConfig(_Section):
     theta500_arcmin: tuple[float, ...] = Field(
         (), description="sizes of matched-filter S/N maps that the network sees beside the bands"
     )
+    further: dict[str, FurtherConfig] = Field(
+        {},
+        description="maps in other light that it sees as well, each a table [input.further.NAME] of kind, file, "
+        "exposure and absent; 'xray' is that of a simulated sky",
+    )
+
+    @field_validator("further")
+    @classmethod
+    def _file_names(cls, further: dict[str, FurtherConfig]) -> dict[str, FurtherConfig]:
+        if not all(name.isidentifier() for name in further):
+            raise ValueError(f"expected names of letters and digits, found {', '.join(map(repr, further))}")
+        return further
 
 
 class LabelConfig(_Section):
@@ -485,6 +534,7 @@ def config_toml(config: Config) -> str:
 _LATER: tuple[tuple[str, str, Any], ...] = (
     ("sky.field", "observed", 1.0),
     ("split", "nside", TILE_NSIDE),
+    ("input", "further", {}),
     ("network", "classes", []),
     ("labels", "class_disc_arcmin", 6.0),
     ("labels", "class_weights", {}),
@@ -587,6 +637,9 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         single = {key: str(folder / measure[key]) for key in ("galactic_mask", "pgcc", "co_map") if key in measure}
         listed = {"pccs2": [str(folder / file) for file in measure["pccs2"]]} if "pccs2" in measure else {}
         values = {**values, "measure": {**measure, **single, **listed}}
+    seen = values.get("input")
+    if isinstance(seen, dict) and isinstance(seen.get("further"), dict):
+        values = {**values, "input": {**seen, "further": _anchor_further(seen["further"], folder)}}
     sky = values.get("sky")
     if not isinstance(sky, dict):
         return values
@@ -611,6 +664,18 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
             named = [named_file(str(text)) for text in sky[key]]
             anchored[key] = [f"{name}={folder / file}" if name else str(folder / file) for name, file in named]
     return {**values, "sky": anchored}
+
+
+def _anchor_further(further: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Further maps with the paths of their files relative to the folder; a number of seconds is no path."""
+    anchored = {}
+    for name, one in further.items():
+        anchored[name] = dict(one) if isinstance(one, dict) else one
+        for key in ("file", "exposure") if isinstance(one, dict) else ():
+            given = one.get(key, [])
+            listed = given if isinstance(given, list) else [given]
+            anchored[name][key] = [str(folder / text) if isinstance(text, str) else text for text in listed]
+    return anchored
 
 
 def anchor_instrument(instrument: str, folder: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from astropy.io import fits
@@ -147,3 +148,16 @@ def allocate_array(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.floa
                 needed = f"{error.strerror}; the maps need {path.stat().st_size / 1e9:.2g} GB there"
                 raise OSError(error.errno, needed, str(path.parent.parent)) from None
     return values
+
+
+def is_mapped(array: NDArray[Any] | None) -> TypeGuard[np.memmap[Any, Any]]:
+    """Whether all of an array is mapped from a file, and nothing but it."""
+    return isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and bool(array.filename)
+
+
+def file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
+    """The .npy file that all of an array is mapped from, if there is one, else the array."""
+    if is_mapped(array):
+        file = Path(str(array.filename))
+        return file if file.suffix == ".npy" else array
+    return array

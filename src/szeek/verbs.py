@@ -299,14 +299,34 @@ def config_of_model(model: str | os.PathLike[str], **changes: Any) -> Config:
     card, own = load_model(model).card, find_model(model) / products.MODEL_CARD
     values = dict(card.get("config") or {})
     values.setdefault("preset", card.get("preset", "bonjean2020"))
+    trained, given = (part.get("input", {}).get("further", {}) for part in (values, changes))
+    further = _further_of(trained, given, model)
     for section, change in changes.items():
         both = isinstance(change, Mapping) and section != "sky"
         values[section] = {**values.get(section, {}), **change} if both else change
+    if further:
+        values["input"] = {**values["input"], "further": further}
     kept = card.get("instrument", "planck-hfi")
     values["sky"] = {"instrument": kept if isinstance(kept, str) else str(own.resolve()), **values.get("sky", {})}
     shipped = not Path(model).is_dir()
     values["model"] = str(model) if shipped else str(Path(model).resolve())
     return Config.model_validate(values)
+
+
+def _further_of(
+    trained: dict[str, dict[str, Any]], given: dict[str, dict[str, Any]], model: str | os.PathLike[str]
+) -> dict[str, dict[str, Any]]:
+    """Further maps that a network was trained with, from the files of this sky instead of the training's."""
+    further = {name: {**one, "file": (), "exposure": ()} for name, one in trained.items()}
+    for name, one in given.items():
+        if name not in further:
+            raise ValueError(
+                f"the map '{name}' is given, but the further maps that the network '{model}' sees are "
+                f"{', '.join(further) or 'none'}; leave it out, or take a network that was trained with it, as "
+                "szeek-1x with X-rays"
+            )
+        further[name] |= one
+    return further
 
 
 def predict_part(

@@ -36,6 +36,17 @@ Ivar = Annotated[
         help="BAND=FILE, inverse variance of a pixel: of an image on the same pixels, or HEALPix; once per band",
     ),
 ]
+Xray = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="map of X-ray photons for a network that sees them: HEALPix FITS of counts or rates, or images of "
+        "fields, each its own --xray"
+    ),
+]
+Exposure = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FILE|SECONDS", help="exposure of each --xray, on its pixels, in their order, or seconds"),
+]
 Catalogues = Annotated[
     list[str] | None,
     typer.Option(
@@ -132,6 +143,24 @@ def given_sky(
     weights = {band: str(Path(file).resolve()) for band, file in named_values("--ivar", ivar).items()}
     files = {band: str(file.resolve()) for band, file in band_files(maps, bands).items()}
     return {**sky, "maps": files, "ivar": weights}
+
+
+def given_xray(xray: list[Path] | None, exposure: list[str] | None) -> dict[str, object]:
+    """The table ``input.further.xray`` of a configuration from what the command line gives; paths are absolute."""
+    if not xray and exposure:
+        raise ValueError("--exposure is given without --xray, expected both")
+    if xray and not exposure:
+        raise ValueError(f"the exposure of '{xray[0]}' is not given; give --exposure, a map or seconds")
+    seconds = [text if _is_number(text) else str(Path(text).resolve()) for text in exposure or ()]
+    return {"kind": "photons", "file": [str(file.resolve()) for file in xray or ()], "exposure": seconds}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def band_files(given: list[str], bands: Sequence[str]) -> dict[str, Path]:

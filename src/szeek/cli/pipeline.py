@@ -13,6 +13,7 @@ from szeek.cli.options import (
     Columns,
     ConfigSource,
     Device,
+    Exposure,
     Frame,
     Instrument,
     Ivar,
@@ -24,7 +25,9 @@ from szeek.cli.options import (
     Seed,
     Threads,
     Unit,
+    Xray,
     given_sky,
+    given_xray,
     is_first_rank,
     load_configuration,
 )
@@ -218,6 +221,8 @@ def predict(
     ivar: Ivar = None,
     catalogue: Catalogues = None,
     column: Columns = None,
+    xray: Xray = None,
+    exposure: Exposure = None,
     y_map: Annotated[list[Path] | None, typer.Option(help="Compton-y map(s) to show beside p; their mean")] = None,
     p_max: Annotated[
         float | None, typer.Option(min=0, max=1, help="threshold of the candidates; default: the model's own")
@@ -257,6 +262,8 @@ def predict(
     sky = given_sky(map, catalogue, column, mask, unit, frame, ordering, check, known, ivar)
     sky["y_maps"] = [str(file.resolve()) for file in y_map or ()]
     changes: dict[str, object] = {"sky": sky, "measure": {"enabled": measure}}
+    if xray or exposure:
+        changes["input"] = {"further": {"xray": given_xray(xray, exposure)}}
     if p_max is not None:
         changes["detect"] = {"p_max": p_max}
     if rotations is not None:

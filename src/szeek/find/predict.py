@@ -243,7 +243,7 @@ def put_on_device(sky: LocalMaps, model: Model, device: torch.device) -> tuple[L
     if cuts_by_numba(device):
         return sky, model
     network = copy.deepcopy(model.network).to(device)
-    if isinstance(sky.maps, MapSet):  # cut on the CPU: its maps are files
+    if isinstance(sky.maps, MapSet) or sky.further:  # cut on the CPU: these maps are files
         return sky, replace(model, network=network)
     return DeviceSky(sky, model.normaliser, device), replace(model, network=network)
 
@@ -261,13 +261,12 @@ def predict_field(
     if isinstance(sky, LocalMaps):
         cut = sky.sample(*place, field.ny, field.nx, pixel_arcmin)
         x = model.normaliser(cut[None])
+        device = next(model.network.parameters()).device
+        p = _mean_over_rotations(model.network, x.to(device), rotations, classes).cpu()
         if isinstance(sky.maps, MapSet):
-            device = next(model.network.parameters()).device
-            p = _mean_over_rotations(model.network, x.to(device), rotations, classes).cpu()
             p[:, torch.from_numpy(~model.normaliser.sees(cut))] = torch.nan
             gathered = [gather_field(field, one.numpy(), pixel_arcmin, EVERYWHERE, sky.maps.nside) for one in p]
         else:
-            p = _mean_over_rotations(model.network, x, rotations, classes)
             gathered = [gather_field(field, one.numpy(), pixel_arcmin, sky.maps.footprint) for one in p]
     else:
         x = sky.cut([place], field.ny, field.nx, pixel_arcmin)
@@ -319,7 +318,7 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
         return
     at = pick_device(device)
-    sky = LocalMaps.prepare(maps, model.normaliser.background_nside, background, model.bands)
+    sky = _local_maps(maps, model, background)
     here = put_on_device(sky, model, at)
     at_once = threads if at.type == "cpu" else threads or _FIELDS_ON_DEVICE
     with one_torch_thread():
@@ -330,12 +329,18 @@ def predict_fields(
         yield from ((fields[number], values) for number, values in work)
 
 
+def _local_maps(maps: SkyMaps | MapSet, model: Model, background: NDArray[np.float32] | None) -> LocalMaps:
+    """The maps as the model's input is cut from them."""
+    seen = model.normaliser
+    return LocalMaps.prepare(maps, seen.background_nside, background, model.bands, seen.further)
+
+
 def _prepare_in_worker(
     pickled: bytes, background: NDArray[np.float32] | None
 ) -> tuple[bytes, NDArray[np.float32] | None]:
     """Maps and model as they came, and the maps' local background where none is given."""
     maps, model = pickle.loads(pickled)
-    return pickled, LocalMaps.prepare(maps, model.normaliser.background_nside, background, model.bands).background
+    return pickled, _local_maps(maps, model, background).background
 
 
 #: What a worker has opened, of the last prediction alone: (pickled maps and model, device, what predict_field takes).
@@ -356,7 +361,7 @@ def _predict_one(
     with _holding:  # one thread opens them
         if not any(held is pickled and at == device for held, at, _ in _held):
             maps, model = pickle.loads(pickled)
-            sky = LocalMaps(maps, background, model.bands)
+            sky = LocalMaps(maps, background, model.bands, model.normaliser.further)
             _held[:] = [(pickled, device, put_on_device(sky, model, pick_device(device)))]
         there = _held[0][2]
     return predict_field(*there, field, rotations, classes)

@@ -190,8 +190,9 @@ class Feed:
 
     def __init__(self, patches: PatchStream, normaliser: Normaliser, device: torch.device) -> None:
         self.patches, self.normaliser, self.device = patches, normaliser, device
-        # images are files: they are cut where those are
-        numba = cuts_by_numba(device) or any(isinstance(of.sky.maps, MapSet) for of in patches.skies)
+        # images and further maps are files: they are cut where those are
+        apart = any(isinstance(of.sky.maps, MapSet) or of.sky.further for of in patches.skies)
+        numba = cuts_by_numba(device) or apart
         self._skies = [] if numba else [DeviceSky(of.sky, normaliser, device) for of in patches.skies]
 
     def batch(self, indices: Iterable[int], part: str = "training") -> tuple[Tensor, Tensor]:
@@ -200,17 +201,17 @@ class Feed:
         numbers = list(indices)
         # one kind of work after the other: the processor's caches hold one at a time
         plans = [self.patches.of(i).plan(i, part) for i in numbers]
-        drawn = np.stack([self.patches.of(i).target(*plan) for i, plan in zip(numbers, plans, strict=True)])
+        drawn = np.stack([self.patches.of(i).target(plan) for i, plan in zip(numbers, plans, strict=True)])
         if not self._skies:
             cut = np.empty((len(numbers), config.size, config.size, self.normaliser.n_channel), np.float32)
             for i, plan, out in zip(numbers, plans, cut, strict=True):
-                self.normaliser.write(self.patches.of(i).field(*plan), out)
+                self.normaliser.write(self.patches.of(i).field(plan), out)
             return torch.from_numpy(cut).permute(0, 3, 1, 2).to(self.device), torch.from_numpy(drawn).to(self.device)
         parts, order = [], []
         for k, sky in enumerate(self._skies):
             mine = [n for n, i in enumerate(numbers) if i % len(self._skies) == k]
             if mine:
-                places, mirrored = zip(*(plans[n] for n in mine), strict=True)
+                places, mirrored = zip(*((plans[n].place, plans[n].mirrored) for n in mine), strict=True)
                 parts.append(sky.cut(places, config.size, config.size, config.pixel_arcmin, mirrored))
                 order += mine
         x = parts[0] if len(parts) == 1 else torch.cat(parts)[torch.tensor(order, device=self.device).argsort()]

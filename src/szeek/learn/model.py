@@ -89,10 +89,17 @@ class Model:
         return add_snr_maps(maps, sizes, instrument=self.instrument, noise=noise, threads=threads, client=client)
 
     def check_bands(self, maps: SkyMaps | MapSet) -> None:
-        """Refuse maps of other bands than the network was trained on.
+        """Refuse maps of other bands than the network was trained on, and further maps that it does not see.
 
-        Of several groups whole ones may be missing, if they were in part of the training.
+        Of several groups whole ones may be missing, if they were in part of the training; further maps always.
         """
+        for one in maps.further:
+            if (one.name, one.kind) not in self.normaliser.further:
+                known = ", ".join(f"'{name}' ({kind})" for name, kind in self.normaliser.further) or "none"
+                raise ValueError(
+                    f"the map '{one.name}' ({one.kind}) is given beside the bands, but the further maps that the "
+                    f"network sees are {known}; leave it out, or use a network that was trained with it"
+                )
         found = tuple(band.name for band in maps.bands)
         there: tuple[str, ...] = ()
         missing: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ is one direction and dust another, and what is left over is where the tSZ effect
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import healpy
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import curve_fit
 from torch import Tensor
 
+from szeek.sky.further import N_COLUMN, Kind
 from szeek.sky.mapset import COVERAGE_NSIDE, MapSet, nearest
 from szeek.sky.skymaps import SkyMaps
 
@@ -42,6 +43,9 @@ class Normaliser:
     groups : tuple of int
         Numbers of bands that come and go together, where there are several such groups: each is 0 where one of its
         bands was not observed, and the network is told by a channel of its own, 1 where it was.
+    further : tuple of (str, kind)
+        Names and kinds of the maps in other light that follow (:class:`szeek.sky.further.FurtherMap`); each only
+        compressed, 0 where it was not observed, and told of by a channel as well.
 
     Examples
     --------
@@ -56,19 +60,20 @@ class Normaliser:
     background_nside: int = 0
     theta500_arcmin: tuple[float, ...] = ()
     groups: tuple[int, ...] = ()
+    further: tuple[tuple[str, Kind], ...] = ()
 
     @property
     def n_input(self) -> int:
-        """Number of bands and S/N maps."""
-        return len(self.offset) + len(self.theta500_arcmin)
+        """Number of bands, S/N maps and columns of further maps."""
+        return len(self.offset) + len(self.theta500_arcmin) + sum(N_COLUMN[kind] for _, kind in self.further)
 
     @property
     def n_channel(self) -> int:
-        """Number of bands, groups to be told of, and S/N maps."""
-        return self.n_input + len(self.groups)
+        """Number of these, and of groups and further maps to be told of."""
+        return self.n_input + len(self.groups) + len(self.further)
 
     def sees(self, field: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Where any group was observed, of a field (ny, nx, n_band + n_size): (ny, nx)."""
+        """Where any group was observed, of a field (ny, nx, n_input): (ny, nx)."""
         out = np.zeros(field.shape[:2], bool)
         for bands in self._columns():
             out |= ~np.isnan(field[..., bands]).any(axis=-1)
@@ -79,11 +84,11 @@ class Normaliser:
         return [slice(sum(sizes[:k]), sum(sizes[: k + 1])) for k in range(len(sizes))]
 
     def __call__(self, fields: NDArray[np.float32]) -> Tensor:
-        """Fields (n, ny, nx, n_band + n_size), minus background where there is one -> network input.
+        """Fields (n, ny, nx, n_input), minus background where there is one -> network input.
 
         Returns
         -------
-        (n, n_band + n_group + n_size, ny, nx) float32 tensor, channels last in memory
+        (n, n_channel, ny, nx) float32 tensor, channels last in memory
         """
         x = np.empty((*fields.shape[:3], self.n_channel), np.float32)
         for field, out in zip(fields, x, strict=True):
@@ -91,12 +96,16 @@ class Normaliser:
         return torch.from_numpy(x).permute(0, 3, 1, 2)
 
     def write(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        """Network input of one field (ny, nx, n_band + n_size) into ``out``, which has the groups' channels too."""
+        """Network input of one field (ny, nx, n_input) into ``out``, which has the channels that tell too."""
         if field.shape[-1] != self.n_input:
+            beside = f" and {', '.join(name for name, _ in self.further)}" if self.further else ""
             raise ValueError(
                 f"fields have {field.shape[-1]} channels, expected {len(self.offset)} bands and S/N maps for the "
-                f"sizes {self.theta500_arcmin} arcmin"
+                f"sizes {self.theta500_arcmin} arcmin{beside}"
             )
+        if self.further:
+            self._write_further(field, out)
+            return
         if self.groups:
             self._write_groups(field, out)
             return
@@ -107,6 +116,20 @@ class Normaliser:
             self.kind == "local-whitened",
             out.reshape(-1, self.n_channel),
         )
+
+    def _write_further(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        """The bands as without further maps, then each of these and whether it was observed."""
+        bands = replace(self, further=())
+        written = np.empty((*field.shape[:2], bands.n_channel), np.float32)
+        bands.write(field[..., : bands.n_input], written)
+        out[..., : bands.n_channel] = written
+        first, to = bands.n_input, bands.n_channel
+        for _, kind in self.further:
+            values = field[..., first : first + N_COLUMN[kind]]
+            seen = ~np.any(np.isnan(values), axis=-1, keepdims=True)
+            out[..., to : to + N_COLUMN[kind]] = np.where(seen, np.arcsinh(values), 0.0)
+            out[..., to + N_COLUMN[kind]] = seen[..., 0]
+            first, to = first + N_COLUMN[kind], to + N_COLUMN[kind] + 1
 
     def _write_groups(self, field: NDArray[np.float32], out: NDArray[np.float32]) -> None:
         """Each group by itself, what tells of them, and the S/N, which needs any of them."""
@@ -129,6 +152,7 @@ class Normaliser:
             "background_nside": self.background_nside,
             "theta500_arcmin": list(self.theta500_arcmin),
             **({"groups": list(self.groups)} if self.groups else {}),
+            **({"further": [list(one) for one in self.further]} if self.further else {}),
         }
 
     @classmethod
@@ -141,6 +165,7 @@ class Normaliser:
             record["background_nside"],
             tuple(record.get("theta500_arcmin", ())),
             tuple(record.get("groups", ())),
+            tuple((name, kind) for name, kind in record.get("further", ())),
         )
 
 

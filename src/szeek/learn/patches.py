@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import healpy
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from szeek.config import PatchConfig, SplitConfig
 from szeek.learn.labels import ClusterLabels
 from szeek.learn.normalise import local_background
+from szeek.sky.further import N_COLUMN, Kind
 from szeek.sky.mapset import MapSet, sees
 from szeek.sky.projection import field_basis, sample_field
 from szeek.sky.skymaps import SkyMaps
@@ -30,12 +32,14 @@ _STREAM = {"training": 1, "validation": 2}
 class LocalMaps:
     """Maps with the local background that a normalisation asks for (none where its nside is 0).
 
-    ``bands`` are those that a network expects, where the maps are a set: what it lacks is NaN.
+    ``bands`` are those that a network expects, where the maps are a set, and ``further`` what it sees beside them:
+    what is lacking is NaN.
     """
 
     maps: SkyMaps | MapSet
     background: NDArray[np.float32] | None
     bands: tuple[str, ...] = ()
+    further: tuple[tuple[str, Kind], ...] = ()
 
     @classmethod
     def prepare(
@@ -44,16 +48,17 @@ class LocalMaps:
         background_nside: int,
         background: NDArray[np.float32] | None = None,
         bands: tuple[str, ...] = (),
+        further: tuple[tuple[str, Kind], ...] = (),
     ) -> LocalMaps:
         """Compute the background, if any is to be taken off and none is given."""
         if background_nside and background is None:
             background = local_background(maps, background_nside)
-        return cls(maps, background, bands)
+        return cls(maps, background, bands, further)
 
     def sample(
         self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
     ) -> NDArray[np.float32]:
-        """A field minus its background, then its S/N: (ny, nx, n_band + n_size) float32, bands NaN if unseen."""
+        """A field minus its background, its S/N, further maps: (ny, nx, n_input) float32, bands NaN if unseen."""
         place = (lon_deg, lat_deg, angle_deg, ny, nx, pixel_arcmin)
         field = sample_field(self.maps, *place)
         if self.background is not None:
@@ -64,9 +69,20 @@ class LocalMaps:
             whole = np.full((ny, nx, len(self.bands)), np.nan, np.float32)
             whole[..., there] = field[..., [names.index(self.bands[k]) for k in there]]
             field = whole
-        if self.maps.snr is not None:
-            field = np.concatenate([field, sample_field(self.maps.snr, *place)], axis=-1)
-        return field
+        parts = [field] if self.maps.snr is None else [field, sample_field(self.maps.snr, *place)]
+        known = {one.name: one.values for one in self.maps.further}
+        for name, kind in self.further:
+            unseen = np.full((ny, nx, N_COLUMN[kind]), np.nan, np.float32)
+            parts.append(sample_field(known[name], *place) if name in known else unseen)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
+
+
+class Plan(NamedTuple):
+    """Where a patch lies, whether its columns run the other way, and which further maps it goes without."""
+
+    place: tuple[float, float, float]
+    mirrored: bool
+    without: tuple[bool, ...] = ()
 
 
 class Patches:
@@ -86,6 +102,8 @@ class Patches:
     seed : int
     classes : sequence of ClusterLabels
         Of the further classes of the network; patches are placed by clusters alone.
+    absent : sequence of float
+        Share of the patches that go without each of the sky's further maps, so that the network can do without.
 
     Examples
     --------
@@ -108,9 +126,10 @@ class Patches:
         split: SplitConfig,
         seed: int,
         classes: Sequence[ClusterLabels] = (),
+        absent: Sequence[float] = (),
     ) -> None:
         self.sky, self.labels, self.config, self.seed = sky, labels, config, seed
-        self.classes = classes
+        self.classes, self.absent = classes, np.asarray(absent)
         radius_deg = math.sqrt(0.5) * config.size * config.pixel_arcmin / 60
         kept_out = Tiles((*split.test_tiles, *split.validation_tiles), split.nside)
         others = Tiles((*split.test_tiles, *split.training), split.nside)
@@ -175,28 +194,36 @@ class Patches:
                 return (*_lonlat(centre), angle_deg if anywhere else _angle_at(centre, basis[1]))
         raise RuntimeError(f"no place found for {part} patch {index} in 10,000 draws")
 
-    def plan(self, index: int, part: str = "training") -> tuple[tuple[float, float, float], bool]:
-        """Where patch ``index`` lies, as :meth:`place` has it, and whether its columns run the other way."""
-        place = self.place(index, part)
-        if not self.config.mirror:
-            return place, False
-        return place, bool(np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5)
+    def plan(self, index: int, part: str = "training") -> Plan:
+        """Where patch ``index`` lies, as :meth:`place` has it, and how it is seen."""
+        mirrored, without = False, ()
+        if self.config.mirror:
+            mirrored = bool(np.random.default_rng([self.seed, _STREAM[part], index, 1]).random() < 0.5)
+        if self.absent.size:
+            draws = np.random.default_rng([self.seed, _STREAM[part], index, 2]).random(self.absent.size)
+            without = tuple((draws < self.absent).tolist())
+        return Plan(self.place(index, part), mirrored, without)
 
-    def target(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:
+    def target(self, plan: Plan) -> NDArray[np.float32]:
         """Target of a planned patch, (size, size, n_class) float32, clusters first."""
         shape = (self.config.size, self.config.size, self.config.pixel_arcmin)
-        drawn = np.stack([labels.draw(*place, *shape) for labels in (self.labels, *self.classes)], axis=-1)
-        return drawn[:, ::-1] if mirrored else drawn
+        drawn = np.stack([labels.draw(*plan.place, *shape) for labels in (self.labels, *self.classes)], axis=-1)
+        return drawn[:, ::-1] if plan.mirrored else drawn
 
-    def field(self, place: tuple[float, float, float], mirrored: bool) -> NDArray[np.float32]:
-        """Field of a planned patch minus background, (size, size, n_band + n_size) float32."""
-        field = self.sky.sample(*place, self.config.size, self.config.size, self.config.pixel_arcmin)
-        return field[:, ::-1] if mirrored else field
+    def field(self, plan: Plan) -> NDArray[np.float32]:
+        """Field of a planned patch minus background, (size, size, n_input) float32."""
+        field = self.sky.sample(*plan.place, self.config.size, self.config.size, self.config.pixel_arcmin)
+        last = field.shape[-1]
+        for (_, kind), without in zip(self.sky.further[::-1], plan.without[::-1], strict=False):
+            if without:
+                field[..., last - N_COLUMN[kind] : last] = np.nan
+            last -= N_COLUMN[kind]
+        return field[:, ::-1] if plan.mirrored else field
 
     def cut(self, index: int, part: str = "training") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Field and target of patch ``index``."""
         plan = self.plan(index, part)
-        return self.field(*plan), self.target(*plan)
+        return self.field(plan), self.target(plan)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -141,13 +142,20 @@ def train(
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     background_nside = config.input.background_nside if config.input.kind == "local-whitened" else 0
+    seen = tuple((name, one.kind) for name, one in config.input.further.items())
+    absent = [one.absent for one in config.input.further.values()]
+    for sky_maps, _ in ((maps, clusters), *further):
+        if (found := tuple((one.name, one.kind) for one in sky_maps.further)) != seen:
+            raise ValueError(
+                f"the maps have the further maps {_named(found)}, expected those of input.further: {_named(seen)}"
+            )
 
     def prepare(maps: SkyMaps | MapSet, clusters: Table) -> Patches:
         labels = make_labels(clusters, config)  # first: an empty selection is refused before slow work
         classes = [_class_labels(clusters, name, config) for name in config.network.classes]
         maps = add_snr_maps(maps, config.input.theta500_arcmin, instrument=config.sky.instrument, threads=threads)
-        sky = LocalMaps.prepare(maps, background_nside)
-        return Patches(sky, labels, config.patches, config.split, config.seed, classes)
+        sky = LocalMaps.prepare(maps, background_nside, further=seen)
+        return Patches(sky, labels, config.patches, config.split, config.seed, classes, absent)
 
     before = load_model(config.train.start_from) if config.train.start_from else None
     if before is not None:
@@ -171,6 +179,7 @@ def train(
             background_nside=background_nside,
             background=sky.background,
         )
+    normaliser = replace(normaliser, further=seen)
     network = build_unet(normaliser.n_channel, config.network.model_dump(exclude={"members"}))
     network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
     if before is not None:
@@ -195,6 +204,10 @@ def train(
         loop.run(target, pool, progress, stop_after_steps)
     network.to("cpu")
     return model
+
+
+def _named(further: Sequence[tuple[str, str]]) -> str:
+    return ", ".join(f"'{name}' ({kind})" for name, kind in further) or "none"
 
 
 def _share_without(skies: Sequence[SkyMaps | MapSet]) -> list[float]:
@@ -314,8 +327,16 @@ def _check_start(before: Model, maps: SkyMaps | MapSet, config: Config) -> None:
 
 
 def _take_weights(network: UNet, before: Model) -> None:
-    """All weights of another network, and in the last layer those of the classes that both know."""
+    """All weights of another network, and in the last layer those of the classes that both know.
+
+    What the network sees beyond the other's input begins without weight: its p is the other's at first.
+    """
     given, own = before.network.state_dict(), network.state_dict()
+    first = next(name for name, tensor in own.items() if tensor.dim() == 4)
+    n = given[first].shape[1]
+    own[first].zero_()
+    own[first][:, :n] = given[first]
+    given[first] = own[first]
     rows = min(len(given["head.bias"]), len(own["head.bias"]))
     for name in ("head.weight", "head.bias"):
         own[name][:rows] = given[name][:rows]

@@ -149,7 +149,7 @@ def _network() -> Check:
     """A fixed patch through a network that ships."""
     begin = time.perf_counter()
     model = load_model("szeek-2")
-    n_channel = len(model.bands) + len(model.normaliser.theta500_arcmin)
+    n_channel = model.normaliser.n_input
     y, x = np.mgrid[:64, :64]
     blob = np.exp(-((x - 32.0) ** 2 + (y - 32.0) ** 2) / 40.0)
     patch = np.stack([(k - 2) * blob for k in range(n_channel)], axis=-1)[None].astype(np.float32)

@@ -298,6 +298,9 @@ def stage_key(stage: Stage, run: Run, record: dict[str, Any]) -> str:
     config = without_defaults(config)
     if "sky" in config:
         config["sky"] = _named_alike(config["sky"], stage, run)
+    for one in config.get("input", {}).get("further", {}).values():  # files that stages name are looked at themselves
+        one["file"] = [Path(file).name for file in one["file"]]
+        one["exposure"] = [Path(str(seconds)).name for seconds in one["exposure"]]
     if config.get("train", {}).get("start_from"):  # the weights, wherever they lie
         config["train"]["start_from"] = checksum(find_model(config["train"]["start_from"]) / products.WEIGHTS)
     files = [_fingerprint(path) for path in (stage.files(run) if stage.files is not None else ())]

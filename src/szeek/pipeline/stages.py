@@ -45,6 +45,7 @@ from szeek.learn.model import find_model, load_model
 from szeek.learn.train import member_of, train
 from szeek.parallel import Progress, connect, spread
 from szeek.pipeline import products
+from szeek.pipeline.further import further_files, write_further
 from szeek.pipeline.stage import Facts, Run, Stage, checksum
 from szeek.simulate.field.simulate import FieldOptions
 from szeek.simulate.realisations import simulate, simulate_skies
@@ -217,6 +218,7 @@ def _filter(run: Run, progress: Progress | None) -> Facts:
     with connect(run.scheduler) as client:
         for sky in (run, *run.further_skies()):
             folder = sky.target(products.MAPS)
+            write_further(sky, progress)
             maps = open_maps(folder)
             if sky is run and run.config.split.folds and not run.config.model:
                 _deal_out_tiles(run, maps)  # refused before the filter, which takes longer
@@ -245,6 +247,7 @@ FILTER = Stage(
     reads=(products.MAPS,),
     writes=(products.FILTERED,),
     may_write=(products.STATES, products.COMPACT, products.NOISE, products.NOISE_AREAS),
+    files=further_files,
 )
 
 

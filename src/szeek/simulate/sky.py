@@ -39,7 +39,7 @@ from szeek.simulate.classes import list_classes
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
 from szeek.simulate.components.clusters import paint_clusters
 from szeek.simulate.components.cmb import draw_cmb
-from szeek.simulate.components.companions import write_companions
+from szeek.simulate.components.companions import write_companions, write_xray
 from szeek.simulate.components.dust import draw_galaxy
 from szeek.simulate.components.infrared import write_infrared_maps
 from szeek.simulate.components.noise import (
@@ -288,6 +288,7 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
 
     def make_companions() -> None:
         if config.companions:
+            write_xray(haloes, seed, nside, folder)
             write_companions(haloes, shells, seed, min(nside, 1024), folder, threads=threads)
             write_infrared_maps(haloes, galaxy, seed, min(nside, 1024), folder, threads=threads)
 

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from szeek.files import is_mapped
 from szeek.sky.grids import SPLINE_DEGREE, ImageGrid, interpolation_window
-from szeek.sky.skymaps import Band, is_mapped
+from szeek.sky.skymaps import Band
 
 Floats = NDArray[np.float64]
 Map32 = NDArray[np.float32]

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from szeek.files import whole_file, whole_folder, write_json
+from szeek.sky.further import FurtherMap, open_further, save_further
 from szeek.sky.grids import ImageGrid
 from szeek.sky.imagemaps import ImageMaps, Pixels
 from szeek.sky.partial import PartialMap
@@ -44,6 +45,8 @@ class MapSet:
     snr : PartialMap, optional
         S/N of a matched filter, one column per size in ``theta500_arcmin``.
     theta500_arcmin : tuple of float
+    further : tuple of FurtherMap, optional
+        What other light shows there, for networks that see it.
 
     Examples
     --------
@@ -57,6 +60,7 @@ class MapSet:
     coverage: NDArray[np.bool_]
     snr: PartialMap | None = None
     theta500_arcmin: tuple[float, ...] = ()
+    further: tuple[FurtherMap, ...] = ()
 
     def __post_init__(self) -> None:
         names = [band.name for band in self.bands]
@@ -156,6 +160,7 @@ class MapSet:
             np.save(staging / "coverage.npy", self.coverage)
             write_json({"groups": records}, staging / "maps.json")
             self.save_snr(staging)
+            save_further(self.further, staging)
         return target
 
     def save_snr(self, folder: str | os.PathLike[str]) -> None:
@@ -181,7 +186,7 @@ class MapSet:
             else:
                 keep = np.load(source / f"keep-{number}.npy", mmap_mode="r") if record["keep"] else None
                 groups.append(ImageMaps.from_dict(record, source, keep))
-        maps = cls(tuple(groups), np.load(source / "coverage.npy"))
+        maps = cls(tuple(groups), np.load(source / "coverage.npy"), further=open_further(source))
         card = source / FILTER_CARD
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:

@@ -15,9 +15,8 @@ from astropy.io import fits
 from numba import njit
 from numpy.typing import NDArray
 
-from szeek.files import write_blocks
+from szeek.files import file_of, write_blocks
 from szeek.sky.healpix import interpolation_weights, ring_above_direction, ring_table
-from szeek.sky.skymaps import file_of
 from szeek.sky.tiles import Tiles
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import os
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from astropy.units import Quantity
 from numpy.typing import NDArray
 
-from szeek.files import whole_file, whole_folder, write_json
+from szeek.files import file_of, whole_file, whole_folder, write_json
+from szeek.sky.further import FurtherMap, open_further, save_further
 from szeek.sky.healpix import nside_of
 
 #: File beside saved maps that says for which sizes there are S/N maps; it makes them valid.
@@ -62,6 +62,8 @@ class SkyMaps:
     theta500_arcmin : tuple of float
     ivar : tuple of ((n_pix,) float32 or None), optional
         Inverse variance of a pixel of each band, where it is known, in unit^-2; used by the filter of a MapSet.
+    further : tuple of FurtherMap, optional
+        What other light shows there, for networks that see it.
 
     Examples
     --------
@@ -77,6 +79,7 @@ class SkyMaps:
     snr: NDArray[np.float32] | None = None
     theta500_arcmin: tuple[float, ...] = ()
     ivar: tuple[NDArray[np.float32] | None, ...] = ()
+    further: tuple[FurtherMap, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("values", "footprint", "snr"):
@@ -107,7 +110,7 @@ class SkyMaps:
     def __reduce__(self) -> tuple[Any, ...]:
         """Maps go to another process by the names of the files they are mapped from; what is in memory, whole."""
         return _unpickle, (*map(file_of, (self.values, self.footprint)), self.bands, file_of(self.snr),
-                           self.theta500_arcmin, *map(file_of, self.ivar))  # fmt: skip
+                           self.theta500_arcmin, self.further, *map(file_of, self.ivar))  # fmt: skip
 
     @property
     def nside(self) -> int:
@@ -141,6 +144,7 @@ class SkyMaps:
                 if ivar is not None:
                     _save_array(ivar, staging / f"ivar-{band.name}.npy")
             self.save_snr(staging)
+            save_further(self.further, staging)
         return target
 
     def save_snr(self, folder: str | os.PathLike[str]) -> None:
@@ -163,7 +167,8 @@ class SkyMaps:
         values, footprint = (np.load(source / name, mmap_mode="r") for name in ("values.npy", "footprint.npy"))
         files = [source / f"ivar-{band.name}.npy" for band in bands]
         ivar = tuple(np.load(file, mmap_mode="r") if file.is_file() else None for file in files)
-        maps = cls(values, footprint, bands, ivar=ivar if any(part is not None for part in ivar) else ())
+        known = ivar if any(part is not None for part in ivar) else ()
+        maps = cls(values, footprint, bands, ivar=known, further=open_further(source))
         card = source / FILTER_CARD
         sizes = tuple(json.loads(card.read_text())["theta500_arcmin"]) if card.is_file() else ()
         if not sizes:
@@ -186,24 +191,11 @@ def _save_array(array: NDArray[Any], path: Path) -> None:
         file.truncate()
 
 
-def is_mapped(array: NDArray[Any] | None) -> TypeGuard[np.memmap[Any, Any]]:
-    """Whether all of an array is mapped from a file, and nothing but it."""
-    return isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and bool(array.filename)
-
-
-def file_of(array: NDArray[Any] | None) -> NDArray[Any] | Path | None:
-    """The .npy file that all of an array is mapped from, if there is one, else the array."""
-    if is_mapped(array):
-        file = Path(str(array.filename))
-        return file if file.suffix == ".npy" else array
-    return array
-
-
 def _unpickle(*parts: Any) -> SkyMaps:
-    values, footprint, bands, snr, sizes, *ivar = (
+    values, footprint, bands, snr, sizes, further, *ivar = (
         np.load(part, mmap_mode="r") if isinstance(part, Path) else part for part in parts
     )
-    return SkyMaps(values, footprint, bands, snr, sizes, tuple(ivar))
+    return SkyMaps(values, footprint, bands, snr, sizes, tuple(ivar), further)
 
 
 def check_replaceable(folder: str | os.PathLike[str]) -> Path:

@@ -65,22 +65,28 @@ def write_companions(
     dict of str to Path
     """
     cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
-    counts, exposure_s = draw_xray_sky(haloes, seed, nside)
-    xray = {"xray": (counts / exposure_s, "RATE", "ct / s"), "xray_exposure": (exposure_s, "EXPOSURE", "s")}
     near = [s for s in shells if s.z_min < _GALAXY_Z[1] and s.z_max > _GALAXY_Z[0]]
 
     def make(name: str) -> Path:
-        if name in xray:
-            values, column, unit = xray[name]
-        elif name == "kappa":
+        if name == "kappa":
             values, column, unit = kappa_map(haloes, shells, seed, nside, 1), "KAPPA", ""
         else:
             kind = name.removeprefix("galaxies_")
             values, column, unit = galaxy_map(kind, haloes, near, seed, nside, 1), "DELTA", ""
         return write_planck_map(folder / f"{name}.fits", values, column=column, unit=unit, extra=cards)
 
-    names = [*xray, "kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
+    names = ["kappa", *(f"galaxies_{kind}" for kind in GALAXY_KINDS)]
     return dict(zip(names, side_by_side(make, names, threads), strict=True))
+
+
+def write_xray(haloes: Table, seed: int, nside: int, folder: Path) -> dict[str, Path]:
+    """Draw and write the photons of a survey, xray.fits, and xray_exposure.fits; the exposure comes last."""
+    cards = {"SEED": seed, "CREATOR": f"szeek {__version__}"}
+    counts, exposure_s = draw_xray_sky(haloes, seed, nside)
+    rate = write_planck_map(folder / "xray.fits", counts / exposure_s, column="RATE", unit="ct / s", extra=cards)
+    file = folder / "xray_exposure.fits"
+    seconds = write_planck_map(file, exposure_s, column="EXPOSURE", unit="s", extra=cards)
+    return {"xray": rate, "xray_exposure": seconds}
 
 
 def kappa_map(haloes: Table, shells: list[DensityShell], seed: int, nside: int, threads: int = 0) -> Map32:
