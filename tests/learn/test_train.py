@@ -394,7 +394,8 @@ def test_the_loss_of_classes_is_the_sum_of_their_own():
 
 def test_options_that_came_later_leave_the_books_of_older_runs_as_they_are():
     old = load_config("szeek-2").model_dump(mode="json")
-    for section, name in (("split", "nside"), ("network", "classes"), ("train", "start_from")):
+    later = (("split", "nside"), ("input", "further"), ("network", "classes"), ("train", "start_from"))
+    for section, name in later:
         del old[section][name]
     del old["labels"]["class_disc_arcmin"], old["labels"]["class_weights"]
     assert without_defaults(load_config("szeek-2").model_dump(mode="json")) == old

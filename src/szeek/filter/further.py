@@ -65,7 +65,8 @@ def photon_map(name: str, photons: PhotonMap, threads: int = 0) -> FurtherMap:
     >>> snr.shape, bool(np.all(np.abs(snr.mean(axis=0)) < 0.2)), bool(np.all(np.abs(snr.std(axis=0) - 1) < 0.2))
     ((196608, 2), True, True)
     """
-    counts, work = _bin(photons)
+    photons = to_healpix(photons)
+    counts, work = photons.counts, photons.exposure_s * np.float32(photons.pixel_arcmin2)
     nside = nside_of(counts)
     lmax = min(3 * nside - 1, band_limit(_LARGEST_NSIDE))
     pixel_arcmin2 = healpy.nside2pixarea(nside, degrees=True) * 3600.0
@@ -86,12 +87,22 @@ def photon_map(name: str, photons: PhotonMap, threads: int = 0) -> FurtherMap:
     return FurtherMap(name, "photons", PartialMap.from_pixels(nside, ipix, values))
 
 
-def _bin(photons: PhotonMap) -> tuple[Map32, Map32]:
-    """Photons, and seconds times arcmin2, in the pixels of a HEALPix map, RING, Galactic."""
+def to_healpix(photons: PhotonMap) -> PhotonMap:
+    """The photons in the pixels of a HEALPix map, RING, Galactic: of about their size, but at most nside 2048.
+
+    A pixel's exposure is the sum over those whose centres lie in it, each in proportion to its area.
+
+    Examples
+    --------
+    >>> one = PhotonMap(np.array([5.0], np.float32), np.array([300.0], np.float32), 3.0, np.array([[0.0, 0.0, 1.0]]))
+    >>> binned = to_healpix(one)
+    >>> binned.counts.size, float(binned.counts.sum()), round(float(binned.exposure_s.max() * binned.pixel_arcmin2))
+    (50331648, 5.0, 900)
+    """
     order = math.log2(healpy.nside2resol(1, arcmin=True) / math.sqrt(photons.pixel_arcmin2))
     nside = min(_LARGEST_NSIDE, 1 << max(0, round(order)))
     if photons.directions is None and photons.rotation is None and nside_of(photons.counts) == nside:
-        return photons.counts, photons.exposure_s * np.float32(photons.pixel_arcmin2)
+        return photons
     directions = photons.directions
     if directions is None:
         directions = np.stack(healpy.pix2vec(nside_of(photons.counts), np.arange(photons.counts.size)), axis=1)
@@ -102,7 +113,8 @@ def _bin(photons: PhotonMap) -> tuple[Map32, Map32]:
         np.bincount(pixel, weights, 12 * nside**2).astype(np.float32)
         for weights in (photons.counts, photons.exposure_s)
     )
-    return counts, seconds * np.float32(photons.pixel_arcmin2)
+    pixel_arcmin2 = float(healpy.nside2pixarea(nside, degrees=True)) * 3600
+    return PhotonMap(counts, seconds * np.float32(photons.pixel_arcmin2 / pixel_arcmin2), pixel_arcmin2)
 
 
 def _background(counts: Map32, work: Map32, sources: NDArray[np.bool_], threads: int) -> Map32:

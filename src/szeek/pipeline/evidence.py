@@ -28,6 +28,7 @@ from szeek.measure.xray import XrayOptions, chance_of_snr, measure_xray
 from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
+from szeek.sky.further import open_further
 from szeek.sky.healpix import nside_of
 from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.photons import PhotonMap, join_fields
@@ -233,6 +234,8 @@ def _read_fields(options: EvidenceOptions) -> PhotonMap:
 def _fit_stage(run: Run, candidates: Table, xray_snr: NDArray[np.float64]) -> XrayPurity | None:
     """The second stage of a simulated run that trained its network, fitted on its held-out tiles and kept with it."""
     home = run.products
+    if any(one.kind == "photons" for one in open_further(home.file(products.MAPS))):  # PURITY has them already
+        return None
     tiles = tuple(tile for tiles in home.held_out.values() for tile in tiles)
     if not (home.is_simulated and not home.stated.get("model") and home.has(products.TRUTH) and tiles):
         return None

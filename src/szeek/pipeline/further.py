@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from astropy.table import Table
+
 from szeek.config import FurtherConfig
-from szeek.filter.further import density_map, photon_map
+from szeek.filter.further import density_map, photon_map, to_healpix
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.fits_files import parse_part
 from szeek.inputs.photons import read_photons
@@ -14,8 +18,11 @@ from szeek.parallel import Progress
 from szeek.pipeline import products
 from szeek.pipeline.stage import Run
 from szeek.simulate.components.companions import write_xray
+from szeek.simulate.components.xray import inject_photons
 from szeek.sky.further import FurtherMap, open_further, save_further
-from szeek.sky.photons import join_fields
+from szeek.sky.mapset import MapSet
+from szeek.sky.photons import PhotonMap, join_fields
+from szeek.sky.skymaps import SkyMaps
 
 
 def write_further(run: Run, progress: Progress | None) -> None:
@@ -46,17 +53,57 @@ def further_files(run: Run) -> list[Path]:
     return [parse_part(file).path for file in named if isinstance(file, Path)]
 
 
+def read_further_photons(run: Run) -> dict[str, PhotonMap]:
+    """Photons of the further maps that the run's maps have, to inject clusters into, on HEALPix.
+
+    Raises
+    ------
+    ValueError
+        If a map is of another kind, or its file is not known: no cluster can be injected there.
+    """
+    out = {}
+    for one in open_further(run.file(products.MAPS)):
+        given = run.config.input.further[one.name]
+        found = _find_files(run, one.name, given)
+        if one.kind != "photons" or found is None:
+            why = "its file is not in the configuration" if one.kind == "photons" else f"it is a {one.kind}"
+            raise ValueError(
+                f"no cluster can be injected into the further map '{one.name}', because {why}; completeness by "
+                "injection needs the photons themselves: predict again with --xray and --exposure, or without"
+            )
+        out[one.name] = to_healpix(_read_photons(*found))
+    return out
+
+
+def inject_further(
+    maps: SkyMaps | MapSet, photons: Mapping[str, PhotonMap], clusters: Table, seed: int, threads: int | None
+) -> SkyMaps | MapSet:
+    """The maps with further maps in which these clusters shine too."""
+    further = [
+        photon_map(name, inject_photons(counted, clusters, seed), threads or 0) for name, counted in photons.items()
+    ]
+    return replace(maps, further=tuple(further))
+
+
 def _make(run: Run, name: str, given: FurtherConfig) -> FurtherMap | None:
-    files, exposures = [str(file) for file in given.file], given.exposure
-    if not files:
-        if not run.config.sky.simulate:
-            return None
-        files, exposures = _simulated(run, name, given)
+    found = _find_files(run, name, given)
+    if found is None:
+        return None
     if given.kind == "density":
-        return density_map(name, read_stack_map(name, files[0], unit="1", fwhm_arcmin=0.0))
+        return density_map(name, read_stack_map(name, found[0][0], unit="1", fwhm_arcmin=0.0))
+    return photon_map(name, _read_photons(*found), run.threads or 0)
+
+
+def _read_photons(files: list[str], exposures: tuple[Path | float, ...]) -> PhotonMap:
     each = exposures * len(files) if len(exposures) == 1 else exposures
-    photons = join_fields([read_photons(*pair) for pair in zip(files, each, strict=True)])
-    return photon_map(name, photons, run.threads or 0)
+    return join_fields([read_photons(*pair) for pair in zip(files, each, strict=True)])
+
+
+def _find_files(run: Run, name: str, given: FurtherConfig) -> tuple[list[str], tuple[Path | float, ...]] | None:
+    """Files of a further map and its exposures; None where the run has none."""
+    if given.file:
+        return [str(file) for file in given.file], given.exposure
+    return _simulated(run, name, given) if run.config.sky.simulate else None
 
 
 def _simulated(run: Run, name: str, given: FurtherConfig) -> tuple[list[str], tuple[Path | float, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +45,7 @@ from szeek.measure.photometry import least_flux_arcmin2, measure_sources
 from szeek.parallel import Progress, connect
 from szeek.physics.instrument import Instrument
 from szeek.pipeline import products
+from szeek.pipeline.further import inject_further, read_further_photons
 from szeek.pipeline.measure import field_states, look_up_clusters
 from szeek.pipeline.products import RunFolder
 from szeek.pipeline.stage import Facts, Run, Stage
@@ -52,6 +53,7 @@ from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.inject import draw_injections, inject_clusters, with_looks
 from szeek.sky.healpix import nside_of
 from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.photons import PhotonMap
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
@@ -249,6 +251,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         shapes=True,
         few_bright=True,
     )
+    photons = read_further_photons(run)
     states = field_states(run, maps, progress)
     near = {pixel: states[pixel] for pixel in _fields_in(ground.around, field_nside(maps)) if pixel in states}
     with (
@@ -263,7 +266,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
         if client is not None:  # the workers read maps from folders
             maps = open_maps(maps.save(Path(scratch) / "0"))
         background = local_background(maps, nside) if nside else None
-        search = _Search(network, config, near, background, where, Path(scratch), run.radius_arcmin)
+        search = _Search(network, config, near, background, where, Path(scratch), run.radius_arcmin, photons)
         parts = _split_rounds(injections, float(where.mean()))
         rounds = [search.inject(maps, part, instrument, seed, work) for part in parts]
         injected_looks = [each for of_round in rounds for each in of_round.looks]
@@ -382,6 +385,7 @@ class _Search:
     where: NDArray[np.bool_]
     scratch: Path
     radius_arcmin: float
+    photons: Mapping[str, PhotonMap]
 
     def inject(
         self, maps: SkyMaps | MapSet, part: Table, instrument: Instrument, seed: int, work: _Work
@@ -390,6 +394,7 @@ class _Search:
         if work.progress is not None:
             work.progress("selection", 0, 0, f"painting {len(part)} clusters")
         painted = inject_clusters(maps, part, instrument, galaxies_seed=seed, threads=work.threads)
+        painted = inject_further(painted, self.photons, part, seed, work.threads)
         if work.client is not None:
             painted = open_maps(painted.save(self.scratch / "1"))
         filtered = self.network.prepare(painted, work.threads, work.client, noise=self.states)
@@ -520,6 +525,12 @@ def _null_skies(
 
 def _measure_purity(run: Run, options: PurityOptions, progress: Progress | None) -> Purity:
     ground = _search_ground(run, options.tiles)
+    if ground.maps.further:
+        beside = ", ".join(one.name for one in ground.maps.further)
+        raise ValueError(
+            f"null skies are made of the bands, and this network sees {beside} as well, in which the clusters would "
+            "stay; its purity is that of calibration.ecsv, measured on simulated skies"
+        )
     config, nulls = run.config, {}
     for name, sky, where in _null_skies(run, ground, progress):
         p_map = predict(

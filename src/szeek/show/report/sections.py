@@ -352,9 +352,10 @@ def _input_block(maps: SkyMaps | MapSet, normaliser: Normaliser, made: Figures) 
 def sample_input(maps: SkyMaps | MapSet, normaliser: Normaliser) -> NDArray[np.float32]:
     """The network's input at about a million pixels all over the footprint: (n, n_band + n_size) float32.
 
-    The bands alone where the maps come without the S/N maps that the network is used to.
+    The bands alone where the maps come without the S/N maps that the network is used to; without further maps.
     """
     sizes = normaliser.theta500_arcmin if maps.snr is not None else ()
+    normaliser = replace(normaliser, further=())
     if isinstance(maps, MapSet):
         vectors, values = draw_seen(maps, 300_000)
         if normaliser.background_nside:

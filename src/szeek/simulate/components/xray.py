@@ -6,7 +6,8 @@ counts = Poisson[flux / (erg/cm2 of a count) x absorption x exposure], spread by
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import healpy
@@ -20,6 +21,7 @@ from szeek.simulate.density import random_generator
 from szeek.simulate.surveys import draw_xray_luminosity, flux_of_luminosity
 from szeek.sky.harmonics import Floats, Map32
 from szeek.sky.healpix import unit_vectors
+from szeek.sky.photons import PhotonMap
 
 #: Point spread of the survey as a Gaussian, FWHM: 90 % of the photons within 1.8 arcmin. Boese 2000 (A&AS 141, 507).
 XRAY_FWHM_ARCMIN = 2.0
@@ -139,14 +141,53 @@ def draw_xray_sky(haloes: Table, seed: int, nside: int, survey: XraySurvey = Xra
         (haloes, cluster_flux(haloes, seed), size),
         (points, np.asarray(points["flux"]), np.zeros(len(points))),
     ):
-        lon_deg, lat_deg = (np.asarray(table[name], np.float64) for name in ("lon_deg", "lat_deg"))
-        left = absorption(healpy.get_interp_val(read_column_map("h1_nh_HI4PI"), lon_deg, lat_deg, lonlat=True))
-        seconds = exposure[healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True)]
-        photons = random.poisson(flux * left / survey.flux_per_rate * seconds)
-        owner = np.repeat(np.arange(len(table)), photons)
-        pixel = _scatter(lon_deg[owner], lat_deg[owner], theta[owner], survey.fwhm_arcmin, nside, random)
-        counts += np.bincount(pixel, minlength=counts.size).astype(np.float32)
+        counts += _draw_photons(table, flux, theta, exposure, survey, random)
     return XraySky(counts, exposure)
+
+
+def inject_photons(
+    photons: PhotonMap, clusters: Table, seed: int, survey: XraySurvey = XraySurvey(exposure_s=math.nan)
+) -> PhotonMap:
+    """Add the photons of clusters to those of a survey, in the time that it looked there.
+
+    Luminosities are those of simulated haloes (:func:`szeek.simulate.surveys.draw_xray_luminosity`).
+
+    Parameters
+    ----------
+    photons : PhotonMap
+        On HEALPix, RING, Galactic (:func:`szeek.filter.further.to_healpix`).
+    clusters : Table
+        Truth, as :func:`szeek.simulate.inject.draw_injections` gives it.
+    seed : int
+    survey : XraySurvey
+        Its flux of one count per second and point spread are used.
+
+    Examples
+    --------
+    >>> from szeek.simulate.inject import draw_injections
+    >>> empty = PhotonMap(np.zeros(12 * 256**2, np.float32), np.full(12 * 256**2, 300.0, np.float32), 188.8)
+    >>> bright = draw_injections(1, 20, y500_range_arcmin2=(5e-3, 1e-2))
+    >>> float(inject_photons(empty, bright, 1).counts.sum()) > 200
+    True
+    """
+    random = random_generator(seed, "injected photons")
+    size = np.asarray(clusters["theta500_arcmin"], np.float64)
+    more = _draw_photons(clusters, cluster_flux(clusters, seed), size, photons.exposure_s, survey, random)
+    return replace(photons, counts=photons.counts + more)
+
+
+def _draw_photons(
+    table: Table, flux: Floats, theta: Floats, exposure: Map32, survey: XraySurvey, random: np.random.Generator
+) -> Map32:
+    """Photons of sources of these fluxes and sizes, each spread by its profile and the survey's optics."""
+    nside = healpy.npix2nside(exposure.size)
+    lon_deg, lat_deg = (np.asarray(table[name], np.float64) for name in ("lon_deg", "lat_deg"))
+    left = absorption(healpy.get_interp_val(read_column_map("h1_nh_HI4PI"), lon_deg, lat_deg, lonlat=True))
+    seconds = exposure[healpy.ang2pix(nside, lon_deg, lat_deg, lonlat=True)]
+    photons = random.poisson(flux * left / survey.flux_per_rate * seconds)
+    owner = np.repeat(np.arange(len(table)), photons)
+    pixel = _scatter(lon_deg[owner], lat_deg[owner], theta[owner], survey.fwhm_arcmin, nside, random)
+    return np.bincount(pixel, minlength=exposure.size).astype(np.float32)
 
 
 def _scatter(
