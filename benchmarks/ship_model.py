@@ -64,6 +64,21 @@ WORDS = {
         "noise other than those of HFI are not known to it. Some radio sources are reported: for a sample of small "
         "p cut them out.",
     },
+    "szeek-1x": {
+        "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
+        "patches of {size} x {size} pixels, from the weights of szeek-2 on; clusters as of szeek-2, with photons of a "
+        "survey like ROSAT's: 300 s in the median, gas correlated with what is painted, AGN, stars and background "
+        "(szeek.simulate.components.xray); a quarter of the patches without X-rays; `szeek run {preset}` trains the "
+        "same anew",
+        "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees) "
+        "with a map of X-ray photons beside them where there is one.",
+        "limits": "Trained on simulated skies and on no real one. p is a score; PURITY, by reddening, is the "
+        "probability of a halo with Y500 > 3e-4 arcmin^2 where there are X-rays as deep as ROSAT's, and of those of "
+        "szeek-2 where there are none. X-rays are counted over the local background, so that deeper ones give more: "
+        "PURITY is then too low for what only they show. Clusters that are bright in X-rays for their SZ effect are "
+        "favoured, distant ones not. Clusters larger than about 20 arcmin in theta500 are often missed. Bands other "
+        "than the six of HFI are refused; beams and noise other than those of HFI are not known to it.",
+    },
     "szeek-components": {
         "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
         "patches of {size} x {size} pixels, from the weights of szeek-2 on; clusters as of szeek-2; radio sources "

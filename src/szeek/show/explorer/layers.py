@@ -19,6 +19,7 @@ from szeek.pipeline import products
 from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.figures.style import P_COLOURS, P_TICKS
+from szeek.sky.further import FurtherMap
 from szeek.sky.mapset import MapSet, draw_seen, nearest
 from szeek.sky.skymaps import SkyMaps
 
@@ -35,7 +36,7 @@ _COMPANIONS = (
 
 
 def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | None = None) -> list[HipsLayer]:
-    """The maps of a run (p, y, frequency bands, companion maps), those that exist, and any others.
+    """The maps of a run (p, y, bands and what is seen beside them, companion maps), those that exist, and any others.
 
     Parameters
     ----------
@@ -77,6 +78,7 @@ def list_layers(run: RunFolder, more: Mapping[str, str | os.PathLike[str]] | Non
         layers.append(HipsLayer("y", "Compton y", nested_reader(y_nested, 1e6), nside, "1e-6", 0.0, high, "inferno"))
     if run.maps is not None:
         layers += _band_layers(run.maps)
+        layers += [_further_layer(one) for one in run.maps.further]
     for name, title, colours in _COMPANIONS:
         if (file := run.path / products.SIMULATED / f"{name}.fits").is_file():
             layers.append(_file_layer(name, title, file, colours))
@@ -136,6 +138,17 @@ def _band_layers(maps: SkyMaps | MapSet) -> list[HipsLayer]:
             HipsLayer(f"band-{band.name}", title, read, nside, unit, middle - half, middle + half, "RdBu_r")
         )
     return layers
+
+
+def _further_layer(one: FurtherMap) -> HipsLayer:
+    """What the network sees beside the bands: the first window of photons, or a density, over its scatter."""
+    part = one.values
+
+    def read(first: int, n: int) -> NDArray[np.float32]:
+        return part[healpy.nest2ring(part.nside, np.arange(first, first + n))][:, 0]
+
+    title = f"{one.name}, S/N" if one.kind == "photons" else one.name
+    return HipsLayer(f"further-{one.name}", title, read, part.nside, "sigma", -4.0, 10.0, "magma")
 
 
 def _set_reader(maps: MapSet, column: int, factor: float) -> Callable[[int, int], NDArray[np.float32]]:

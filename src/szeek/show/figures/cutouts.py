@@ -36,7 +36,7 @@ class Cutout:
     Parameters
     ----------
     kind : str
-        What it shows: a band's name, ``'p'`` or ``'y'``; panels of one kind share a colour scale.
+        What it shows: a band's or further map's name, ``'p'`` or ``'y'``; panels of one kind share a colour scale.
     picture : (n, n) float64
         Rows grow to Galactic north, columns to the Galactic *east*; in ``unit``.
     unit : str
@@ -62,7 +62,7 @@ def cut_out(
     width_arcmin: float = 60.0,
     pixel_arcmin: float = 1.0,
 ) -> list[Cutout]:
-    """Cut a field out of every map that is given: the bands, then p, then y.
+    """Cut a field out of every map that is given: the bands, further maps in units of their scatter, then p, then y.
 
     The median of the field is taken off each band, K_CMB becomes uK_CMB and MJy/sr becomes kJy/sr, y is in
     units of 1e-6.
@@ -94,6 +94,9 @@ def cut_out(
                 Cutout(band.name, plane - (np.median(plane[seen]) if seen.any() else 0), unit, band.fwhm_arcmin)
             )
     directions = field_directions(lon_deg, lat_deg, 0.0, n, n, pixel_arcmin)
+    for one in () if maps is None else maps.further:
+        picture = np.asarray(one.values.interpolate(directions)[..., 0], float)
+        cuts.append(Cutout(one.name, picture, "S/N" if one.kind == "photons" else "$\\sigma$", 0.0))
     for kind, single, factor, unit, fwhm_arcmin in (
         ("p", p_map, 1.0, "$p$", 0.0),
         ("y", y_map, 1e6, "$10^{-6}$", y_fwhm_arcmin),
