@@ -66,10 +66,10 @@ WORDS = {
     },
     "szeek-1x": {
         "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
-        "patches of {size} x {size} pixels, from the weights of szeek-2 on; clusters as of szeek-2, with photons of a "
-        "survey like ROSAT's: 300 s in the median, gas correlated with what is painted, AGN, stars and background "
-        "(szeek.simulate.components.xray); a quarter of the patches without X-rays; `szeek run {preset}` trains the "
-        "same anew",
+        "patches of {size} x {size} pixels, from the weights of szeek-2 on; clusters as of szeek-2, with photons "
+        "of a survey like ROSAT's: 300 s in the median, gas correlated with what is painted, AGN, stars and "
+        "background (szeek.simulate.components.xray); a quarter of the patches without X-rays; `szeek run {preset}` "
+        "trains the same anew",
         "intended_use": "Finding clusters in Planck HFI maps (100 to 857 GHz, full sky or cut-outs of some degrees) "
         "with a map of X-ray photons beside them where there is one.",
         "limits": "Trained on simulated skies and on no real one. p is a score; PURITY, by reddening, is the "
