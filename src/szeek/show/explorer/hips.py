@@ -33,12 +33,12 @@ import matplotlib
 import numpy as np
 from astropy.io import fits
 from matplotlib.colors import to_hex
+from mocpy import MOC
 from numpy.typing import NDArray
 from PIL import Image
 
 from szeek._version import __version__
 from szeek.files import whole_folder
-from szeek.inputs.masks import write_moc
 
 #: Width of a tile in pixels; viewers are built for this one.
 TILE_WIDTH = 512
@@ -98,6 +98,8 @@ class HipsLayer:
         Colours follow x = (value - low) / (high - low), or asinh(10 x) / asinh(10), Aladin's stretch of that name.
     ticks : tuple of float
         Values to label on the colour scale, besides its ends.
+    observed : function of (first, n), optional
+        Whether any of these NESTED pixels was observed: maps of a part of the sky are not read elsewhere.
     """
 
     name: str
@@ -112,6 +114,7 @@ class HipsLayer:
     order_least: int = 0
     stretch: Stretch = "linear"
     ticks: tuple[float, ...] = ()
+    observed: Callable[[int, int], bool] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.name):
@@ -157,13 +160,18 @@ class HipsLayer:
     def _run(
         self, order: int, npix: int, visit: Callable[[int, int, NDArray[np.float32]], None] | None = None
     ) -> NDArray[np.float32]:
-        """The NESTED pixels of a tile, lower orders from the four tiles below; ``visit`` sees each of them once."""
+        """The NESTED pixels of a tile, lower orders from the four tiles below; ``visit`` sees each of them once.
+
+        Where nothing was observed the tiles below are left out.
+        """
+        depth = self.nside.bit_length() - 1 - order  # of the map's pixels below the tile; negative: above it
+        first, n = (npix << 2 * depth, 1 << 2 * depth) if depth >= 0 else (npix >> -2 * depth, 1)
+        if self.observed is not None and not self.observed(first, n):
+            return np.full(TILE_WIDTH**2, np.nan, np.float32)
         if order < self.own_order:
             below = [self._run(order + 1, 4 * npix + child, visit) for child in range(4)]
             run = combine_four(np.concatenate(below), self.combine)
         else:
-            depth = self.nside.bit_length() - 1 - order  # of the map's pixels below the tile; negative: above it
-            first, n = (npix << 2 * depth, 1 << 2 * depth) if depth >= 0 else (npix >> -2 * depth, 1)
             run = np.asarray(self.read(first, n), np.float32)
             if n < TILE_WIDTH**2:
                 run = np.repeat(run, TILE_WIDTH**2 // n)
@@ -240,22 +248,31 @@ class HipsLayer:
         nside = min(64, self.nside)
         n = (self.nside // nside) ** 2
         chunk = max(1, 2**18 // n)
-        seen = [
-            np.isfinite(self.read(first * n, min(chunk, 12 * nside**2 - first) * n)).reshape(-1, n).any(axis=1)
-            for first in range(0, 12 * nside**2, chunk)
-        ]
-        return np.flatnonzero(np.concatenate(seen))
+        seen = np.zeros(12 * nside**2, bool)
+        for first in range(0, len(seen), chunk):
+            here = slice(first, min(first + chunk, len(seen)))
+            start, n_pixel = first * n, (here.stop - first) * n
+            if self.observed is None or self.observed(start, n_pixel):
+                seen[here] = np.isfinite(self.read(start, n_pixel)).reshape(-1, n).any(axis=1)
+        return np.flatnonzero(seen)
 
     @property
     def _moc_sky_fraction(self) -> float:
         return self._observed.size / (12 * min(64, self.nside) ** 2)
 
     def moc(self) -> bytes:
-        """Moc.fits: where the map is observed, as a multi-order coverage map (ICRS, as the MOC standard has it)."""
-        footprint = np.zeros(12 * min(64, self.nside) ** 2, bool)
-        footprint[healpy.nest2ring(min(64, self.nside), self._observed)] = True
+        """Moc.fits: where the map is observed, as a multi-order coverage map in the frame of the HiPS, Galactic.
+
+        Source: IVOA HiPS 1.1, Sect. 4.4.2: 'in the same reference frame(s) as the HiPS'. Viewers draw nothing outside
+        it: in the ICRS of the MOC standard it hides maps of a part of the sky.
+        """
+        order = np.uint8(min(64, self.nside).bit_length() - 1)
+        moc = MOC.from_healpix_cells(self._observed.astype(np.uint64), order, order)
+        cards = {"PIXTYPE": "HEALPIX", "COORDSYS": "G"}
         with tempfile.TemporaryDirectory() as scratch:
-            return write_moc(footprint, Path(scratch) / "Moc.fits").read_bytes()
+            path = Path(scratch) / "Moc.fits"
+            moc.save(path, v1_compatible=True, fits_keywords=cards)
+            return path.read_bytes()
 
 
 def combine_four(pixels: NDArray[np.float32], how: Combine) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ from szeek.pipeline.products import RunFolder
 from szeek.show.explorer.hips import HipsLayer, nested_reader, ring_reader
 from szeek.show.figures.style import P_COLOURS, P_TICKS
 from szeek.sky.further import FurtherMap
-from szeek.sky.mapset import MapSet, draw_seen, nearest
+from szeek.sky.mapset import COVERAGE_NSIDE, MapSet, draw_seen, nearest
 from szeek.sky.skymaps import SkyMaps
 
 #: Puts every pixel where it belongs on the screen, down to a view of an arcminute, see szeek.show.explorer.hips.
@@ -129,14 +129,14 @@ def _band_layers(maps: SkyMaps | MapSet) -> list[HipsLayer]:
         sample = sample[np.isfinite(sample)]
         middle = float(np.median(sample)) if sample.size else 0.0
         half = _round_limit(float(np.percentile(np.abs(sample - middle), 98))) if sample.size else 1.0
+        observed = None
         if isinstance(maps, MapSet):
-            read = _set_reader(maps, column, factor)
+            read, observed = _set_reader(maps, column, factor), _set_coverage(maps, column)
         else:
             read = ring_reader(maps.values, column, maps.footprint, factor)
         title = f"{band.name} GHz" if band.name.isdigit() else band.name
-        layers.append(
-            HipsLayer(f"band-{band.name}", title, read, nside, unit, middle - half, middle + half, "RdBu_r")
-        )
+        low, high, name = middle - half, middle + half, f"band-{band.name}"
+        layers.append(HipsLayer(name, title, read, nside, unit, low, high, "RdBu_r", observed=observed))
     return layers
 
 
@@ -159,6 +159,17 @@ def _set_reader(maps: MapSet, column: int, factor: float) -> Callable[[int, int]
         return nearest(maps, vectors)[:, column] * np.float32(factor)
 
     return read
+
+
+def _set_coverage(maps: MapSet, column: int) -> Callable[[int, int], bool]:
+    """Whether a band was observed somewhere in the cells that NESTED pixels lie in."""
+    cells = maps.coverage[healpy.nest2ring(COVERAGE_NSIDE, np.arange(12 * COVERAGE_NSIDE**2)), column]
+
+    def observed(first: int, n: int) -> bool:
+        low, high = (end * COVERAGE_NSIDE**2 // maps.nside**2 for end in (first, first + n - 1))
+        return bool(cells[low : high + 1].any())
+
+    return observed
 
 
 def _values_off_plane(maps: SkyMaps) -> NDArray[np.float32]:
