@@ -299,7 +299,8 @@ def plot_tile(
         radius_deg=1.1 * float(np.hypot(wide, high)),
     )  # fmt: skip
 
-    figure = Figure(figsize=(7.4, 7.6), layout="constrained")
+    # beside the legend the axes are 4.4 inches wide; above and below them labels and colour scale take 1.5
+    figure = Figure(figsize=(7.4, min(7.6, 1.5 + 4.4 * high / wide)), layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("0.85")
     image = axes.imshow(picture, extent=(-wide, wide, -high, high), cmap=P_COLOURS, norm=scale_p())
