@@ -128,7 +128,8 @@ def _draw_cuts(figure: Figure, cuts: list[cutouts.Cutout]) -> None:
         axes = figure.add_axes((x / _WIDTH, y / _HEIGHT, side / _WIDTH, side / _HEIGHT))
         image = cutouts.draw_cutout(axes, cut, 60.0, cutouts.colour_limits([cut]), 5.0)
         unit = f" [{cut.unit}]" if cut.kind != "p" else ""
-        axes.set_title((f"{cut.kind} GHz" if cut.kind.isdigit() else f"${cut.kind}$") + unit, fontsize=9, pad=3)
+        symbol = f"${cut.kind}$" if cut.kind in ("p", "y") else cut.kind
+        axes.set_title((f"{cut.kind} GHz" if cut.kind.isdigit() else symbol) + unit, fontsize=9, pad=3)
         place = ((x + side + 0.06) / _WIDTH, y / _HEIGHT, 0.09 / _WIDTH, side / _HEIGHT)
         bar = figure.colorbar(image, cax=figure.add_axes(place))
         if cut.kind == "p":

@@ -49,7 +49,8 @@ def section_truth(run: RunFolder, made: Figures) -> Section:
         width_arcmin=60 * width_deg,
         pixel_arcmin=60 * width_deg / _N_PIXEL,
     )
-    shown = [min(cuts[:-1], key=lambda cut: abs(float(cut.kind) - 143.0)), cuts[-1]]
+    nearest_band = min(range(maps.n_band), key=lambda k: abs(maps.bands[k].freq_ghz - 143.0))
+    shown = [cuts[nearest_band], cuts[-1]]
     part.add(
         made.block(
             "truth",
