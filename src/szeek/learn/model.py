@@ -167,7 +167,7 @@ def list_models() -> list[str]:
     Examples
     --------
     >>> [name for name in list_models() if name.startswith("szeek")]
-    ['szeek-1', 'szeek-2', 'szeek-act', 'szeek-components', 'szeek-joint']
+    ['szeek-1', 'szeek-1x', 'szeek-2', 'szeek-act', 'szeek-components', 'szeek-joint']
     """
     folder = resources.files("szeek") / "models"
     return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
