@@ -272,7 +272,8 @@ def test_a_shipped_model_is_what_its_preset_trains(name):
     assert all(card[text] for text in ("training_data", "intended_use", "limits"))
     for row in card["scores"]["rows"]:
         assert 0 < row["n_found"] <= row["n_sample"]
-        assert row["completeness_low"] < row["completeness"] < row["completeness_high"]
+        assert row["completeness_low"] < row["completeness"] <= row["completeness_high"]
+        assert (row["completeness_high"] == row["completeness"]) == (row["completeness"] == 1)
     calibration = Table.read(folder / "calibration.ecsv")
     for low in set(calibration["dust_low"]):
         assert np.all(np.diff(calibration["purity"][calibration["dust_low"] == low]) >= 0)
