@@ -1,4 +1,4 @@
-"""What a linear filter does: matched filter, S/N maps, compact sources, y map."""
+"""What a linear filter does: matched filter, S/N maps, compact sources, y map, photons over their background."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
     from szeek.filter.compact import find_compact_sources, merge_compact_sources
+    from szeek.filter.further import density_map, photon_map
     from szeek.filter.ilc import FlatILC, NeedletILC, list_spectra
     from szeek.filter.matchedfilter import FilteredField
     from szeek.filter.search import matched_filter, merge_detections
@@ -21,6 +22,7 @@ __all__ = [
     "NeedletILC",
     "YMap",
     "add_snr_maps",
+    "density_map",
     "filter_sky",
     "find_compact_sources",
     "list_spectra",
@@ -28,6 +30,7 @@ __all__ = [
     "matched_filter",
     "merge_compact_sources",
     "merge_detections",
+    "photon_map",
 ]
 
 __getattr__ = load_lazily(__name__)

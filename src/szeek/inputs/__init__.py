@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from szeek.inputs.knownclusters import read_clusters
     from szeek.inputs.mapfiles import read_skymaps
     from szeek.inputs.masks import mask_sources, read_mask, read_masks, write_moc
+    from szeek.inputs.photons import read_photons
     from szeek.inputs.reddening import reddening_mag
     from szeek.inputs.stackmaps import read_stack_map
     from szeek.inputs.surveymaps import read_maps
@@ -30,6 +31,7 @@ __all__ = [
     "read_maps",
     "read_mask",
     "read_masks",
+    "read_photons",
     "read_skymaps",
     "read_stack_map",
     "reddening_mag",

@@ -53,6 +53,16 @@ def read_photons(
     ValueError
         If the two maps are not on the same pixels, counts are negative, nothing was observed, or the exposure is no
         time.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = f"{folder}/counts.fits"
+    ...     healpy.write_map(file, np.full(12 * 64**2, 2.0), coord="G", column_names=["COUNTS"], dtype=np.float32)
+    ...     photons = read_photons(file, 300.0)
+    >>> float(photons.counts.sum()), float(photons.exposure_s.max())
+    (98304.0, 300.0)
     """
     seconds = _as_number(exposure)
     image = read_pixels(path)
