@@ -146,6 +146,9 @@ def test_training_fold_of_a_candidate(run: RunFolder) -> None:
     assert training_of(folds, 0) == "fold 3, not trained on here"
     silent.__dict__["stated"] = {}
     assert training_of(silent, 0) == ""
+    elsewhere = RunFolder(run.path)
+    elsewhere.__dict__["stated"] = {**run.stated, "model": "szeek-2"}
+    assert {training_of(elsewhere, row) for row in range(len(tiles))} == {""}
 
 
 def test_known_clusters_nearby(run: RunFolder) -> None:

@@ -243,7 +243,9 @@ def training_of(run: RunFolder, row: int) -> str:
     fold = int(candidate["fold"]) if "fold" in candidate.colnames else -1
     if fold >= 0:
         return f"fold {fold}, not trained on here"
-    tile = int(tile_of(float(candidate["lon_deg"]), float(candidate["lat_deg"])))
+    if run.given_model:  # trained elsewhere
+        return ""
+    tile = int(tile_of(float(candidate["lon_deg"]), float(candidate["lat_deg"]), run.tile_nside))
     for use, tiles in run.held_out.items():
         if tile in tiles:
             return f"held out ({use} tile {tile})"
