@@ -16,7 +16,7 @@ from szeek.learn.normalise import Normaliser
 from szeek.learn.patches import LocalMaps, Patches
 from szeek.learn.train import _take_weights, train
 from szeek.sky.further import FurtherMap, open_further
-from szeek.sky.mapset import open_maps
+from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.partial import PartialMap
 from szeek.sky.skymaps import SkyMaps
 
@@ -49,6 +49,17 @@ def test_the_bands_are_as_without_and_each_map_is_told_of(maps):
     assert (x[6:9] == 0).all() and (x[10] == 1).all()
     with pytest.raises(ValueError, match=r"6 channels, expected 6 bands and S/N maps .* and xray, galaxies"):
         both(field[None, ..., :6])
+
+
+def test_a_set_of_maps_has_them_too(maps, tmp_path):
+    """The same field of one group as of plain maps, from a folder as well."""
+    group = replace(maps, further=())
+    there = open_maps(replace(MapSet.of(group), further=maps.further).save(tmp_path / "maps"))
+    assert isinstance(there, MapSet)
+    place = (30.0, 50.0, 10.0, 16, 16, 30.0)
+    expected = LocalMaps.prepare(maps, 0, further=SEEN).sample(*place)
+    found = LocalMaps.prepare(there, 0, bands=tuple(b.name for b in maps.bands), further=SEEN).sample(*place)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_some_patches_go_without_and_are_the_same_otherwise(maps):
