@@ -8,6 +8,7 @@ import pytest
 from astropy.table import Table
 from commandline import szeek
 
+from szeek.cli.options import given_xray
 from szeek.config import load_config
 from szeek.find.predict import read_prediction
 from szeek.learn.model import load_model
@@ -107,6 +108,24 @@ def test_xrays_are_refused_where_nothing_sees_them(job, tmp_path):
     other = load_config(job.parent / "small.toml", input={"further": {"wise": {"kind": "density"}}})
     with pytest.raises(ValueError, match=r"names 'wise' \(density\), but the simulated sky has no wise\.fits"):
         run(other, tmp_path / "run", until="filter")
+
+
+def test_photons_that_do_not_show_the_known_clusters_are_refused(job, tmp_path):
+    """The same map mirrored, as one in the wrong orientation would be; seconds as a number."""
+    simulated = job / "simulated"
+    rate, exposure = (healpy.read_map(simulated / f"{name}.fits") for name in ("xray", "xray_exposure"))
+    lon_deg, lat_deg = healpy.pix2ang(256, np.arange(rate.size), lonlat=True)
+    mirrored = (rate * exposure)[healpy.ang2pix(256, -lon_deg, lat_deg, lonlat=True)]
+    for name, counts in (("right", rate * exposure), ("mirrored", mirrored)):
+        healpy.write_map(tmp_path / f"{name}.fits", counts, coord="G", column_names=["COUNTS"], dtype=np.float32)
+    sky = {"saved_maps": str(job / "maps"), "catalogues": [str(simulated / "psz2.fits")]}
+    right, wrong = (
+        {"further": {"xray": given_xray([tmp_path / f"{name}.fits"], ["300"])}} for name in ("right", "mirrored")
+    )
+    run(config_of_model(job, sky=sky, input=right), tmp_path / "right-run", until="filter")
+    with pytest.raises(ValueError, match=r"known clusters .* are not seen in the photons of 'xray': their mean S/N"):
+        run(config_of_model(job, sky=sky, input=wrong), tmp_path / "run", until="filter")
+    run(config_of_model(job, sky={**sky, "check": False}, input=wrong), tmp_path / "run", until="filter")
 
 
 def test_a_network_forgets_the_files_that_it_was_trained_with(job):

@@ -151,16 +151,15 @@ def given_xray(xray: list[Path] | None, exposure: list[str] | None) -> dict[str,
         raise ValueError("--exposure is given without --xray, expected both")
     if xray and not exposure:
         raise ValueError(f"the exposure of '{xray[0]}' is not given; give --exposure, a map or seconds")
-    seconds = [text if _is_number(text) else str(Path(text).resolve()) for text in exposure or ()]
+    seconds = [_seconds_or_file(text) for text in exposure or ()]
     return {"kind": "photons", "file": [str(file.resolve()) for file in xray or ()], "exposure": seconds}
 
 
-def _is_number(text: str) -> bool:
+def _seconds_or_file(text: str) -> float | str:
     try:
-        float(text)
+        return float(text)
     except ValueError:
-        return False
-    return True
+        return str(Path(text).resolve())
 
 
 def band_files(given: list[str], bands: Sequence[str]) -> dict[str, Path]:

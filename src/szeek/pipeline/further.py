@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import healpy
+import numpy as np
 from astropy.table import Table
 
 from szeek.config import FurtherConfig
@@ -24,6 +27,10 @@ from szeek.sky.mapset import MapSet
 from szeek.sky.photons import PhotonMap, join_fields
 from szeek.sky.skymaps import SkyMaps
 
+#: Surveys whose clusters are bright in X-rays, and how many must lie in a map to tell.
+_BRIGHT_SURVEYS = ("PSZ2", "MCXC")
+_LEAST_CLUSTERS = 20
+
 
 def write_further(run: Run, progress: Progress | None) -> None:
     """Write the further maps of the configuration beside the run's bands; those that came with saved maps stay.
@@ -31,7 +38,7 @@ def write_further(run: Run, progress: Progress | None) -> None:
     Raises
     ------
     ValueError
-        If a file is not what it should be, or a simulated sky has no map of that name.
+        If a file is not what it should be, a simulated sky has no map of that name, or no known cluster is seen.
     """
     folder = run.target(products.MAPS)
     there = {one.name: one for one in open_further(folder)}
@@ -42,9 +49,40 @@ def write_further(run: Run, progress: Progress | None) -> None:
         one = _make(run, name, given)
         if one is None and name in there:
             one = there[name]
+        elif one is not None and one.kind == "photons" and given.file and run.config.sky.check:
+            _check_clusters_shine(run, one)
         if one is not None:
             further.append(one)
     save_further(further, folder)
+
+
+def _check_clusters_shine(run: Run, one: FurtherMap) -> None:
+    """Refuse photons in which the known clusters of SZ and X-ray surveys are no brighter than the sky beside them.
+
+    A map that is mirrored, in another frame or ordering than it says, or of another quantity, has no clusters at
+    their positions; ROSAT's has most of PSZ2 and MCXC.
+    """
+    if not run.products.has(products.CLUSTERS):
+        return
+    clusters = read_catalogue(run.file(products.CLUSTERS))
+    clusters = clusters[np.isin(np.char.upper(np.asarray(clusters["survey"], str)), _BRIGHT_SURVEYS)]
+    lon_deg, lat_deg = np.asarray(clusters["lon_deg"], float), np.asarray(clusters["lat_deg"], float)
+    # two degrees to the east and to the west: the same latitude, exposure and absorption
+    aside_deg = 2.0 / np.maximum(np.cos(np.radians(lat_deg)), 0.02)
+    there, *beside = (
+        one.values[healpy.ang2pix(one.values.nside, lon_deg + shift, lat_deg, lonlat=True)][:, -1]
+        for shift in (0.0, aside_deg, -aside_deg)
+    )
+    excess = there - np.mean(beside, axis=0)
+    excess = excess[np.isfinite(excess)]
+    least = 3 * float(np.std(excess)) / math.sqrt(max(1, len(excess)))
+    if len(excess) < _LEAST_CLUSTERS or np.mean(excess) > least:
+        return
+    raise ValueError(
+        f"the {len(excess)} known clusters of SZ and X-ray surveys are not seen in the photons of '{one.name}': "
+        f"their mean S/N is {np.mean(excess):.2f} above that of the sky beside them, expected more than {least:.2f}; "
+        "look at frame, ordering and orientation of the map, or set sky.check to false (--no-check)"
+    )
 
 
 def further_files(run: Run) -> list[Path]:
