@@ -24,7 +24,6 @@ from szeek.assess.classes import class_probabilities, find_class_sources, name_c
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict, predict_classes
 from szeek.inputs.catalogues import read_catalogue, select_clusters
-from szeek.inputs.instrument import read_instrument
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
 from szeek.measure.pairs import list_pairs
@@ -102,15 +101,23 @@ def paint_in_sky(maps: SkyMaps, places: Table, spectra: np.ndarray) -> SkyMaps:
 
 
 def paint_in_field(maps: MapSet, places: Table, spectra: np.ndarray) -> MapSet:
-    """The one group of a field with the impostors; what was not observed stays so."""
-    (group,) = maps.groups
-    images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in group.signal]
-    unseen = [image == 0.0 for image in images]
-    paint_clusters_on(group.grid, places, np.array([band.fwhm_arcmin for band in maps.bands]), spectra, images)
-    for image, lost in zip(images, unseen, strict=True):
-        image[lost] = 0.0
-    painted = replace(group, signal=tuple(Pixels(image) for image in images))
-    return replace(maps, groups=(painted,), snr=None, theta500_arcmin=())
+    """The groups of a field with the impostors; what was not observed stays so."""
+    groups = []
+    for columns, group in zip(maps.columns, maps.groups, strict=True):
+        fwhm_arcmin, own = np.array([band.fwhm_arcmin for band in group.bands]), spectra[:, columns]
+        if isinstance(group, SkyMaps):
+            values = np.array(group.values)
+            paint_clusters(places, group.nside, fwhm_arcmin, own, out=values)
+            values[~group.footprint] = 0.0
+            groups.append(replace(group, values=values))
+            continue
+        images = [np.asarray(part.values, np.float32) * np.float32(part.factor) for part in group.signal]
+        unseen = [image == 0.0 for image in images]
+        paint_clusters_on(group.grid, places, fwhm_arcmin, own, images)
+        for image, lost in zip(images, unseen, strict=True):
+            image[lost] = 0.0
+        groups.append(replace(group, signal=tuple(Pixels(image) for image in images)))
+    return replace(maps, groups=tuple(groups), snr=None, theta500_arcmin=())
 
 
 def main() -> None:
@@ -123,7 +130,9 @@ def main() -> None:
     given = parser.parse_args()
     model, maps = load_model(given.model), open_maps(given.run / "maps")
     field = isinstance(maps, MapSet)
-    instrument, rng = read_instrument("act-dr6" if field else "planck-hfi"), np.random.default_rng(given.seed)
+    instrument, rng = model.instrument, np.random.default_rng(given.seed)
+    if [band.name for band in maps.bands] != list(instrument.band_names):
+        parser.error(f"the maps have other bands than {given.model}, expected {', '.join(instrument.band_names)}")
     ground = FIELD if field else FULL_SKY
     haloes = read_catalogue(given.run / "simulated" / "truth.fits")
     haloes = select_clusters(haloes, f"truth>{ground.least_y500_arcmin2}")
