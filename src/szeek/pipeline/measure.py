@@ -104,9 +104,9 @@ def _measure(run: Run, progress: Progress | None) -> Measured:
         clusters = clusters[sees(maps, unit_vectors(lon_deg, lat_deg))]
     check = None
     curve, config = folder.detection_curve, run.config
-    # a curve of a network that saw X-rays holds where there are X-rays
-    alike = maps is not None and {one.name for one in maps.further} == set(config.input.further)
-    if kinds and maps is not None and alike and curve is not None and curve.p_max == config.detect.p_max:
+    # not of a network that sees X-rays or galaxies, by which these clusters were listed: more of them are found
+    by_bands = not config.input.further
+    if kinds and maps is not None and by_bands and curve is not None and curve.p_max == config.detect.p_max:
         listed = independent_clusters(clusters)
         checked = _CHECKED_TILES if config.model else config.split.held_out
         listed = listed[checked.contain(np.asarray(listed["lon_deg"]), np.asarray(listed["lat_deg"]))]

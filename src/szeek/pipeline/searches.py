@@ -283,7 +283,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
             selection.look_error,
         )
         known = None
-        if ground.catalogue is not None:
+        if ground.catalogue is not None and not maps.further:  # else listed for what the network sees as well
             listed = independent_clusters(ground.catalogue[ground.is_inside(ground.catalogue)])
             known = curve.check(
                 *look_up_clusters(listed, ground.sources, maps, config, near, work.threads, run.radius_arcmin)
