@@ -16,9 +16,11 @@ from szeek.simulate.components.xray import (
     draw_point_sources,
     draw_xray_sky,
     exposure_map,
+    inject_photons,
     point_sources_above,
 )
 from szeek.simulate.haloes import draw_haloes
+from szeek.simulate.inject import draw_injections
 from szeek.simulate.surveys import draw_xray_luminosity, flux_of_luminosity
 from szeek.sky.photons import PhotonMap
 
@@ -98,6 +100,27 @@ def test_photons_are_those_of_the_flux(haloes):
     left = absorption(healpy.get_interp_val(read_column_map("h1_nh_HI4PI"), *place, lonlat=True))
     ratio = np.asarray(found["xray_flux"]) / (cluster_flux(bright, 1) * left)
     assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
+
+
+def test_injected_photons_are_those_of_the_flux_where_and_while_the_survey_looked():
+    """Sum of flux x absorption x exposure over the flux of a count, to Poisson; none where there was no exposure."""
+    clusters = draw_injections(1, 200, y500_range_arcmin2=(2e-3, 1e-2))
+    seconds = np.where(np.arange(12 * 256**2) < 6 * 256**2, 300.0, 0.0).astype(np.float32)
+    before = np.full(seconds.size, 2.0, np.float32)
+    area = healpy.nside2pixarea(256, degrees=True) * 3600
+    more = inject_photons(PhotonMap(before, seconds, area), clusters, seed=3).counts - before
+    lon_deg, lat_deg = np.asarray(clusters["lon_deg"]), np.asarray(clusters["lat_deg"])
+    left = absorption(healpy.get_interp_val(read_column_map("h1_nh_HI4PI"), lon_deg, lat_deg, lonlat=True))
+    time = seconds[healpy.ang2pix(256, lon_deg, lat_deg, lonlat=True)]
+    expected = float((cluster_flux(clusters, 3) * left * time).sum() / XraySurvey().flux_per_rate)
+    assert expected > 1000 and abs(more.sum() - expected) < 4 * np.sqrt(expected)
+    assert more.min() == 0 and more[pixels_around(lon_deg, lat_deg, time > 0)].sum() > 0.5 * more.sum()
+
+
+def pixels_around(lon_deg, lat_deg, chosen):
+    """Pixels within 20 arcmin of the chosen positions."""
+    vectors = healpy.ang2vec(lon_deg, lat_deg, lonlat=True)[chosen]
+    return np.unique(np.concatenate([healpy.query_disc(256, v, np.radians(1 / 3)) for v in vectors]))
 
 
 def test_sky_repeats_and_the_background_is_its_rate():
