@@ -74,10 +74,10 @@ WORDS = {
         "with a map of X-ray photons beside them where there is one.",
         "limits": "Trained on simulated skies and on no real one. p is a score; PURITY, by reddening, is the "
         "probability of a halo with Y500 > 3e-4 arcmin^2 where there are X-rays as deep as ROSAT's, and of those of "
-        "szeek-2 where there are none. X-rays are counted over the local background, so that deeper ones give more: "
-        "PURITY is then too low for what only they show. Clusters that are bright in X-rays for their SZ effect are "
-        "favoured, distant ones not. Clusters larger than about 20 arcmin in theta500 are often missed. Bands other "
-        "than the six of HFI are refused; beams and noise other than those of HFI are not known to it.",
+        "szeek-2 where there are none. With photons a third as many PURITY is off by 0.06 in the mean. X-ray groups "
+        "below 7e13 Msun and AGN inside clusters are not in its training. Clusters that are bright in X-rays for "
+        "their SZ effect are favoured. Bands other than the six of HFI are refused; beams and noise other than those "
+        "of HFI are not known to it.",
     },
     "szeek-components": {
         "training_data": "simulated skies of szeek {version}, nside 2048, seeds {seeds} in turn, {n_patches:,} "
