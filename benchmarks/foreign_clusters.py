@@ -1,12 +1,14 @@
 """Completeness and purity where clusters look otherwise than in the skies that a network was trained on.
 
 python benchmarks/foreign_clusters.py RUN OUT [--model szeek-1] [--only dust-3 ...] [--n 2000] [--threads 2]
+python benchmarks/foreign_clusters.py RUN OUT --train [--only all ...]
 
 RUN is a simulated run (`szeek run demo --seed N --until maps`) of a seed that no network was trained on. Its haloes
 are taken out of its maps and painted again with another look, which the injections are not told; then `szeek predict`
 and `szeek selection` search eight tiles of these maps as they would a user's, with the mock catalogues of the run.
 What they say is found is held against the haloes that are, in six bins of flux and four of reddening, and PURITY
-against what is true.
+against what is true. With --train the network is one of the preset demo, trained on the whole sky of that look and the
+catalogues that surveys would make of it, and searches the four tiles that the training held out.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from szeek.assess.match import match
 from szeek.assess.recovery import completeness_purity
 from szeek.assess.selection import Selection, predicted_counts
 from szeek.config import load_config
+from szeek.files import write_table
 from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.inputs.instrument import read_instrument
+from szeek.inputs.knownclusters import read_clusters
 from szeek.inputs.reddening import reddening_mag
 from szeek.measure.pairs import truth_radius
 from szeek.physics.looks import ClusterLook
@@ -36,11 +40,13 @@ from szeek.simulate.components.sources import draw_cluster_galaxies, paint_sourc
 from szeek.simulate.density import all_density_shells
 from szeek.simulate.haloes import draw_haloes
 from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes
+from szeek.simulate.surveys import mock_mcxc, mock_psz2, mock_redmapper
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_near_tiles
 from szeek.verbs import measure_selection, run
 
 TILES = (1, 6, 9, 14, 32, 38, 41, 45)
+SURVEYS = {"PSZ2": mock_psz2, "MCXC": mock_mcxc, "REDMAPPER": mock_redmapper}
 LOOKS = {
     "published": ClusterLook(),
     "dust-0": ClusterLook(dust=0.0),
@@ -78,11 +84,14 @@ def main() -> None:
     parser.add_argument("--model", default="szeek-1")
     parser.add_argument("--only", nargs="*", choices=LOOKS, default=list(LOOKS))
     parser.add_argument("--n", type=int, default=2000)
+    parser.add_argument("--train", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     maps = SkyMaps.open(given.run / "maps")
     seed = json.loads((given.run / "run.json").read_text())["config"]["seed"]
     near = healpy.ud_grade(pixels_near_tiles(64, TILES, 8.0).astype(np.float32), maps.nside) > 0.5
+    if given.train:
+        near[:] = True
     published, _ = paint(ClusterLook(), seed, maps.nside, given.threads)
     for name in given.only:
         folder = given.out / name
@@ -92,25 +101,29 @@ def main() -> None:
         changed[~near] = 0.0
         SkyMaps(changed, near & maps.footprint, maps.bands).save(folder / "sky")
         del changed
-        scored = score(folder, haloes, given.run, given)
-        print(json.dumps({"look": name, "model": given.model, **scored}), flush=True)
+        files = {survey: given.run / "simulated" / f"{survey.lower()}.fits" for survey in SURVEYS}
+        if given.train:
+            files = {survey: folder / f"{survey.lower()}.fits" for survey in SURVEYS}
+            for survey, draw in SURVEYS.items():
+                write_table(draw(haloes, seed), files[survey])
+        scored = score(folder, haloes, files, given)
+        print(json.dumps({"look": name, "model": "trained there" if given.train else given.model, **scored}), flush=True)
         shutil.rmtree(folder / "sky")
 
 
-def score(folder: Path, haloes: Table, source: Path, given: argparse.Namespace) -> dict[str, object]:
-    """Predict, measure the selection, and compare with the haloes."""
-    mocks = [f"{survey}={(source / 'simulated' / f'{survey.lower()}.fits').resolve()}" for survey in ("PSZ2", "MCXC")]
-    settings = load_config(
-        "szeek-1",
-        model=str(given.model),
-        sky={"simulate": False, "saved_maps": str((folder / "sky").resolve()), "catalogues": mocks},
-    )
+def score(folder: Path, haloes: Table, files: dict[str, Path], given: argparse.Namespace) -> dict[str, object]:
+    """Predict (or train), measure the selection, and compare with the haloes."""
+    surveys = SURVEYS if given.train else ("PSZ2", "MCXC")
+    mocks = [f"{survey}={files[survey].resolve()}" for survey in surveys]
+    sky = {"simulate": False, "saved_maps": str((folder / "sky").resolve()), "catalogues": mocks}
+    settings = load_config("demo", sky=sky) if given.train else load_config("szeek-1", model=str(given.model), sky=sky)
+    tiles = settings.split.held_out.numbers if given.train else TILES
     out = folder / "run"
     run(settings, out, until="detect", threads=given.threads)
-    said = measure_selection(out, SelectionOptions(given.n, TILES), threads=given.threads)
+    said = measure_selection(out, SelectionOptions(given.n, tiles), threads=given.threads)
     truth = select_clusters(haloes, "truth")
     tile = healpy.ang2pix(2, truth["lon_deg"], truth["lat_deg"], lonlat=True)
-    truth = truth[np.isin(tile, TILES)]
+    truth = truth[np.isin(tile, tiles)]
     sources = Table.read(out / "sources.fits")
     truth["found"] = False
     truth["found"][match(sources, truth, truth_radius(truth))["cluster"]] = True
@@ -123,10 +136,10 @@ def score(folder: Path, haloes: Table, source: Path, given: argparse.Namespace) 
     for low, high in zip((0, 0.035, 0.075, 0.28), (0.035, 0.075, 0.28, np.inf), strict=True):
         part = predicted_counts(selection, truth[(dust >= low) & (dust < high)], (3e-4, np.inf))
         by_dust.append([int(part["n_found"][0]), float(part["expected"][0]), float(np.sqrt(part["variance"][0]))])
-    judged, real = judge_sources(sources, haloes, TILES)
+    judged, real = judge_sources(sources, haloes, tiles)
     purity = np.asarray(judged["purity"], float) if "purity" in judged.colnames else np.full(len(judged), np.nan)
-    known = select_clusters(read_catalogue(source / "clusters.fits"), "planck_z")
-    rows = completeness_purity(sources, haloes, known, tiles=TILES, purities=(0.9, 0.8, 0.5), thresholds=())
+    known = select_clusters(read_clusters(mocks), "planck_z")
+    rows = completeness_purity(sources, haloes, known, tiles=tiles, purities=(0.9, 0.8, 0.5), thresholds=())
     at_purity = {
         sample: [round(float(c), 3) for c in rows["completeness"][rows["sample"] == sample]]
         for sample in ("planck_z", "y500>5e-4", "y500>1e-3")
