@@ -109,7 +109,7 @@ def read_mocks(folder, files):
     columns = []
     for number, file in enumerate(files):
         table = Table.read(file)
-        snr, z = (np.array(table[name], float) for name in ("SNR", "MATCH_Z"))
+        snr, z = (np.array(table[name], float) for name in ("FIXED_SNR", "MATCH_Z"))
         patch, names = np.array(table["PATCH"], int), np.array(table["NAME"], str)
         if number == 0:
             np.savez(folder / "first-mock.npz", name=names, snr=snr, z=z, patch=patch, validated=np.isfinite(z))

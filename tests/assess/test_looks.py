@@ -1,4 +1,4 @@
-"""How known clusters look: dust and temperature that were painted come back."""
+"""How known clusters look: the dust that was painted comes back, whatever their temperature."""
 
 import healpy
 import numpy as np
@@ -66,22 +66,20 @@ def test_painted_look_comes_back(looked_at: Looked) -> None:
     assert len(known) == len(injected) == 25
     fit = fit_look(known, injected)
     dust, dust_err = fit.from_clusters["dust"]
-    temperature, temperature_err = fit.from_clusters["temperature"]
     # each cluster's dust scatters by 0.4 in ln: 8 % of the mean of 25, twice
     assert dust_err < 0.2 * DUST and abs(dust - DUST) < 3 * dust_err
-    assert temperature_err < 0.8 and abs(temperature - TEMPERATURE) < 3 * temperature_err
+    assert abs(fit.mean["dust"] - dust) < 0.5 * dust_err  # what is published hardly pulls
     assert fit.varied.vary and fit.varied.dust == pytest.approx(fit.mean["dust"])
 
 
 def test_injections_correct_what_comes_out_wrong(looked_at: Looked) -> None:
     """If those painted with 0.8 of the published dust come out with 1.0, known ones are 0.2 lower than they seem."""
     known, injected, *_ = looked_at
-    wrong = [part._replace(right=part.normal @ (part.painted + np.array([0.2, 0.0]))) for part in injected]
-    right = [part._replace(right=part.normal @ part.painted) for part in injected]
-    one, other = (fit_look(known, each).from_clusters for each in (right, wrong))
-    assert one["dust"][0] - other["dust"][0] == pytest.approx(0.2)
-    assert one["temperature"][0] == pytest.approx(other["temperature"][0])
-    assert fit_look(known).error["temperature"] > fit_look(known, injected).error["temperature"]
+    wrong = [part._replace(right=part.normal * (part.painted + 0.2)) for part in injected]
+    right = [part._replace(right=part.normal * part.painted) for part in injected]
+    one, other = (fit_look(known, each).from_clusters["dust"] for each in (right, wrong))
+    assert one[0] - other[0] == pytest.approx(0.2)
+    assert fit_look(known).mean["dust"] == pytest.approx(fit_look(known, right).mean["dust"])
 
 
 def test_catalogued_masses_are_x_ray_calibrated(looked_at: Looked) -> None:

@@ -29,14 +29,14 @@ def make_noise() -> np.ndarray:
 
 
 def make_selection(n: int = 4000, seed: int = 1, *, own_snr: bool = True, p_max: float = 0.1) -> Selection:
-    """Injections whose S/N is 0.9 q with a scatter of 5 % and noise, found by a logistic law of it."""
+    """Injections whose S/N is 0.9 q with a scatter of 15 % and noise, found by a logistic law of it."""
     rng = np.random.default_rng(seed)
     noise_map = make_noise()
     lon_deg, lat_deg = rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-0.9, 1, n)))
     size = np.exp(rng.uniform(0, np.log(20), n))
     noise = noise_map[healpy.ang2pix(8, lon_deg, lat_deg, lonlat=True), 0] * size
     q = np.exp(rng.uniform(np.log(0.5), np.log(30), n))
-    factor = (0.9 * np.exp(0.05 * rng.standard_normal(n))) if own_snr else np.ones(n)
+    factor = (0.9 * np.exp(0.15 * rng.standard_normal(n))) if own_snr else np.ones(n)
     snr = factor * q + rng.standard_normal(n)
     found = rng.random(n) < 1 / (1 + np.exp(-(snr - SNR50) / WIDTH))
     table = Table({"lon_deg": lon_deg, "lat_deg": lat_deg, "y500_arcmin2": q * noise, "theta500_arcmin": size})

@@ -66,7 +66,8 @@ def test_modules_for_cosmocnc_say_what_the_survey_says(run, opened, tmp_path):
     listed = load_module(folder / "survey_cat_szeek.py").cluster_catalogue_survey(
         catalogue_name="catalogue.npz", cnc_params=params["cnc_params"]
     )
-    np.testing.assert_allclose(listed.catalogue["q_szeek"], catalogue["SNR"], rtol=1e-6)
+    np.testing.assert_allclose(listed.catalogue["q_szeek"], catalogue["FIXED_SNR"], rtol=1e-6)
+    np.testing.assert_allclose(catalogue["SNR"] ** 2 - catalogue["FIXED_SNR"] ** 2, 3.0, rtol=1e-4)  # two of place, one of size
     np.testing.assert_array_equal(listed.catalogue_patch["q_szeek"], catalogue["PATCH"])
     np.testing.assert_allclose(listed.catalogue["z"], catalogue["Z"])
     module = load_module(folder / "survey_sr_szeek.py")
@@ -188,7 +189,7 @@ def test_noise_and_clusters_of_nemo_by_hand(tmp_path):
         "GLON": [0.0, 0.0],
         "GLAT": [89.0, -89.0],
     }
-    catalogue = Table({**listed, "SNR": [6.0, 6.0], "Z": [0.2, np.nan], "PATCH": [0, 1]})
+    catalogue = Table({**listed, "SNR": [6.2, 6.2], "FIXED_SNR": [6.0, 6.0], "Z": [0.2, np.nan], "PATCH": [0, 1]})
     folder = export_survey("nemo", survey, catalogue, MassRelation(mass_bias=0.5), tmp_path / "out")
 
     def integrate(power, low, high):
@@ -320,7 +321,7 @@ def test_an_unknown_format_and_a_missing_column_are_named(opened, tmp_path):
         export_survey("csv", survey, catalogue, MassRelation(), out)
     with pytest.raises(ValueError, match="the catalogue lacks PATCH"):
         export_survey(
-            "fits", survey, catalogue["NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "Z"], MassRelation(), tmp_path
+            "fits", survey, catalogue["NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "FIXED_SNR", "Z"], MassRelation(), tmp_path
         )
 
 

@@ -77,7 +77,7 @@ def test_selection_of_a_run(job, tmp_path):
     value, low, high, systematic = selection.completeness(1e-2, 5.0, 112.5, 41.81)
     assert 0 <= low <= value <= high <= 1 and systematic >= 0
     # the curve that known clusters are held against on every run counts the injections that have an S/N
-    assert "look of clusters, times what is published" in done.stdout
+    assert "dust in clusters, from" in done.stdout
     curve = DetectionCurve.from_table(Table.read(folder / "detections.ecsv"))
     assert curve.p_max == 0.1 and 0 < curve.n.sum() <= len(table) and np.all(curve.n_found <= curve.n)
     # what lies beside the map fills POS_ERR: 3 arcmin at p = 1e-6, 1 at 1 - 1e-6, straight in ln odds (13.8155)

@@ -308,6 +308,7 @@ def fit_look(known: Sequence[LookSums], injected: Sequence[LookSums] = ()) -> Lo
         value, variance = value - (seen - painted), variance + seen_variance
     variance += (_SYSTEMATIC * value) ** 2
     prior, prior_error = PRIOR["dust"]
+    prior_error *= max(1.0, value)  # of a factor of two: dust that is three times as strong is not pulled back to one
     weight, prior_weight = 1 / variance, prior_error**-2
     best = (weight * value + prior_weight * prior) / (weight + prior_weight)
     mean = published.mean | {"dust": float(np.clip(best, 0.0, _MOST_DUST))}

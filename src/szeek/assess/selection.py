@@ -87,8 +87,8 @@ class Selection:
     injections : Table
         ``lon_deg``, ``lat_deg``, ``y500_arcmin2``, ``theta500_arcmin``, ``noise_arcmin2`` (sigma of Y500 there),
         ``p`` of the source that was found (NaN: none), ``offset_arcmin``, and ``before``: whether a source was there
-        without it; ``snr_there``, the S/N in the maps at its own place and size, where it was measured; with
-        :data:`VARIED` where looks were varied.
+        without it; ``snr_there``, the S/N in the maps at its own place and size, and ``weight``, the haloes of the
+        mass function that it stands for, where these were measured; with :data:`VARIED` where looks were varied.
     theta500_arcmin : (n_size,) float64
     noise_arcmin2 : (12 nside^2, n_size) float64
         Sigma of Y500 for each size in the HEALPix pixels of nside 8, RING, Galactic; NaN where nothing is seen.
@@ -514,7 +514,7 @@ def judge_injections(
     """
     sizes = np.asarray(theta500_arcmin, float)
     columns = ["lon_deg", "lat_deg", "y500_arcmin2", "theta500_arcmin", "p", "offset_arcmin"]
-    columns += [name for name in ("snr_there",) if name in injections.colnames]
+    columns += [name for name in ("snr_there", "weight") if name in injections.colnames]
     if look is not None:
         cool, disturbed = (np.asarray(injections["profile"]) == name for name in ("cool-core", "disturbed"))
         injections = Table({**{name: injections[name] for name in injections.colnames if name != "profile"}})

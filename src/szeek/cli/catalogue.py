@@ -149,10 +149,6 @@ def selection(
     typer.echo(describe_selection(found, run_folder))
 
 
-#: What is fitted of how clusters look.
-_FITTED = ("dust", "temperature")
-
-
 def describe_selection(found: Selected, folder: Path) -> str:
     """What was found of the injections."""
     from szeek.pipeline.products import FLUXES, POSITIONS, SELECTION
@@ -163,9 +159,8 @@ def describe_selection(found: Selected, folder: Path) -> str:
         f"{found.chance:.1%} of the positions had a source before",
         f"completeness: {folder / SELECTION}",
     ]
-    fitted = [(name, values) for name, values in found.look.items() if name in _FITTED]
-    looks = ", ".join(f"{name} {mean:.2f} +- {error:.2f}" for name, (mean, error) in fitted)
-    lines.append(f"look of clusters, times what is published, from {found.n_look} known ones: {looks}")
+    dust, error = found.look["dust"]
+    lines.append(f"dust in clusters, from {found.n_look} known ones: {dust:.2f} +- {error:.2f} times what is published")
     if found.known is not None:
         lines.append(describe_check(found.known))
     if found.haloes is not None:

@@ -21,7 +21,7 @@ from szeek.physics.scaling import Y_SLOPE
 Floats = NDArray[np.float64]
 
 #: Columns that a catalogue needs to be exported.
-NEEDED = ("NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "Z", "PATCH")
+NEEDED = ("NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "FIXED_SNR", "Z", "PATCH")
 #: Of S/N as it is written, compressed above 40: 2,200.
 _SNR_MAX = 200.0
 
@@ -84,7 +84,7 @@ def save_cosmocnc_catalogue(catalogue: Table, path: Path) -> None:
     np.savez(
         path,
         name=np.asarray(catalogue["NAME"], str),
-        snr=np.asarray(catalogue["SNR"], float),
+        snr=np.asarray(catalogue["FIXED_SNR"], float),
         z=np.asarray(catalogue["Z"], float),
         patch=np.asarray(catalogue["PATCH"], np.int64),
         validated=_is_validated(catalogue),
@@ -162,7 +162,7 @@ def export_survey(kind: str, survey: Survey, catalogue: Table, relation: MassRel
     >>> law = DetectionModel(snr50=4.0, width=0.5)
     >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
     >>> one = {"NAME": ["A"], "RA": [10.0], "DEC": [40.0], "GLON": [120.7], "GLAT": [-22.8]}
-    >>> catalogue = Table({**one, "SNR": [6.0], "Z": [0.3], "PATCH": [0]})
+    >>> catalogue = Table({**one, "SNR": [6.2], "FIXED_SNR": [6.0], "Z": [0.3], "PATCH": [0]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     exported = export_survey("fits", survey, catalogue, MassRelation(), Path(folder) / "out")
     ...     Survey.read(exported / "survey.fits").detection == law
@@ -172,7 +172,8 @@ def export_survey(kind: str, survey: Survey, catalogue: Table, relation: MassRel
         raise ValueError(f"format '{kind}' is unknown, expected one of {', '.join(FORMATS)}")
     if missing := [name for name in NEEDED if name not in catalogue.colnames]:
         raise ValueError(f"the catalogue lacks {', '.join(missing)}, expected {', '.join(NEEDED)}")
-    outside = (np.asarray(catalogue["PATCH"], int) < 0) | (np.asarray(catalogue["SNR"], float) < survey.snr_min)
+    low = np.asarray(catalogue["FIXED_SNR"], float) < survey.snr_min
+    outside = (np.asarray(catalogue["PATCH"], int) < 0) | low
     if outside.any():
         raise ValueError(f"{outside.sum()} clusters lie outside the survey or below its S/N of {survey.snr_min:g}")
     with whole_folder(folder) as staging:

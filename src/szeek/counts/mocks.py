@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from szeek.counts.masses import MassRelation
 from szeek.counts.massfunction import CosmologyParameters, halo_counts
-from szeek.counts.survey import FALSE_EDGES, Survey
+from szeek.counts.survey import FALSE_EDGES, Survey, highest_snr
 from szeek.physics.scaling import theta500_from_mass, y500_from_mass
 
 Floats = NDArray[np.float64]
@@ -39,7 +39,7 @@ class MockSurvey:
     >>> survey = Survey(np.array([2.0, 20.0]), noise, everywhere, np.zeros(768, int), law, 4.5, none_false)
     >>> mock = MockSurvey(survey)
     >>> one, more = mock.draw(seed=1), MockSurvey(survey, parameters=CosmologyParameters(sigma8=0.9)).draw(seed=1)
-    >>> bool(one["SNR"].min() >= 4.5), len(more) > len(one)  # more clusters, where sigma8 is higher
+    >>> bool(one["FIXED_SNR"].min() >= 4.5), len(more) > len(one)  # more clusters, where sigma8 is higher
     (True, True)
     """
 
@@ -76,7 +76,7 @@ class MockSurvey:
         -------
         Table
             ``NAME``, ``RA``, ``DEC``, ``GLON``, ``GLAT``, ``SNR``, ``MATCH_Z`` as the catalogue of candidates has
-            them; ``PATCH``; ``TRUE_M500`` (1e14 Msun), ``TRUE_Y500`` (arcmin^2), ``TRUE_THETA500`` (arcmin), NaN of
+            them; ``FIXED_SNR`` and ``PATCH``; ``TRUE_M500`` (1e14 Msun), ``TRUE_Y500`` (arcmin^2), ``TRUE_THETA500`` (arcmin), NaN of
             false ones.
         """
         rng, survey = np.random.default_rng([seed, 28]), self.survey
@@ -94,11 +94,12 @@ class MockSurvey:
         snr = q + rng.standard_normal(number)
         share = model.found(snr, size, survey.patch_log_dust[survey.patch[pixel]])
         kept = (snr >= survey.snr_min) & (rng.uniform(size=number) < share)
-        columns = {"SNR": snr, "MATCH_Z": z, "TRUE_M500": mass, "TRUE_Y500": flux, "TRUE_THETA500": size}
+        columns = {"FIXED_SNR": snr, "MATCH_Z": z, "TRUE_M500": mass, "TRUE_Y500": flux, "TRUE_THETA500": size}
         columns = {name: column[kept] for name, column in columns.items()}
         pixel = pixel[kept]
         if false:
             columns, pixel = self._add_false(columns, pixel, rng)
+        columns = {"SNR": highest_snr(columns["FIXED_SNR"]), **columns}
         lon_deg, lat_deg = _scatter_in_pixels(survey.nside, pixel, rng)
         icrs = SkyCoord(lon_deg, lat_deg, unit="deg", frame="galactic").icrs
         meta = {"SEED": seed, "ORIGIN": survey.origin, "SNR_MIN": survey.snr_min}
@@ -147,7 +148,7 @@ class MockSurvey:
         (True, True)
         """
         drawn = [self.draw(seed) for seed in range(n_draws)]
-        snr = [np.asarray(one["SNR"])[np.asarray(one["TRUE_Y500"]) < y500_arcmin2] for one in drawn]
+        snr = [np.asarray(one["FIXED_SNR"])[np.asarray(one["TRUE_Y500"]) < y500_arcmin2] for one in drawn]
         counts = np.histogram(np.minimum(np.concatenate(snr), FALSE_EDGES[-1]), FALSE_EDGES)[0]
         return np.asarray(counts / n_draws)
 
@@ -173,7 +174,7 @@ class MockSurvey:
         snr = np.maximum(chosen + FALSE_EDGES[1] * rng.uniform(size=number), survey.snr_min)
         where = rng.choice(len(survey.covered), number, p=survey.covered / survey.covered.sum())
         nothing = np.full(number, np.nan)
-        added = {name: snr if name == "SNR" else nothing for name in columns}
+        added = {name: snr if name == "FIXED_SNR" else nothing for name in columns}
         both = {name: np.concatenate([columns[name], added[name]]) for name in columns}
         return both, np.concatenate([pixel, where])
 

@@ -154,14 +154,14 @@ def _list_clusters(survey: Survey, catalogue: Table, tiles: list[str]) -> Table:
     """The catalogue with nemo's names; y0 in 1e-4, noise of the cluster's own pixel."""
     pixel = healpy.ang2pix(survey.nside, catalogue["GLON"], catalogue["GLAT"], lonlat=True)
     noise = 1e4 * _y0_noise(survey, survey.noise(_REFERENCE_ARCMIN, pixel), _REFERENCE_ARCMIN)
-    snr = np.asarray(catalogue["SNR"], float)
+    fixed = np.asarray(catalogue["FIXED_SNR"], float)
     columns = {
         "name": np.asarray(catalogue["NAME"], str),
         "RADeg": np.asarray(catalogue["RA"], float),
         "decDeg": np.asarray(catalogue["DEC"], float),
-        "SNR": snr,
-        "fixed_SNR": snr,
-        "fixed_y_c": snr * noise,
+        "SNR": np.asarray(catalogue["SNR"], float),
+        "fixed_SNR": fixed,
+        "fixed_y_c": fixed * noise,
         "fixed_err_y_c": noise,
         "redshift": np.asarray(catalogue["Z"], float),
         "redshiftErr": np.zeros(len(catalogue)),

@@ -1,20 +1,22 @@
 """What a likelihood of cluster counts needs of a survey: noise and sky of its patches, what is found, what is false.
 
     q = f Y500 / sigma(theta500, position),        ln Y500 scatters by sigma_lnY about the mean at a mass
-    SNR = q + N(0, 1)                              of the matched filter
-    logit P(found | SNR, theta500) = (SNR - S50 - a ln(theta500 / 5 arcmin)) / w + d (ln dust - mean) + shift
+    fixed S/N = q + N(0, 1) = sqrt(SNR^2 - 3)      of the matched filter
+    logit P(found | S/N, theta500) = (S/N - S50 - a ln(theta500 / 5 arcmin)) / w + d (ln dust - mean) + shift
 
-The network finds clusters; S/N is only what they are counted by. The last line is fitted to the injections of a
+The network finds clusters; S/N is only what they are counted by: that at a cluster's own place and size, which is
+lower than the SNR of the catalogue, the highest over both. The last line is fitted to the injections of a
 :class:`szeek.assess.selection.Selection`. Positions are pixels of the selection's noise; patches are pixels of like
 noise, for likelihoods that take a few.
 
 Source: the form of Planck's counts, Planck 2015 results XXIV (A&A 594, A24), Sect. 2, with a threshold in S/N that is
-not sharp.
+not sharp; for the fixed S/N, Vanderlinde et al. (2010), ApJ 722, 1180.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,6 +36,8 @@ from szeek.files import whole_file
 
 Floats = NDArray[np.float64]
 
+#: Parameters over which the SNR of the catalogue is the highest: two of the place, and the size.
+_N_FREE = 3
 #: S/N at which tables of completeness are given.
 SNR_GRID = tuple(np.round(np.arange(0.0, 15.01, 0.1), 1).tolist())
 #: Bins of S/N in which false candidates are counted.
@@ -41,10 +45,28 @@ FALSE_EDGES = np.round(np.arange(0.0, 20.01, 0.25), 2)
 #: Size at which :attr:`DetectionModel.snr50` is.
 PIVOT_ARCMIN = 5.0
 #: Above it the ratio of measured and true S/N is read: what is found there does not depend on noise.
-_BRIGHT_SNR = 7.0
+_BRIGHT_SNR, _FEWEST_BRIGHT, _HIGHEST_RATIO = 7.0, 20.0, 2.0
 _LEAST_PROBABILITY = 1e-9
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
 _SKY_DEG2 = 41252.96
+
+
+def fixed_snr(snr: ArrayLike) -> Floats:
+    """S/N at a cluster's own place and size, given the highest over both: less by what noise adds on average.
+
+    Source: Vanderlinde et al. (2010), ApJ 722, 1180, Sect. 4.
+
+    Examples
+    --------
+    >>> fixed_snr([4.5, 10.0]).round(2).tolist()
+    [4.15, 9.85]
+    """
+    return np.sqrt(np.maximum(np.asarray(snr, float) ** 2 - _N_FREE, 0.0))
+
+
+def highest_snr(fixed: ArrayLike) -> Floats:
+    """Inverse of :func:`fixed_snr`."""
+    return np.sqrt(np.maximum(np.asarray(fixed, float), 0.0) ** 2 + _N_FREE)
 
 
 @dataclass(frozen=True)
@@ -62,7 +84,8 @@ class DetectionModel:
     shift : float
         Of the logit, for the looks of clusters being others than those injected.
     snr_factor, snr_scatter_ln : float
-        f: S/N that injections have over Y500 / sigma, and its scatter beyond noise; 1 and 0 where not measured.
+        f: S/N that haloes have at their own place and size over Y500 / sigma, and its scatter beyond noise; 1 and 0
+        where not measured.
 
     Examples
     --------
@@ -107,7 +130,8 @@ class DetectionModel:
         factor, scatter = 1.0, 0.0
         if "snr_there" in table.colnames:
             there = np.asarray(table["snr_there"], float)
-            factor, scatter = _compare_snr(there, q)
+            haloes = np.asarray(table["weight"], float) if "weight" in table.colnames else np.ones(len(table))
+            factor, scatter = _compare_snr(there, q, haloes)
             snr, weights = there[:, None], np.ones(1)
             used = np.isfinite(there)
         else:
@@ -135,17 +159,23 @@ class DetectionModel:
         )
 
 
-def _compare_snr(there: Floats, q: Floats) -> tuple[float, float]:
-    """Median of measured over true S/N where it is high, and the scatter that holds 68 % beside the noise."""
+def _compare_snr(there: Floats, q: Floats, haloes: Floats) -> tuple[float, float]:
+    """Median of measured over true S/N where it is high, and its scatter in the logarithm beside the noise.
+
+    Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux and
+    size, and clusters are injected evenly in their logarithms. The scatter is that of a lognormal law of the same mean
+    square: counts above a threshold fall about as its power -2, so that this is what they depend on, and not how far
+    those with a radio galaxy fall below.
+    """
     bright = np.isfinite(there) & (q > _BRIGHT_SNR)
-    if bright.sum() < 20:
+    ratio, q, weight = (np.asarray(column[bright]) for column in (there / q, q, haloes))
+    if weight.sum() ** 2 < _FEWEST_BRIGHT * (weight**2).sum() or not weight.any():
         return 1.0, 0.0
-    ratio = there[bright] / q[bright]
-    factor = float(np.median(ratio))
-    noise = 1 / (factor * q[bright])
-    tried = np.linspace(0.0, 0.5, 501)
-    within = [float(np.mean(np.abs(ratio / factor - 1) < np.hypot(each, noise))) for each in tried]
-    return factor, float(tried[min(int(np.searchsorted(within, 0.683)), tried.size - 1)])
+    order = np.argsort(ratio)
+    ratio, q, share = ratio[order], q[order], weight[order] / weight.sum()
+    factor = float(np.interp(0.5, np.cumsum(share) - share / 2, ratio))
+    square = float(share @ (np.clip(ratio, 0.0, _HIGHEST_RATIO) ** 2 - q**-2.0))
+    return factor, math.sqrt(max(math.log(max(square, factor**2) / factor**2) / 2, 0.0))
 
 
 @dataclass(frozen=True)
@@ -163,9 +193,9 @@ class Survey:
         Number of the pixel's patch; -1 outside.
     detection : DetectionModel
     snr_min : float
-        S/N from which clusters are counted.
+        Fixed S/N from which clusters are counted.
     false_counts : (80,) float64
-        Candidates that are expected to be no clusters, in bins of S/N 0.25 wide from 0.
+        Candidates that are expected to be no clusters, in bins of fixed S/N 0.25 wide from 0.
     cosmology : CosmologyParameters
         With which masses of the catalogue were made; sigma and completeness do not depend on it.
     origin : str
@@ -369,7 +399,7 @@ def make_survey(
     candidates : Table
         ``SNR``, ``PURITY``, ``GLON`` and ``GLAT``; those inside tell how many are false.
     snr_min : float
-        S/N from which clusters are counted.
+        Fixed S/N from which clusters are counted.
     n_patches : int
         Of like noise and equal area; at most one per pixel of the noise.
     origin : str
@@ -409,6 +439,7 @@ def make_survey(
         )
     patch = group_pixels(noise, covered, n_patches)
     snr, purity = (np.ma.filled(np.asarray(candidates[name], float), np.nan) for name in ("SNR", "PURITY"))
+    snr = fixed_snr(snr)
     inside = patch[healpy.ang2pix(nside, candidates["GLON"], candidates["GLAT"], lonlat=True)] >= 0
     counted = np.isfinite(snr) & np.isfinite(purity) & inside
     false_counts = np.histogram(snr[counted], FALSE_EDGES, weights=1 - purity[counted])[0]

@@ -16,7 +16,7 @@ from szeek.counts.exports import export_survey
 from szeek.counts.masses import MassRelation, list_mass_curves, list_masses
 from szeek.counts.massfunction import CosmologyParameters
 from szeek.counts.mocks import MockSurvey
-from szeek.counts.survey import Survey, make_survey
+from szeek.counts.survey import Survey, fixed_snr, make_survey
 from szeek.files import whole_folder, write_table
 from szeek.inputs.masks import read_mask
 from szeek.measure.candidates import read_candidates
@@ -38,7 +38,7 @@ class CountOptions:
     Parameters
     ----------
     snr_min : float
-        S/N from which clusters are counted.
+        S/N from which clusters are counted, at their own place and size (:func:`szeek.counts.survey.fixed_snr`).
     n_patches : int
         Patches of like noise.
     footprint : Path, optional
@@ -192,9 +192,10 @@ def open_survey(folder: RunFolder, options: CountOptions = CountOptions()) -> tu
     else:
         listed = _read_other(options.catalogue, folder, survey)
     listed["PATCH"] = survey.locate(np.asarray(listed["GLON"], float), np.asarray(listed["GLAT"], float))
-    kept = (np.asarray(listed["SNR"], float) >= survey.snr_min) & (np.asarray(listed["PATCH"]) >= 0)
+    listed["FIXED_SNR"] = fixed_snr(np.ma.filled(np.ma.asarray(listed["SNR"], float), np.nan))
+    kept = (np.asarray(listed["FIXED_SNR"]) >= survey.snr_min) & (np.asarray(listed["PATCH"]) >= 0)
     if not kept.any():
-        raise ValueError(f"no candidate of '{folder.path}' lies inside the survey with an SNR of {survey.snr_min:g}")
+        raise ValueError(f"no candidate of '{folder.path}' lies inside the survey with an S/N of {survey.snr_min:g}")
     return survey, listed[kept], bool(np.isfinite(np.asarray(candidates["PURITY"], float)).any())
 
 

@@ -365,8 +365,8 @@ def _split_rounds(injections: Table, sky_fraction: float) -> list[Table]:
 class _Round(NamedTuple):
     """A round of injections.
 
-    ``injections`` have p and offset of what was found, and their S/N in the maps; ``fluxes`` is the photometry of
-    those found, with their true flux and the number of haloes that each stands for.
+    ``injections`` have p and offset of what was found, their S/N in the maps, and the number of haloes that each stands
+    for; ``fluxes`` is the photometry of those found, with their true flux.
     """
 
     injections: Table
@@ -417,9 +417,9 @@ class _Search:
         fluxes = measured[len(table) :]
         fluxes["z"], fluxes["true_y500_arcmin2"] = found["z"], where_found["y500_arcmin2"]
         fluxes["true_profile"] = where_found["profile"]
-        flux, size = where_found["y500_arcmin2"], where_found["theta500_arcmin"]
-        number = count_haloes(flux, size, least_flux_arcmin2(maps))
-        fluxes["weight"] = number / np.asarray(where_found["density"], float)
+        number = count_haloes(table["y500_arcmin2"], table["theta500_arcmin"], least_flux_arcmin2(maps))
+        table["weight"] = number / np.asarray(table["density"], float)
+        fluxes["weight"] = table["weight"][np.isfinite(np.asarray(table["p"], float))]
         looks = sum_looks(painted, part, instrument, self.states, injected=True, **work.options)
         return _Round(table, fluxes, looks)
 
