@@ -7,8 +7,8 @@ RUN is a simulated run (`szeek run demo --seed N --until maps`) of a seed that n
 are taken out of its maps and painted again with another look, which the injections are not told; then `szeek predict`
 and `szeek selection` search eight tiles of these maps as they would a user's, with the mock catalogues of the run.
 What they say is found is held against the haloes that are, in six bins of flux and four of reddening, and PURITY
-against what is true. With --train the network is one of the preset demo, trained on the whole sky of that look and the
-catalogues that surveys would make of it, and searches the four tiles that the training held out.
+against what is true. With --train the network is one of the preset demo, trained on the whole sky of that look and
+the catalogues that surveys would make of it, and searches the four tiles that the training held out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from szeek.assess.recovery import completeness_purity
 from szeek.assess.selection import Selection, predicted_counts
 from szeek.config import load_config
 from szeek.files import write_table
-from szeek.inputs.catalogues import read_catalogue, select_clusters
+from szeek.inputs.catalogues import select_clusters
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.knownclusters import read_clusters
 from szeek.inputs.reddening import reddening_mag
@@ -107,7 +107,8 @@ def main() -> None:
             for survey, draw in SURVEYS.items():
                 write_table(draw(haloes, seed), files[survey])
         scored = score(folder, haloes, files, given)
-        print(json.dumps({"look": name, "model": "trained there" if given.train else given.model, **scored}), flush=True)
+        model = "trained there" if given.train else given.model
+        print(json.dumps({"look": name, "model": model, **scored}), flush=True)
         shutil.rmtree(folder / "sky")
 
 
@@ -116,8 +117,11 @@ def score(folder: Path, haloes: Table, files: dict[str, Path], given: argparse.N
     surveys = SURVEYS if given.train else ("PSZ2", "MCXC")
     mocks = [f"{survey}={files[survey].resolve()}" for survey in surveys]
     sky = {"simulate": False, "saved_maps": str((folder / "sky").resolve()), "catalogues": mocks}
-    settings = load_config("demo", sky=sky) if given.train else load_config("szeek-1", model=str(given.model), sky=sky)
-    tiles = settings.split.held_out.numbers if given.train else TILES
+    if given.train:
+        settings = load_config("demo", sky=sky)
+        tiles = settings.split.held_out.numbers
+    else:
+        settings, tiles = load_config("szeek-1", model=str(given.model), sky=sky), TILES
     out = folder / "run"
     run(settings, out, until="detect", threads=given.threads)
     said = measure_selection(out, SelectionOptions(given.n, tiles), threads=given.threads)

@@ -50,8 +50,9 @@ def test_the_law_of_detection_comes_back(own_snr):
 def test_injections_count_as_the_haloes_that_they_stand_for():
     """Small clusters have 0.9 of their S/N and large ones 0.6; the sky has nine small ones for every large one.
 
-    ln 4 / ln 20 = 0.46 of the injections are small, and 0.885 of what they stand for. If all large ones lie below, the
-    median is the 0.435 quantile of the small ones: 0.9 exp(-0.163 x 0.19), with a scatter of 0.15 and noise of 0.11.
+    ln 4 / ln 20 = 0.46 of the injections are small, and 0.885 of what they stand for. If all large ones lie below,
+    the median is the 0.435 quantile of the small ones: 0.9 exp(-0.163 x 0.19), with a scatter of 0.15 and noise of
+    0.11.
     """
     selection = make_selection()
     table = selection.injections
@@ -116,7 +117,7 @@ def test_noise_and_sky_of_patches(survey):
 
 
 def test_false_candidates_are_what_purity_leaves(survey):
-    """200 candidates of purity 0.9 and an SNR between 4 and 8; a fixed S/N of 4.5 is an SNR of sqrt(4.5^2 + 3) = 4.82."""
+    """200 candidates of purity 0.9 and an SNR between 4 and 8; a fixed S/N of 4.5 is an SNR of 4.82."""
     assert survey.n_false == pytest.approx(20 * (8 - 4.822) / 4, abs=1.5)
     centres, density = survey.false_density
     assert (density * 0.25).sum() == pytest.approx(1.0) and density[centres < 4.5].max() == 0

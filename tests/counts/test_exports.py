@@ -67,7 +67,8 @@ def test_modules_for_cosmocnc_say_what_the_survey_says(run, opened, tmp_path):
         catalogue_name="catalogue.npz", cnc_params=params["cnc_params"]
     )
     np.testing.assert_allclose(listed.catalogue["q_szeek"], catalogue["FIXED_SNR"], rtol=1e-6)
-    np.testing.assert_allclose(catalogue["SNR"] ** 2 - catalogue["FIXED_SNR"] ** 2, 3.0, rtol=1e-4)  # two of place, one of size
+    # two of place, one of size
+    np.testing.assert_allclose(catalogue["SNR"] ** 2 - catalogue["FIXED_SNR"] ** 2, 3.0, rtol=1e-4)
     np.testing.assert_array_equal(listed.catalogue_patch["q_szeek"], catalogue["PATCH"])
     np.testing.assert_allclose(listed.catalogue["z"], catalogue["Z"])
     module = load_module(folder / "survey_sr_szeek.py")
@@ -320,9 +321,8 @@ def test_an_unknown_format_and_a_missing_column_are_named(opened, tmp_path):
     with pytest.raises(ValueError, match="format 'csv' is unknown, expected one of cosmocnc"):
         export_survey("csv", survey, catalogue, MassRelation(), out)
     with pytest.raises(ValueError, match="the catalogue lacks PATCH"):
-        export_survey(
-            "fits", survey, catalogue["NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "FIXED_SNR", "Z"], MassRelation(), tmp_path
-        )
+        lacking = catalogue["NAME", "RA", "DEC", "GLON", "GLAT", "SNR", "FIXED_SNR", "Z"]
+        export_survey("fits", survey, lacking, MassRelation(), tmp_path)
 
 
 def test_a_run_without_selection_says_which_command_makes_it(run, tmp_path):

@@ -6,8 +6,8 @@ v is what the matched filter sees in each band at a cluster's position and size,
 unit flux, of the gas and of the galaxies (:mod:`szeek.measure.photometry`). t is the tSZ spectrum without and dt_i
 the change with relativistic electrons of the mean temperature of its mass, d_i the mean dust of its member galaxies.
 Fluxes Y_i and R_i and the size X_i of the relativistic change are free for each cluster, so that neither the
-catalogue's fluxes, nor its selection by flux, nor temperatures matter; delta, in units of what is published, is common
-to all. Where clusters are few or faint the published value, with a wide error, decides.
+catalogue's fluxes, nor its selection by flux, nor temperatures matter; delta, in units of what is published, is
+common to all. Where clusters are few or faint the published value, with a wide error, decides.
 
 Temperatures are taken as published: 1,500 known clusters of a full sky tell their mean to 150 %.
 """
@@ -58,8 +58,8 @@ _FEWEST, _FEWEST_BANDS, _N_BOOTSTRAP = 20, 3, 200
 #: Borders of the bins of flux and size in which spectra are stacked.
 _STACKED_Y5R500_ARCMIN2, _STACKED_THETA500_ARCMIN = (0.0, 2e-3, np.inf), (0.0, 6.0, np.inf)
 _LEAST_FLUX_ARCMIN2, _SURE = 1e-5, 0.2
-#: Share by which dust may come out wrong: on simulated skies beams that are 5 to 10 % narrower in the bands that see it
-#: raise it by 0.15, the errors of catalogued positions lower it by as much.
+#: Share by which dust may come out wrong: on simulated skies beams that are 5 to 10 % narrower in the bands that see
+#: it raise it by 0.15, the errors of catalogued positions lower it by as much.
 _SYSTEMATIC = 0.1
 _MOST_DUST = 10.0
 #: Looks are varied about no smaller mean than this, or nothing would be told of them.
@@ -290,8 +290,8 @@ def fit_look(known: Sequence[LookSums], injected: Sequence[LookSums] = ()) -> Lo
     known : sequence of LookSums
         Of the clusters of the maps.
     injected : sequence of LookSums, optional
-        Of injected ones, whose dust is known. By how much it comes out wrong, because pixels and profiles are not quite
-        those of the filter, the known ones are corrected.
+        Of injected ones, whose dust is known. By how much it comes out wrong, because pixels and profiles are not
+        quite those of the filter, the known ones are corrected.
 
     Returns
     -------

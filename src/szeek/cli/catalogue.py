@@ -152,7 +152,6 @@ def selection(
 def describe_selection(found: Selected, folder: Path) -> str:
     """What was found of the injections."""
     from szeek.pipeline.products import FLUXES, POSITIONS, SELECTION
-    from szeek.pipeline.searches import Y500_BINS_ARCMIN2
 
     lines = [
         f"{found.n_found} of {found.n_injected} injected clusters found at p > {found.p_max:g}; "
@@ -160,14 +159,15 @@ def describe_selection(found: Selected, folder: Path) -> str:
         f"completeness: {folder / SELECTION}",
     ]
     dust, error = found.look["dust"]
-    lines.append(f"dust in clusters, from {found.n_look} known ones: {dust:.2f} +- {error:.2f} times what is published")
+    times = f"{dust:.2f} +- {error:.2f} times what is published"
+    lines.append(f"dust in clusters, from {found.n_look} known ones: {times}")
     if found.known is not None:
         lines.append(describe_check(found.known))
-    if found.haloes is not None:
-        check = found.haloes
+    check = found.haloes
+    if check is not None and check.y500_arcmin2:
         rows = ", ".join(f"{n} ({expected:.0f})" for n, expected in zip(check.n_found, check.n_expected, strict=True))
         lines.append(
-            f"haloes found (expected) by Y500 from {Y500_BINS_ARCMIN2[0]:g} arcmin2 up: {rows}; "
+            f"haloes found (expected) by Y500 from {check.y500_arcmin2[0]:g} arcmin2 up: {rows}; "
             f"probability {check.probability:.2g}"
         )
     if found.no_position_errors:

@@ -21,7 +21,7 @@ Scatter = Annotated[
 StatedCosmology = Annotated[
     str, typer.Option(help="name of the cosmology that you expect, e.g. Planck18; refused where the run has another")
 ]
-SnrMin = Annotated[float, typer.Option(help="S/N from which clusters are counted: sqrt(SNR^2 - 3) of the catalogue's SNR")]
+SnrMin = Annotated[float, typer.Option(help="S/N from which clusters are counted, sqrt(SNR^2 - 3) of the catalogue")]
 Patches = Annotated[int, typer.Option(min=1, help="patches of like noise and equal area")]
 Footprint = Annotated[
     Path | None, typer.Option(help="HEALPix mask, 1 inside the sky to count in; default: all of the run's")

@@ -76,8 +76,8 @@ class MockSurvey:
         -------
         Table
             ``NAME``, ``RA``, ``DEC``, ``GLON``, ``GLAT``, ``SNR``, ``MATCH_Z`` as the catalogue of candidates has
-            them; ``FIXED_SNR`` and ``PATCH``; ``TRUE_M500`` (1e14 Msun), ``TRUE_Y500`` (arcmin^2), ``TRUE_THETA500`` (arcmin), NaN of
-            false ones.
+            them; ``FIXED_SNR`` and ``PATCH``; ``TRUE_M500`` (1e14 Msun), ``TRUE_Y500`` (arcmin^2), ``TRUE_THETA500``
+            (arcmin), NaN of false ones.
         """
         rng, survey = np.random.default_rng([seed, 28]), self.survey
         number = rng.poisson(self.n_haloes)

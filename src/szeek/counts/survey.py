@@ -61,12 +61,12 @@ def fixed_snr(snr: ArrayLike) -> Floats:
     >>> fixed_snr([4.5, 10.0]).round(2).tolist()
     [4.15, 9.85]
     """
-    return np.sqrt(np.maximum(np.asarray(snr, float) ** 2 - _N_FREE, 0.0))
+    return np.asarray(np.sqrt(np.maximum(np.asarray(snr, float) ** 2 - _N_FREE, 0.0)))
 
 
 def highest_snr(fixed: ArrayLike) -> Floats:
     """Inverse of :func:`fixed_snr`."""
-    return np.sqrt(np.maximum(np.asarray(fixed, float), 0.0) ** 2 + _N_FREE)
+    return np.asarray(np.sqrt(np.maximum(np.asarray(fixed, float), 0.0) ** 2 + _N_FREE))
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ class DetectionModel:
 def _compare_snr(there: Floats, q: Floats, haloes: Floats) -> tuple[float, float]:
     """Median of measured over true S/N where it is high, and its scatter in the logarithm beside the noise.
 
-    Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux and
-    size, and clusters are injected evenly in their logarithms. The scatter is that of a lognormal law of the same mean
-    square: counts above a threshold fall about as its power -2, so that this is what they depend on, and not how far
-    those with a radio galaxy fall below.
+    Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux
+    and size, and clusters are injected evenly in their logarithms. The scatter is that of a lognormal law of the same
+    mean square: counts above a threshold fall about as its power -2, so that this is what they depend on, and not how
+    far those with a radio galaxy fall below.
     """
     bright = np.isfinite(there) & (q > _BRIGHT_SNR)
     ratio, q, weight = (np.asarray(column[bright]) for column in (there / q, q, haloes))

@@ -60,8 +60,9 @@ from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 if TYPE_CHECKING:
     from distributed import Client
 
-#: Bins of flux, arcmin^2, in which a simulated sky's own haloes are counted.
-Y500_BINS_ARCMIN2 = (3e-4, 4.5e-4, 7e-4, 1e-3, 1.5e-3, 2.5e-3, np.inf)
+#: Bins in which a simulated sky's own haloes are counted: of flux over the faintest that counts, 3e-4 arcmin^2 with
+#: HFI's beams.
+_Y500_BINS = (1.0, 1.5, 7 / 3, 10 / 3, 5.0, 25 / 3, np.inf)
 #: Most flux (Y500, arcmin^2) per deg^2 that one round of injections adds: half as much again as the haloes above 1e-4
 #: arcmin^2 of a simulated sky have. Four times as much, from clusters of up to 1e-2 arcmin^2, lowers S/N maps between
 #: them by 0.1 to 0.6 (theta500 of 2.5 to 20 arcmin), for their filter takes the mean around a cluster off.
@@ -296,7 +297,7 @@ def _select(run: Run, options: SelectionOptions, progress: Progress | None) -> S
     haloes: HaloCheck | None = None
     if ground.haloes is not None:
         own, true = (table[ground.is_inside(table)] for table in (ground.sources, ground.haloes))
-        haloes = _check_haloes(selection, own, true, run.radius_arcmin)
+        haloes = _check_haloes(selection, own, true, run.truth_cut_arcmin2, run.radius_arcmin)
     refused = ""
     try:
         if ground.haloes is None:
@@ -365,8 +366,8 @@ def _split_rounds(injections: Table, sky_fraction: float) -> list[Table]:
 class _Round(NamedTuple):
     """A round of injections.
 
-    ``injections`` have p and offset of what was found, their S/N in the maps, and the number of haloes that each stands
-    for; ``fluxes`` is the photometry of those found, with their true flux.
+    ``injections`` have p and offset of what was found, their S/N in the maps, and the number of haloes that each
+    stands for; ``fluxes`` is the photometry of those found, with their true flux.
     """
 
     injections: Table
@@ -435,13 +436,16 @@ class _Search:
         )  # fmt: skip
 
 
-def _check_haloes(selection: Selection, sources: Table, haloes: Table, radius_arcmin: float) -> HaloCheck:
+def _check_haloes(
+    selection: Selection, sources: Table, haloes: Table, least_y500_arcmin2: float, radius_arcmin: float
+) -> HaloCheck:
     judged = haloes.copy()
     judged["found"] = False
     judged["found"][match(sources, haloes, truth_radius(haloes, radius_arcmin))["cluster"]] = True
-    counts = predicted_counts(selection, judged, Y500_BINS_ARCMIN2)
+    bins = least_y500_arcmin2 * np.array(_Y500_BINS)
+    counts = predicted_counts(selection, judged, bins)
     known = np.asarray(counts["variance"]) > 0
-    edges = np.asarray(Y500_BINS_ARCMIN2[:-1])[known]
+    edges = bins[:-1][known]
     counts, covariance = counts[known], counts.meta["covariance"][np.ix_(known, known)]
     apart = np.asarray(counts["n_found"] - counts["expected"])
     chi2 = float(apart @ np.linalg.solve(covariance, apart))
