@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import tomllib
 from pathlib import Path
@@ -18,6 +19,7 @@ from scipy.special import logit
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from runmaker import make_run
 
+from szeek.filter.ymap import YMap
 from szeek.find.predict import read_prediction, write_prediction
 from szeek.inputs.instrument import read_instrument
 from szeek.pipeline.products import RunFolder
@@ -212,6 +214,18 @@ def test_more_maps_are_taken(folder: Path) -> None:
     maps, lacking = open_run_maps(RunFolder(folder), {"iris_100um": given})
     assert maps["iris_100um"].bands[0].name == "iris_100um"
     assert "iris_100um" not in lacking
+
+
+def test_the_y_map_made_of_a_runs_own_bands_is_stacked(folder: Path, tmp_path: Path) -> None:
+    """`szeek ymap` leaves y.fits; a y_map.fits that the user put there goes before it."""
+    run = shutil.copytree(folder, tmp_path / "run", symlinks=True)
+    (run / "y_map.fits").unlink()
+    for name, y in (("y.fits", 2e-6), ("y_map.fits", 3e-6)):
+        values = np.full(12 * 64**2, y, np.float32)
+        YMap(values, values).write(run / name)
+        found = open_run_maps(RunFolder(run))[0]["y"]
+        assert found.values.min() == found.values.max() == np.float32(y)
+        assert found.bands[0].fwhm_arcmin == 10.0
 
 
 def test_spectrum_of_painted_tsz() -> None:

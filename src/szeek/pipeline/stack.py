@@ -222,7 +222,8 @@ def open_run_maps(
     maps: dict[str, SkyMaps] = {"bands": to_healpix(bands) if isinstance(bands, MapSet) else bands}
     lacking: dict[str, str] = {}
     given = dict(more or {})
-    own_y = next(iter(run.config.sky.y_maps), None) or (run.file(products.Y_MAP) if run.has(products.Y_MAP) else None)
+    made = (run.file(name) for name in (products.Y_MAP, products.Y) if run.has(name))
+    own_y = next(iter(run.config.sky.y_maps), None) or next(made, None)
     if own_y is not None:
         given.setdefault("y", Path(own_y))
     for name, source in given.items():
