@@ -62,8 +62,9 @@ def test_injections_count_as_the_haloes_that_they_stand_for():
     evenly = DetectionModel.fit(replace(selection, injections=table[[c for c in table.colnames if c != "weight"]]))
     assert DetectionModel.fit(selection).snr_factor == pytest.approx(0.873, abs=0.02)
     assert evenly.snr_factor < 0.85
-    table["weight"] = 0.0  # where nothing stands for a halo, nothing is known
-    assert DetectionModel.fit(selection).snr_factor == 1.0
+    table["weight"] = np.where(np.arange(len(table)) == 7, 1.0, 0.0)  # one of them stands for all haloes
+    assert DetectionModel.fit(selection).snr_factor == evenly.snr_factor
+    assert DetectionModel.fit(replace(selection, injections=table[:40])).snr_factor == 1.0  # too few are bright
 
 
 def test_snr_at_a_clusters_own_place_is_lower_than_the_highest():

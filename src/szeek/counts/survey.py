@@ -163,14 +163,17 @@ def _compare_snr(there: Floats, q: Floats, haloes: Floats) -> tuple[float, float
     """Median of measured over true S/N where it is high, and its scatter in the logarithm beside the noise.
 
     Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux
-    and size, and clusters are injected evenly in their logarithms. The scatter is that of a lognormal law of the same
+    and size, and clusters are injected evenly in their logarithms. Where few stand for nearly all of the haloes, each
+    counts as one. The scatter is that of a lognormal law of the same
     mean square: counts above a threshold fall about as its power -2, so that this is what they depend on, and not how
     far those with a radio galaxy fall below.
     """
     bright = np.isfinite(there) & (q > _BRIGHT_SNR)
     ratio, q, weight = (np.asarray(column[bright]) for column in (there / q, q, haloes))
-    if weight.sum() ** 2 < _FEWEST_BRIGHT * (weight**2).sum() or not weight.any():
+    if len(ratio) < _FEWEST_BRIGHT:
         return 1.0, 0.0
+    if weight.sum() ** 2 < _FEWEST_BRIGHT * (weight**2).sum() or not weight.any():
+        weight = np.ones(len(ratio))
     order = np.argsort(ratio)
     ratio, q, share = ratio[order], q[order], weight[order] / weight.sum()
     factor = float(np.interp(0.5, np.cumsum(share) - share / 2, ratio))
