@@ -50,7 +50,7 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
             )
             for row in fitted
         ]
-        caption = f"How injected clusters look, fitted to {found['n_look']} known clusters of these maps"
+        caption = f"How injected clusters look; their dust is that of {found['n_look']} known clusters of these maps"
         part.add(table_block(caption, heads, cells))
     spectra = [run.table(products.SELECTION, name) for name in ("KNOWN", "INJECTED")]
     if spectra[0] is not None and spectra[1] is not None and np.any(np.asarray(spectra[0]["n"]) > 1):
