@@ -159,17 +159,16 @@ def describe_selection(found: Selected, folder: Path) -> str:
         f"completeness: {folder / SELECTION}",
     ]
     dust, error = found.look["dust"]
-    times = f"{dust:.2f} +- {error:.2f} times what is published"
-    lines.append(f"dust in clusters, from {found.n_look} known ones: {times}")
+    source = f"from {found.n_look} known ones" if found.n_look else "too few are known to tell"
+    lines.append(f"dust in clusters, {source}: {dust:.2f} +- {error:.2f} times what is published")
     if found.known is not None:
         lines.append(describe_check(found.known))
-    check = found.haloes
-    if check is not None and check.y500_arcmin2:
+    if found.haloes is not None:
+        check = found.haloes
+        least = f" from {check.y500_arcmin2[0]:g} arcmin2 up" if check.y500_arcmin2 else ""
         rows = ", ".join(f"{n} ({expected:.0f})" for n, expected in zip(check.n_found, check.n_expected, strict=True))
-        lines.append(
-            f"haloes found (expected) by Y500 from {check.y500_arcmin2[0]:g} arcmin2 up: {rows}; "
-            f"probability {check.probability:.2g}"
-        )
+        held = f"{rows or '0 (0)'}; probability {check.probability:.2g}"
+        lines.append(f"haloes found (expected) by Y500{least}: {held}")
     if found.no_position_errors:
         lines.append(f"no position errors: {found.no_position_errors}")
     else:

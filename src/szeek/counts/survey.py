@@ -54,7 +54,7 @@ _SKY_DEG2 = 41252.96
 def fixed_snr(snr: ArrayLike) -> Floats:
     """S/N at a cluster's own place and size, given the highest over both: less by what noise adds on average.
 
-    Source: Vanderlinde et al. (2010), ApJ 722, 1180, Sect. 4.
+    Source: Vanderlinde et al. (2010), ApJ 722, 1180.
 
     Examples
     --------
@@ -164,9 +164,8 @@ def _compare_snr(there: Floats, q: Floats, haloes: Floats) -> tuple[float, float
 
     Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux
     and size, and clusters are injected evenly in their logarithms. Where few stand for nearly all of the haloes, each
-    counts as one. The scatter is that of a lognormal law of the same
-    mean square: counts above a threshold fall about as its power -2, so that this is what they depend on, and not how
-    far those with a radio galaxy fall below.
+    counts as one. The scatter is that of a lognormal law of the same mean square: counts above a threshold fall about
+    as its power -2, so that this is what they depend on, and not how far those with a radio galaxy fall below.
     """
     bright = np.isfinite(there) & (q > _BRIGHT_SNR)
     ratio, q, weight = (np.asarray(column[bright]) for column in (there / q, q, haloes))

@@ -50,7 +50,8 @@ def section_selection(run: RunFolder, made: Figures) -> Section:
             )
             for row in fitted
         ]
-        caption = f"How injected clusters look; their dust is that of {found['n_look']} known clusters of these maps"
+        known = f"that of {found['n_look']} known clusters of these maps" if found["n_look"] else "as published"
+        caption = f"How injected clusters look; their dust is {known}"
         part.add(table_block(caption, heads, cells))
     spectra = [run.table(products.SELECTION, name) for name in ("KNOWN", "INJECTED")]
     if spectra[0] is not None and spectra[1] is not None and np.any(np.asarray(spectra[0]["n"]) > 1):
