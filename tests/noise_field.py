@@ -36,6 +36,16 @@ def noise_sky(
     return SkyMaps(values, footprint, HFI.bands)
 
 
+def noise_disc(nside: int, radius_deg: float) -> SkyMaps:
+    """Noise of 20 uK a pixel in a disc at (30, 60) deg, in maps as small as one likes."""
+    values = np.random.default_rng(3).normal(0, 1, (12 * nside**2, 6)).astype(np.float32)
+    values *= (20e-6 * HFI.unit_per_kcmb).astype(np.float32)
+    seen = np.zeros(len(values), bool)
+    seen[healpy.query_disc(nside, healpy.ang2vec(30, 60, lonlat=True), np.radians(radius_deg))] = True
+    values[~seen] = 0
+    return SkyMaps(values, seen, HFI.bands)
+
+
 def cluster_grid(theta500_arcmin: float, y500_arcmin2: float, n: int, step_deg: float) -> Table:
     """n x n clusters about the centre, anywhere within pixels."""
     step = step_deg * (np.arange(n) - (n - 1) / 2)

@@ -39,12 +39,17 @@ def survey():
 
 @pytest.mark.parametrize("own_snr", [True, False])
 def test_the_law_of_detection_comes_back(own_snr):
-    """From each injection's own S/N, or, where it was not kept, averaged over the noise."""
+    """From each injection's own S/N, or, where it was not kept, averaged over the noise.
+
+    1,400 injections are bright: ratios of 0.9 that scatter by 0.17 with noise give their median to 0.006, and the
+    scatter of 0.15, from a mean square known to 1 %, to 0.01 / (4 x 0.15) = 0.017.
+    """
     model = DetectionModel.fit(make_selection(own_snr=own_snr))
     assert model.snr50 == pytest.approx(SNR50, abs=0.12)
     assert model.width == pytest.approx(WIDTH, abs=0.12)
     assert abs(model.size_slope) < 0.15 and abs(model.dust_slope) < 0.2
-    assert (model.snr_factor, model.snr_scatter_ln) == pytest.approx((0.9, 0.15) if own_snr else (1, 0), abs=0.025)
+    assert model.snr_factor == pytest.approx(0.9 if own_snr else 1.0, abs=0.012)
+    assert model.snr_scatter_ln == pytest.approx(0.15 if own_snr else 0.0, abs=0.025)
 
 
 def test_injections_count_as_the_haloes_that_they_stand_for():

@@ -11,16 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import distributed
-import healpy
 import numpy as np
 import pytest
 from astropy.table import Table
+from noise_field import HFI, noise_disc
 
 from szeek.assess.selection import measure_noise
 from szeek.config import load_config
 from szeek.filter.snrmaps import filter_sky
 from szeek.inputs.catalogues import write_catalogue
-from szeek.inputs.instrument import read_instrument
 from szeek.measure.photometry import measure_sources
 from szeek.parallel import spread
 from szeek.pipeline.stage import Run
@@ -100,13 +99,7 @@ def test_maps_go_by_the_names_of_their_files(client, tmp_path):
 
 def test_filtering_of_injected_maps(client, tmp_path):
     """S/N maps and noise of the matched filter, the slow part of `szeek selection`: noise within 3 deg."""
-    instrument, nside = read_instrument("planck-hfi"), 512
-    values = np.random.default_rng(3).normal(0, 1, (12 * nside**2, 6)).astype(np.float32)
-    values *= (20e-6 * instrument.unit_per_kcmb).astype(np.float32)
-    seen = np.zeros(len(values), bool)
-    seen[healpy.query_disc(nside, healpy.ang2vec(30, 60, lonlat=True), np.radians(3))] = True
-    values[~seen] = 0
-    maps = SkyMaps(values, seen, instrument.bands)
+    maps = noise_disc(512, 3.0)
     mapped = SkyMaps.open(maps.save(tmp_path / "maps"))
     with losing_a_worker(client):
         there = filter_sky(mapped, (7.0,), client=client)
@@ -121,8 +114,8 @@ def test_filtering_of_injected_maps(client, tmp_path):
     )
     # in another process one double in 1,500 was seen to differ by its last bit (selection.fits keeps float32)
     np.testing.assert_allclose(
-        measure_noise(mapped, instrument, (4.0, 8.0), client=client),
-        measure_noise(maps, instrument, (4.0, 8.0)),
+        measure_noise(mapped, HFI, (4.0, 8.0), client=client),
+        measure_noise(maps, HFI, (4.0, 8.0)),
         rtol=1e-15,
     )
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import distributed
-import healpy
 import numpy as np
 import pytest
+from noise_field import noise_disc
 
 from szeek.filter.snrmaps import filter_sky
-from szeek.inputs.instrument import read_instrument
 from szeek.sky.skymaps import SkyMaps
 
 ROOT = Path(__file__).parents[2]
@@ -127,13 +126,7 @@ def cluster(nodes):
 
 
 def test_a_node_that_is_cut_off_changes_no_bit(cluster, nodes, shared_folder):
-    instrument, nside = read_instrument("planck-hfi"), 256
-    values = np.random.default_rng(3).normal(0, 1, (12 * nside**2, 6)).astype(np.float32)
-    values *= (20e-6 * instrument.unit_per_kcmb).astype(np.float32)
-    seen = np.zeros(len(values), bool)
-    seen[healpy.query_disc(nside, healpy.ang2vec(30, 60, lonlat=True), np.radians(20))] = True
-    values[~seen] = 0
-    maps = SkyMaps(values, seen, instrument.bands)
+    maps = noise_disc(256, 20.0)
     mapped = SkyMaps.open(maps.save(shared_folder / "maps"))
     assert cluster.run(os.listdir, "/tmp") == {f"tcp://10.77.{k}.2:{port}": ["dask"] for k, port in ports(cluster)}
     told = []

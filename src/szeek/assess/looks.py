@@ -59,7 +59,7 @@ _FEWEST, _FEWEST_BANDS, _N_BOOTSTRAP = 20, 3, 200
 _STACKED_Y5R500_ARCMIN2, _STACKED_THETA500_ARCMIN = (0.0, 2e-3, np.inf), (0.0, 6.0, np.inf)
 _LEAST_FLUX_ARCMIN2, _SURE = 1e-5, 0.2
 #: Share by which dust may come out wrong: on simulated skies beams that are 5 to 10 % narrower in the bands that see
-#: it raise it by 0.15, the errors of catalogued positions lower it by as much.
+#: it raise it by 0.15, those of catalogued positions and masses lower it by as much.
 _SYSTEMATIC = 0.1
 _MOST_DUST = 10.0
 #: Looks are varied about no smaller mean than this, or nothing would be told of them.

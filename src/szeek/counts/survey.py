@@ -162,8 +162,8 @@ class DetectionModel:
 def _compare_snr(there: Floats, q: Floats, haloes: Floats) -> tuple[float, float]:
     """Median of measured over true S/N where it is high, and its scatter in the logarithm beside the noise.
 
-    Each injection counts as the haloes that it stands for: dust and temperature, which lower the S/N, go with flux
-    and size, and clusters are injected evenly in their logarithms. Where few stand for nearly all of the haloes, each
+    Each injection counts as the haloes that it stands for: what lowers the S/N goes with flux and size, in whose
+    logarithms clusters are injected evenly. Where few stand for nearly all of the haloes, each
     counts as one. The scatter is that of a lognormal law of the same mean square: counts above a threshold fall about
     as its power -2, so that this is what they depend on, and not how far those with a radio galaxy fall below.
     """

@@ -1,6 +1,6 @@
 """Scaling relation, noise and selection of an SZeek survey for cosmocnc 1.2 (cnc_params["survey_sr"]).
 
-Three layers, of the selection observable q_szeek, the S/N of the catalogue:
+Three layers, of the selection observable q_szeek, FIXED_SNR of the catalogue, the S/N at a cluster's place and size:
 
     0   ln M500 -> ln q,  q = f Y500(M, z) / sigma(theta500, patch);  scatter sigma_lnq about it
     1   ln q -> S/N = q with noise of 1
