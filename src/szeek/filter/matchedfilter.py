@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
+import ducc0
 import healpy
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +27,16 @@ from scipy import fft, ndimage
 
 from szeek.filter.cuts import FieldPart, SetSample, set_window, taper
 from szeek.filter.depth import LocalNoise, measure_slope, relative_error
-from szeek.filter.kernels import add_scaled, raise_best, relax, sum_products, sum_rings, weight_modes
+from szeek.filter.kernels import (
+    raise_best,
+    relax,
+    scale_modes,
+    sum_products,
+    sum_rings,
+    sum_squares,
+    sum_weighted,
+    weight_modes,
+)
 from szeek.filter.layout import FIELD_NSIDE, field_nside, field_pixels, pixel_arcmin
 from szeek.filter.sources import (
     Sources,
@@ -42,7 +52,6 @@ from szeek.filter.sources import (
 from szeek.filter.states import NO_SOURCES, FieldState
 from szeek.physics.gas import profile_transform
 from szeek.physics.instrument import Instrument
-from szeek.physics.tsz import band_response
 from szeek.sky.healpix import interpolation_sigma_rad, pixel_window_sigma_rad
 from szeek.sky.imagemaps import ImageMaps
 from szeek.sky.mapset import MapSet
@@ -258,7 +267,7 @@ class FilteredField:
         self.sizes = list_sizes(self.scale)
         columns = [instrument.band_names.index(band.name) for band in self.bands]
         #: tSZ signal per Compton y, in those units.
-        self.response = band_response(instrument)[columns] / self.unit
+        self.response = instrument.tsz_response[columns] / self.unit
         if noise is not None:
             quiet, _, _ = self._find_compact_sources(bands)
             self._set_data(bands, quiet, keep)
@@ -272,7 +281,7 @@ class FilteredField:
         """Find compact sources, clusters, and the noise without them."""
         quiet, transforms, faint = self._find_compact_sources(bands)
         whole = self._set_data(bands, quiet, keep)
-        power = self._set_power(self._transform if whole else fft.rfft2(quiet * self._window), self._window)
+        power = self._set_power(self._transform if whole else self._forward(quiet), self._window)
         self.point_peaks = faint
         if self._profiles is None:
             # what was filled in, in the noise without it; the rest was seen without what hides it
@@ -337,7 +346,7 @@ class FilteredField:
                     whole, data = False, quiet.copy()
                     paint_sources(back, self._profiles, data)
                     data = np.where(kept & self._hole_mask(*_ROUNDS), bands, data)
-        self._transform: Complex = fft.rfft2(data * self._window)
+        self._transform = self._forward(data)
         return whole
 
     def _find_clusters(self) -> Floats:
@@ -352,7 +361,7 @@ class FilteredField:
         self._holes = np.vstack([compact, np.insert(clusters, 0, _CLUSTERS, axis=1)])
         holes = self._hole_mask(_CLUSTERS)
         _fill_holes(quiet, holes)
-        self._set_power(fft.rfft2(quiet * self._window), self._window * ~holes)
+        self._set_power(self._forward(quiet), self._window * ~holes)
 
     @property
     def subtracts(self) -> bool:
@@ -459,16 +468,26 @@ class FilteredField:
     def _weigh(self) -> Complex:
         """The data, weighted; made when a map is."""
         if self._weighted is None:
-            self._weighted = np.zeros(self._transform.shape[1:], np.complex64)
-            for band, weight in zip(self._transform, self._weights.T.astype(np.float32), strict=True):
-                add_scaled(band, self._modes, weight, self._weighted)
+            self._weighted = np.empty(self._transform.shape[1:], np.complex64)
+            sum_weighted(self._transform, self._modes, self._weights.astype(np.float32), self._weighted)
         return self._weighted
+
+    def _forward(self, bands: Map32) -> Complex:
+        """Transforms of bands, tapered, (n_band, n, n // 2 + 1); one by one, so that each stays in the cache."""
+        transform = np.empty((len(bands), self.n, self.n // 2 + 1), np.complex64)
+        for band, out in zip(bands, transform, strict=True):
+            ducc0.fft.r2c(band * self._window, out=out, nthreads=1)
+        return transform
 
     def _back(self, scale: Floats, transform: Complex) -> Map32:
         """A transform times a function of l, as a map."""
-        scaled = np.zeros_like(transform)
-        add_scaled(transform, self._modes, scale.astype(np.float32), scaled)
-        return np.asarray(fft.irfft2(scaled, (self.n, self.n), overwrite_x=True), np.float32)
+        scaled = np.empty_like(transform)
+        scale_modes(transform, self._modes, scale.astype(np.float32), scaled)
+        return np.asarray(
+            ducc0.fft.c2r(
+                scaled, lastsize=self.n, forward=False, inorm=2, nthreads=1, allow_overwriting_input=True
+            )
+        )  # fmt: skip
 
     def snr_map(self, theta500_arcmin: float) -> tuple[Map32, float]:
         """S/N of a cluster of this size at every pixel, (n, n) float32, and the error of its Y5R500, arcmin^2.
@@ -649,8 +668,10 @@ class FilteredField:
         return np.asarray(image[row, column])
 
     def interpolate(self, values: Map32, vectors: Floats) -> Map32:
-        """A map of the field at directions, linear between its pixels; (m,)."""
-        return np.asarray(ndimage.map_coordinates(values, self.pixels(vectors), order=1, mode="nearest"), np.float32)
+        """Maps of the field, (..., n, n), at directions, linear between the pixels; (..., m)."""
+        at, maps = self.pixels(vectors), values.reshape(-1, self.n, self.n)
+        found = [ndimage.map_coordinates(one, at, order=1, mode="nearest") for one in maps]
+        return np.asarray(found, np.float32).reshape(*values.shape[:-2], len(vectors))
 
     def local_errors(self, peaks: Peaks) -> Floats:
         """Error at peaks over the mean one, (m,)."""
@@ -663,7 +684,7 @@ class FilteredField:
                 out[here] = 1.0 if local is None else local[row[here], column[here]]
         return out
 
-    def _find_compact_sources(self, bands: Map32) -> tuple[Map32, list[Complex], PointPeaks]:
+    def _find_compact_sources(self, bands: Map32) -> tuple[Map32, Complex, PointPeaks]:
         """Bands with compact sources filled in, the transforms of the bands, and the peaks of what was not filled in.
 
         Found in the bands in which no cluster is bright: those up to 217 GHz, where it is dark, and 857 GHz, where
@@ -673,14 +694,14 @@ class FilteredField:
             return self._subtract_compact_sources(bands, self._profiles)
         contaminants = self._contaminants
         quiet, self._holes = bands.copy(), np.zeros((0, 4))
-        first: list[Complex] = []
+        first = self._forward(quiet)
         for number in _ROUNDS:  # a bright source hides fainter ones
-            transforms = [fft.rfft2(band * self._window) for band in quiet]
+            transforms = self._forward(quiet) if number else first
             snr, error = self._point_snr(transforms, self._own_powers(transforms))
             bright = np.zeros((self.n, self.n), bool)
             for b in contaminants:
                 bright[_highest_around(snr[b], (snr[b] > _COMPACT_SNR) & (self._window > 0))] = True
-            row, column = np.nonzero(bright)
+            row, column = _positions(bright)
             # to where the beam has fallen to a quarter of the noise in the band that sees it farthest; the same hole
             # in every band, or else what is missing of the CMB in one of them looks like a cluster
             here = snr[:, row, column]
@@ -688,20 +709,17 @@ class FilteredField:
             reach = np.where(here > _FILL_SNR, reach, 0.0).max(axis=0, initial=0.0) / self.pixel_arcmin
             self._holes = np.vstack([self._holes, np.column_stack([np.full(row.size, number), row, column, reach])])
             _fill_holes(quiet, self._hole_mask(number))
-            first = first or transforms
         return quiet, first, self._point_peaks(snr, error, ~self._hole_mask(*_ROUNDS))
 
     @property
     def _contaminants(self) -> list[int]:
         return [b for b, band in enumerate(self.bands) if band.freq_ghz < 230 or band.freq_ghz > 700]
 
-    def _own_powers(self, transforms: Sequence[Complex]) -> Floats:
+    def _own_powers(self, transforms: Complex) -> Floats:
         """Power of each band by itself, (n_ell, n_band)."""
-        powers = [
-            _cross_power(of_band[None], self._window, self._modes, self._count, self.ell, self.pixel_arcmin)
-            for of_band in transforms
-        ]
-        return np.concatenate(powers, axis=1)[..., 0]
+        sums = np.zeros((self.ell.size, len(transforms)))
+        sum_squares(transforms, self._modes, _mirrored(self.n).astype(np.float32), sums)
+        return _smooth_power(sums, self._window, self._count, self.ell, self.pixel_arcmin)
 
     def _point_profiles(self, maps: MapSet, lat_deg: float) -> list[Floats]:
         """What a point source of flux 1 sr looks like in each band: radial tables."""
@@ -717,19 +735,18 @@ class FilteredField:
 
     def _subtract_compact_sources(
         self, bands: Map32, profiles: list[Floats]
-    ) -> tuple[Map32, list[Complex], PointPeaks]:
+    ) -> tuple[Map32, Complex, PointPeaks]:
         """Bands without point sources, as :meth:`_find_compact_sources` gives them.
 
         Positions and fluxes are found in what earlier ones leave, those of all fitted together, and once more in the
         end, when the noise is known.
         """
         sources, quiet = Sources.none(len(self.bands)), bands.copy()
-        first: list[Complex] = []
+        first = self._forward(quiet)
         self._holes, fwhm = np.zeros((0, 4)), self._fwhm_pixel
-        for least in (*_SUBTRACT_SNR, math.inf):
-            if not first or len(sources.row):  # else all is as it was
-                transforms = [fft.rfft2(band * self._window) for band in quiet]
-                first = first or transforms
+        for number, least in enumerate((*_SUBTRACT_SNR, math.inf)):
+            if not number or len(sources.row):  # else all is as it was
+                transforms = self._forward(quiet) if number else first
                 power = self._own_powers(transforms)
                 snr, error = self._point_snr(transforms, power)
                 splines = [ndimage.spline_filter(one, 3, np.float32) for one in snr]
@@ -858,12 +875,12 @@ class FilteredField:
         reach = self._sigma_arcmin[band] * 2 * np.sqrt(np.log(4 * height))
         return PointPeaks(rows, columns, band, height, error[band], reach, np.zeros(rows.size, bool))
 
-    def _point_snr(self, transforms: Sequence[Complex], power: Floats) -> tuple[Map32, Floats]:
+    def _point_snr(self, transforms: Complex, power: Floats) -> tuple[Map32, Floats]:
         """S/N of a point source in each band by itself, and the errors of its flux.
 
         Parameters
         ----------
-        transforms : n_band of (n, n // 2 + 1) complex64
+        transforms : (n_band, n, n // 2 + 1) complex64
             Tapered bands.
         power : (n_ell, n_band) float64
             Of their noise.
@@ -1016,12 +1033,16 @@ def _cross_power(
     row, column = np.tril_indices(n_band)
     sums = np.zeros((ell.size, row.size))
     sum_products(transform, modes, _mirrored(window.shape[0]).astype(np.float32), sums)
+    power = np.empty((ell.size, n_band, n_band))
+    power[:, row, column] = power[:, column, row] = _smooth_power(sums, window, count, ell, pixel_arcmin)
+    return power
+
+
+def _smooth_power(sums: Floats, window: Map32, count: Floats, ell: Floats, pixel_arcmin: float) -> Floats:
+    """Power of the sums over the modes of each multipole, (n_ell, n_sum)."""
     kernel = _smoothing(ell.size)
     scale = (pixel_arcmin * _ARCMIN) ** 2 / float((window.astype(np.float64) ** 2).sum()) / (kernel @ count) / ell**2
-    power = np.empty((ell.size, n_band, n_band))
-    for pair, (b, c) in enumerate(zip(row, column, strict=True)):
-        power[:, b, c] = power[:, c, b] = scale * (kernel @ (sums[:, pair] * ell**2))
-    return power
+    return np.asarray(scale[:, None] * (kernel @ (sums * (ell**2)[:, None])))
 
 
 @cache
@@ -1030,9 +1051,15 @@ def _smoothing(n_ell: int) -> Floats:
     return np.asarray(np.exp(-0.5 * ((step[:, None] - step) * (1 / _ELL_SMOOTHING)) ** 2))
 
 
+def _positions(where: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row and column of what is true, in order: ``nonzero``, which takes fifty times as long in two dimensions."""
+    row, column = np.divmod(np.flatnonzero(where), where.shape[1])
+    return row, column
+
+
 def _highest_around(values: Map32, where: Mask) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Row and column of the pixels, of those few, that no other within two pixels exceeds."""
-    row, column = np.nonzero(where)
+    row, column = _positions(where)
     padded = np.pad(values, 2, constant_values=-np.inf)
     for i in range(5):
         for j in range(5):
@@ -1058,8 +1085,11 @@ def _discs(n: int, row: ArrayLike, column: ArrayLike, radius_pixel: Floats) -> M
 
 def _fill_holes(bands: Map32, hole: Mask) -> None:
     """Replace holes by the harmonic function of their borders, in place: smooth, without extremes of its own."""
-    row, column = np.nonzero(hole[1:-1, 1:-1])
-    row, column = row + 1, column + 1
+    inside = np.zeros_like(hole)
+    inside[1:-1, 1:-1] = hole[1:-1, 1:-1]
+    row, column = _positions(inside)
+    if not len(row):
+        return
     # the hole's pixels first, then those around it, once for each that they are beside
     number = np.full(hole.shape, -1)
     number[row, column] = np.arange(row.size)

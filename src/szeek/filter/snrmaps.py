@@ -334,9 +334,10 @@ def _snr_where_owned(
         owner[:] = 0
     snr[owner < 0] = np.nan
     for number, field in enumerate(parts):
-        mine = owner == number
-        for k, theta in enumerate(theta500_arcmin if mine.any() else ()):
-            snr[mine, k] = field.interpolate(field.snr_map(theta)[0], vectors[mine])
+        mine = np.flatnonzero(owner == number)
+        if mine.size:
+            of_sizes = np.stack([field.snr_map(theta)[0] for theta in theta500_arcmin])
+            snr[mine] = field.interpolate(of_sizes, vectors[mine]).T
     return ipix, snr
 
 
