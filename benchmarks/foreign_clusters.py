@@ -159,9 +159,18 @@ def score(folder: Path, haloes: Table, files: dict[str, Path], given: argparse.N
         "n_look": said.n_look,
         "known": None if said.known is None else said.known.probability,
         "calibration_error": float(expected_calibration_error(measure_reliability(purity, real))),
+        "calibration_error_by_chance": _error_by_chance(purity),
         "purity": [[low, *_said_and_true(purity, real, low)] for low in (0.2, 0.4, 0.6, 0.8)],
         "completeness": at_purity,
     }
+
+
+def _error_by_chance(purity: np.ndarray) -> list[float]:
+    """Calibration error if every source is a cluster with its purity: the mean, and what one of twenty exceeds."""
+    rng = np.random.default_rng(1)
+    drawn = [rng.random(purity.size) < purity for _ in range(200)]
+    errors = [expected_calibration_error(measure_reliability(purity, real)) for real in drawn]
+    return [round(float(np.mean(errors)), 4), round(float(np.quantile(errors, 0.95)), 4)]
 
 
 def _said_and_true(purity: np.ndarray, real: np.ndarray, low: float) -> list[float]:

@@ -1,12 +1,13 @@
 """The files that ship with a network beside its weights: calibration, position errors, flux correction, card.
 
-python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--classes RUN] [--n 2000] [--half] [--threads 2]
+python benchmarks/ship_model.py RUN OUT [--fields FIELD ...] [--dust-bins 2] [--classes RUN] [--n 2000] [--half]
 
 RUN is a finished training on simulated skies (`szeek run szeek-2 --until train`). The tiles that were held out of it,
 on all of its skies, are predicted; PURITY and position errors are fitted to what is found there, and the flux
 correction to injections in the first of these skies (`szeek selection`). Of a network for fields (`szeek-act`) all
-that is done on FIELDs of other seeds, which have maps (`szeek run field.toml --out FIELD --until filter`). What is
-fitted is then measured on other skies (performance page), never on these.
+that is done on FIELDs of other seeds, which have maps (`szeek run field.toml --out FIELD --until filter`); whole
+skies are FIELDs too. RUN may be a shipped network, to be calibrated anew (`--n 0`). What is fitted is then measured
+on other skies (performance page), never on these.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from szeek.assess.calibrate import (
 from szeek.assess.classes import join_calibrations, judge_class_sources
 from szeek.assess.selection import fit_position_errors, halo_offsets
 from szeek.assess.sources import LOWEST_P, find_sources
-from szeek.config import Config
+from szeek.config import Config, load_config
 from szeek.files import write_json, write_table
 from szeek.find.predict import predict, predict_classes, write_prediction
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue, select_clusters, truth_cut
@@ -45,6 +46,7 @@ from szeek.measure.pairs import beam_radius
 from szeek.pipeline.searches import SelectionOptions
 from szeek.sky.healpix import nside_of
 from szeek.sky.mapset import open_maps
+from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import Tiles, pixels_in_tiles
 from szeek.verbs import measure_selection, run
 
@@ -133,7 +135,9 @@ def held_out_skies(given: argparse.Namespace, config: Config) -> list[Sky]:
     """The fields, all of them; or the held-out tiles of the skies of the training."""
     if given.fields:
         whole = Tiles(tuple(range(12 * config.split.nside**2)), config.split.nside)
-        return [Sky(field, open_maps(field / "maps").seen, whole) for field in given.fields]
+        maps = [open_maps(field / "maps") for field in given.fields]
+        seen = [sky.footprint if isinstance(sky, SkyMaps) else sky.seen for sky in maps]
+        return [Sky(field, where, whole) for field, where in zip(given.fields, seen, strict=True)]
     tiles = config.split.held_out
     folders = [given.run, *(given.run / f"sky-{seed}" for seed in config.sky.further_seeds)]
     return [Sky(folder, pixels_in_tiles(config.sky.nside, tiles), tiles) for folder in folders]
@@ -169,13 +173,18 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--fields", type=Path, nargs="+", default=[])
+    parser.add_argument("--dust-bins", type=int, default=2)
     parser.add_argument("--classes", type=Path, help="sky of another seed, for the further classes of a network")
     parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--half", action="store_true", help="keep the convolutions' weights in bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     model = load_model(given.run)
-    config = Config.model_validate(json.loads((given.run / "run.json").read_text())["config"])
+    record = given.run / "run.json"
+    if record.is_file():
+        config = Config.model_validate(json.loads(record.read_text())["config"])
+    else:
+        config = load_config(str(model.card["preset"]))
     if model.classes and given.classes is None:
         parser.error(f"the network tells {', '.join(model.classes)} apart, expected --classes with a sky to fit on")
     if config.preset not in WORDS:
@@ -203,7 +212,7 @@ def main() -> None:
     sources, is_real, group = vstack(judged), np.concatenate(real), np.concatenate(groups)
     p = np.asarray(sources["p"], float)
     dust = reddening_mag(np.asarray(sources["lon_deg"]), np.asarray(sources["lat_deg"]))
-    fit = {"groups": group, "n_dust_bins": 2, "seed": config.seed}
+    fit = {"groups": group, "n_dust_bins": given.dust_bins, "seed": config.seed}
     calibration = replace(fit_calibration(p, is_real, dust, **fit), y500_min_arcmin2=least)
     honest = predict_out_of_fold(p, is_real, dust, **fit)
     error = expected_calibration_error(measure_reliability(honest, is_real))
@@ -213,7 +222,7 @@ def main() -> None:
         of_class = calibrate_classes(model, given.classes, config.seed, given.threads, options)
         write_table(join_calibrations(of_class), given.out / "class-calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
-    for name in SHIPPED:
+    for name in SHIPPED if given.out.resolve() != given.run.resolve() else ():
         shutil.copy(given.run / name, given.out / name)
     if config.predict.bfloat16 and given.half:
         halve_weights(given.out / "model.safetensors")

@@ -9,7 +9,7 @@ import pytest
 from act_like import Patch, act_like, act_like_instrument
 from astropy.table import Table
 
-from szeek.inputs.bandcheck import BandError, _cmb_amplitudes, check_bands, measure_bands
+from szeek.inputs.bandcheck import BandError, _cmb_amplitudes, _jackknife, check_bands, measure_bands
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.preflight import PreflightError, preflight
 from szeek.sky.imagemaps import ImageMaps
@@ -49,6 +49,19 @@ def test_right_bands_pass(maps):
     measured = measure_bands(maps, ACT)
     # scales of the beams: a fifth of Planck's
     assert (measured.zoom, measured.nside_degree, measured.nside_fine) == (4, 512, 4096)
+
+
+@pytest.mark.parametrize("n_part", [4, 8, 16])
+def test_a_right_band_is_beyond_three_errors_as_seldom_as_a_gaussian_number(n_part):
+    """0.27 % of means of a few parts, with errors from these parts; of eight 2 % lie beyond three plain errors."""
+    rng, n = np.random.default_rng(1), 6000
+    parts = rng.standard_normal((n, n_part))
+    means = parts.mean(axis=1)
+    without = (parts.sum(axis=1, keepdims=True) - parts) / (n_part - 1)
+    beyond = sum(abs(mean) > _jackknife(list(logs), 3.0) for mean, logs in zip(means, without, strict=True))
+    expected = 0.0027 * n
+    assert abs(beyond - expected) < 3 * np.sqrt(expected)
+    assert _jackknife([0.1], 3.0) == np.inf and _jackknife([], 3.0) == 0.0
 
 
 @pytest.mark.parametrize("pair", [(0, 1), (0, 2)])

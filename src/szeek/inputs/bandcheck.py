@@ -21,6 +21,7 @@ from itertools import combinations, pairwise
 import healpy
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from szeek.physics.instrument import Instrument
 from szeek.sky.mapset import MapSet, nearest
@@ -232,7 +233,7 @@ def _deviations(
     parts = [(matrix @ part.degree @ matrix.T, matrix @ part.fine @ matrix.T) for part in measured.without]
     for b, amplitude in amplitudes.items():
         logs = [_log_of(found_there[b] / usual) for found_there, usual in (_cmb_amplitudes(d, cmb) for d, _ in parts)]
-        tolerated = max(1.2, float(np.exp(3.0 * _jackknife(logs))))
+        tolerated = max(1.2, float(np.exp(_jackknife(logs, sigmas=3.0))))
         found[f"CMB at {names[b]} is {amplitude / typical:.3g} of the others"] = _log_ratio(
             amplitude, typical, tolerated
         )
@@ -293,12 +294,19 @@ def _log_of(ratio: float) -> float:
     return math.log(ratio) if ratio > 0 else math.nan
 
 
-def _jackknife(logs: list[float]) -> float:
-    """Standard error of a number from its values without each part of the data; 0 without parts, as for Planck."""
+def _jackknife(logs: list[float], sigmas: float = 1.0) -> float:
+    """Standard errors of a number, from its values without each part of the data; 0 without parts, as for Planck.
+
+    Few parts know the error badly: it is multiplied so that the number is as seldom beyond as a Gaussian one
+    (Student's t).
+    """
+    if not logs:
+        return 0.0
     known = np.array([value for value in logs if math.isfinite(value)])
-    if len(known) < len(logs):
+    if len(known) < max(len(logs), 2):
         return math.inf
-    return float(np.sqrt((len(known) - 1) * known.var())) if len(known) else 0.0
+    by_chance = special.stdtrit(len(known) - 1, special.ndtr(sigmas))
+    return float(by_chance * np.sqrt((len(known) - 1) * known.var()))
 
 
 def _fits(deviations: dict[str, float]) -> bool:
