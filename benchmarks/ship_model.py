@@ -168,6 +168,18 @@ def calibrate_classes(
     return calibrations
 
 
+def measure_injections(given: argparse.Namespace, config: Config) -> None:
+    """Flux correction and detections by S/N, from injections into the first sky, with the network just written."""
+    measured, tiles = given.run, config.split.held_out.numbers
+    if given.fields:
+        measured, tiles = given.fields[0], None
+        run_config = json.loads((measured / "run.json").read_text())["config"] | {"model": str(given.out.resolve())}
+        run(Config.model_validate(run_config), measured, until="detect", threads=given.threads)
+    measure_selection(measured, SelectionOptions(given.n, tiles), threads=given.threads)
+    for name in ("fluxes.ecsv", "detections.ecsv"):
+        shutil.copy(measured / name, given.out / name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -240,16 +252,8 @@ def main() -> None:
         "error_out_of_fold": round(float(error), 4),
     }  # fmt: skip
     write_json(card, given.out / "model.json")
-    measured = given.run
-    if given.fields:  # with the network that has just been written
-        measured = given.fields[0]
-        run_config = json.loads((measured / "run.json").read_text())["config"] | {"model": str(given.out.resolve())}
-        run(Config.model_validate(run_config), measured, until="detect", threads=given.threads)
-    tiles = None if given.fields else config.split.held_out.numbers
     if given.n:  # else what was measured before stays
-        measure_selection(measured, SelectionOptions(given.n, tiles), threads=given.threads)
-        for name in ("fluxes.ecsv", "detections.ecsv"):
-            shutil.copy(measured / name, given.out / name)
+        measure_injections(given, config)
     print(json.dumps(card["calibration"]))
 
 

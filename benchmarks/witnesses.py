@@ -91,7 +91,8 @@ def main() -> None:
     given = parser.parse_args()
     calibration = Calibration.from_table(Table.read(given.calibration))
     known, real, _, seed = measure(given.fit, given.fit_tiles, calibration, given.nside)
-    made_from = f"{given.network}; simulated sky of seed {seed}, tiles {given.fit_tiles}, p > {LEAST_P:g}"
+    where = "all tiles" if len(given.fit_tiles) == 48 else f"tiles {given.fit_tiles}"
+    made_from = f"{given.network}; simulated sky of seed {seed}, {where}, p > {LEAST_P:g}"
     stage = fit_xray_purity(known["purity"], known["snr"], real, made_from)
     print(json.dumps({"coefficients": np.round(stage.coefficients, 3).tolist(), "n": [len(real), int(real.sum())]}))
     if given.out:
