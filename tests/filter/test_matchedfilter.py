@@ -8,10 +8,12 @@ import pytest
 from astropy.table import Table
 from noise_field import CENTRE, HFI, NSIDE, SIGMA_Y, cluster_grid, noise_sky, vectors_of
 from numpy.typing import NDArray
+from scipy import sparse
 from scipy.ndimage import map_coordinates
+from scipy.sparse.linalg import spsolve
 
 from szeek.filter.layout import list_fields
-from szeek.filter.matchedfilter import FilteredField, _discs
+from szeek.filter.matchedfilter import FilteredField, _discs, _fill_holes
 from szeek.filter.search import matched_filter, merge_detections
 from szeek.physics.gas import Y5R500_PER_Y500, profile_transform
 from szeek.sky.healpix import pixel_window_sigma_rad
@@ -171,8 +173,6 @@ def test_merging_keeps_the_higher_and_the_distant() -> None:
 
 def test_holes_are_filled_with_the_harmonic_function() -> None:
     """x^2 - y^2 is harmonic: its values inside a hole follow from those around."""
-    from szeek.filter.matchedfilter import _discs, _fill_holes
-
     y, x = np.mgrid[-20:21, -20:21] / 20.0
     truth = (x**2 - y**2 + 0.3 * x).astype(np.float32)
     values = truth.copy()
@@ -180,6 +180,26 @@ def test_holes_are_filled_with_the_harmonic_function() -> None:
     values[hole] = 100.0
     _fill_holes(values[None], hole)
     np.testing.assert_allclose(values, truth, atol=1e-4)
+
+
+@pytest.mark.parametrize("radius", [1.0, 6.0, 35.0])
+def test_wide_and_narrow_holes_are_filled_as_by_a_direct_solution(radius: float) -> None:
+    """The relaxation is as strong, and takes as many rounds, as the widest hole asks for."""
+    n, values = 120, np.random.default_rng(5).standard_normal((1, 120, 120)).astype(np.float32)
+    hole = _discs(n, [60.0, 8.0], [60.0, 100.0], np.array([radius, 2.0]))
+    number = np.full((n, n), -1)
+    number[hole] = np.arange(hole.sum())
+    laplace, border = sparse.lil_matrix((hole.sum(), hole.sum())), np.zeros(hole.sum())
+    for i, j in np.argwhere(hole):
+        laplace[number[i, j], number[i, j]] = 4.0
+        for k, m in ((i - 1, j), (i + 1, j), (i, j - 1), (i, j + 1)):
+            if hole[k, m]:
+                laplace[number[i, j], number[k, m]] = -1.0
+            else:
+                border[number[i, j]] += values[0, k, m]
+    expected = spsolve(laplace.tocsc(), border)
+    _fill_holes(values, hole)
+    np.testing.assert_allclose(values[0][hole], expected, atol=1e-4)  # of noise of unit rms
 
 
 def test_errors() -> None:
