@@ -1,6 +1,7 @@
 """Finders on simulated fields of a survey from the ground, pooled: completeness at purity, and what PURITY says.
 
 python benchmarks/ground_fields.py RUN [RUN ...] [--model szeek-act] [--filter] [--nemo NAME] [--planck szeek-2]
+python benchmarks/ground_fields.py RUN [RUN ...] --limit 5.14 4.65 3.98
 
 Each RUN is a simulated field of a seed that no network was trained on, at a place of its own on the sky, with maps
 and S/N maps (`szeek run field.toml --out RUN --until filter`). Finders:
@@ -9,6 +10,9 @@ and S/N maps (`szeek run field.toml --out RUN --until filter`). Finders:
     filter    the package's matched filter over all sizes, with its own subtraction of compact sources
     nemo      NAME is the catalogue's file in each RUN, of `benchmarks/peers/run_nemo.py`; flagged rows left out
     planck    a network for Planck HFI on the field's Planck maps alone (act-dr6+planck-hfi), within 5 arcmin
+
+With --limit nothing is searched: the share of haloes whose S/N at their true place and size, with the mean noise of
+their field, comes out above each threshold of the filter.
 
 Samples are haloes of M500 > 1e14 Msun by Y500 and by M500; the match set is that of Y500 > 5e-5 arcmin^2 for all
 finders, within 2.5 arcmin or 0.6 theta500, one to one, chance taken out, where all bands are seen.
@@ -25,6 +29,7 @@ from pathlib import Path
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
+from scipy.special import ndtr
 
 from szeek.assess.calibrate import Calibration, judge_sources, measure_reliability
 from szeek.assess.recovery import GROUND_CUTS, completeness_purity
@@ -89,6 +94,21 @@ def find(run: Path, given: argparse.Namespace) -> dict[str, Table]:
     return found
 
 
+def share_above(runs: list[Path], thresholds: list[float], least_arcmin2: float) -> list[float]:
+    """Share of the haloes above a flux that a filter of known position and size measures above each threshold."""
+    snr = []
+    for run in runs:
+        truth, noise = read_catalogue(run / "simulated" / "truth.fits"), Table.read(run / "maps" / "noise.ecsv")
+        haloes = truth[np.asarray(truth["y500_arcmin2"]) > least_arcmin2]
+        sizes = np.unique(noise["theta500_arcmin"])
+        of_size = [noise[noise["theta500_arcmin"] == size] for size in sizes]
+        sigma = [np.average(part["y500_err_arcmin2"], weights=part["area_deg2"]) for part in of_size]
+        theta = np.log(np.asarray(haloes["theta500_arcmin"]))
+        snr.append(np.asarray(haloes["y500_arcmin2"]) / np.exp(np.interp(theta, np.log(sizes), np.log(sigma))))
+    all_of_them = np.concatenate(snr)
+    return [float(ndtr(all_of_them - threshold).mean()) for threshold in thresholds]
+
+
 def seen_by_all(run: Path) -> np.ndarray:
     """Where all bands of a field are seen, of nside 256."""
     maps = open_maps(run / "maps")
@@ -102,10 +122,16 @@ def main() -> None:
     parser.add_argument("--filter", action="store_true")
     parser.add_argument("--nemo", default="")
     parser.add_argument("--planck", default="")
+    parser.add_argument("--limit", type=float, nargs="+", default=[], help="S/N of the filter at the purities")
     parser.add_argument("--instrument", default="act-dr6")
     parser.add_argument("--least", type=float, default=GROUND_CUTS.least_y500_arcmin2, help="Y500 of the match set")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
+    if given.limit:
+        for least in GROUND_CUTS.y500_arcmin2:
+            shares = share_above(given.runs, given.limit, least)
+            print(f"y500>{least:g}: " + " / ".join(f"{share:.2f}" for share in shares))
+        return
     cuts, lists = replace(GROUND_CUTS, least_y500_arcmin2=given.least), dict[str, list[Table]]()
     for run in given.runs:
         for finder, sources in find(run, given).items():
