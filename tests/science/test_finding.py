@@ -80,9 +80,10 @@ def test_known_clusters_are_recovered_out_of_sample(sky, p_map):
 def test_p_is_high_on_the_brightest_clusters_and_rises_with_y(sky, p_map):
     """The trap of a head that can no longer say yes: p capped at the base rate, bright clusters ranked last.
 
-    Twelve epochs at half the work's resolution: after eight it was 0.71 with the labels of today, whose mock of MCXC
-    shares its luminosities with the X-ray map, and 0.86 with those before. The network that ships has 0.99 at full
-    resolution.
+    All of the twenty brightest, and 0.995 of as bright ones in the tiles of the training, are labelled, so that a
+    network that has learnt all it can gives them p near 1. After these twelve epochs the median was 0.885, with an
+    error of 0.019 from which twenty they are (bootstrap): the bound lies 4.4 of it below. The network that ships has
+    0.99 at full resolution.
     """
     truth = _held_out(sky[2])
     compact = truth[(truth["theta500_arcmin"] < 10) & (np.abs(truth["lat_deg"]) > 20)]
