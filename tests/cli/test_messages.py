@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import os
 import re
 import signal
 import subprocess
@@ -208,3 +209,14 @@ def test_an_interrupt_that_python_drops_is_not_lost():
     assert done.stderr.strip() == (
         "szeek: interrupted; what is finished is whole, and the same command goes on from here"
     )
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")])
+def test_linear_algebra_starts_no_threads_unless_told_to(given, expected):
+    """OpenBLAS reads its variable when numpy is imported, once."""
+    before = {key: value for key, value in os.environ.items() if key != "OPENBLAS_NUM_THREADS"}
+    words = "import sys, os, szeek.cli; print(os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", words], env={**before, **given}, capture_output=True, text=True, timeout=50
+    )
+    assert done.stdout.split() == [expected, "False"]
