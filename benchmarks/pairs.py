@@ -1,10 +1,16 @@
 """How close two clusters may be and still be two: pairs painted into a run's maps, deblended and not.
 
-python benchmarks/pairs.py RUN [--number 800] [--tile 4 --tile 11 ...]
+python benchmarks/pairs.py RUN [--model szeek-act] [--number 800] [--tile 4 --tile 11 ...] [--threads 2]
 
-RUN has maps, clusters.fits and a model. Pairs are 4, 6, 8 and 10 arcmin apart, of equal flux and 3 to 1; the first
-has Y500 = 3e-3 arcmin^2, both theta500 = 4 arcmin. A pair is separated where each has a source of its own within 3
-arcmin, and found where at least one has.
+RUN has maps and, unless another is named, a model. Pairs are of equal flux and 3 to 1. A pair is separated where each
+cluster has a source of its own, and found where at least one has. S/N maps are computed with the pairs in the maps.
+
+                                              full sky, with clusters.fits     simulated field
+    apart, arcmin                             4, 6, 8, 10                      2, 3, 4, 6, 8, 10
+    Y500 of the first, arcmin^2               3e-3                             3e-4
+    theta500 of both, arcmin                  4                                2
+    a source counts within, arcmin            3                                1.5
+    pairs lie from one another and others     50 arcmin, known clusters        25 arcmin, haloes of Y500 > 5e-5
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import astropy.units as u
 import healpy
@@ -22,22 +29,36 @@ from astropy.table import Table, vstack
 from szeek.assess.match import match
 from szeek.find.detect import detect_sources
 from szeek.find.predict import predict
-from szeek.inputs.catalogues import read_catalogue
-from szeek.inputs.instrument import read_instrument
+from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.learn.model import load_model
 from szeek.simulate.inject import draw_injections, inject_clusters
+from szeek.sky.healpix import unit_vectors
+from szeek.sky.mapset import MapSet, open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
-SEPARATIONS_ARCMIN, RATIOS = (4.0, 6.0, 8.0, 10.0), (1.0, 3.0)
-Y500_ARCMIN2, THETA500_ARCMIN, RADIUS_ARCMIN = 3e-3, 4.0, 3.0
+RATIOS = (1.0, 3.0)
 
 
-def draw_pairs(first: Table, seed: int = 1) -> tuple[Table, Table]:
+class Pairs(NamedTuple):
+    """Distance of the members, flux of the first, size of both, matching radius of sources, room about a pair."""
+
+    separations_arcmin: tuple[float, ...]
+    y500_arcmin2: float
+    theta500_arcmin: float
+    radius_arcmin: float
+    room_arcmin: float
+
+
+FULL_SKY = Pairs((4.0, 6.0, 8.0, 10.0), 3e-3, 4.0, 3.0, 50.0)
+FIELD = Pairs((2.0, 3.0, 4.0, 6.0, 8.0, 10.0), 3e-4, 2.0, 1.5, 25.0)
+
+
+def draw_pairs(first: Table, separations_arcmin: tuple[float, ...], seed: int = 1) -> tuple[Table, Table]:
     """Brighter and fainter members, at each separation and ratio in turn, in random directions."""
-    k = np.arange(len(first))
-    apart = np.array(SEPARATIONS_ARCMIN)[k % 4]
-    ratio = np.array(RATIOS)[k // 4 % 2]
+    k, n = np.arange(len(first)), len(separations_arcmin)
+    apart = np.array(separations_arcmin)[k % n]
+    ratio = np.array(RATIOS)[k // n % 2]
     angle = np.random.default_rng(seed).uniform(0, 360, len(first))
     here = SkyCoord(first["lon_deg"], first["lat_deg"], unit="deg")  # any frame: only offsets are taken
     there = here.directional_offset_by(angle * u.deg, apart * u.arcmin)
@@ -49,49 +70,66 @@ def draw_pairs(first: Table, seed: int = 1) -> tuple[Table, Table]:
     return first, second
 
 
-def count_separated(sources: Table, first: Table, second: Table) -> list[str]:
+def count_separated(sources: Table, first: Table, second: Table, pairs: Pairs) -> list[str]:
     """Fractions separated / found, one of each ratio and separation."""
     cells = []
     for ratio in RATIOS:
-        for apart in SEPARATIONS_ARCMIN:
+        for apart in pairs.separations_arcmin:
             mine = (first["ratio"] == ratio) & (first["separation_arcmin"] == apart)
             both = vstack([first[mine], second[mine]], metadata_conflicts="silent")
             hit = np.zeros(len(both), bool)
-            hit[match(sources, both, RADIUS_ARCMIN)["cluster"]] = True
+            hit[match(sources, both, pairs.radius_arcmin)["cluster"]] = True
             one, other = np.split(hit, 2)
             cells.append(f"{(one & other).mean():.2f} / {(one | other).mean():.2f}")
     return cells
 
 
-def main(run: Path, number: int, tiles: list[int]) -> None:
-    """Paint, predict and print."""
-    maps, model = SkyMaps.open(run / "maps"), load_model(run)
-    where = pixels_in_tiles(maps.nside, tiles) & maps.footprint
-    near = healpy.ud_grade(pixels_near_tiles(64, tiles, 5.0).astype(np.float32), maps.nside) > 0.5
-    centres = draw_injections(
+def draw_centres(run: Path, footprint: np.ndarray, number: int, pairs: Pairs, field: bool) -> Table:
+    """First members of the pairs, away from what is there."""
+    known = read_catalogue(run / "simulated" / "truth.fits" if field else run / "clusters.fits")
+    return draw_injections(
         5,
         number,
-        y500_range_arcmin2=(Y500_ARCMIN2, Y500_ARCMIN2),
-        theta500_range_arcmin=(THETA500_ARCMIN, THETA500_ARCMIN),
-        footprint=where,
-        avoid=read_catalogue(run / "clusters.fits"),
-        min_separation_arcmin=50.0,
+        y500_range_arcmin2=(pairs.y500_arcmin2, pairs.y500_arcmin2),
+        theta500_range_arcmin=(pairs.theta500_arcmin, pairs.theta500_arcmin),
+        footprint=footprint,
+        avoid=select_clusters(known, "truth>5e-5") if field else known,
+        min_separation_arcmin=pairs.room_arcmin,
     )
-    first, second = draw_pairs(centres)
-    cut = replace(maps, footprint=maps.footprint & near, snr=None, theta500_arcmin=())
-    painted = inject_clusters(cut, vstack([first, second], metadata_conflicts="silent"), read_instrument())
+
+
+def main(given: argparse.Namespace) -> None:
+    """Paint, predict and print."""
+    maps, model = open_maps(given.run / "maps"), load_model(given.model or given.run)
+    field = isinstance(maps, MapSet)
+    pairs, tiles = FIELD if field else FULL_SKY, given.tile or list(range(48))
+    where: np.ndarray | None = None
+    cut: SkyMaps | MapSet = replace(maps, snr=None, theta500_arcmin=())
+    if isinstance(maps, SkyMaps):
+        where = pixels_in_tiles(maps.nside, tiles) & maps.footprint
+        near = healpy.ud_grade(pixels_near_tiles(64, tiles, 5.0).astype(np.float32), maps.nside) > 0.5
+        cut = replace(cut, footprint=maps.footprint & near)
+    centres = draw_centres(given.run, maps.seen if field else where, given.number, pairs, field)
+    first, second = draw_pairs(centres, pairs.separations_arcmin)
+    if field:  # the sides of a field are ragged
+        seen = [maps.sees(unit_vectors(np.asarray(t["lon_deg"]), np.asarray(t["lat_deg"]))) for t in (first, second)]
+        first, second = (table[seen[0] & seen[1]] for table in (first, second))
+    both = vstack([first, second], metadata_conflicts="silent")
+    painted = inject_clusters(cut, both, model.instrument, threads=given.threads)
     rotations = int(model.card["config"]["predict"]["rotations"])
-    p_map = predict(painted, model, rotations=rotations, where=where)
-    print("ratio, arcmin:", "  ".join(f"{r:g}:1 {s:g}" for r in RATIOS for s in SEPARATIONS_ARCMIN))
+    p_map = predict(painted, model, rotations=rotations, where=where, threads=given.threads)
+    print(f"{len(first)} pairs")
+    print("ratio, arcmin:", "  ".join(f"{r:g}:1 {s:g}" for r in RATIOS for s in pairs.separations_arcmin))
     for name, deblend in (("undeblended", False), ("deblended", True)):
         sources = detect_sources(p_map, 0.1, weighted=True, deblend=deblend)
-        print(f"{name}:", "  ".join(count_separated(sources, first, second)))
+        print(f"{name}:", "  ".join(count_separated(sources, first, second, pairs)))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--number", type=int, default=800)
+    parser.add_argument("--model", default="")
+    parser.add_argument("--number", type=int, default=800, help="of pairs; a field has room for 600")
     parser.add_argument("--tile", type=int, action="append")
-    given = parser.parse_args()
-    main(given.run, given.number, given.tile or list(range(48)))
+    parser.add_argument("--threads", type=int)
+    main(parser.parse_args())
