@@ -25,6 +25,7 @@ import healpy
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.table import Table, vstack
+from ground_fields import seen_by_all
 
 from szeek.assess.match import match
 from szeek.find.detect import detect_sources
@@ -33,7 +34,7 @@ from szeek.inputs.catalogues import read_catalogue, select_clusters
 from szeek.learn.model import load_model
 from szeek.simulate.inject import draw_injections, inject_clusters
 from szeek.sky.healpix import unit_vectors
-from szeek.sky.mapset import MapSet, open_maps
+from szeek.sky.mapset import MapSet, nearest, open_maps
 from szeek.sky.skymaps import SkyMaps
 from szeek.sky.tiles import pixels_in_tiles, pixels_near_tiles
 
@@ -109,11 +110,14 @@ def main(given: argparse.Namespace) -> None:
         where = pixels_in_tiles(maps.nside, tiles) & maps.footprint
         near = healpy.ud_grade(pixels_near_tiles(64, tiles, 5.0).astype(np.float32), maps.nside) > 0.5
         cut = replace(cut, footprint=maps.footprint & near)
-    centres = draw_centres(given.run, maps.seen if field else where, given.number, pairs, field)
+    centres = draw_centres(given.run, seen_by_all(given.run) if field else where, given.number, pairs, field)
     first, second = draw_pairs(centres, pairs.separations_arcmin)
-    if field:  # the sides of a field are ragged
-        seen = [maps.sees(unit_vectors(np.asarray(t["lon_deg"]), np.asarray(t["lat_deg"]))) for t in (first, second)]
-        first, second = (table[seen[0] & seen[1]] for table in (first, second))
+    if field:  # both where all bands are seen, whatever the cells of the coverage say
+        seen = np.ones(len(first), bool)
+        for table in (first, second):
+            vectors = unit_vectors(np.asarray(table["lon_deg"]), np.asarray(table["lat_deg"]))
+            seen &= np.isfinite(nearest(maps, vectors)).all(axis=1)
+        first, second = first[seen], second[seen]
     both = vstack([first, second], metadata_conflicts="silent")
     painted = inject_clusters(cut, both, model.instrument, threads=given.threads)
     rotations = int(model.card["config"]["predict"]["rotations"])
