@@ -14,9 +14,9 @@ calibrations stay as they are, for a survey's user would not know:
     fine stripes  the same of 0.1 to 3 deg, rms that of the white noise
 
 S/N maps are computed from each. Completeness at purity 0.9, 0.8 and 0.5 of the haloes of all fields as in
-`ground_fields.py`, for the network and for the package's matched filter, with binomial errors; what a change makes of
-that of Y500 > 1e-4 at purity 0.8, where the same haloes are compared, with the error of a jackknife over cells of 7
-deg; and of the sources of PURITY > 0.5 what PURITY says and what is true. Source lists are kept in RUN/transfer.
+`ground_fields.py`, for the network and for the package's matched filter, with binomial errors; how much a change adds
+to that of Y500 > 1e-4, for the same haloes, with the error of a jackknife over cells of 7 deg; and of the sources of
+PURITY > 0.5 what PURITY says and what is true. Source lists are kept in RUN/transfer.
 
 Planck's maps in a run of both experiments stay as they are, so that foregrounds are not changed there.
 """
@@ -69,8 +69,7 @@ MORE_NOISE, WIDER_BEAM, BRIGHTER = 1.25, 1.05, 1.3
 STRIPES = {"stripes": (0.3, 0.5), "fine stripes": (0.1, 1.0)}
 LONGEST_STRIPE_DEG, STRIPE_LENGTH_DEG = 3.0, 5.0
 SAMPLES = ("y500>1e-4", "y500>2e-4", "m500>2e14")
-PURITY, COMPARED = 0.8, SAMPLES[0]
-JACKKNIFE_NSIDE = 8
+COMPARED, JACKKNIFE_NSIDE = SAMPLES[0], 8
 
 
 @cache
@@ -191,21 +190,21 @@ def find(run: Path, changes: tuple[str, ...], given: argparse.Namespace) -> dict
     return found
 
 
-def completeness(sources: Table, truth: Table, seen: np.ndarray, purities: tuple[float, ...] = PURITIES) -> Table:
+def completeness(sources: Table, truth: Table, seen: np.ndarray) -> Table:
     """Completeness at purity of the haloes where all bands are seen."""
     return completeness_purity(
-        sources, truth, footprint=seen, purities=purities, thresholds=(), cuts=GROUND_CUTS,
+        sources, truth, footprint=seen, purities=PURITIES, thresholds=(), cuts=GROUND_CUTS,
         radius_arcmin=RADIUS_ARCMIN,
     )  # fmt: skip
 
 
 def leave_out(sources: Table, truth: Table, seen: np.ndarray) -> np.ndarray:
-    """The completeness that is compared, of everything, and without each cell in turn: (1 + n_cell,)."""
+    """The completeness that is compared, of everything, and without each cell in turn: (1 + n_cell, n_purity)."""
     nside = healpy.npix2nside(seen.size)
     cell = healpy.vec2pix(JACKKNIFE_NSIDE, *healpy.pix2vec(nside, np.arange(seen.size)))
     parts = [seen, *(seen & (cell != number) for number in np.unique(cell[seen]))]
-    rows = [completeness(sources, truth, part, (PURITY,)) for part in parts]
-    return np.array([float(row["completeness"][row["sample"] == COMPARED][0]) for row in rows])
+    rows = [completeness(sources, truth, part) for part in parts]
+    return np.array([np.asarray(row["completeness"][row["sample"] == COMPARED]) for row in rows])
 
 
 def describe(rows: Table) -> list[str]:
@@ -271,10 +270,10 @@ def main() -> None:
         if name == "nothing":
             unchanged[finder] = left
         else:
-            n = left.size - 1
+            n = len(left) - 1
             less = left - unchanged[finder]
-            error = np.sqrt((n - 1) / n * ((less[1:] - less[1:].mean()) ** 2).sum())
-            compared = f"{less[0]:+.3f} ± {error:.3f}"
+            error = np.sqrt((n - 1) / n * ((less[1:] - less[1:].mean(axis=0)) ** 2).sum(axis=0)).max()
+            compared = " / ".join(f"{change:+.3f}" for change in less[0]) + f" ± {error:.3f}"
         said = judge(sources, truth, calibration) if finder != "matched filter" else ""
         print(f"| {name} | {finder} | {' | '.join(describe(rows))} | {compared} | {said} |", flush=True)
 
