@@ -16,7 +16,8 @@ calibrations stay as they are, for a survey's user would not know:
 S/N maps are computed from each. Completeness at purity 0.9, 0.8 and 0.5 of the haloes of all fields as in
 `ground_fields.py`, for the network and for the package's matched filter, with binomial errors; how much a change adds
 to that of Y500 > 1e-4, for the same haloes, with the error of a jackknife over cells of 7 deg; and of the sources of
-PURITY > 0.5 what PURITY says and what is true. Source lists are kept in RUN/transfer.
+PURITY > 0.5 their number, what PURITY says, what is true, and the share that is false but within an arcmin of a halo
+just below the cut, of Y500 > 1.6e-5. Source lists are kept in RUN/transfer.
 
 Planck's maps in a run of both experiments stay as they are, so that foregrounds are not changed there.
 """
@@ -46,6 +47,7 @@ from szeek.find.predict import predict
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.reddening import reddening_mag
 from szeek.learn.model import find_model, load_model
+from szeek.measure.pairs import list_pairs
 from szeek.simulate.components.sources import draw_dusty_sources
 from szeek.simulate.density import all_density_shells, random_generator
 from szeek.simulate.field.diffuse import add_galaxy, cib_filters, cib_on, narrow_beam
@@ -70,6 +72,7 @@ STRIPES = {"stripes": (0.3, 0.5), "fine stripes": (0.1, 1.0)}
 LONGEST_STRIPE_DEG, STRIPE_LENGTH_DEG = 3.0, 5.0
 SAMPLES = ("y500>1e-4", "y500>2e-4", "m500>2e14")
 COMPARED, JACKKNIFE_NSIDE = SAMPLES[0], 8
+FAINT_Y500_ARCMIN2, FAINT_ARCMIN = 1.6e-5, 1.0
 
 
 @cache
@@ -218,16 +221,18 @@ def describe(rows: Table) -> list[str]:
 
 
 def judge(sources: Table, truth: Table, calibration: Calibration) -> str:
-    """Of the sources of PURITY > 0.5 their number, the mean of PURITY, and the share that are clusters."""
-    judged, real = judge_sources(
-        sources, truth, WHOLE_SKY, y500_min_arcmin2=GROUND_CUTS.least_y500_arcmin2, radius_arcmin=RADIUS_ARCMIN
-    )
+    """Sources of PURITY > 0.5: number, mean of PURITY, share of clusters, and share of haloes below the cut."""
+    least = GROUND_CUTS.least_y500_arcmin2
+    judged, real = judge_sources(sources, truth, WHOLE_SKY, y500_min_arcmin2=least, radius_arcmin=RADIUS_ARCMIN)
     dust = reddening_mag(np.asarray(judged["lon_deg"]), np.asarray(judged["lat_deg"]))
     purity = calibration.predict(np.asarray(judged["p"]), dust)
     sure = purity > 0.5
+    faint = truth[np.asarray(truth["y500_arcmin2"]) <= least]
+    near = list_pairs(judged[sure & ~real], faint, FAINT_ARCMIN)[0]
     share = real[sure].mean()
     error = np.sqrt(share * (1 - share) / sure.sum())
-    return f"{sure.sum()}, {purity[sure].mean():.3f}, {share:.3f} ± {error:.3f}"
+    below = np.unique(near).size / sure.sum()
+    return f"{sure.sum()}, {purity[sure].mean():.3f}, {share:.3f} ± {error:.3f}, {below:.3f}"
 
 
 def main() -> None:
@@ -245,7 +250,7 @@ def main() -> None:
     truth = vstack(
         [read_catalogue(run / "simulated" / "truth.fits") for run in given.runs], metadata_conflicts="silent"
     )
-    truth = truth[np.asarray(truth["y500_arcmin2"]) > GROUND_CUTS.least_y500_arcmin2]
+    truth = truth[np.asarray(truth["y500_arcmin2"]) > FAINT_Y500_ARCMIN2]
     seen = np.logical_or.reduce([seen_by_all(run) for run in given.runs])
     calibration = Calibration.from_table(Table.read(find_model(given.model) / "calibration.ecsv"))
     lists: dict[tuple[str, str], list[Table]] = {}
@@ -263,8 +268,9 @@ def main() -> None:
             numbers = [int(rows["n_sample"][rows["sample"] == sample].max()) for sample in SAMPLES]
             if not unchanged:
                 head = [f"{sample} ({n})" for sample, n in zip(SAMPLES, numbers, strict=True)]
-                print(f"| changed | finder | {' | '.join(head)} | change | PURITY > 0.5: sources, mean, true |")
-                print("|" + "---|" * (len(SAMPLES) + 4))
+                head += ["change", "PURITY > 0.5: sources, mean, true, below the cut"]
+                print(f"| changed | finder | {' | '.join(head)} |")
+                print("|" + "---|" * (len(head) + 2))
         left = leave_out(sources, truth, seen)
         compared = ""
         if name == "nothing":
