@@ -1,6 +1,6 @@
 """How finders fare on a survey from the ground that is not as the one simulated for the training.
 
-python benchmarks/ground_transfer.py RUN [RUN ...] [--model szeek-act] [--only CHANGE ...] [--seed 1] [--threads 2]
+python benchmarks/ground_transfer.py RUN [RUN ...] [--model szeek-act] [--only CHANGE ...] [--no-filter] [--threads 2]
 
 Each RUN is a simulated field as `benchmarks/ground_fields.py` takes it, with pixels of 0.5 arcmin. The maps from the
 ground are changed in one respect at a time, and then in the first four at once; inverse variances, beams and
@@ -181,7 +181,9 @@ def find(run: Path, changes: tuple[str, ...], given: argparse.Namespace) -> dict
     def by_filter() -> Table:
         return find_by_matched_filter(changed(), instrument=model.instrument, threads=given.threads)
 
-    searches: dict[str, Callable[[], Table]] = {Path(given.model).name: by_network, "matched filter": by_filter}
+    searches: dict[str, Callable[[], Table]] = {Path(given.model).name: by_network}
+    if not given.no_filter:
+        searches["matched filter"] = by_filter
     for finder, search in searches.items():
         key = weights if search is by_network else model.instrument.name
         name = "-".join(("+".join(changes) or "nothing", finder, key, str(given.seed))).replace(" ", "-")
@@ -240,6 +242,7 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--model", default="szeek-act")
     parser.add_argument("--only", choices=(*CHANGES, "all"), nargs="+", help="some of the changes")
+    parser.add_argument("--no-filter", action="store_true", help="the network alone")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
