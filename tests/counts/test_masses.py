@@ -58,6 +58,20 @@ def test_scatter_lowers_the_mass_as_the_mass_function_is_steep():
     assert half_width == pytest.approx(scatter / 1.79, rel=0.25)
 
 
+def test_a_faint_candidate_has_the_mass_of_a_cluster_and_not_of_any_halo():
+    """At S/N 4 haloes of 1e13 Msun with noise outnumber clusters; given that it is one, M500C agrees with M_SZ."""
+    z, true = np.array([0.5]), np.array([6.0])
+    photometry = make_photometry(z, true, error=0.25)
+    masses = {least: list_masses(photometry, z, y500_min_arcmin2=least) for least in (1e-7, 2e-4)}
+    assert masses[1e-7]["M500C"][0] < 0.5
+    found = masses[2e-4]
+    assert found["M500C_LOW"][0] < true[0] < found["M500C_HIGH"][0]
+    # of the mass function cut at the limit, whose mass at z = 0.5 is known: none is much lighter than that
+    grid = np.linspace(1.0, 10.0, 1000)
+    lightest = np.interp(2e-4, y500_from_mass(grid, np.full(1000, 0.5)), grid)
+    assert lightest < found["M500C"][0] < true[0] and found.meta["Y500MIN"] == 2e-4
+
+
 def test_no_redshift_no_mass_but_a_curve_that_meets_it():
     z, true = np.array([0.3, 0.3]), np.array([6.0, 6.0])
     photometry = make_photometry(z, true)

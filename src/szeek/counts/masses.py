@@ -11,8 +11,10 @@ from astropy.table import Table
 from colossus.halo.mass_adv import changeMassDefinitionCModel
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import RegularGridInterpolator
+from scipy.special import log_ndtr
 
 from szeek.counts.massfunction import halo_counts
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.measure.photometry import SIZES_ARCMIN, SizeFit, mass_from_flux
 from szeek.physics.gas import Y5R500_PER_Y500
 from szeek.physics.scaling import MASS_BIAS, theta500_from_mass, y500_from_mass
@@ -112,16 +114,19 @@ def list_masses(
     z: ArrayLike,
     relation: MassRelation = MassRelation(),
     definitions: Sequence[str] = DEFINITIONS,
+    y500_min_arcmin2: float = TRUTH_Y500_ARCMIN2,
 ) -> Table:
     """Masses of candidates with a redshift.
 
     Two are given. ``M_SZ`` is where flux against size meets the mean relation, X-ray calibrated, as PSZ2 has it
     (:func:`szeek.measure.photometry.mass_from_flux`). ``M500C`` is the true mass: mean of ln M over
 
-        P(M | flux, z) ~ n(M, z) N(flux; Y5R500(M, z), error^2 + (scatter Y5R500)^2),
+        P(M | flux, z) ~ n(M, z) N(flux; Y5R500(M, z), error^2 + (scatter Y5R500)^2) P(Y500 > least | M, flux),
 
     with the mass function n and, at each mass, flux and error of that mass's theta500: faint haloes that noise and
-    scatter have made bright are many. The others are converted from it (:func:`convert_mass`).
+    scatter have made bright are many. That it is a cluster of more than the ``least`` Y500 is taken as given, because
+    haloes too faint to be seen outnumber it anywhere on the sky; how probable it is, PURITY says. The others are
+    converted from it (:func:`convert_mass`).
 
     Parameters
     ----------
@@ -132,6 +137,8 @@ def list_masses(
         NaN where not known.
     relation : MassRelation
     definitions : sequence of str
+    y500_min_arcmin2 : float
+        Least Y500, that of the calibration of PURITY.
 
     Returns
     -------
@@ -161,14 +168,14 @@ def list_masses(
         value, error = mass_from_flux(fit, float(redshift[k]))
         if not np.isfinite(value):
             continue
-        mean, low, high = _posterior(fit, float(redshift[k]), haloes[number], relation)
+        mean, low, high = _posterior(fit, float(redshift[k]), haloes[number], relation, y500_min_arcmin2)
         rows[k] = value, error, mean, low, high
     table = Table({"Z": redshift, **dict(zip(names, rows.T, strict=True))})
     for definition in definitions:
         table[f"M{definition.upper()}"] = convert_mass(table["M500C"], redshift, definition)
     for name in table.colnames[1:]:
         table[name].unit = "1e14 Msun"
-    table.meta = {"MASSBIAS": relation.mass_bias, "YSCATTER": relation.scatter_ln}
+    table.meta = {"MASSBIAS": relation.mass_bias, "YSCATTER": relation.scatter_ln, "Y500MIN": y500_min_arcmin2}
     return table
 
 
@@ -232,14 +239,21 @@ def _halo_table(z: Floats) -> Floats:
     return np.asarray(np.array([np.interp(z, grid, column) for column in log_counts.T]).T)
 
 
-def _posterior(fit: SizeFit, z: float, log_haloes: Floats, relation: MassRelation) -> tuple[float, float, float]:
+def _posterior(
+    fit: SizeFit, z: float, log_haloes: Floats, relation: MassRelation, y500_min_arcmin2: float
+) -> tuple[float, float, float]:
     """Mean of ln M500c, and that mean less and more a standard deviation, as masses."""
     mass, redshift = np.exp(_LOG_MASS), np.full(_LOG_MASS.size, z)
     expected = Y5R500_PER_Y500 * y500_from_mass(mass, redshift, relation.mass_bias)
     flux, error = fit.at(theta500_from_mass(mass, redshift, relation.mass_bias))
-    variance = error**2 + (relation.scatter_ln * expected) ** 2
+    scatter = relation.scatter_ln * expected
+    variance = error**2 + scatter**2
     # which size has the highest S/N is left out: it tells of concentration and shape as much as of mass
     log_weight = log_haloes - 0.5 * (flux - expected) ** 2 / variance - 0.5 * np.log(variance)
+    # of a mass and flux the true one is Gaussian about the weighted mean of flux and expectation
+    true = (flux * scatter**2 + expected * error**2) / variance
+    spread = np.maximum(error * scatter / np.sqrt(variance), 1e-6 * expected)
+    log_weight += log_ndtr((true - Y5R500_PER_Y500 * y500_min_arcmin2) / spread)
     weight = np.exp(log_weight - log_weight.max())
     weight /= weight.sum()
     mean = float(weight @ _LOG_MASS)

@@ -18,6 +18,7 @@ from szeek.counts.massfunction import CosmologyParameters
 from szeek.counts.mocks import MockSurvey
 from szeek.counts.survey import Survey, fixed_snr, make_survey
 from szeek.files import whole_folder, write_table
+from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2
 from szeek.inputs.masks import read_mask
 from szeek.measure.candidates import read_candidates
 from szeek.parallel import Progress
@@ -109,7 +110,9 @@ def measure_masses(
         )
     if progress is not None:
         progress("masses", 0, len(names), "candidates")
-    masses = list_masses(photometry, candidates["MATCH_Z"], relation)
+    calibration = folder.calibration
+    least = TRUTH_Y500_ARCMIN2 if calibration is None else calibration.y500_min_arcmin2
+    masses = list_masses(photometry, candidates["MATCH_Z"], relation, y500_min_arcmin2=least)
     curves = list_mass_curves(photometry)
     table = hstack([Table({"NAME": names}), masses, curves], metadata_conflicts="silent")
     table.meta = {**masses.meta, **_cosmology_cards(CosmologyParameters())}
