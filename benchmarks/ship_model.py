@@ -7,7 +7,7 @@ on all of its skies, are predicted; PURITY and position errors are fitted to wha
 correction to injections in the first of these skies (`szeek selection`). Of a network for fields (`szeek-act`) all
 that is done on FIELDs of other seeds, which have maps (`szeek run field.toml --out FIELD --until filter`); whole
 skies are FIELDs too. RUN may be a shipped network, to be calibrated anew (`--n 0`). What is fitted is then measured
-on other skies (performance page), never on these.
+on other skies (performance page), never on these. Of a network for y maps (`szeek-y`) the card alone is written.
 """
 
 from __future__ import annotations
@@ -120,6 +120,18 @@ WORDS = {
         "of the clusters of 10 to 15 arcmin in theta500 are missed at purity 0.8; szeek-2 finds a few more of those "
         "in Planck's maps. What it finds where Planck alone observes was not measured.",
     },
+    "szeek-y": {
+        "training_data": "simulated skies of szeek {version}, at nside 1024, seeds {seeds} in turn, {n_patches:,} "
+        "patches of {size} x {size} pixels of 3.4 arcmin; dust, temperature, radio galaxies and pressure profile of "
+        "each cluster drawn at random (szeek.physics.looks); target: the needlet ILC's y less the painted y, over "
+        "the local scatter; `szeek run {preset}` trains the same anew",
+        "intended_use": "Taking off what foregrounds and noise leave in a y map of Planck HFI maps (100 to 857 GHz, "
+        "full sky or a field of some degrees): `szeek ymap --model szeek-y`.",
+        "limits": "Trained on simulated skies and on no real one. Its input holds neither the SZ effect of cold "
+        "electrons nor the CMB, so that the response to both stays 1 and 0 whatever it says; dust and radio galaxies "
+        "that sit in clusters are taken off as far as the simulated ones are like the real ones. Hot gas stays 5 to "
+        "10 % low. Bands other than the six of HFI are refused.",
+    },
 }
 
 
@@ -180,6 +192,30 @@ def measure_injections(given: argparse.Namespace, config: Config) -> None:
         shutil.copy(measured / name, given.out / name)
 
 
+def write_card(out: Path, config: Config, calibration: dict[str, object]) -> None:
+    """Say in the card what the training saw, and what the network is for."""
+    card = json.loads((out / "model.json").read_text())
+    n_patches = config.patches.n_training * config.train.max_epochs
+    seeds = ", ".join(map(str, (config.seed, *config.sky.further_seeds)))
+    words = {"preset": card["preset"], "version": card["szeek"], "seeds": seeds}
+    words |= {"n_patches": n_patches, "size": config.patches.size}
+    card |= {name: text.format(**words) for name, text in WORDS[card["preset"]].items()}
+    # which sky it was trained on, the words say; on which it is used, and what is measured there, is not its own
+    card["config"] = {name: part for name, part in card["config"].items() if name not in ("sky", "model", "measure")}
+    if calibration:
+        card["calibration"] = calibration
+    write_json(card, out / "model.json")
+
+
+def copy_model(given: argparse.Namespace, halve: bool) -> None:
+    """Weights and card."""
+    given.out.mkdir(parents=True, exist_ok=True)
+    for name in SHIPPED if given.out.resolve() != given.run.resolve() else ():
+        shutil.copy(given.run / name, given.out / name)
+    if halve:
+        halve_weights(given.out / "model.safetensors")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
@@ -191,12 +227,16 @@ def main() -> None:
     parser.add_argument("--half", action="store_true", help="keep the convolutions' weights in bfloat16")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    model = load_model(given.run)
-    record = given.run / "run.json"
+    record, preset = given.run / "run.json", json.loads((given.run / "model.json").read_text())["preset"]
     if record.is_file():
         config = Config.model_validate(json.loads(record.read_text())["config"])
     else:
-        config = load_config(str(model.card["preset"]))
+        config = load_config(str(preset))
+    if config.network.target == "foregrounds":
+        copy_model(given, given.half)
+        write_card(given.out, config, {})
+        return
+    model = load_model(given.run)
     if model.classes and given.classes is None:
         parser.error(f"the network tells {', '.join(model.classes)} apart, expected --classes with a sky to fit on")
     if config.preset not in WORDS:
@@ -234,27 +274,16 @@ def main() -> None:
         of_class = calibrate_classes(model, given.classes, config.seed, given.threads, options)
         write_table(join_calibrations(of_class), given.out / "class-calibration.ecsv")
     write_table(fit_position_errors(vstack(offsets)).to_table(), given.out / "positions.ecsv")
-    for name in SHIPPED if given.out.resolve() != given.run.resolve() else ():
-        shutil.copy(given.run / name, given.out / name)
-    if config.predict.bfloat16 and given.half:
-        halve_weights(given.out / "model.safetensors")
-    card = json.loads((given.out / "model.json").read_text())
-    n_patches = config.patches.n_training * config.train.max_epochs
-    seeds = ", ".join(map(str, (config.seed, *config.sky.further_seeds)))
-    words = {"preset": card["preset"], "version": card["szeek"], "seeds": seeds}
-    words |= {"n_patches": n_patches, "size": config.patches.size}
-    card |= {name: text.format(**words) for name, text in WORDS[card["preset"]].items()}
-    # which sky it was trained on, the words say; on which it is used, and what is measured there, is not its own
-    card["config"] = {name: part for name, part in card["config"].items() if name not in ("sky", "model", "measure")}
-    card["calibration"] = {
+    copy_model(given, config.predict.bfloat16 and given.half)
+    calibrated = {
         "sources": len(p), "clusters": int(is_real.sum()), "skies": len(skies),
         **({} if given.fields else {"tiles": list(config.split.held_out)}),
         "error_out_of_fold": round(float(error), 4),
     }  # fmt: skip
-    write_json(card, given.out / "model.json")
+    write_card(given.out, config, calibrated)
     if given.n:  # else what was measured before stays
         measure_injections(given, config)
-    print(json.dumps(card["calibration"]))
+    print(json.dumps(calibrated))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """A y map against the truth of a simulated sky, and against MILCA in the real Coma field.
 
-python benchmarks/y_map.py RUN [--nside 1024] [--map NAME=FILE] [--p RUN2] [--coma FOLDER --psz2 FILE]
+python benchmarks/y_map.py RUN [--nside 1024] [--model szeek-y] [--map NAME=FILE] [--p RUN2]
+    [--coma FOLDER --psz2 FILE]
 
 The needlet ILC with the CMB nulled, and with CIB, CIB and its moments, or radio sources nulled too, fitted to the
-run's bands; further y maps of the same sky by name, columns Y and SIGMA_Y. Above |b| = 30 deg, errors from the tiles:
+run's bands; with --model the first of them less what a network says of foregrounds; further y maps of the same sky by
+name, columns Y and SIGMA_Y. Above |b| = 30 deg, errors from the tiles:
 
     fluxes          disc of 15 arcmin less the ring from 20 to 35, at haloes above 5e-4 arcmin^2: slope against the
                     painted y behind 10 arcmin, ratio of the sums, scatter (1.48 x median absolute deviation)
@@ -30,6 +32,7 @@ from astropy.table import Table
 
 from szeek.filter.ilc import NeedletILC
 from szeek.filter.ymap import local_scatter, make_y_map
+from szeek.find.predict import find_foregrounds
 from szeek.inputs.catalogues import read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.inputs.stackmaps import read_stack_map
@@ -42,7 +45,7 @@ from szeek.simulate.components.dust import draw_galaxy
 from szeek.simulate.components.sources import draw_dusty_sources
 from szeek.simulate.density import all_density_shells
 from szeek.simulate.haloes import group_background
-from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes
+from szeek.simulate.sky import core_fwhm_arcmin, paint_haloes, paint_sky_y
 from szeek.sky.harmonics import (
     analyse,
     band_limit,
@@ -81,8 +84,7 @@ class Truth:
         self.haloes = read_catalogue(run / "simulated" / "truth.fits")
         shells = all_density_shells(seed, 1)
         self.groups = analyse(group_background(seed, shells=shells), 512, 1, iterations=1)
-        self.y = paint_y(self.haloes, nside, 10.0, pixel_window=False)
-        self.y += synthesise(filter_alm(self.groups, beam_window(10.0, 512)), nside, 1)
+        self.y = paint_sky_y(self.haloes, seed, nside, 10.0, 1)
         lmax = band_limit(made)  # that of the sky: the draws are others at another one
         beam = beam_window(10.0, lmax)
         dusty = draw_dusty_sources(HFI, seed).shot_noise(np.array([FLUX_CUT_JY[name] for name in HFI.band_names]))
@@ -226,7 +228,7 @@ def compare_law(run: Path) -> None:
     compare_fluxes({"y from p": made, "simulated y map": y_map.values[:, 0]}, paint_y(truth, 2048, 10.0), haloes)
 
 
-def compare_coma(folder: Path, psz2: Path) -> None:
+def compare_coma(folder: Path, psz2: Path, model: str) -> None:
     """The real cut-outs against both halves of MILCA."""
     maps = read_maps({band: folder / f"hfi_{band}_coma.fits" for band in HFI.band_names}, HFI, unit="MJy/sr")
     halves = [read_stack_map("milca", folder / f"milca_{half}_coma.fits", unit="y") for half in ("first", "last")]
@@ -234,6 +236,8 @@ def compare_coma(folder: Path, psz2: Path) -> None:
     made = {
         name: make_y_map(maps, HFI, BEAMS, deproject=deproject, threads=1) for name, deproject in VARIANTS.items()
     }
+    if model:
+        made[model] = make_y_map(maps, HFI, BEAMS, foregrounds=find_foregrounds(model, threads=1), threads=1)
     shown = {name: found.y for name, found in made.items()}
     shown |= {f"MILCA, {half}": m.values[:, 0] for half, m in zip(("first", "last"), halves, strict=True)}
     shown["MILCA, mean"] = 0.5 * (halves[0].values[:, 0] + halves[1].values[:, 0])
@@ -274,7 +278,7 @@ def compare_coma(folder: Path, psz2: Path) -> None:
         print(f"| {name} | " + " | ".join(cells) + " |")
 
 
-def main(run: Path, nside: int, files: dict[str, Path]) -> None:
+def main(run: Path, nside: int, model: str, files: dict[str, Path]) -> None:
     truth = Truth(run, nside)
     bands = SkyMaps.open(run / "maps").values
     bands = np.stack([healpy.ud_grade(np.ascontiguousarray(band), nside) for band in bands.T], axis=1)
@@ -286,11 +290,16 @@ def main(run: Path, nside: int, files: dict[str, Path]) -> None:
         seen &= ilc.kept
         if not deproject:
             first = ilc
+    if model:
+        whole = SkyMaps(bands, np.ones(len(bands), bool), HFI.bands)
+        told = make_y_map(whole, HFI, BEAMS, foregrounds=find_foregrounds(model, threads=1), threads=1)
+        seen &= np.isfinite(told.y)
+        maps[model] = np.where(seen, told.y, 0)
     for name, file in files.items():
         y, sigma = (healpy.ud_grade(healpy.read_map(file, field=k), nside).astype(np.float32) for k in (0, 1))
         seen &= y > healpy.UNSEEN / 2
         maps[name], sigmas[name] = np.where(seen, y, 0), sigma
-    for name in VARIANTS:
+    for name in [name for name in maps if name not in files]:
         maps[name] -= np.median(maps[name][seen])
         sigmas[name] = local_scatter(np.where(seen, maps[name], np.nan))
     haloes = truth.haloes[(truth.haloes["y500_arcmin2"] > Y500_ARCMIN2) & (np.abs(truth.haloes["lat_deg"]) > LAT_DEG)]
@@ -300,6 +309,8 @@ def main(run: Path, nside: int, files: dict[str, Path]) -> None:
     gas = truth.paint_bands(nside)
     shown = {**maps, "gas alone": first.combine(gas)}
     shown["sky without SZ"] = maps["NILC"] - shown["gas alone"]
+    if model:
+        shown[f"sky without SZ, {model}"] = maps[model] - shown["gas alone"]
     bands -= gas
     del gas
     shown["sky without SZ, refitted"] = NeedletILC(HFI, nside, BEAMS, 1).fit(bands)
@@ -312,13 +323,19 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--nside", type=int, default=1024)
+    parser.add_argument("--model", default="", help="network that says what foregrounds leave")
     parser.add_argument("--map", action="append", default=[], help="NAME=FILE")
     parser.add_argument("--p", type=Path)
     parser.add_argument("--coma", type=Path)
     parser.add_argument("--psz2", type=Path, help="HFI_PCCS_SZ-union_R2.08.fits")
     given = parser.parse_args()
     if given.coma is not None:
-        compare_coma(given.coma, given.psz2)
+        compare_coma(given.coma, given.psz2, given.model)
     if given.p is not None:
         compare_law(given.p)
-    main(given.run, given.nside, {name: Path(file) for name, _, file in (m.partition("=") for m in given.map)})
+    main(
+        given.run,
+        given.nside,
+        given.model,
+        {name: Path(file) for name, _, file in (m.partition("=") for m in given.map)},
+    )

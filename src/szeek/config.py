@@ -341,6 +341,11 @@ class PatchConfig(_Section):
 class NetworkConfig(_Section):
     """The U-Net. Bonjean (2020), Sect. 3.2."""
 
+    target: Literal["clusters", "foregrounds"] = Field(
+        "clusters",
+        description="what it learns: where clusters are, or what foregrounds and noise leave in a y map (`szeek ymap "
+        "--model`), from simulated skies",
+    )
     filters: tuple[int, ...] = Field((8, 16, 32, 64, 128), description="filters of each level, from the top down")
     dropout: float = Field(0.2, ge=0, lt=1, description="share of the activations that training drops")
     batch_norm: bool = Field(False, description="normalise each layer over the batch")
@@ -356,6 +361,12 @@ class NetworkConfig(_Section):
         description="networks whose p are averaged; member k has the draws of seed + k, and the first sky with "
         "every members-th of the further ones from the k-th on",
     )
+
+    @model_validator(mode="after")
+    def _alone(self) -> NetworkConfig:
+        if self.target == "foregrounds" and (self.classes or self.members > 1):
+            raise ValueError("target is 'foregrounds', expected no classes and one member")
+        return self
 
     @field_validator("classes")
     @classmethod
@@ -536,6 +547,7 @@ _LATER: tuple[tuple[str, str, Any], ...] = (
     ("split", "nside", TILE_NSIDE),
     ("input", "further", {}),
     ("network", "classes", []),
+    ("network", "target", "clusters"),
     ("labels", "class_disc_arcmin", 6.0),
     ("labels", "class_weights", {}),
     ("train", "start_from", ""),

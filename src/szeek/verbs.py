@@ -151,8 +151,10 @@ class RunResult:
 
 
 def list_stages(config: Config) -> list[Stage]:
-    """The stages of a configuration, in their order."""
+    """The stages of a configuration, in their order; a network for y maps is trained, and nothing more."""
     given, simulated = bool(config.model), config.sky.simulate
+    if config.network.target == "foregrounds" and not given:
+        return [*([SKY] if simulated else []), MAPS, FILTER, TRAIN]
     wanted = [
         (SKY, simulated),
         (MAPS, True),
@@ -229,6 +231,11 @@ def run(
     sky = config.sky
     if not sky.simulate and not (sky.saved_maps or sky.maps):
         raise ValueError("the configuration names no maps; give [sky] maps, or simulate = true")
+    if config.network.target == "foregrounds" and not config.model and (not sky.simulate or sky.nside < 512):
+        raise ValueError(
+            "network.target is 'foregrounds', known on simulated skies alone and at 10 arcmin; expected [sky] "
+            "simulate = true, and an nside of at least 512"
+        )
     if not sky.simulate and not sky.catalogues and not config.model:
         raise ValueError("the configuration names no catalogues to train on; give [sky] catalogues, or a model")
     check_masks(sky.masks, sky.frame, sky.ordering)  # a wrong one is refused before minutes of simulation
@@ -255,7 +262,7 @@ def run(
     return RunResult(
         job.folder,
         config.detect.p_max,
-        job.target(products.REPORT) if until == "report" else None,
+        job.target(products.REPORT) if REPORT in stages else None,
         *(found.get(name) for name in ("maps", "predict", "detect", "measure")),  # type: ignore[arg-type]
     )
 
@@ -386,6 +393,7 @@ def make_y_map(
     out: str | os.PathLike[str] | None = None,
     *,
     deproject: Sequence[str] = (),
+    model: str = "",
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> tuple[Path, YMapMade]:
@@ -400,6 +408,8 @@ def make_y_map(
         Folder to write to, with a configuration.
     deproject : sequence of str
         Of 'cib', 'cib-moments' and 'radio', see :func:`szeek.filter.ilc.list_spectra`.
+    model : str
+        Network that says what foregrounds and noise left in the ILC: 'szeek-y', or a folder.
     threads, progress
         As of :func:`run`.
 
@@ -415,7 +425,7 @@ def make_y_map(
     FileNotFoundError
         If the run has no maps.
     """
-    stage = ymap_stage(deproject)
+    stage = ymap_stage(deproject, model)
     if Path(source).is_dir():
         if out is not None:
             raise ValueError(f"'{source}' is a folder, into which its y map goes; leave out --out")
@@ -521,9 +531,7 @@ def detect(
     return DetectResult(target / products.CANDIDATES, config.detect.p_max, detected, measured)
 
 
-def _threshold_of_purity(
-    folder: RunFolder, source: Path, purity: float, deblend: bool, frame: str | None
-) -> float:
+def _threshold_of_purity(folder: RunFolder, source: Path, purity: float, deblend: bool, frame: str | None) -> float:
     calibration = folder.calibration
     if calibration is None:
         raise ValueError(

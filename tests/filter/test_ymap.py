@@ -11,9 +11,17 @@ from astropy.io import fits
 from commandline import szeek
 from numpy.typing import NDArray
 
-from szeek.filter.ilc import FlatILC, NeedletILC, constrained_weights, list_spectra, needlet_windows
-from szeek.filter.ymap import YMap, local_scatter, make_y_map
+from szeek.filter.ilc import (
+    FlatILC,
+    NeedletILC,
+    constrained_weights,
+    list_spectra,
+    needlet_windows,
+    signal_free_spectra,
+)
+from szeek.filter.ymap import Foregrounds, YMap, _refine, combine_bands, local_scatter, make_y_map
 from szeek.inputs.instrument import read_instrument
+from szeek.learn.model import load_model
 from szeek.physics.spectra import spectral_templates
 from szeek.pipeline.products import RunFolder
 from szeek.sky.skymaps import SkyMaps
@@ -161,9 +169,7 @@ def test_moments_null_a_cib_of_varying_spectrum() -> None:
     rng = np.random.default_rng(3)
     bright, index = healpy_like_waves(rng, n), 1.4 + 0.02 * healpy_like_waves(rng, n)
     steps = np.linspace(index.min(), index.max(), 40)
-    table = np.stack(
-        [spectral_templates(HFI, ("dust",), dust_index=b, dust_temperature_k=24.0)[0] for b in steps]
-    )
+    table = np.stack([spectral_templates(HFI, ("dust",), dust_index=b, dust_temperature_k=24.0)[0] for b in steps])
     seen = np.stack([np.interp(index, steps, column) for column in table.T], axis=-1) * bright[..., None]
     field = noise((n, n), level=1e-9) + seen
     left = {
@@ -233,6 +239,70 @@ def test_y_map_of_a_sky_with_a_mask_and_of_a_field() -> None:
     assert np.nanstd(field.y) == pytest.approx(np.nanstd(masked.y), rel=0.1)
 
 
+def test_signal_free_combinations_are_all_that_hold_neither_sz_nor_cmb() -> None:
+    weights, spectra = signal_free_spectra(HFI), list_spectra(HFI)
+    assert np.linalg.matrix_rank(weights / np.abs(weights).max(axis=1)[:, None]) == 4
+    # beside the size of what cancels
+    left = np.abs(weights.T @ spectra) / (np.abs(weights).T @ np.abs(spectra))
+    np.testing.assert_allclose(left, 0.0, atol=1e-12)
+
+
+def with_signal(maps: SkyMaps, where: NDArray[np.bool_]) -> SkyMaps:
+    """The maps with a y of 1e-5 in a Gaussian of 80 arcmin and a CMB of 1e-5 K in another, of all bands alike."""
+    vectors = np.stack(healpy.pix2vec(maps.nside, np.arange(len(maps.values))), axis=1)
+    cosines = vectors @ healpy.ang2vec([10.0, 13.0], [50.0, 51.0], lonlat=True).T
+    y, cmb = (1e-5 * np.exp(-4 * np.log(2) * (np.degrees(np.arccos(np.clip(cosines, -1, 1))) * 60 / 80) ** 2)).T
+    added = y[:, None] * HFI.tsz_response + cmb[:, None] * HFI.unit_per_kcmb
+    values = np.where(where[:, None], maps.values + added, 0.0).astype(np.float32)
+    return SkyMaps(values, maps.footprint, HFI.bands)
+
+
+@pytest.mark.parametrize("of_field", [False, True])
+def test_what_foregrounds_left_is_told_without_y(of_field: bool) -> None:
+    """F, whatever it is, takes nothing from y: with a cluster and CMB added, y grows by the cluster as without F."""
+    nside, beams = 128, np.full(6, 10.0)  # alike, as the signal that is added
+    lon, lat = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
+    seen = np.ones(lon.size, bool)
+    if of_field:
+        seen = healpy.rotator.angdist([lon, lat], [10.0, 50.0], lonlat=True) < np.radians(11)
+    quiet = sky(nside, seen)
+    bright = with_signal(quiet, seen)
+    free = [combine_bands(quiet, HFI, beams)]
+    free.append(combine_bands(bright, HFI, beams, reference=free[0].reference))
+    both = free[0].free.footprint & free[1].free.footprint
+    level = free[0].free.values[both].std(axis=0)
+
+    def tell(free: SkyMaps) -> NDArray[np.float32]:
+        values = (free.values / level)[:, :4]  # the fifth feels the ILC's weights, which are fitted to each sky
+        said = np.tanh(values.sum(axis=1)) + 0.3 * values[:, 0] ** 2
+        return np.where(free.footprint, 1e-6 * said, np.nan).astype(np.float32)
+
+    foregrounds = Foregrounds("f", free[0].reference, tell)
+    told = [make_y_map(maps, HFI, beams, foregrounds=foregrounds) for maps in (quiet, bright)]
+    plain = [make_y_map(maps, HFI, beams) for maps in (quiet, bright)]
+    inner = np.isfinite(told[0].y) & (healpy.rotator.angdist([lon, lat], [10.0, 50.0], lonlat=True) < np.radians(6))
+    assert np.std((told[0].y - plain[0].y)[inner]) > 0.2 * np.std(plain[0].y[inner])  # F says much
+    growth = [(maps[1].y - maps[0].y)[inner] for maps in (told, plain)]
+    scale = np.max(growth[1])
+    assert scale > 5e-6
+    difference = growth[0] - growth[1]  # up to a constant, as each map's median is taken off
+    np.testing.assert_allclose(difference, np.median(difference), atol=1e-3 * scale)
+    assert told[1].model == "f" and plain[1].model == ""
+    change = (free[1].free.values - free[0].free.values)[both]
+    np.testing.assert_allclose(change[:, :4] / level[:4], 0.0, atol=1e-3)
+    assert np.std(change[:, 4]) < 0.005 * scale  # the bias of the ILC
+
+
+def test_what_foregrounds_left_is_told_on_coarser_pixels() -> None:
+    """Maps of nside 2048 have signal-free maps of nside 1024; what is said there is interpolated."""
+    lat = {nside: healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)[1] for nside in (16, 32)}
+    coarse, expected = ((3.0 + np.sin(np.radians(lat[nside]))).astype(np.float32) for nside in (16, 32))
+    coarse[lat[16] > 60] = np.nan
+    fine = _refine(coarse, 32)
+    np.testing.assert_allclose(fine[lat[32] < 50], expected[lat[32] < 50], atol=0.01)
+    assert np.isnan(fine[lat[32] > 65]).all() and _refine(coarse, 16) is coarse
+
+
 def test_refused_maps() -> None:
     with pytest.raises(ValueError, match="the maps have 6 bands, expected the 5 of planck-hfi"):
         make_y_map(sky(16), HFI.select(range(5)), BEAMS[:5])
@@ -252,6 +322,12 @@ def test_command(tmp_path: Path) -> None:
     assert "41253.0 deg^2" in done.stdout and str(run / "y.fits") in done.stdout
     shown = RunFolder(run).y_ring
     assert shown is not None and np.isfinite(shown).all() and RunFolder(run).y_fwhm_arcmin == 10.0
+    seen = np.zeros(12 * 128**2, bool)
+    seen[healpy.query_disc(128, healpy.ang2vec(10.0, 50.0, lonlat=True), np.radians(6))] = True
+    sky(128, seen).save(tmp_path / "field" / "maps")
+    told = szeek("ymap", tmp_path / "field", "--model", "szeek-y")
+    assert "median error" in told.stdout
+    assert fits.getheader(tmp_path / "field" / "y.fits", 1)["MODEL"] == "szeek-y"
     with pytest.raises(ValueError, match="leave out --out"):
         make_y_map_of(run, tmp_path / "other")
     with pytest.raises(ValueError, match="'demo' is a configuration; give --out"):
@@ -260,3 +336,9 @@ def test_command(tmp_path: Path) -> None:
         make_y_map_of("bonjean2020", tmp_path / "other")
     with pytest.raises(ValueError, match="deproject names dust"):
         make_y_map_of(run, deproject=["dust"])
+    with pytest.raises(ValueError, match="model is 'szeek-y' and deproject names cib"):
+        make_y_map_of(run, deproject=["cib"], model="szeek-y")
+    with pytest.raises(ValueError, match="'szeek-2' has learnt clusters, expected one that has learnt foregrounds"):
+        make_y_map_of(run, model="szeek-2")
+    with pytest.raises(ValueError, match="'szeek-y' has learnt foregrounds, expected one that has learnt clusters"):
+        load_model("szeek-y")

@@ -72,7 +72,8 @@ def run(
     if is_first_rank():
         if result.measured is not None:
             typer.echo(describe_candidates(result))
-        typer.echo(f"report: {result.report}" if result.report else f"products up to '{until}': {result.folder}")
+        reached = "train" if settings.network.target == "foregrounds" and not settings.model else until
+        typer.echo(f"report: {result.report}" if result.report else f"products up to '{reached}': {result.folder}")
 
 
 def describe_candidates(result: RunResult) -> str:

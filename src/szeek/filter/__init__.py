@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from szeek.filter.matchedfilter import FilteredField
     from szeek.filter.search import matched_filter, merge_detections
     from szeek.filter.snrmaps import FilteredSky, add_snr_maps, filter_sky
-    from szeek.filter.ymap import YMap, make_y_map
+    from szeek.filter.ymap import Foregrounds, YMap, make_y_map
 
 __all__ = [
     "FilteredField",
     "FilteredSky",
     "FlatILC",
+    "Foregrounds",
     "NeedletILC",
     "YMap",
     "add_snr_maps",

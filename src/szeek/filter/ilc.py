@@ -116,6 +116,32 @@ def list_spectra(instrument: Instrument, deproject: Sequence[str] = ()) -> Float
     return np.asarray(spectra)
 
 
+def signal_free_spectra(instrument: Instrument) -> Floats:
+    """Combinations of the bands that hold neither the SZ effect nor the CMB: all that do, whatever the mixture.
+
+    Parameters
+    ----------
+    instrument : Instrument
+
+    Returns
+    -------
+    (n_band, n_band - 2) float64
+        Weights of the bands in K_CMB, one column a combination. Their noise is alike where the bands' levels are in
+        proportion to thermal dust.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> hfi = read_instrument("planck-hfi")
+    >>> weights = signal_free_spectra(hfi)
+    >>> weights.shape, bool(np.abs(weights.T @ list_spectra(hfi)).max() < 1e-9 * np.abs(weights).max())
+    ((6, 4), True)
+    """
+    level = spectral_templates(instrument, ("dust",))[0] / instrument.unit_per_kcmb
+    axes, _, _ = np.linalg.svd(list_spectra(instrument) / level[:, None], full_matrices=True)
+    return np.asarray(axes[:, 2:] / level[:, None])
+
+
 def needlet_windows(lmax: int, lowest: int = 0) -> list[Floats]:
     """Cosine needlet filters, each (lmax + 1,), whose squares sum to 1 at every l; all below ``lowest`` is one."""
     peaks = [0.0, *(float(p) for p in _PEAKS if lowest <= p < lmax and p > 0)]
@@ -182,6 +208,7 @@ class NeedletILC:
         self._windows = needlet_windows(self.lmax)
         self._weights: list[list[Alm]] | None = None
         self._fade: Map32 | None = None
+        self._alms: list[Alm] = []  # of the fitted maps, and of their y
 
     def fit(self, maps: NDArray[np.float32], seen: NDArray[np.bool_] | None = None) -> Map32:
         """Find the weights that these maps call for, and combine the maps with them.
@@ -207,6 +234,7 @@ class NeedletILC:
             weights = self._fit_scale(fields, window)
             self._weights.append(weights)
             self._add_scale(total, fields, weights, window)
+        self._alms = [*alms, total]
         return synthesise(total, self.nside, self.threads)
 
     def combine(self, maps: NDArray[np.float32]) -> Map32:
@@ -224,6 +252,55 @@ class NeedletILC:
         for weights, window in zip(self._weights, self._windows, strict=True):
             self._add_scale(total, self._filtered(alms, window), weights, window)
         return synthesise(total, self.nside, self.threads)
+
+    @property
+    def mean_weights(self) -> Floats:
+        """The fitted weights of each scale, mean over the sphere, (7, n_band).
+
+        A coarse map's smallest scale stands for all that are smaller.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`fit` has not been called.
+        """
+        if self._weights is None:
+            raise RuntimeError("NeedletILC has no weights yet: call fit(maps) first")
+        # the mean is the monopole over sqrt(4 pi)
+        means = [[float(weight[0].real) / np.sqrt(4 * np.pi) for weight in weights] for weights in self._weights]
+        return np.array(means + [means[-1]] * (len(_PEAKS) - len(means)))
+
+    def signal_free(self, nside: int, reference: Floats) -> NDArray[np.float32]:
+        """What the fitted maps hold beside the SZ effect and the CMB, at 10 arcmin.
+
+        Parameters
+        ----------
+        nside : int
+        reference : (7, n_band) float64
+            Weights that are the same everywhere, such as the :attr:`mean_weights` of some sky.
+
+        Returns
+        -------
+        (12 nside^2, n_band - 1) float32
+            RING, faded out as the y map: the combinations of :func:`signal_free_spectra`; and y less that of the
+            reference, which shows where the weights differ from it.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`fit` has not been called.
+        """
+        if not self._alms:
+            raise RuntimeError("NeedletILC has seen no maps yet: call fit(maps) first")
+        lmax = min(self.lmax, band_limit(nside))
+        free = signal_free_windows(self.instrument, reference, lmax)
+        out = np.empty((12 * nside * nside, free.shape[1]), np.float32)
+        for column, windows in zip(out.T, np.moveaxis(free, 1, 0), strict=True):
+            total = np.zeros((lmax + 1) * (lmax + 2) // 2, np.complex64)
+            for alm, window in zip(self._alms, windows, strict=True):
+                add_alm(total, alm, window)
+            column[:] = synthesise(total, nside, self.threads)
+        return out
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -406,6 +483,56 @@ class FlatILC:
             raise RuntimeError("FlatILC has no weights yet: call fit(field) before combine(field)")
         return self._sum(self._filtered(field))
 
+    @property
+    def mean_weights(self) -> Floats:
+        """The fitted weights of each scale, mean over the field, (7, n_band).
+
+        Scales are those of the sphere: the field's lowest stands for all that it holds.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`fit` has not been called.
+        """
+        if self._weights is None:
+            raise RuntimeError("FlatILC has no weights yet: call fit(field) first")
+        means = [weights.reshape(-1, weights.shape[-1]).mean(axis=0) for weights in self._weights]
+        return np.array([means[0]] * (len(_PEAKS) - len(means)) + means)
+
+    def signal_free(self, field: NDArray[np.float32], reference: Floats) -> NDArray[np.float32]:
+        """What the fitted field holds beside the SZ effect and the CMB, at 10 arcmin.
+
+        Returns
+        -------
+        (ny, nx, n_band - 1) float32
+            As of :meth:`NeedletILC.signal_free`.
+
+        Raises
+        ------
+        RuntimeError
+            If :meth:`fit` has not been called.
+        """
+        if self._weights is None:
+            raise RuntimeError("FlatILC has no weights yet: call fit(field) before signal_free(field)")
+        parts = self._filtered(field)
+        waves = np.zeros((len(self.instrument.bands) + 1, *fft.rfft2(self._taper).shape), np.complex128)
+        for part, window in zip(parts, self._windows, strict=True):
+            for wave, band in zip(waves[:-1], part, strict=True):
+                wave += fft.rfft2(self._back(fft.rfft2(band), window))
+        waves[-1] = fft.rfft2(self._total(parts))
+        free = signal_free_windows(self.instrument, reference, self._windows[0].size - 1)
+        out = np.zeros((*self._taper.shape, free.shape[1]))
+        for wave, windows in zip(waves, free, strict=True):
+            for column, window in zip(np.moveaxis(out, -1, 0), windows, strict=True):
+                column += self._back(wave, window)
+        return np.asarray(out[self._middle], np.float32)
+
+    @property
+    def _middle(self) -> tuple[slice, slice]:
+        """The field itself, without what was repeated around it."""
+        beyond = (self._taper.shape[0] - self._inside.shape[0]) // 2
+        return slice(beyond, -beyond), slice(beyond, -beyond)
+
     def _filtered(self, field: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every band at every scale, (n_band, ny, nx) each, in K_CMB at 10 arcmin."""
         waves = []
@@ -450,13 +577,50 @@ class FlatILC:
         return np.asarray(weights.reshape(*part.shape[1:], n_band))
 
     def _sum(self, parts: list[NDArray[np.float32]]) -> Map32:
+        return np.asarray(np.where(self._inside, self._total(parts)[self._middle], np.nan), np.float32)
+
+    def _total(self, parts: list[NDArray[np.float32]]) -> Floats:
         assert self._weights is not None
         total = np.zeros(self._taper.shape)
         for part, weights, window in zip(parts, self._weights, self._windows, strict=True):
             y = np.einsum("byx,...b->yx" if weights.ndim == 1 else "byx,yxb->yx", part, weights)
             total += self._back(fft.rfft2(y), window)
-        beyond = (total.shape[0] - self._inside.shape[0]) // 2
-        return np.asarray(np.where(self._inside, total[beyond:-beyond, beyond:-beyond], np.nan), np.float32)
+        return total
+
+
+def signal_free_windows(instrument: Instrument, reference: Floats, lmax: int) -> Floats:
+    """Windows in l that make signal-free maps of the bands in K_CMB and the ILC's y.
+
+    Parameters
+    ----------
+    instrument : Instrument
+    reference : (7, n_band) float64
+        Weights for y that are the same everywhere.
+    lmax : int
+
+    Returns
+    -------
+    (n_band + 1, n_band - 1, lmax + 1) float64
+        The combinations of :func:`signal_free_spectra`, and y less the reference's.
+
+    Examples
+    --------
+    >>> from szeek.inputs.instrument import read_instrument
+    >>> hfi = read_instrument("planck-hfi")
+    >>> reference = np.tile(constrained_weights(np.eye(6)[None], list_spectra(hfi)), (7, 1))
+    >>> windows = signal_free_windows(hfi, reference, 100)
+    >>> passed = np.einsum("bkl,b->kl", windows[:6], list_spectra(hfi)[:, 0])  # of y = 1 in every band
+    >>> (passed[4] + windows[6, 4]).round(6).any()  # and in the ILC
+    np.False_
+    """
+    free = signal_free_spectra(instrument)
+    n_band, n_free = free.shape
+    squares = np.square(needlet_windows(_LMAX))[:, : lmax + 1]
+    windows = np.zeros((n_band + 1, n_free + 1, lmax + 1))
+    windows[:n_band, :n_free] = free[..., None]
+    windows[:n_band, n_free] = -np.einsum("jb,jl->bl", reference, squares)
+    windows[n_band, n_free] = 1.0
+    return windows
 
 
 def covariance_fwhm_arcmin(window: Floats) -> float:

@@ -1,6 +1,11 @@
 """A Compton-y map with errors: the needlet ILC of maps of the whole sky or of a field, and its local scatter.
 
+    Y = ILC - F(free)
     SIGMA_Y = what 68.27 % of |Y| lie below in cells of 0.9 deg, median of a cell and those about it
+
+F, which may be left out, says what dust, infrared background, sources and noise left in the ILC. A network tells it
+from what the bands hold beside the SZ effect and the CMB (``free``): whatever it says, Y passes the SZ effect with 1
+and the CMB with 0.
 
 The errors of Y are noise, cosmic infrared background, dust and sources in a mixture that changes over the sky, and
 the map itself shows how large they are where it shows no cluster. About 0, not the cell's own mean, so that what is
@@ -10,7 +15,7 @@ left of large structures counts; 68 % of a cell and the median of nine cells do 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +32,14 @@ from szeek.sky.harmonics import FWHM_PER_SIGMA, Floats, Map32
 from szeek.sky.healpix import interpolation_sigma_rad, lonlat_deg, pixel_window_sigma_rad
 from szeek.sky.partial import PartialMap, write_partial_map
 from szeek.sky.projection import field_basis, interpolate, project, sample_field
-from szeek.sky.skymaps import SkyMaps
+from szeek.sky.skymaps import Band, SkyMaps
 
 #: A footprint that fits into a disc of this radius is a flat field; a larger one is a sky with a mask.
 _FIELD_RADIUS_DEG = 12.5
 #: Cells in which the scatter is measured, 0.9 deg; of coarse maps larger ones, of so many pixels.
 _CELL_NSIDE, _LEAST_PIXELS = 64, 256
+#: Pixels of 3.4 arcmin hold maps of 10 arcmin.
+FREE_NSIDE = 1024
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,8 @@ class YMap:
         Resolution.
     deproject : tuple of str
         Spectra that were nulled beside the CMB's.
+    model : str
+        The network that told what foregrounds and noise left; empty without one.
 
     Examples
     --------
@@ -59,6 +68,7 @@ class YMap:
     sigma: Map32
     fwhm_arcmin: float = NeedletILC.fwhm_arcmin
     deproject: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def nside(self) -> int:
@@ -81,6 +91,7 @@ class YMap:
             "CREATOR": f"SZeek {__version__}",
             "FWHM": (self.fwhm_arcmin, "[arcmin] resolution, Gaussian"),
             "DEPROJ": (",".join(("cmb", *self.deproject)), "spectra that Y does not respond to"),
+            **({"MODEL": self.model} if self.model else {}),  # no comment: a folder's name may be long
             "RESPONSE": (1.0, "of Y to thermal SZ, cold electrons"),
             "ZERO": ("median", "Y has median 0: its mean is not known"),
         }
@@ -107,12 +118,99 @@ class YMap:
         return target
 
 
+@dataclass(frozen=True)
+class Combined:
+    """The ILC's y of a sky, and what its bands hold beside the SZ effect and the CMB.
+
+    Parameters
+    ----------
+    y, sigma : (12 nside^2,) float32
+        Compton y less its median, and its local scatter, RING; NaN where there is no value.
+    free : SkyMaps
+        The signal-free maps at 10 arcmin (:meth:`szeek.filter.ilc.NeedletILC.signal_free`), of nside 1024 at most
+        where the sky is no flat field; seen where y is.
+    reference : (7, n_band) float64
+        Weights that the last of these compares the ILC's with.
+    """
+
+    y: Map32
+    sigma: Map32
+    free: SkyMaps
+    reference: Floats
+
+
+@dataclass(frozen=True)
+class Foregrounds:
+    """What says what foregrounds and noise left in the ILC: a network, or anything else.
+
+    Parameters
+    ----------
+    name : str
+        For the record.
+    reference : (7, n_band) float64
+        Weights that the signal-free maps are made with, those of the training.
+    tell : callable
+        Called with the signal-free maps of a sky; returns what is left in its ILC beside y, (n_pix,) float32, RING.
+
+    Examples
+    --------
+    >>> nothing = Foregrounds("nothing", np.zeros((7, 6)), lambda free: np.zeros(len(free.values), np.float32))
+    >>> nothing.name
+    'nothing'
+    """
+
+    name: str
+    reference: Floats
+    tell: Callable[[SkyMaps], Map32]
+
+
+def combine_bands(
+    maps: SkyMaps,
+    instrument: Instrument,
+    beams_arcmin: Floats,
+    *,
+    deproject: Sequence[str] = (),
+    reference: Floats | None = None,
+    threads: int | None = None,
+) -> Combined:
+    """Compton y by the ILC of a whole sky or a flat field, and the maps that are free of it.
+
+    Parameters and errors as of :func:`make_y_map`; ``reference`` is that of :class:`Foregrounds`, the sky's own mean
+    weights without it.
+    """
+    if maps.n_band != len(instrument.bands):
+        expected = f"the {len(instrument.bands)} of {instrument.name}"
+        raise ValueError(f"the maps have {maps.n_band} bands, expected {expected}")
+    seen = np.flatnonzero(maps.footprint)
+    if not seen.size:
+        raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
+    vectors = np.stack(healpy.pix2vec(maps.nside, seen[:: max(1, seen.size // 100_000)]), axis=1)
+    centre = vectors.sum(axis=0)
+    reach = vectors @ centre / np.linalg.norm(centre)
+    if reach.min() > np.cos(np.radians(_FIELD_RADIUS_DEG)):
+        y, free, reference = _combine_field(maps, seen, instrument, beams_arcmin, deproject, reference)
+    else:
+        ilc = NeedletILC(instrument, maps.nside, beams_arcmin, threads or 0, deproject=deproject)
+        y = ilc.fit(maps.values, None if maps.is_full_sky else maps.footprint)
+        y[~(ilc.kept & maps.footprint)] = np.nan
+        reference = ilc.mean_weights if reference is None else reference
+        free = ilc.signal_free(min(maps.nside, FREE_NSIDE), reference)
+    if not np.isfinite(y).any():
+        raise ValueError("no pixel of the maps is 10 arcmin away from their border and their holes and off the plane")
+    y -= np.float32(np.nanmedian(y))
+    known = healpy.ud_grade(np.isfinite(y).astype(np.float32), healpy.npix2nside(len(free))) == 1.0
+    free[~known & free.any(axis=1)] = 0.0  # where it is anything else: the pages of zeros of a field take no memory
+    bands = tuple(Band(f"free-{k + 1}", 0.0, NeedletILC.fwhm_arcmin, "1") for k in range(free.shape[1]))
+    return Combined(y, local_scatter(y), SkyMaps(free, known, bands), reference)
+
+
 def make_y_map(
     maps: SkyMaps,
     instrument: Instrument,
     beams_arcmin: Floats,
     *,
     deproject: Sequence[str] = (),
+    foregrounds: Foregrounds | None = None,
     threads: int | None = None,
 ) -> YMap:
     """Compton y of frequency maps at 10 arcmin, and its local scatter.
@@ -129,6 +227,8 @@ def make_y_map(
         FWHM.
     deproject : sequence of str
         Of 'cib', 'cib-moments' and 'radio', see :func:`szeek.filter.ilc.list_spectra`.
+    foregrounds : Foregrounds, optional
+        Says what is left in the ILC beside y, which is taken off: see :func:`szeek.find.predict.find_foregrounds`.
     threads : int, optional
         All cores without it; the result does not depend on it.
 
@@ -156,31 +256,37 @@ def make_y_map(
     >>> bool(np.std(found.y) < 1e-6)  # 1 uK is y = 4e-7 at 143 GHz
     True
     """
-    if maps.n_band != len(instrument.bands):
-        expected = f"the {len(instrument.bands)} of {instrument.name}"
-        raise ValueError(f"the maps have {maps.n_band} bands, expected {expected}")
-    seen = np.flatnonzero(maps.footprint)
-    if not seen.size:
-        raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
-    vectors = np.stack(healpy.pix2vec(maps.nside, seen[:: max(1, seen.size // 100_000)]), axis=1)
-    centre = vectors.sum(axis=0)
-    reach = vectors @ centre / np.linalg.norm(centre)
-    if reach.min() > np.cos(np.radians(_FIELD_RADIUS_DEG)):
-        y = _combine_field(maps, seen, instrument, beams_arcmin, deproject)
-    else:
-        ilc = NeedletILC(instrument, maps.nside, beams_arcmin, threads or 0, deproject=deproject)
-        y = ilc.fit(maps.values, None if maps.is_full_sky else maps.footprint)
-        y[~(ilc.kept & maps.footprint)] = np.nan
-    if not np.isfinite(y).any():
-        raise ValueError("no pixel of the maps is 10 arcmin away from their border and their holes and off the plane")
+    reference = None if foregrounds is None else foregrounds.reference
+    found = combine_bands(maps, instrument, beams_arcmin, deproject=deproject, reference=reference, threads=threads)
+    names = tuple(dict.fromkeys(deproject))
+    if foregrounds is None:
+        return YMap(found.y, found.sigma, deproject=names)
+    y = found.y - _refine(foregrounds.tell(found.free), maps.nside)
     y -= np.float32(np.nanmedian(y))
-    return YMap(y, local_scatter(y), deproject=tuple(dict.fromkeys(deproject)))
+    return YMap(y, local_scatter(y), deproject=names, model=foregrounds.name)
+
+
+def _refine(values: Map32, nside: int) -> Map32:
+    """A map interpolated at the pixels of a finer nside, NaN where it is not known."""
+    if healpy.npix2nside(values.size) == nside:
+        return values
+    known = np.isfinite(values)
+    column = np.where(known, values, 0.0).astype(np.float32)[:, None]
+    out = np.empty(12 * nside**2, np.float32)
+    for part in np.array_split(np.arange(out.size), max(1, out.size >> 20)):
+        out[part] = interpolate(column, np.stack(healpy.pix2vec(nside, part), axis=1), known)[:, 0]
+    return out
 
 
 def _combine_field(
-    maps: SkyMaps, seen: NDArray[np.int64], instrument: Instrument, beams_arcmin: Floats, deproject: Sequence[str]
-) -> Map32:
-    """Compton y of a footprint that is a flat field, (12 nside^2,) float32."""
+    maps: SkyMaps,
+    seen: NDArray[np.int64],
+    instrument: Instrument,
+    beams_arcmin: Floats,
+    deproject: Sequence[str],
+    reference: Floats | None,
+) -> tuple[Map32, NDArray[np.float32], Floats]:
+    """Compton y of a footprint that is a flat field, (12 nside^2,) float32, the signal-free maps, the reference."""
     vectors = np.stack(healpy.pix2vec(maps.nside, seen), axis=1)
     lon_deg, lat_deg = (float(angle) for angle in lonlat_deg(vectors.sum(axis=0)))
     pixel = float(healpy.nside2resol(maps.nside, arcmin=True))
@@ -190,15 +296,22 @@ def _combine_field(
     field = sample_field(maps, lon_deg, lat_deg, 0.0, ny, nx, pixel)
     smoothing = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg))
     fwhm = np.hypot(beams_arcmin, np.degrees(smoothing) * 60 * FWHM_PER_SIGMA)
-    found = FlatILC(instrument, pixel, fwhm, deproject=deproject).fit(field)
-    out = np.full(maps.footprint.size, np.nan, np.float32)
+    ilc = FlatILC(instrument, pixel, fwhm, deproject=deproject)
+    y_flat = ilc.fit(field)
+    reference = ilc.mean_weights if reference is None else reference
+    flat = np.concatenate([y_flat[..., None], ilc.signal_free(field, reference)], axis=-1)
     row, column = y + 0.5 * (ny - 1), x + 0.5 * (nx - 1)
     i, j = np.floor(row).astype(int), np.floor(column).astype(int)
     inside = (i >= 0) & (j >= 0) & (i < ny - 1) & (j < nx - 1)
-    i, j, u, v = (values[inside] for values in (i, j, row - i, column - j))
-    upper, lower = ((1 - v) * found[k, j] + v * found[k, j + 1] for k in (i, i + 1))
-    out[seen[inside]] = (1 - u) * upper + u * lower
-    return out
+    i, j = i[inside], j[inside]
+    u, v = (values[inside, None].astype(np.float32) for values in (row - np.floor(row), column - np.floor(column)))
+    upper, lower = ((1 - v) * flat[k, j] + v * flat[k, j + 1] for k in (i, i + 1))
+    values = (1 - u) * upper + u * lower
+    found = np.full(maps.footprint.size, np.nan, np.float32)
+    found[seen[inside]] = values[:, 0]
+    free = np.zeros((maps.footprint.size, flat.shape[-1] - 1), np.float32)
+    free[seen[inside]] = values[:, 1:]
+    return found, free, reference
 
 
 def local_scatter(y: Map32) -> Map32:

@@ -9,12 +9,13 @@ from szeek.lazy import load_lazily
 if TYPE_CHECKING:
     from szeek.find.baselines import find_by_matched_filter, find_in_y_map
     from szeek.find.detect import detect_sources
-    from szeek.find.predict import predict_fields, read_prediction, write_prediction
+    from szeek.find.predict import find_foregrounds, predict_fields, read_prediction, write_prediction
     from szeek.find.shards import gather_shards, predict_shard
 
 __all__ = [
     "detect_sources",
     "find_by_matched_filter",
+    "find_foregrounds",
     "find_in_y_map",
     "gather_shards",
     "predict_fields",

@@ -22,9 +22,11 @@ from torch import Tensor
 
 from szeek.arguments import plain_mask
 from szeek.files import write_blocks
+from szeek.filter.ymap import Foregrounds
 from szeek.inputs.healpix_files import describe_healpix
 from szeek.learn.device import DeviceSky, cuts_by_numba, pick_device
-from szeek.learn.model import Model
+from szeek.learn.foregrounds import UNIT_Y
+from szeek.learn.model import Model, load_model
 from szeek.learn.patches import LocalMaps
 from szeek.learn.unet import Ensemble, UNet
 from szeek.parallel import Progress, one_torch_thread, spread, submit
@@ -175,6 +177,48 @@ def predict_classes(
     return task.collect(work, maps, 1 + len(model.classes))
 
 
+def find_foregrounds(
+    source: str | os.PathLike[str],
+    *,
+    rotations: int = 4,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Foregrounds:
+    """What a network says of foregrounds and noise in the ILC's y, for :func:`szeek.filter.ymap.make_y_map`.
+
+    Parameters
+    ----------
+    source : str or path
+        Network that has learnt it: a shipped model's name, or a folder.
+    rotations, threads, progress
+        As of :func:`predict`.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As of :func:`~szeek.learn.model.load_model`; when it is asked, if the maps are of other bands than its own.
+
+    Examples
+    --------
+    >>> from szeek.sky.skymaps import Band
+    >>> bands = tuple(Band(f"free-{k}", 0.0, 10.0, "1") for k in range(1, 6))
+    >>> seen = np.zeros(12 * 64**2, bool)
+    >>> seen[healpy.query_disc(64, healpy.ang2vec(120, 50, lonlat=True), np.radians(8))] = True
+    >>> noise = np.random.default_rng(1).normal(size=(seen.size, 5)).astype(np.float32) * seen[:, None]
+    >>> left = find_foregrounds("szeek-y", threads=1).tell(SkyMaps(noise, seen, bands))
+    >>> bool(np.array_equal(np.isfinite(left), seen))
+    True
+    """
+    model = load_model(source, target="foregrounds")
+
+    def tell(free: SkyMaps) -> NDArray[np.float32]:
+        found = predict(free, model, rotations=rotations, threads=threads, progress=progress)
+        assert not isinstance(found, PartialMap)  # as free is no set
+        return found * np.float32(UNIT_Y)
+
+    return Foregrounds(str(source), np.array(model.card["reference_weights"]), tell)
+
+
 class _Task(NamedTuple):
     """Which fields are computed, and which pixels are wanted of them."""
 
@@ -271,9 +315,7 @@ def predict_field(
     else:
         x = sky.cut([place], field.ny, field.nx, pixel_arcmin)
         p = _mean_over_rotations(model.network, x, rotations, classes)
-        gathered = [
-            gather_on_device(field, one, pixel_arcmin, sky.rings, sky.footprint).cpu().numpy() for one in p
-        ]
+        gathered = [gather_on_device(field, one, pixel_arcmin, sky.rings, sky.footprint).cpu().numpy() for one in p]
     return np.stack(gathered, axis=-1) if classes else gathered[0]
 
 
@@ -408,7 +450,9 @@ def _blocks(n_pix: int, size: int = 1 << 22) -> Iterator[slice]:
 
 
 def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int, classes: bool) -> Tensor:
-    """Mean p over orientations of one field: (1, channels, ny, nx) -> (n_class, ny, nx) float32, on their device.
+    """Mean p, or value, over orientations of one field, on their device.
+
+    (1, channels, ny, nx) -> (n_class, ny, nx) float32.
 
     Of clusters alone, or of all classes.
     """
@@ -418,7 +462,7 @@ def _mean_over_rotations(network: UNet | Ensemble, x: Tensor, rotations: int, cl
         turned = x.rot90(turns, (2, 3))
         turned = (turned.flip(2) if k >= 4 else turned).contiguous(memory_format=torch.channels_last)
         logits = network.classify(turned)[0].permute(2, 0, 1) if classes else network(turned)
-        p = torch.sigmoid(logits)
+        p = logits if network.linear else torch.sigmoid(logits)
         p = (p.flip(1) if k >= 4 else p).rot90(-turns, (1, 2))
         total = p.contiguous() if total is None else total + p
     assert total is not None

@@ -8,6 +8,7 @@ from szeek.lazy import load_lazily
 
 if TYPE_CHECKING:
     from szeek.learn.device import pick_device
+    from szeek.learn.foregrounds import train_foregrounds
     from szeek.learn.labels import ClusterLabels
     from szeek.learn.model import Model, find_model, list_models, load_model
     from szeek.learn.normalise import Normaliser, fit_normaliser
@@ -26,6 +27,7 @@ __all__ = [
     "list_models",
     "load_model",
     "pick_device",
+    "train_foregrounds",
 ]
 
 __getattr__ = load_lazily(__name__)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -167,7 +167,7 @@ def list_models() -> list[str]:
     Examples
     --------
     >>> [name for name in list_models() if name.startswith("szeek")]
-    ['szeek-1', 'szeek-1x', 'szeek-2', 'szeek-act', 'szeek-components', 'szeek-joint']
+    ['szeek-1', 'szeek-1x', 'szeek-2', 'szeek-act', 'szeek-components', 'szeek-joint', 'szeek-y']
     """
     folder = resources.files("szeek") / "models"
     return sorted(f.name for f in folder.iterdir() if f.is_dir()) if folder.is_dir() else []
@@ -198,12 +198,16 @@ def find_model(source: str | os.PathLike[str]) -> Path:
     return Path(str(shipped))
 
 
-def load_model(source: str | os.PathLike[str], *, bfloat16: bool = False) -> Model:
+def load_model(
+    source: str | os.PathLike[str], *, bfloat16: bool = False, target: Literal["clusters", "foregrounds"] = "clusters"
+) -> Model:
     """Load a model that ships with the package by name, or from your own folder or run.
 
     Parameters
     ----------
     source : str or path
+    target : str
+        What it is to have learnt, see ``network.target`` of the configuration.
     bfloat16 : bool
         Evaluate it in mixed precision where the processor multiplies bfloat16 (AVX512-BF16, AMX), in float32
         elsewhere.
@@ -213,7 +217,8 @@ def load_model(source: str | os.PathLike[str], *, bfloat16: bool = False) -> Mod
     FileNotFoundError
         If there is no such model.
     ValueError
-        If the card lacks an entry, or the weights do not fit the network that the card describes.
+        If the card lacks an entry, the weights do not fit the network that the card describes, or it learnt another
+        target.
 
     Examples
     --------
@@ -228,6 +233,11 @@ def load_model(source: str | os.PathLike[str], *, bfloat16: bool = False) -> Mod
     missing = [key for key in _CARD_KEYS if key not in card]
     if missing:
         raise ValueError(f"'{folder / 'model.json'}' lacks {', '.join(missing)}; it is not an SZeek model card")
+    if (learnt := card["network"].get("target", "clusters")) != target:
+        raise ValueError(
+            f"the network '{source}' has learnt {learnt}, expected one that has learnt {target}; "
+            + ("use it with `szeek ymap --model`" if learnt == "foregrounds" else "szeek-y is one")
+        )
     normaliser = Normaliser.from_dict(card["normaliser"])
     network = build_network(normaliser.n_channel, card["network"])
     try:
@@ -261,5 +271,7 @@ def build_unet(n_channel: int, config: dict[str, Any]) -> UNet:
     options = dict(config)
     filters: Sequence[int] = options.pop("filters", (8, 16, 32, 64, 128))
     n_class = 1 + len(options.pop("classes", ()))
+    target = options.pop("target", "clusters")
     network = UNet(n_channel, tuple(filters), n_class=n_class, **options)
+    network.linear = target == "foregrounds"
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]

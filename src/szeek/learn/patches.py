@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import healpy
 import numpy as np
 from numpy.typing import NDArray
 
 from szeek.config import PatchConfig, SplitConfig
-from szeek.learn.labels import ClusterLabels
 from szeek.learn.normalise import local_background
 from szeek.sky.further import N_COLUMN, Kind
 from szeek.sky.mapset import MapSet, sees
@@ -85,6 +84,19 @@ class Plan(NamedTuple):
     without: tuple[bool, ...] = ()
 
 
+class Target(Protocol):
+    """What a network is to say of any field: discs of :class:`~szeek.learn.labels.ClusterLabels`, or a map."""
+
+    @property
+    def vectors(self) -> NDArray[np.float64]:
+        """Unit vectors of what patches are placed by, (n, 3)."""
+
+    def draw(
+        self, lon_deg: float, lat_deg: float, angle_deg: float, ny: int, nx: int, pixel_arcmin: float
+    ) -> NDArray[np.float32]:
+        """Values of a field, (ny, nx) float32."""
+
+
 class Patches:
     """The training and validation patches of a run.
 
@@ -96,11 +108,11 @@ class Patches:
     Parameters
     ----------
     sky : LocalMaps
-    labels : ClusterLabels
+    labels : Target
     config : PatchConfig
     split : SplitConfig
     seed : int
-    classes : sequence of ClusterLabels
+    classes : sequence of Target
         Of the further classes of the network; patches are placed by clusters alone.
     absent : sequence of float
         Share of the patches that go without each of the sky's further maps, so that the network can do without.
@@ -108,6 +120,7 @@ class Patches:
     Examples
     --------
     >>> from szeek.inputs.instrument import read_instrument
+    >>> from szeek.learn.labels import ClusterLabels
     >>> from szeek.sky.tiles import tile_of
     >>> rng, n_pix = np.random.default_rng(1), 12 * 16**2
     >>> maps = SkyMaps(np.zeros((n_pix, 6), np.float32), np.ones(n_pix, bool), read_instrument().bands)
@@ -121,11 +134,11 @@ class Patches:
     def __init__(
         self,
         sky: LocalMaps,
-        labels: ClusterLabels,
+        labels: Target,
         config: PatchConfig,
         split: SplitConfig,
         seed: int,
-        classes: Sequence[ClusterLabels] = (),
+        classes: Sequence[Target] = (),
         absent: Sequence[float] = (),
     ) -> None:
         self.sky, self.labels, self.config, self.seed = sky, labels, config, seed

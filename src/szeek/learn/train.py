@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +40,7 @@ from szeek.learn.device import Feed, make_rng, pick_device
 from szeek.learn.distributed import current_ranks
 from szeek.learn.labels import IGNORED, ClusterLabels
 from szeek.learn.model import Model, build_unet, load_model, save_tensors
-from szeek.learn.normalise import fit_normaliser
+from szeek.learn.normalise import Normaliser, fit_normaliser
 from szeek.learn.patches import LocalMaps, Patches, PatchStream
 from szeek.learn.unet import Dropout, Ensemble, UNet
 from szeek.parallel import Progress, core_pool, one_torch_thread
@@ -50,6 +50,8 @@ from szeek.sky.tiles import pixels_in_tiles
 
 #: Whatever stands for a sky.
 Sky = TypeVar("Sky")
+#: What a training makes small: of what the network says and what it should say.
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 _ORDER, _WEIGHTS, _DROPOUT = 3, 4, 5  # random streams; 1 and 2 are the patches'
 
@@ -132,7 +134,7 @@ def train(
         return _train_members(
             maps, clusters, config, Path(folder), further, threads, device, progress, stop_after_steps
         )
-    where = pick_device(device)
+    pick_device(device)  # one that is not there is refused before slow work
     ranks = current_ranks()
     if ranks.world > config.train.shards:
         raise ValueError(
@@ -180,14 +182,29 @@ def train(
             background=sky.background,
         )
     normaliser = replace(normaliser, further=seen)
+    given = config.labels.class_weights
+    weights = (1.0, *(given.get(name, 1.0) for name in config.network.classes))
+    return fit_network(
+        new_model(patches, normaliser, config, before), patches, config, target,
+        lambda logits, targets: class_entropy(logits, targets, weights),
+        threads=threads, device=device, progress=progress, stop_after_steps=stop_after_steps,
+    )  # fmt: skip
+
+
+def new_model(
+    patches: PatchStream, normaliser: Normaliser, config: Config, before: Model | None = None
+) -> Model:
+    """A network with drawn weights, or those of the one before, and the card that says what it is trained on."""
     network = build_unet(normaliser.n_channel, config.network.model_dump(exclude={"members"}))
-    network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=_base_rate(config))
+    rate = 0.5 if network.linear else _base_rate(config)
+    network.start(np.random.default_rng([config.seed, _WEIGHTS]), base_rate=rate)
     if before is not None:
         _take_weights(network, before)
-    model = Model(
+    skies = [one.sky.maps for one in patches.skies]
+    return Model(
         network,
         normaliser,
-        tuple(band.name for band in maps.bands),
+        tuple(band.name for band in skies[0].bands),
         config.patches.pixel_arcmin,
         config.network.model_dump(mode="json"),
         {
@@ -195,14 +212,44 @@ def train(
             "seed": config.seed,
             "instrument": record_instrument(config.sky.instrument),
             "config": config.model_dump(mode="json", exclude={"sky"}),
-            **({"share_without": _share_without([p.sky.maps for p in patches.skies])} if normaliser.groups else {}),
+            **({"share_without": _share_without(skies)} if normaliser.groups else {}),
         },
     )
-    network.to(where)
-    loop = _Loop(model, Feed(patches, normaliser, where), config)
+
+
+def fit_network(
+    model: Model,
+    patches: PatchStream,
+    config: Config,
+    folder: Path,
+    loss: Loss,
+    *,
+    threads: int | None = None,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    stop_after_steps: int | None = None,
+) -> Model:
+    """Fit a model's network to patches and write it to ``folder``; goes on from a checkpoint there.
+
+    Parameters
+    ----------
+    model : Model
+        As :func:`new_model` makes it; its network is changed.
+    patches : PatchStream
+    config : Config
+        Sections patches, network and train are used, and the seed.
+    folder : Path
+    loss : callable
+        Called with what the network says and the targets, (n, ny, nx, n_class) float32 tensors both.
+    threads, device, progress, stop_after_steps
+        As of :func:`train`.
+    """
+    where = pick_device(device)
+    model.network.to(where)
+    loop = _Loop(model, Feed(patches, model.normaliser, where), config, loss)
     with one_torch_thread(), core_pool(threads) as pool:
-        loop.run(target, pool, progress, stop_after_steps)
-    network.to("cpu")
+        loop.run(folder, pool, progress, stop_after_steps)
+    model.network.to("cpu")
     return model
 
 
@@ -357,14 +404,12 @@ def _base_rate(config: Config) -> float:
 class _Loop:
     """State of a training: network, optimiser, counters, best weights so far."""
 
-    def __init__(self, model: Model, feed: Feed, config: Config) -> None:
-        self.model, self.feed, self.config = model, feed, config
+    def __init__(self, model: Model, feed: Feed, config: Config, loss: Loss) -> None:
+        self.model, self.feed, self.config, self.loss = model, feed, config, loss
         self.network, self.device = model.network, feed.device
         self.ranks = current_ranks()
         self.copies = [copy.deepcopy(self.network) for _ in range(config.train.shards)]
         self.optimiser = torch.optim.Adam(self.network.parameters(), lr=config.train.learning_rate)
-        given = config.labels.class_weights
-        self.weights = (1.0, *(given.get(name, 1.0) for name in config.network.classes))
         self.step = 0  # steps done, over all epochs
         self.loss_sum = self._scalar(0.0)  # over the steps of the epoch under way
         self.best_loss, self.best_epoch = math.inf, -1
@@ -477,7 +522,7 @@ class _Loop:
         x, targets = self.feed.batch(indices)  # (shard, n_band, size, size), (shard, size, size, n_class)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.config.train.bfloat16):
             logits = network.classify(x)
-        loss = class_entropy(logits.float(), targets, self.weights)
+        loss = self.loss(logits.float(), targets)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
@@ -493,7 +538,7 @@ class _Loop:
     @torch.inference_mode()
     def _loss_of(self, indices: range) -> float:
         x, targets = self.feed.batch(indices, "validation")
-        return float(class_entropy(self.network.classify(x), targets, self.weights))
+        return float(self.loss(self.network.classify(x), targets))
 
     def _end_epoch(self, pool: ThreadPoolExecutor) -> None:
         loss = self._validate(pool)

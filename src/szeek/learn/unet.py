@@ -166,6 +166,8 @@ class UNet(nn.Module):
         self.stride = 2 ** (len(filters) - 1)
         #: Evaluate in mixed precision on a CPU: p differs by some thousandths.
         self.mixed_precision = False
+        #: What it says is no logit of p but a value.
+        self.linear = False
         ins = (n_band, *filters[:-1])
         self.encoder = nn.ModuleList(
             _TwoConvolutions(i, o, dropout, batch_norm) for i, o in zip(ins, filters, strict=True)
@@ -239,6 +241,7 @@ class Ensemble(nn.Module):
     def __init__(self, members: Sequence[UNet]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
+        self.linear = False  # see UNet
         self.stride = members[0].stride
 
     def forward(self, x: Tensor) -> Tensor:

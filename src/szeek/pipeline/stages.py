@@ -41,12 +41,14 @@ from szeek.inputs.reddening import reddening_mag
 from szeek.inputs.surveymaps import read_maps
 from szeek.learn.distributed import current_ranks
 from szeek.learn.folds import covered_share, fold_config, fold_of_tile
+from szeek.learn.foregrounds import train_foregrounds
 from szeek.learn.model import find_model, load_model
 from szeek.learn.train import member_of, train
 from szeek.parallel import Progress, connect, spread
 from szeek.pipeline import products
 from szeek.pipeline.further import further_files, write_further
 from szeek.pipeline.stage import Facts, Run, Stage, checksum
+from szeek.pipeline.ymap import foreground_skies
 from szeek.simulate.field.simulate import FieldOptions
 from szeek.simulate.realisations import simulate, simulate_skies
 from szeek.simulate.sky import SimulateConfig
@@ -262,6 +264,12 @@ class Trained(Facts):
 
 
 def _train(run: Run, progress: Progress | None) -> Trained:
+    if run.config.network.target == "foregrounds":
+        model = train_foregrounds(
+            foreground_skies((run, *run.further_skies()), progress), run.config, run.folder, threads=run.threads,
+            device=run.device, progress=progress,
+        )  # fmt: skip
+        return Trained(model.card["best_epoch"])
     ranks, n_folds = current_ranks(), run.config.split.folds
     with connect(run.scheduler) as client:
         if client is not None:

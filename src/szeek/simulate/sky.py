@@ -37,7 +37,7 @@ from szeek.physics.scaling import MASS_BIAS, electron_temperature_kev
 from szeek.physics.tsz import band_response
 from szeek.simulate.classes import list_classes
 from szeek.simulate.components.cib import FLUX_CUT_JY, draw_cib
-from szeek.simulate.components.clusters import paint_clusters
+from szeek.simulate.components.clusters import paint_clusters, paint_y
 from szeek.simulate.components.cmb import draw_cmb
 from szeek.simulate.components.companions import write_companions, write_xray
 from szeek.simulate.components.dust import draw_galaxy
@@ -320,6 +320,39 @@ def simulate_sky(config: SimulateConfig, out: str | Path, *, progress: Progress 
     }
     write_json(record, folder / "simulate.json")
     return SimulatedSky(folder, paths, files, y_path, config)
+
+
+def paint_sky_y(haloes: Table, seed: int, nside: int, fwhm_arcmin: float, threads: int = 0) -> NDArray[np.float32]:
+    """Compton y of all gas in a simulated sky, without the pixels' window.
+
+    Parameters
+    ----------
+    haloes : Table
+        Every halo that was painted: ``truth.fits`` of the sky.
+    seed : int
+        Of the sky, for the background of the haloes that were not painted one by one.
+    nside : int
+    fwhm_arcmin : float
+        Gaussian resolution.
+    threads : int
+        0 uses all cores.
+
+    Returns
+    -------
+    (12 nside^2,) float32
+        RING.
+
+    Examples
+    --------
+    >>> one = Table({"lon_deg": [0.0], "lat_deg": [0.0], "theta500_arcmin": [5.0], "y500_arcmin2": [1e-3]})
+    >>> bool(1e-7 < np.median(paint_sky_y(one, 1, 128, 60.0)) < 1e-5)  # that of the background
+    True
+    """
+    lmax = min(band_limit(nside), 512)  # as it was painted
+    groups = analyse(group_background(seed, shells=all_density_shells(seed, threads)), lmax, threads, iterations=1)
+    y = paint_y(haloes, nside, fwhm_arcmin, pixel_window=False, threads=threads or None)
+    y += synthesise(filter_alm(groups, beam_window(fwhm_arcmin, lmax)), nside, threads)
+    return y
 
 
 def _observe_with(config: SimulateConfig) -> tuple[Instrument, Mapping[str, Bandpass] | None]:
