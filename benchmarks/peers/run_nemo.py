@@ -37,6 +37,8 @@ from szeek.physics.tsz import tsz_spectrum
 #: Mass in 1e14 Msun and redshift of the templates; the first is the reference.
 TEMPLATES = ((2.0, 0.4), (1.0, 0.8), (4.0, 0.4), (4.0, 0.2))
 PASSES = ((1, 50.0), (2, 5.0))
+#: Overlap of the tiles. One that reaches beyond what is observed by so much has a wrong filter.
+OVERLAP_DEG, ROWS_PER_DEG = 1.0, 120
 
 
 def write_beam(table: Path, out: Path) -> None:
@@ -57,8 +59,16 @@ def effective_frequency(tsz_kcmb: float) -> float:
 
 
 def write_mask(ivar: list[Path], out: Path) -> None:
-    """1 where all bands are observed."""
+    """1 where all bands are observed, which must be the whole of the field but for its margin.
+
+    In a tile that reaches a degree beyond, nemo's errors of y were a quarter of those elsewhere, and 72 of its 80
+    detections above S/N 5 false.
+    """
     seen = np.logical_and.reduce([fits.getdata(file) > 0 for file in ivar])
+    rows = np.flatnonzero(seen.any(axis=1))
+    empty = max(rows[0], len(seen) - 1 - rows[-1])
+    if empty >= OVERLAP_DEG * ROWS_PER_DEG:
+        raise SystemExit(f"'{ivar[0].parent}' has {empty} rows without observations at an end; cut its maps")
     fits.PrimaryHDU(seen.astype(np.uint8), fits.getheader(ivar[0])).writeto(out, overwrite=True)
 
 
@@ -145,7 +155,7 @@ def configure(run: Path, folder: Path, instrument: str) -> dict[str, object]:
             },
         },
         "mapFilters": filters,
-        "useTiling": True, "stitchTiles": False, "tileOverlapDeg": 1.0,
+        "useTiling": True, "stitchTiles": False, "tileOverlapDeg": OVERLAP_DEG,
         "tileDefinitions": list_tiles(mask),
     }  # fmt: skip
 
