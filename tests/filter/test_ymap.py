@@ -24,6 +24,7 @@ from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import load_model
 from szeek.physics.spectra import spectral_templates
 from szeek.pipeline.products import RunFolder
+from szeek.sky.harmonics import synthesise
 from szeek.sky.skymaps import SkyMaps
 from szeek.verbs import make_y_map as make_y_map_of
 
@@ -301,6 +302,33 @@ def test_what_foregrounds_left_is_told_on_coarser_pixels() -> None:
     fine = _refine(coarse, 32)
     np.testing.assert_allclose(fine[lat[32] < 50], expected[lat[32] < 50], atol=0.01)
     assert np.isnan(fine[lat[32] > 65]).all() and _refine(coarse, 16) is coarse
+
+
+def test_weights_of_a_sky_with_a_large_hole_do_not_ring() -> None:
+    """Far from what was observed a covariance is rounding: weights of a hundred times those of the map came of it."""
+    nside = 128
+    lon, lat = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
+    seen = (np.abs(lat) > 35) & (lon < 200)
+    values = sky(nside, seen).values
+    values[healpy.rotator.angdist([lon, lat], [150.0, -45.0], lonlat=True) < np.radians(2), 5] *= (
+        1e5  # a bright cloud
+    )
+    ilc = NeedletILC(HFI, nside, BEAMS)
+    ilc.fit(values, seen)
+    kept = healpy.ud_grade(ilc.kept.astype(float), 32) > 0.9
+    assert ilc._weights is not None
+    for scale in ilc._weights:
+        weights = np.stack([synthesise(weight, 32, 1) for weight in scale], axis=1)
+        assert np.abs(weights).max() < 10 * np.abs(weights[kept]).max()
+
+
+def test_weights_pass_y_with_one_at_the_poles_too() -> None:
+    ilc = NeedletILC(HFI, 64, BEAMS)
+    ilc.fit(sky(64).values)
+    assert ilc._weights is not None
+    for scale in ilc._weights:
+        weights = np.stack([synthesise(weight, 32, 1) for weight in scale], axis=1)
+        np.testing.assert_allclose(weights @ HFI.tsz_kcmb, 1.0, atol=1e-3)
 
 
 def test_refused_maps() -> None:

@@ -17,6 +17,7 @@ import healpy
 import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+from scipy.spatial import cKDTree
 
 from szeek.parallel import side_by_side
 from szeek.physics.instrument import Instrument
@@ -50,6 +51,8 @@ _LEAST_MODES = 300.0  # of the lowest scale of a flat field, which may have no m
 _MIN_SMOOTHING_ARCMIN = 540.0
 #: 857 GHz brightness in MJy/sr above which a map is faded out: the Galactic plane, 5 % of the sky.
 _BRIGHT_MJYSR = 80.0
+#: Of a cell with less of the sky than this share the covariance is rounding: that of the nearest other one is taken.
+_LEAST_SHARE = 0.1
 #: Where less than this is left of the sky behind the fading, a y map has no value.
 _LEAST_KEPT = 0.95
 #: Width beyond the border of a flat field over which its outermost pixels are repeated and faded out.
@@ -383,9 +386,18 @@ class NeedletILC:
         pairs = [(i, j) for i in range(n_band) for j in range(i + 1)]
         for (i, j), values in zip(pairs, side_by_side(smooth_product, pairs, self.threads), strict=True):
             covariance[:, i, j] = covariance[:, j, i] = values
+        assert self._fade is not None
+        share = healpy.ud_grade(np.asarray(self._fade, np.float64) ** 2, _COVARIANCE_NSIDE)
+        alm = filter_alm(analyse(share, _COVARIANCE_LMAX, 1, iterations=1), smoothing)
+        share = synthesise(alm, _COVARIANCE_NSIDE, 1)
+        empty = np.flatnonzero(share < _LEAST_SHARE)
+        if empty.size:
+            cells = np.stack(healpy.pix2vec(_COVARIANCE_NSIDE, np.arange(n_cell)), axis=1)
+            filled = np.flatnonzero(share >= _LEAST_SHARE)
+            covariance[empty] = covariance[filled[cKDTree(cells[filled]).query(cells[empty])[1]]]
         weights = constrained_weights(covariance, self.spectra)
         return [
-            analyse(weights[:, band].astype(np.float32), _COVARIANCE_LMAX, 1, iterations=1) for band in range(n_band)
+            analyse(weights[:, band].astype(np.float32), _COVARIANCE_LMAX, 1, iterations=4) for band in range(n_band)
         ]
 
 
