@@ -322,6 +322,17 @@ def test_weights_of_a_sky_with_a_large_hole_do_not_ring() -> None:
         assert np.abs(weights).max() < 10 * np.abs(weights[kept]).max()
 
 
+def test_a_survey_that_is_no_field_and_a_small_part_of_the_sky_has_a_y_map() -> None:
+    """A square of 24 deg, whose corners lie outside of a field's disc: half a per cent of the sky at any scale."""
+    nside = 128
+    lon, lat = healpy.pix2ang(nside, np.arange(12 * nside**2), lonlat=True)
+    seen = (np.abs(lon - 100) < 14) & (np.abs(lat - 30) < 12)
+    part, whole = (make_y_map(maps, HFI, BEAMS) for maps in (sky(nside, seen), sky(nside)))
+    inner = np.isfinite(part.y)  # within the fading
+    assert inner.sum() > 0.2 * seen.sum()
+    assert np.std(part.y[inner]) == pytest.approx(np.std(whole.y[inner]), rel=0.15)
+
+
 def test_weights_pass_y_with_one_at_the_poles_too() -> None:
     ilc = NeedletILC(HFI, 64, BEAMS)
     ilc.fit(sky(64).values)

@@ -51,7 +51,7 @@ _LEAST_MODES = 300.0  # of the lowest scale of a flat field, which may have no m
 _MIN_SMOOTHING_ARCMIN = 540.0
 #: 857 GHz brightness in MJy/sr above which a map is faded out: the Galactic plane, 5 % of the sky.
 _BRIGHT_MJYSR = 80.0
-#: Of a cell with less of the sky than this share the covariance is rounding: that of the nearest other one is taken.
+#: In a cell with less of the sky, over what the fullest has, a covariance is rounding: the nearest other's is taken.
 _LEAST_SHARE = 0.1
 #: Where less than this is left of the sky behind the fading, a y map has no value.
 _LEAST_KEPT = 0.95
@@ -129,8 +129,7 @@ def signal_free_spectra(instrument: Instrument) -> Floats:
     Returns
     -------
     (n_band, n_band - 2) float64
-        Weights of the bands in K_CMB, one column a combination. Their noise is alike where the bands' levels are in
-        proportion to thermal dust.
+        Weights of the bands in K_CMB, one column a combination; orthonormal for bands over their level of dust.
 
     Examples
     --------
@@ -390,6 +389,7 @@ class NeedletILC:
         share = healpy.ud_grade(np.asarray(self._fade, np.float64) ** 2, _COVARIANCE_NSIDE)
         alm = filter_alm(analyse(share, _COVARIANCE_LMAX, 1, iterations=1), smoothing)
         share = synthesise(alm, _COVARIANCE_NSIDE, 1)
+        share /= share.max()  # a wide smoothing leaves little of a small survey anywhere
         empty = np.flatnonzero(share < _LEAST_SHARE)
         if empty.size:
             cells = np.stack(healpy.pix2vec(_COVARIANCE_NSIDE, np.arange(n_cell)), axis=1)
