@@ -362,12 +362,6 @@ class NetworkConfig(_Section):
         "every members-th of the further ones from the k-th on",
     )
 
-    @model_validator(mode="after")
-    def _alone(self) -> NetworkConfig:
-        if self.target == "foregrounds" and (self.classes or self.members > 1):
-            raise ValueError("target is 'foregrounds', expected no classes and one member")
-        return self
-
     @field_validator("classes")
     @classmethod
     def _each_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -467,6 +461,21 @@ class Config(_Section):
             if name not in self.network.classes:
                 known = ", ".join(self.network.classes) or "none"
                 raise ValueError(f"labels.class_weights names '{name}', expected one of network.classes: {known}")
+        return self
+
+    @model_validator(mode="after")
+    def _of_foregrounds(self) -> Config:
+        if self.network.target == "foregrounds":
+            unread = {
+                "network.classes": self.network.classes,
+                "network.members": self.network.members > 1,
+                "split.folds": self.split.folds,
+                "input.theta500_arcmin": self.input.theta500_arcmin,
+                "input.further": self.input.further,
+                "train.start_from": self.train.start_from,
+            }
+            if given := [name for name, value in unread.items() if value]:
+                raise ValueError(f"network.target is 'foregrounds', which has no use for {', '.join(given)}")
         return self
 
     @model_validator(mode="after")

@@ -20,7 +20,6 @@ from szeek.assess.recovery import measure_recovery
 from szeek.assess.sources import LOWEST_P, find_sources
 from szeek.config import Config, config_toml, load_config
 from szeek.files import write_table, write_text
-from szeek.filter.ilc import list_spectra
 from szeek.find.predict import read_prediction
 from szeek.find.shards import predict_shard
 from szeek.inputs.fits_files import parse_part
@@ -425,13 +424,12 @@ def make_y_map(
     FileNotFoundError
         If the run has no maps.
     """
-    stage = ymap_stage(deproject, model)
     if Path(source).is_dir():
         if out is not None:
             raise ValueError(f"'{source}' is a folder, into which its y map goes; leave out --out")
         home = RunFolder(source)
         home.need(products.MAPS)
-        list_spectra(home.instrument, deproject)  # refused before minutes of work
+        stage = ymap_stage(home.instrument, deproject, model)
         job, stages = Run(home.config, home.path, threads), [stage]
     else:
         config = load_config(os.fspath(source))
@@ -439,7 +437,7 @@ def make_y_map(
             raise ValueError(f"'{source}' is a configuration; give --out, the folder to write to")
         if not config.sky.simulate and not (config.sky.saved_maps or config.sky.maps):
             raise ValueError("the configuration names no maps; give [sky] maps, or simulate = true")
-        list_spectra(read_instrument(config.sky.instrument), deproject)  # refused before minutes of work
+        stage = ymap_stage(read_instrument(config.sky.instrument), deproject, model)
         job = Run(config, Path(out), threads)
         stages = [*([SKY] if config.sky.simulate else []), MAPS, stage]
         _claim(job.folder, stages)

@@ -89,8 +89,8 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     combined, painted, haloes = one_sky(1)
     with pytest.raises(ValueError, match="the painted y has 12288 pixels, expected 49152"):
         train_foregrounds([(combined, painted[: N_PIX // 4], haloes)], config(), tmp_path)
-    with pytest.raises(ValueError, match="target is 'foregrounds', expected no classes and one member"):
-        load_config("szeek-y", network={"members": 2})
+    with pytest.raises(ValueError, match=r"which has no use for network\.members, split\.folds"):
+        load_config("szeek-y", network={"members": 2}, split={"folds": 4})
     real = load_config("szeek-y", sky={"simulate": False, "maps": {"143": tmp_path / "m143.fits"}})
     with pytest.raises(ValueError, match="known on simulated skies alone"):
         run(real, tmp_path / "real")

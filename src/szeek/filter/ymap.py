@@ -178,30 +178,9 @@ def combine_bands(
     Parameters and errors as of :func:`make_y_map`; ``reference`` is that of :class:`Foregrounds`, the sky's own mean
     weights without it.
     """
-    if maps.n_band != len(instrument.bands):
-        expected = f"the {len(instrument.bands)} of {instrument.name}"
-        raise ValueError(f"the maps have {maps.n_band} bands, expected {expected}")
-    seen = np.flatnonzero(maps.footprint)
-    if not seen.size:
-        raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
-    vectors = np.stack(healpy.pix2vec(maps.nside, seen[:: max(1, seen.size // 100_000)]), axis=1)
-    centre = vectors.sum(axis=0)
-    reach = vectors @ centre / np.linalg.norm(centre)
-    if reach.min() > np.cos(np.radians(_FIELD_RADIUS_DEG)):
-        y, free, reference = _combine_field(maps, seen, instrument, beams_arcmin, deproject, reference)
-    else:
-        ilc = NeedletILC(instrument, maps.nside, beams_arcmin, threads or 0, deproject=deproject)
-        y = ilc.fit(maps.values, None if maps.is_full_sky else maps.footprint)
-        y[~(ilc.kept & maps.footprint)] = np.nan
-        reference = ilc.mean_weights if reference is None else reference
-        free = ilc.signal_free(min(maps.nside, FREE_NSIDE), reference)
-    if not np.isfinite(y).any():
-        raise ValueError("no pixel of the maps is 10 arcmin away from their border and their holes and off the plane")
-    y -= np.float32(np.nanmedian(y))
-    known = healpy.ud_grade(np.isfinite(y).astype(np.float32), healpy.npix2nside(len(free))) == 1.0
-    free[~known & free.any(axis=1)] = 0.0  # where it is anything else: the pages of zeros of a field take no memory
-    bands = tuple(Band(f"free-{k + 1}", 0.0, NeedletILC.fwhm_arcmin, "1") for k in range(free.shape[1]))
-    return Combined(y, local_scatter(y), SkyMaps(free, known, bands), reference)
+    ilc = _Combination(maps, instrument, beams_arcmin, deproject, threads)
+    reference = ilc.mean_weights if reference is None else reference
+    return Combined(ilc.y, local_scatter(ilc.y), ilc.free(reference), reference)
 
 
 def make_y_map(
@@ -256,12 +235,11 @@ def make_y_map(
     >>> bool(np.std(found.y) < 1e-6)  # 1 uK is y = 4e-7 at 143 GHz
     True
     """
-    reference = None if foregrounds is None else foregrounds.reference
-    found = combine_bands(maps, instrument, beams_arcmin, deproject=deproject, reference=reference, threads=threads)
     names = tuple(dict.fromkeys(deproject))
+    ilc = _Combination(maps, instrument, beams_arcmin, deproject, threads)
     if foregrounds is None:
-        return YMap(found.y, found.sigma, deproject=names)
-    y = found.y - _refine(foregrounds.tell(found.free), maps.nside)
+        return YMap(ilc.y, local_scatter(ilc.y), deproject=names)
+    y = ilc.y - _refine(foregrounds.tell(ilc.free(foregrounds.reference)), maps.nside)
     y -= np.float32(np.nanmedian(y))
     return YMap(y, local_scatter(y), deproject=names, model=foregrounds.name)
 
@@ -278,40 +256,82 @@ def _refine(values: Map32, nside: int) -> Map32:
     return out
 
 
-def _combine_field(
-    maps: SkyMaps,
-    seen: NDArray[np.int64],
-    instrument: Instrument,
-    beams_arcmin: Floats,
-    deproject: Sequence[str],
-    reference: Floats | None,
-) -> tuple[Map32, NDArray[np.float32], Floats]:
-    """Compton y of a footprint that is a flat field, (12 nside^2,) float32, the signal-free maps, the reference."""
-    vectors = np.stack(healpy.pix2vec(maps.nside, seen), axis=1)
-    lon_deg, lat_deg = (float(angle) for angle in lonlat_deg(vectors.sum(axis=0)))
-    pixel = float(healpy.nside2resol(maps.nside, arcmin=True))
-    basis = field_basis(lon_deg, lat_deg)
-    x, y, _ = project(basis, vectors, pixel)
-    nx, ny = (2 * int(np.ceil(np.abs(offset).max())) + 1 for offset in (x, y))
-    field = sample_field(maps, lon_deg, lat_deg, 0.0, ny, nx, pixel)
-    smoothing = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg))
-    fwhm = np.hypot(beams_arcmin, np.degrees(smoothing) * 60 * FWHM_PER_SIGMA)
-    ilc = FlatILC(instrument, pixel, fwhm, deproject=deproject)
-    y_flat = ilc.fit(field)
-    reference = ilc.mean_weights if reference is None else reference
-    flat = np.concatenate([y_flat[..., None], ilc.signal_free(field, reference)], axis=-1)
-    row, column = y + 0.5 * (ny - 1), x + 0.5 * (nx - 1)
-    i, j = np.floor(row).astype(int), np.floor(column).astype(int)
-    inside = (i >= 0) & (j >= 0) & (i < ny - 1) & (j < nx - 1)
-    i, j = i[inside], j[inside]
-    u, v = (values[inside, None].astype(np.float32) for values in (row - np.floor(row), column - np.floor(column)))
-    upper, lower = ((1 - v) * flat[k, j] + v * flat[k, j + 1] for k in (i, i + 1))
-    values = (1 - u) * upper + u * lower
-    found = np.full(maps.footprint.size, np.nan, np.float32)
-    found[seen[inside]] = values[:, 0]
-    free = np.zeros((maps.footprint.size, flat.shape[-1] - 1), np.float32)
-    free[seen[inside]] = values[:, 1:]
-    return found, free, reference
+class _Combination:
+    """The ILC of a whole sky or a flat field: its y on the sphere, and, when asked, the maps that are free of it."""
+
+    def __init__(
+        self,
+        maps: SkyMaps,
+        instrument: Instrument,
+        beams_arcmin: Floats,
+        deproject: Sequence[str],
+        threads: int | None,
+    ) -> None:
+        if maps.n_band != len(instrument.bands):
+            expected = f"the {len(instrument.bands)} of {instrument.name}"
+            raise ValueError(f"the maps have {maps.n_band} bands, expected {expected}")
+        self._nside, self._seen = maps.nside, np.flatnonzero(maps.footprint)
+        if not self._seen.size:
+            raise ValueError("the maps' footprint is empty: no pixel is seen in every band")
+        vectors = np.stack(healpy.pix2vec(maps.nside, self._seen[:: max(1, self._seen.size // 100_000)]), axis=1)
+        centre = vectors.sum(axis=0)
+        reach = vectors @ centre / np.linalg.norm(centre)
+        self._ilc: NeedletILC | FlatILC
+        if reach.min() > np.cos(np.radians(_FIELD_RADIUS_DEG)):
+            fwhm_arcmin = self._cut_field(maps, beams_arcmin)
+            self._ilc = FlatILC(instrument, self._pixel_arcmin, fwhm_arcmin, deproject=deproject)
+            self.y = self._on_sphere(self._ilc.fit(self._field)[..., None], np.nan)[:, 0]
+        else:
+            self._ilc = NeedletILC(instrument, maps.nside, beams_arcmin, threads or 0, deproject=deproject)
+            self.y = self._ilc.fit(maps.values, None if maps.is_full_sky else maps.footprint)
+            self.y[~(self._ilc.kept & maps.footprint)] = np.nan
+        if not np.isfinite(self.y).any():
+            raise ValueError(
+                "no pixel of the maps is 10 arcmin away from their border and their holes and off the plane"
+            )
+        self.y -= np.float32(np.nanmedian(self.y))
+
+    @property
+    def mean_weights(self) -> Floats:
+        """Of :attr:`NeedletILC.mean_weights`."""
+        return self._ilc.mean_weights
+
+    def free(self, reference: Floats) -> SkyMaps:
+        """The signal-free maps of :class:`Combined`."""
+        if isinstance(self._ilc, FlatILC):
+            free = self._on_sphere(self._ilc.signal_free(self._field, reference), 0.0)
+        else:
+            free = self._ilc.signal_free(min(self._nside, FREE_NSIDE), reference)
+        known = healpy.ud_grade(np.isfinite(self.y).astype(np.float32), healpy.npix2nside(len(free))) == 1.0
+        free[~known & free.any(axis=1)] = 0.0  # where it is anything else: a field's pages of zeros take no memory
+        bands = tuple(Band(f"free-{k + 1}", 0.0, NeedletILC.fwhm_arcmin, "1") for k in range(free.shape[1]))
+        return SkyMaps(free, known, bands)
+
+    def _cut_field(self, maps: SkyMaps, beams_arcmin: Floats) -> Floats:
+        """Cut the footprint out as a flat field; returns the FWHM of its bands."""
+        vectors = np.stack(healpy.pix2vec(maps.nside, self._seen), axis=1)
+        lon_deg, lat_deg = (float(angle) for angle in lonlat_deg(vectors.sum(axis=0)))
+        self._pixel_arcmin = float(healpy.nside2resol(maps.nside, arcmin=True))
+        basis = field_basis(lon_deg, lat_deg)
+        x, y, _ = project(basis, vectors, self._pixel_arcmin)
+        nx, ny = (2 * int(np.ceil(np.abs(offset).max())) + 1 for offset in (x, y))
+        self._row, self._column = y + 0.5 * (ny - 1), x + 0.5 * (nx - 1)
+        self._field = sample_field(maps, lon_deg, lat_deg, 0.0, ny, nx, self._pixel_arcmin)
+        smoothing = np.hypot(pixel_window_sigma_rad(maps.nside), interpolation_sigma_rad(maps.nside, lat_deg))
+        return np.asarray(np.hypot(beams_arcmin, np.degrees(smoothing) * 60 * FWHM_PER_SIGMA))
+
+    def _on_sphere(self, flat: NDArray[np.float32], elsewhere: float) -> NDArray[np.float32]:
+        """Maps of the field, (ny, nx, n), at the pixels of the footprint: (12 nside^2, n) float32."""
+        ny, nx, n = flat.shape
+        i, j = np.floor(self._row).astype(int), np.floor(self._column).astype(int)
+        inside = (i >= 0) & (j >= 0) & (i < ny - 1) & (j < nx - 1)
+        u, v = ((at - np.floor(at))[inside, None].astype(np.float32) for at in (self._row, self._column))
+        i, j = i[inside], j[inside]
+        upper, lower = ((1 - v) * flat[k, j] + v * flat[k, j + 1] for k in (i, i + 1))
+        shape = (12 * self._nside**2, n)
+        out = np.full(shape, elsewhere, np.float32) if elsewhere else np.zeros(shape, np.float32)
+        out[self._seen[inside]] = (1 - u) * upper + u * lower
+        return out
 
 
 def local_scatter(y: Map32) -> Map32:

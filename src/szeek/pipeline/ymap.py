@@ -9,13 +9,14 @@ import healpy
 import numpy as np
 from astropy.table import Table
 
-from szeek.filter.ilc import NeedletILC
+from szeek.filter.ilc import NeedletILC, list_spectra
 from szeek.filter.ymap import FREE_NSIDE, Combined, combine_bands, make_y_map
 from szeek.find.predict import find_foregrounds
 from szeek.inputs.catalogues import TRUTH_Y500_ARCMIN2, read_catalogue
 from szeek.inputs.instrument import read_instrument
 from szeek.learn.model import find_model, load_model
 from szeek.parallel import Progress
+from szeek.physics.instrument import Instrument
 from szeek.pipeline import products
 from szeek.pipeline.stage import Facts, Run, Stage
 from szeek.simulate.sky import core_fwhm_arcmin, paint_sky_y
@@ -32,13 +33,15 @@ class YMapMade(Facts):
     sigma_y: float = 0.0
 
 
-def ymap_stage(deproject: Sequence[str] = (), model: str = "") -> Stage:
+def ymap_stage(instrument: Instrument, deproject: Sequence[str] = (), model: str = "") -> Stage:
     """Make the y map of a run's maps, see :func:`szeek.filter.ymap.make_y_map`.
 
     Beams are those of the cores (:func:`szeek.simulate.sky.core_fwhm_arcmin`), for real maps and simulated ones.
 
     Parameters
     ----------
+    instrument : Instrument
+        Of the run's maps.
     deproject : sequence of str
     model : str
         Network that says what foregrounds left in the ILC, a shipped model's name or a folder; none where empty.
@@ -46,27 +49,25 @@ def ymap_stage(deproject: Sequence[str] = (), model: str = "") -> Stage:
     Raises
     ------
     ValueError
-        If a network is given beside spectra to null: it knows what is left where the CMB alone is.
+        If a spectrum is unknown; the network is of other bands; or one is given beside spectra to null: it knows what
+        is left where the CMB alone is.
     """
+    list_spectra(instrument, deproject)  # refused before minutes of work, as all of this
     if model and deproject:
         raise ValueError(
             f"model is '{model}' and deproject names {', '.join(deproject)}, expected one of the two: the network "
             "knows what is left in the map where the CMB alone is nulled"
         )
-    network = load_model(model, target="foregrounds") if model else None
+    if model and (known := load_model(model, target="foregrounds").instrument.band_names) != instrument.band_names:
+        raise ValueError(
+            f"the maps are of the bands {', '.join(instrument.band_names)}, but '{model}' was trained on "
+            f"{', '.join(known)}; leave the model out, or train one on yours"
+        )
 
     def work(run: Run, progress: Progress | None) -> YMapMade:
         maps = _open_healpix(run)
-        instrument = read_instrument(run.config.sky.instrument)
-        if network is not None and instrument.band_names != network.instrument.band_names:
-            known = ", ".join(network.instrument.band_names)
-            raise ValueError(
-                f"the maps are of the bands {', '.join(instrument.band_names)}, but '{model}' was trained on "
-                f"{known}; leave the model out, or train one on yours"
-            )
         if progress is not None:
             progress("ymap", 0, 0, "needlet ILC")
-
         foregrounds = find_foregrounds(model, threads=run.threads, progress=progress) if model else None
         found = make_y_map(
             maps, instrument, core_fwhm_arcmin(instrument), deproject=deproject, foregrounds=foregrounds,
